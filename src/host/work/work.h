@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work — what the agent does with the containers of its machine: runs commands (deploy, start, stop, restart, remove), watches states,
+ * samples usage, reads logs. It knows the messages of the link and nothing of the link itself.
+ *
+ * It touches only objects that carry the label davit.managed=true.
+ * Everything it has to say goes through `send`: container states, usage, progress of commands, log batches.
+ * Limits: one command at a time per service (others wait in order), WORK_PULLS_MAX pulls at once, WORK_LOGS_MAX log streams, a log batch
+ * WORK_BATCH_MAX bytes; a container list WORK_CONTAINERS_MAX.
+ * Thread: loop; the calls marked "waits" on a fiber.  Input trust: commands come from the control plane and are checked here once more. */
+#ifndef DAVIT_HOST_WORK_WORK_H
+#define DAVIT_HOST_WORK_WORK_H
+
+#include "davit/common/v1/service.pb-c.h"
+#include "davit/link/v1/link.pb-c.h"
+#include "docker/docker.h"
+#include "host/link/jobs.h"
+
+enum {
+    WORK_PULLS_MAX = 4,
+    WORK_LOGS_MAX = 64,
+    WORK_BATCH_MAX = 64 * 1024,
+    WORK_CONTAINERS_MAX = 2000,
+    WORK_QUEUE_MAX = 1000 /* commands that wait or run */
+};
+
+struct work;
+
+struct work_config {
+    struct loop *loop;
+    struct docker *docker;  /* borrowed; outlives the work */
+    const char *server_id;  /* goes into the label davit.server; copied */
+    usec_t usage_interval;  /* 0: 15 s */
+    /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
+     * down. Called from fibers and from timers of this module, never inside a call into it. */
+    void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
+    void *arg;
+};
+
+/* Starts watching and sampling in later turns of the loop. Never NULL. Ends with work_stop, then work_free. */
+struct work *work_new(const struct work_config *config) MUST_USE;
+/* Waits: ends all fibers of the module (commands that run are suspended: work_command returns -ERR_CANCELLED). Nothing is sent afterwards.
+ * 0 or -ERR_DEADLINE. */
+int work_stop(struct work *w, usec_t deadline) MUST_USE;
+/* After a work_stop that returned 0. Accepts NULL. Returns NULL. */
+struct work *work_free(struct work *w);
+
+/* Waits: runs @cmd to its end, with CommandProgress through `send`. Queued behind other commands for the same service.
+ * @journal may be NULL (then nothing is resumable). @resume_step: -1 for a fresh command, else the last journaled step of it.
+ * 0: *ret is filled (seq, id, failure or outcome ..., finished_us) and released by the caller with work_result_release; a failed command is
+ * a result too. -ERR_CANCELLED: the fiber was cancelled or the module stopped; there is no result, the command is resumed later. */
+int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
+                 Davit__Link__V1__CommandResult *ret) MUST_USE;
+/* Frees the fields that work_command filled, and zeroes them. */
+void work_result_release(Davit__Link__V1__CommandResult *r);
+
+/* Sends the full list of our containers (ContainerStates with full = true) in a later turn: at once when the engine was heard, else as
+ * soon as it answers. Call it whenever a link came up. */
+void work_containers_full(struct work *w);
+unsigned work_containers_running(const struct work *w); /* for Heartbeat */
+unsigned work_jobs_running(const struct work *w);       /* commands that run or wait */
+/* Why the engine does not answer, "" while it does; for SystemInfo.docker_error. Borrowed until the next turn. */
+const char *work_docker_error(const struct work *w);
+void work_set_usage_interval(struct work *w, usec_t interval); /* 0: default; at least 1 s */
+
+/* Log streams. A stream that cannot be opened is answered by LogEnd with a failure; so is the one past WORK_LOGS_MAX. A second open with
+ * the id of an open stream replaces it. Credit counts the bytes of the lines; it may go below zero by one batch at most. */
+void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open);
+void work_log_credit(struct work *w, const Davit__Link__V1__LogCredit *credit);
+/* No more is sent for this stream, not even LogEnd. Unknown ids are fine. */
+void work_log_close(struct work *w, const Davit__Link__V1__LogClose *close);
+/* The link went down: closes all streams (their ids belong to the connection). */
+void work_logs_reset(struct work *w);
+
+#endif
