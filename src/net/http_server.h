@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_server — HTTP/1.1 on an accepted conn: health, metrics, Connect over HTTP/1.1.  Each request runs its handler on a fiber.
+ * The body is collected before the handler runs (limit per server).  Keep-alive, no pipelining ahead: the next request is read when the answer is out.
+ * Limits: body_max, idle 60 s, head must be complete within 10 s.  Thread: loop.  Input trust: peer. */
+#ifndef DAVIT_NET_HTTP_SERVER_H
+#define DAVIT_NET_HTTP_SERVER_H
+
+#include "net/conn.h"
+#include "net/http.h"
+
+struct http_call;
+
+/* Fiber. Must answer by http_reply or by http_reply_start .. http_reply_end; returning without an answer sends 500. */
+typedef void http_handler(void *arg, struct http_call *call);
+
+struct http_server;
+/* @body_max bytes of a request body. Connections made on it live until they close or http_server_free. */
+struct http_server *http_server_new(struct loop *loop, http_handler *handler, void *arg, size_t body_max) MUST_USE;
+/* Cuts all connections and cancels their fibers; waits for nothing. Accepts NULL; returns NULL. */
+struct http_server *http_server_free(struct http_server *s);
+/* Serves @c, which is taken. */
+void http_server_take(struct http_server *s, struct conn *c);
+/* Listens itself, plain or TLS. May be called several times. */
+int http_server_listen(struct http_server *s, const char *addr, mode_t unix_mode, struct tls_ctx *tls, struct err *err) MUST_USE;
+/* Address of the @i-th listener as bound, or NULL. */
+const char *http_server_addr(const struct http_server *s, size_t i);
+
+const struct http_head *http_call_head(const struct http_call *c);
+struct str http_call_body(const struct http_call *c);
+struct conn *http_call_conn(const struct http_call *c);
+
+/* Whole answer at once. */
+int http_reply(struct http_call *c, int status, const char *content_type, struct str body) MUST_USE;
+/* Chunked answer. @fields may be NULL. */
+int http_reply_start(struct http_call *c, int status, const struct http_field *fields, size_t n_fields) MUST_USE;
+int http_reply_chunk(struct http_call *c, struct str bytes, usec_t deadline) MUST_USE; /* waits while the peer is slow */
+int http_reply_end(struct http_call *c) MUST_USE;
+/* Whole answer with own fields. */
+int http_reply_fields(struct http_call *c, int status, const struct http_field *fields, size_t n_fields, struct str body) MUST_USE;
+
+#endif
