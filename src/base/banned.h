@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* banned — functions that nobody here calls: unbounded copies, hidden state, silent number parsing, shells.
+ * Comes in front of every source by `-include base/banned.h`. The headers of the C library that declare or mention these are
+ * read first, since a poisoned name is an error wherever it appears afterwards.
+ * Instead: str_copy, str_printf, str_cut, str_to_*, buf, clock_format, loop/child. */
+#ifndef DAVIT_BASE_BANNED_H
+#define DAVIT_BASE_BANNED_H
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <wchar.h>
+
+#pragma GCC poison sprintf vsprintf gets strcpy strcat strncpy strncat stpcpy strtok strtok_r
+#pragma GCC poison gmtime localtime ctime asctime
+#pragma GCC poison atoi atol atoll atof strtol strtoll strtoul strtoull
+#pragma GCC poison popen tmpnam tempnam mktemp
+
+/* These words are also ordinary names of fields, so only the call is refused. */
+extern int system(const char *command) __attribute__((error("system() runs a shell: use loop/child")));
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* clock — one unit of time (microseconds), three clocks, and the random numbers that jitter needs.
+ * Timers and deadlines use the monotonic clock; what a person reads uses the real one. Scenario tests replace both.
+ * Thread: any. */
+#ifndef DAVIT_BASE_CLOCK_H
+#define DAVIT_BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+typedef uint64_t usec_t;
+
+#define USEC_MSEC ((usec_t)1000)
+#define USEC_SEC ((usec_t)1000000)
+#define USEC_MINUTE (60 * USEC_SEC)
+#define USEC_HOUR (60 * USEC_MINUTE)
+#define USEC_DAY (24 * USEC_HOUR)
+#define USEC_INFINITY UINT64_MAX
+
+usec_t clock_mono(void); /* CLOCK_BOOTTIME: goes on while the machine sleeps */
+usec_t clock_real(void); /* since 1970 */
+
+/* @now + @delta without overflow. */
+usec_t clock_add(usec_t now, usec_t delta);
+
+/* RFC 3339 in UTC with @digits (0, 3, 6 or 9) of fraction into @dst (CLOCK_TEXT_SIZE). */
+enum { CLOCK_TEXT_SIZE = 40 };
+void clock_format(usec_t real, int digits, char dst[CLOCK_TEXT_SIZE]);
+/* RFC 3339 with offset and up to 9 fraction digits, years 1970..9999. *ret_nsec may be NULL: nanoseconds since 1970, which end in 2554.
+ * 0 or -ERR_INVALID. */
+int clock_parse(struct str s, usec_t *ret_real, uint64_t *ret_nsec) MUST_USE;
+
+/* Test only: freezes both clocks at these values until called again; USEC_INFINITY for both returns to the real ones. */
+void clock_fake(usec_t mono, usec_t real);
+
+/* Fills from getrandom(2); aborts if the kernel has none to give. */
+void rng_bytes(void *dst, size_t n);
+/* Uniform in [0, bound), bound > 0. */
+uint64_t rng_below(uint64_t bound);
+/* Random UUID (version 4) as 36 characters and NUL. */
+void rng_uuid(char dst[37]);
+
+/* Exponential back-off with full jitter: the wait before try number @attempt (0, 1, ...): uniform in
+ * [0, min(cap, base * 2^attempt)], so the jitter comes after the cap. */
+usec_t backoff_wait(unsigned attempt, usec_t base, usec_t cap);
+
+#endif
