@@ -6,6 +6,9 @@
 #ifndef DAVIT_BASE_BANNED_H
 #define DAVIT_BASE_BANNED_H
 
+/* Nothing for assembly or for code made from the schema. */
+#if !defined(__ASSEMBLER__) && !defined(DAVIT_GENERATED)
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,4 +25,5 @@
 /* These words are also ordinary names of fields, so only the call is refused. */
 extern int system(const char *command) __attribute__((error("system() runs a shell: use loop/child")));
 
+#endif
 #endif
