@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pki_dir — where keys and certificates lie, on both sides, and the steps between them.
+ *   user's config directory (0700), the CLI's:       root.key root.crt cli.key cli.crt
+ *   control plane's state directory (0700):           root.crt server-ca.{key,csr,crt} agents-ca.{key,csr,crt} controlplane.{key,crt}
+ * Keys 0600, certificates 0644. cli.crt is issued by the root itself, so the control plane, which has only intermediates, can mint no CLI; a chain
+ * file holds leaf then intermediate.
+ * Order at first use: pki_user_init (CLI), pki_control_prepare (control plane or CLI on its behalf), pki_user_sign (CLI), pki_control_leaf
+ * (control plane, at every start and daily).  Every step may be repeated: what is there and valid stays, byte for byte.
+ * Thread: any; all calls block on files.  Input trust: own files; CSRs of agents come from peers. */
+#ifndef DAVIT_IDENT_PKI_DIR_H
+#define DAVIT_IDENT_PKI_DIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "ident/cert.h"
+
+/* Makes the directory @dir, the user's root and the CLI identity in it; renews cli.crt at two thirds of its life. */
+int pki_user_init(const char *dir, struct err *err) MUST_USE;
+/* Makes keys and requests of the intermediates in @dir; needs nothing of the user. */
+int pki_control_prepare(const char *dir, struct err *err) MUST_USE;
+/* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there. -ERR_PRECONDITION when @dir_control
+ * belongs to another root. */
+int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err) MUST_USE;
+/* Issues the control plane's own certificate (davit://controlplane, server and client, 90 days) with @names, or renews it at two thirds of its
+ * life or when @names changed. 0: the present one stays; 1: a new one was written; -ERR_PRECONDITION: the intermediates are not signed yet. */
+int pki_control_leaf(const char *dir, const char *const *names, size_t n_names, struct err *err) MUST_USE;
+
+/* An issued agent certificate. */
+struct pki_issued {
+    char serial[CERT_SERIAL_SIZE];
+    usec_t not_after;
+    uint8_t spki_hash[SPKI_HASH_SIZE];
+};
+
+/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate to @chain_pem.
+ * @server_id is a UUID. @generation goes into the common name for people. */
+int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
+                           struct pki_issued *ret, struct err *err) MUST_USE;
+
+/* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: unreadable or inconsistent. */
+int pki_control_state(const char *dir, struct err *err) MUST_USE;
+/* Appends the file @name of @dir ("root.crt", "controlplane.crt", ...) to @out. */
+int pki_read(const char *dir, const char *name, struct buf *out, struct err *err) MUST_USE;
+/* Pin of the root in @dir: what join tokens carry. */
+int pki_pin(const char *dir, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+
+#endif
