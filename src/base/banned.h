@@ -23,7 +23,12 @@
 #pragma GCC poison popen tmpnam tempnam mktemp
 
 /* These words are also ordinary names of fields, so only the call is refused. */
-extern int system(const char *command) __attribute__((error("system() runs a shell: use loop/child")));
+#ifdef __clang__
+#define BANNED_CALL(why) __attribute__((unavailable(why)))
+#else
+#define BANNED_CALL(why) __attribute__((error(why)))
+#endif
+extern int system(const char *command) BANNED_CALL("system() runs a shell: use loop/child");
 
 #endif
 #endif
