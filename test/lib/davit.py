@@ -14,7 +14,7 @@ class Davit:
     @property
     def env(self):
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}
-        return keep | {"HOME": str(self.home), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host}
+        return keep | {"HOME": str(self.home), "DAVIT_HOME": str(self.home / "davit"), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host}
 
     def run(self, *args, **more):
         """davit ARGS..., to its end; proc.run's keywords."""
