@@ -45,7 +45,8 @@ const char *http_field(const struct http_head *h, const char *name);
 /* Incremental parser of one message after another. */
 struct http_parser;
 struct http_parser_handler {
-    /* Head complete; borrowed for the call. Return negative to stop (the parser fails with it). */
+    /* Head complete; borrowed for the call, or taken by moving the struct and zeroing the original's `store`. Return negative to stop (the
+     * parser fails with it). */
     int (*on_head)(void *arg, struct http_head *head);
     int (*on_body)(void *arg, struct str bytes);
     int (*on_end)(void *arg); /* message complete */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli — dispatch: finds the verb, reads its options, runs it on a fiber, turns its end into an exit status. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/out.h"
+#include "loop/loop.h"
+
+enum { OPERANDS_MAX = 64, NAME_MAX_BYTES = 128 };
+
+struct run {
+    struct cli *cli;
+    const struct verb *verb;
+    const void *options;
+    const char **operands;
+    size_t n;
+    struct err err;
+    int rc;
+};
+
+static void print_overview(FILE *out)
+{
+    const char *group = "";
+
+    fputs("Davit runs, reaches and contains containers on machines you own.\n\nusage: davit VERB [OPTIONS] ...\n", out);
+    for (const struct verb *v = cli_verbs; v->name; v++) {
+        if (strcmp(group, v->group) != 0)
+            fprintf(out, "\n%s\n", v->group);
+        group = v->group;
+        fprintf(out, "  %-12s %s\n", v->name, v->about);
+    }
+    fputs("\n`davit VERB --help` tells options and an example. New here? Try `davit up`.\n", out);
+}
+
+static void print_subverbs(FILE *out, const struct verb *verb)
+{
+    fprintf(out, "%s\n\nusage: davit %s VERB [OPTIONS] ...\n\n", verb->about, verb->name);
+    for (const struct verb *v = verb->sub; v->name; v++)
+        fprintf(out, "  %-12s %s\n", v->name, v->about);
+}
+
+static const struct verb *find(const struct verb *table, const char *name)
+{
+    for (const struct verb *v = table; v->name; v++)
+        if (strcmp(v->name, name) == 0)
+            return v;
+    return NULL;
+}
+
+/* Names that share a beginning with what was typed, so that the error can suggest one. */
+static const char *nearest(const struct verb *table, const char *name)
+{
+    for (size_t n = strlen(name); n > 0; n--)
+        for (const struct verb *v = table; v->name; v++)
+            if (strncmp(v->name, name, n) == 0)
+                return v->name;
+    return NULL;
+}
+
+static bool wants_color(const char *when, int fd)
+{
+    const char *no = getenv("NO_COLOR");
+
+    if (strcmp(when, "always") == 0)
+        return true;
+    if (strcmp(when, "never") == 0 || (no && *no))
+        return false;
+    return isatty(fd) != 0;
+}
+
+static void settle_output(struct cli *cli, const struct cli_common *common)
+{
+    cli->common = *common;
+    cli->json = strcmp(common->output, "json") == 0;
+    cli->color = !cli->json && wants_color(common->color, STDOUT_FILENO);
+    cli->progress = !cli->json && wants_color(common->color, STDERR_FILENO);
+}
+
+static void run_verb(void *arg)
+{
+    struct run *run = arg;
+
+    run->rc = cli_paths_init(&run->cli->paths, run->cli->common.home, &run->err);
+    if (run->rc == 0)
+        run->rc = cli_settings_load(&run->cli->paths, &run->cli->settings, &run->err);
+    if (run->rc == 0)
+        run->rc = run->verb->run(run->cli, run->options, run->operands, run->n, &run->err);
+    err_ensure(&run->err, run->rc < 0 ? run->rc : 0);
+    run->cli->channel = rpc_channel_close(run->cli->channel);
+    loop_stop(run->cli->loop);
+}
+
+static void interrupted(int signum, void *arg)
+{
+    struct fiber *fiber = arg;
+
+    (void)signum;
+    fiber_cancel(fiber);
+}
+
+static int run_on_loop(struct run *run)
+{
+    struct fiber *fiber = NULL;
+    struct cli *cli = run->cli;
+
+    cli->loop = loop_new();
+    run->rc = fiber_spawn(cli->loop, "verb", run_verb, run, &fiber);
+    if (run->rc == 0)
+        run->rc = loop_signal(cli->loop, SIGINT, interrupted, fiber, &run->err);
+    if (run->rc == 0)
+        loop_run(cli->loop);
+    (void)loop_signal(cli->loop, SIGINT, NULL, NULL, NULL);
+    fiber_unref(fiber);
+    cli->loop = loop_free(cli->loop);
+    cli_settings_release(&cli->settings);
+    cli_paths_release(&cli->paths);
+    if (fflush(stdout) != 0 && run->rc == 0)
+        return 1;
+    if (run->rc == -ERR_CANCELLED)
+        return 130;
+    if (run->rc < 0)
+        out_error(cli, &run->err);
+    return run->rc < 0 ? err_exit_status(run->err.code) : run->rc;
+}
+
+static int usage_error(struct cli *cli, struct err *err)
+{
+    out_error(cli, err);
+    return err_exit_status(ERR_INVALID);
+}
+
+/* @argv[0] is the verb. */
+static int run_parsed(struct cli *cli, const struct verb *verb, const char *full, int argc, char **argv)
+{
+    const char *operands[OPERANDS_MAX];
+    struct run run = {.cli = cli, .verb = verb, .operands = operands, .n = OPERANDS_MAX};
+    AUTO_FREE void *options = calloc(1, verb->opts_size);
+    AUTO_FREE char *usage = str_printf("davit %s %s", full, verb->usage);
+    int rc;
+
+    BUG_ON(!options);
+    rc = opt_parse(verb->opts, argc, argv, options, operands, &run.n, &run.err);
+    if (rc == 1) {
+        opt_help(stdout, usage, verb->about, verb->opts, verb->example);
+        return 0;
+    }
+    if (rc == 0)
+        settle_output(cli, options);
+    if (rc == 0 && (run.n < verb->min_operands || run.n > verb->max_operands)) {
+        (void)err_set(&run.err, ERR_INVALID, run.n < verb->min_operands ? "something is missing: %s" : "too much was given: %s", usage);
+        err_hint(&run.err, "davit %s --help shows an example", full);
+        rc = -ERR_INVALID;
+    }
+    if (rc < 0)
+        return usage_error(cli, &run.err);
+    run.options = options;
+    return run_on_loop(&run);
+}
+
+static int unknown_verb(struct cli *cli, const struct verb *table, const char *name)
+{
+    struct err err = ERR_INIT;
+    const char *near = nearest(table, name);
+
+    (void)err_set(&err, ERR_INVALID, "there is no verb \"%.64s\"", name);
+    if (near)
+        err_hint(&err, "did you mean \"%s\"? davit --help lists all", near);
+    else
+        err_hint(&err, "davit --help lists all");
+    return usage_error(cli, &err);
+}
+
+static bool is_help(const char *arg)
+{
+    return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0 || strcmp(arg, "help") == 0;
+}
+
+int cli_main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    char full[NAME_MAX_BYTES];
+    const struct verb *verb;
+
+    if (argc < 2) {
+        print_overview(stderr);
+        return err_exit_status(ERR_INVALID);
+    }
+    if (is_help(argv[1])) {
+        print_overview(stdout);
+        return 0;
+    }
+    verb = find(cli_verbs, strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+    if (!verb)
+        return unknown_verb(&cli, cli_verbs, argv[1]);
+    if (!verb->sub)
+        return run_parsed(&cli, verb, verb->name, argc - 1, argv + 1);
+    if (argc < 3 || is_help(argv[2])) {
+        print_subverbs(argc < 3 ? stderr : stdout, verb);
+        return argc < 3 ? err_exit_status(ERR_INVALID) : 0;
+    }
+    const struct verb *sub = find(verb->sub, argv[2]);
+    if (!sub)
+        return unknown_verb(&cli, verb->sub, argv[2]);
+    (void)snprintf(full, sizeof full, "%s %s", verb->name, sub->name);
+    return run_parsed(&cli, sub, full, argc - 2, argv + 2);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli — the `davit` program: a table of verbs, one file each, and what they share: options, paths, the connection, output.
+ * Everything that help, man page and completion say comes from the verb table.
+ * Thread: one loop; each verb runs on a fiber, so it reads from top to bottom.
+ * Output contract: results on stdout, progress and errors on stderr; `--output json` prints one JSON document (streams: one per line) that keeps
+ * its keys from version to version; exit status as in doc/cli.md. */
+#ifndef DAVIT_CLI_CLI_H
+#define DAVIT_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/opt.h"
+#include "rpc/rpc.h"
+
+/* Options of every verb; stands first in each verb's option struct. */
+struct cli_common {
+    const char *output; /* text | json */
+    const char *color;  /* auto | always | never */
+    const char *home;   /* NULL: the places of the system or of the user */
+};
+
+#define CLI_COMMON_OPTS                                                                                                               \
+    {.name = "output", .letter = 'o', .type = OPT_ENUM, .offset = offsetof(struct cli_common, output), .choices = "text|json",          \
+     .arg = "FORMAT", .def = "text", .help = "text for people, json for programs", .env = true, .alias = "format"},                     \
+        {.name = "color", .type = OPT_ENUM, .offset = offsetof(struct cli_common, color), .choices = "auto|always|never", .arg = "WHEN", \
+         .def = "auto", .help = "colours and progress bars", .env = true},                                                              \
+        {.name = "home", .type = OPT_STRING, .offset = offsetof(struct cli_common, home), .arg = "DIR",                                 \
+         .help = "keep configuration, state and sockets below DIR", .env = true}
+
+/* Where things are. Freed with cli_paths_release. */
+struct cli_paths {
+    char *config;  /* keys of the user, cli.json */
+    char *state;   /* of davitd */
+    char *agent;   /* configuration of the local agent */
+    char *run;     /* sockets and the lock of up and down */
+    char *log;     /* of background processes */
+    char *bin;     /* where this program and its siblings stand */
+};
+
+/* What `davit up` settled; kept in cli.json of the configuration directory. */
+struct cli_settings {
+    char *api;       /* "127.0.0.1:7443" */
+    char *link;      /* "0.0.0.0:7442" */
+    char *health;    /* "127.0.0.1:7080" */
+    char *advertise; /* or NULL */
+    char *hostname;  /* or NULL */
+    char *user;      /* account of davitd */
+    bool systemd;    /* runs as units */
+    bool made_user;  /* the account was created by us */
+};
+
+struct cli {
+    struct loop *loop;
+    struct cli_common common;
+    struct cli_paths paths;
+    struct cli_settings settings;
+    struct rpc_channel *channel; /* opened by cli_connect */
+    bool json;
+    bool color;    /* stdout takes colours */
+    bool progress; /* stderr is a terminal: redraw lines */
+};
+
+/* One verb. `run` is on a fiber; 0, or negative with @err filled, or 1: failed and already told the user. */
+struct verb {
+    const char *name;
+    const char *usage;   /* operands, e.g. "[OPTIONS] NAME" */
+    const char *about;   /* one sentence */
+    const char *example; /* lines that work as they stand */
+    const struct opt *opts;
+    size_t opts_size;    /* of the option struct */
+    unsigned min_operands, max_operands;
+    int (*run)(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err);
+    const struct verb *sub; /* verbs below it, ended by a NULL name; then `run` is NULL */
+    const char *group;   /* heading in the overview */
+};
+
+/* All verbs, in the order of the overview; ended by a NULL name. */
+extern const struct verb cli_verbs[];
+
+/* The whole program: returns its exit status. */
+int cli_main(int argc, char **argv);
+
+/* paths.c. Fills from --home, uid and XDG variables. */
+int cli_paths_init(struct cli_paths *p, const char *home, struct err *err) MUST_USE;
+void cli_paths_release(struct cli_paths *p);
+/* Settings: defaults where the file or a key is missing. */
+int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err) MUST_USE;
+int cli_settings_save(const struct cli_paths *p, const struct cli_settings *s, struct err *err) MUST_USE;
+void cli_settings_release(struct cli_settings *s);
+
+/* client.c. Waits: opens the channel to davitd once. -ERR_PRECONDITION with a hint before the first `davit up`. */
+int cli_connect(struct cli *cli, struct err *err) MUST_USE;
+/* Waits: one unary call with @timeout. *ret: rpc_message_free. */
+int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
+             ProtobufCMessage **ret, struct err *err) MUST_USE;
+
+/* Opening of verbs.c's members, one per file. */
+extern const struct verb verb_up, verb_down, verb_status, verb_server, verb_deploy, verb_ps, verb_logs, verb_stats, verb_start, verb_stop,
+    verb_restart, verb_rm, verb_deployments, verb_version, verb_completion, verb_man;
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rpc — one schema, two protocols: gRPC over HTTP/2 and Connect (JSON or proto) over HTTP/1.1 and HTTP/2 from the same handlers.
+ * Method tables come from our protoc plugin (proto/, tools/protoc-gen-davit): `davit_link_v1_link_service` for davit.link.v1.LinkService.
+ * Messages are protobuf-c structs; inbound ones are pre-scanned (size, depth, UTF-8, NUL, allocation budget) before they are unpacked.
+ * Limits: RPC_MESSAGE_MAX per message, 8 KiB of metadata, RPC_STREAMS_MAX per connection, RPC_QUEUE_MAX bytes queued per stream.
+ * Thread: loop.  Input trust: peer.  Sources: grpc/grpc doc/PROTOCOL-HTTP2.md, connectrpc.com protocol. */
+#ifndef DAVIT_RPC_RPC_H
+#define DAVIT_RPC_RPC_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/buf.h"
+#include "net/conn.h"
+
+enum {
+    RPC_MESSAGE_MAX = 4 * 1024 * 1024,
+    RPC_STREAMS_MAX = 100,
+    RPC_QUEUE_MAX = 1024 * 1024,
+    RPC_DEPTH_MAX = 32
+};
+
+/* ---- tables made by the plugin ---- */
+struct rpc_method {
+    const char *name; /* "Enroll" */
+    const ProtobufCMessageDescriptor *input, *output;
+    bool client_streams, server_streams;
+    const char *scope;
+};
+struct rpc_service {
+    const char *name; /* "davit.link.v1.EnrollService" */
+    const struct rpc_method *methods;
+    size_t n_methods;
+};
+
+/* ---- server ---- */
+struct rpc_call;   /* one call being served */
+struct rpc_server;
+
+/* Unary and server streaming: runs on a fiber. @request is owned by the call. Sends its message(s) with rpc_send and returns 0, or a failure in @err. */
+typedef int rpc_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err);
+
+/* Both ways, without a stack: for links. All callbacks on the loop, never inside a call of this module. */
+struct rpc_stream_handler {
+    /* Accept the stream: *ret_state is passed to the others. A failure ends the call with it. */
+    int (*open)(struct rpc_call *call, void *ctx, void **ret_state, struct err *err);
+    /* One message, owned by the call and freed after the return. */
+    void (*message)(void *state, const ProtobufCMessage *message);
+    /* The peer sends no more. */
+    void (*half_close)(void *state);
+    /* rpc_stream_send works again after it had said -ERR_EXHAUSTED. May be NULL. */
+    void (*drain)(void *state);
+    /* The end, exactly once after a successful open; the call is gone after it. @reason has code ERR_OK after rpc_stream_finish without failure. */
+    void (*closed)(void *state, const struct err *reason);
+};
+
+/* Exactly one of the two is set; order and number are those of the service's methods. */
+struct rpc_handler {
+    rpc_run *run;
+    const struct rpc_stream_handler *stream;
+};
+
+/* May @call be made? Runs before the handler, must not wait. 0 or a failure (UNAUTHENTICATED, DENIED) in @err. */
+typedef int rpc_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err);
+
+struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, void *ctx) MUST_USE;
+/* Cuts everything. Accepts NULL; returns NULL. */
+struct rpc_server *rpc_server_free(struct rpc_server *s);
+/* @service, @handlers: static. */
+void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
+/* Listens; by ALPN (TLS) or by the HTTP/2 preface (plain, unix) decides between HTTP/2 and HTTP/1.1. */
+int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, struct tls_ctx *tls, struct err *err) MUST_USE;
+/* Replaces the certificate of the listener at @addr for new connections (renewal). 0 or -ERR_NOT_FOUND. */
+int rpc_server_set_tls(struct rpc_server *s, const char *addr, struct tls_ctx *tls) MUST_USE;
+/* Address of the @i-th listener as bound, or NULL. */
+const char *rpc_server_addr(const struct rpc_server *s, size_t i);
+/* Stops accepting, sends GOAWAY; open calls go on. */
+void rpc_server_drain(struct rpc_server *s);
+
+/* Waits for room, then queues one response message (a unary handler calls it once). 0, -ERR_CANCELLED (peer gone, deadline), ... */
+int rpc_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
+/* Streams without a stack: never waits. -ERR_EXHAUSTED above RPC_QUEUE_MAX (wait for drain), -ERR_UNAVAILABLE when over. */
+int rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
+size_t rpc_stream_queued(const struct rpc_call *call);
+/* Ends the call; @failure NULL: success. `closed` follows in a later turn. */
+void rpc_stream_finish(struct rpc_call *call, const struct err *failure);
+
+struct conn *rpc_call_conn(const struct rpc_call *call);
+/* Absolute monotonic deadline of the caller, USEC_INFINITY if none. */
+usec_t rpc_call_deadline(const struct rpc_call *call);
+/* Request metadata by lower-case name, or NULL. Borrowed. */
+const char *rpc_call_metadata(const struct rpc_call *call, const char *name);
+/* Has the caller gone? For server streaming handlers that wait for something else (their waits are cancelled as well). */
+bool rpc_call_cancelled(const struct rpc_call *call);
+
+/* ---- client (gRPC over HTTP/2) ---- */
+struct rpc_channel;
+struct rpc_stream;
+
+/* Waits: connects. Ends with rpc_channel_close. keepalive: PING after @keepalive of silence, dead after 20 s without an answer; 0: none. */
+int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline, struct rpc_channel **ret,
+                     struct err *err) MUST_USE;
+/* Open streams end with -ERR_UNAVAILABLE. Accepts NULL; returns NULL. */
+struct rpc_channel *rpc_channel_close(struct rpc_channel *ch);
+struct conn *rpc_channel_conn(const struct rpc_channel *ch);
+bool rpc_channel_alive(const struct rpc_channel *ch);
+
+/* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline travels. */
+int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t deadline,
+              ProtobufCMessage **ret, struct err *err) MUST_USE;
+
+/* Opens a call of any kind. @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
+int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline, struct rpc_stream **ret,
+                    struct err *err) MUST_USE;
+/* Waits while more than RPC_QUEUE_MAX is queued. */
+int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err) MUST_USE;
+/* No more messages from us. */
+void rpc_stream_half_close(struct rpc_stream *s);
+/* Waits for the next message (*ret: rpc_message_free). 0; 1: the call ended with OK; negative: its failure. */
+int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
+struct rpc_stream *rpc_stream_close(struct rpc_stream *s);
+
+/* Accepts NULL; returns NULL. */
+void *rpc_message_free(void *message);
+
+/* ---- messages ---- */
+/* Checked unpack: limits, depth, UTF-8, no NUL in strings, at most 8 MiB allocated. -ERR_INVALID or -ERR_EXHAUSTED. */
+int rpc_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* Appends the wire form. */
+int rpc_pack(const ProtobufCMessage *message, struct buf *out) MUST_USE;
+/* ProtoJSON both ways (developers: protobuf.dev JSON mapping): lowerCamelCase keys, 64-bit integers as strings, enums by name, bytes in base64. */
+int rpc_to_json(const ProtobufCMessage *message, struct buf *out, struct err *err) MUST_USE;
+/* Unknown keys are passed over; duplicates refused. *ret: rpc_message_free. */
+int rpc_from_json(const ProtobufCMessageDescriptor *type, struct str json, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* Deep copy. */
+int rpc_copy(const ProtobufCMessage *message, ProtobufCMessage **ret) MUST_USE;
+
+#endif
