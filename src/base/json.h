@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* json — a pull reader and a streaming writer with hard limits (RFC 8259, strict: no comments, no trailing commas, valid UTF-8).
+/* json — a pull reader and a streaming writer with hard limits (RFC 8259, strict: no comments, no trailing commas, no lone
+ * surrogates, valid UTF-8).
  * The reader walks a complete text in memory and allocates nothing but unescaped strings that do not fit its scratch.
  * Limits: depth JSON_DEPTH_MAX, string and text length by the caller's buffer, numbers 64 characters. Duplicate keys are the
  * caller's concern (it sees each in order).
@@ -39,6 +40,7 @@ struct json {
     struct buf scratch;              /* unescaped string of the current token */
     struct str value;                /* KEY, STRING: unescaped, valid until the next call; NUMBER: its text */
     bool boolean;                    /* BOOL */
+    const char *why;                 /* internal: reason of the failure */
 };
 
 /* Starts reading @text, which must outlive the reader. End with json_release. */
@@ -51,13 +53,15 @@ int json_next(struct json *j, enum json_type *ret, struct err *err) MUST_USE;
 /* Passes over one whole value (after a KEY, or in an array). */
 int json_skip(struct json *j, struct err *err) MUST_USE;
 
-/* Iteration without state machines: json_enter expects an object or array start; json_key gives each key in turn and 1, or 0
- * at the end of the object; json_item returns 1 when another element follows (not consumed), 0 at the end of the array. Negative: error. */
+/* Iteration without state machines: json_enter expects an object or array start; json_key gives each key in turn (borrowed
+ * until the next call) and 1, or 0 at the end of the object; json_item returns 1 when another element follows (not consumed),
+ * 0 at the end of the array. Negative: error. */
 int json_enter(struct json *j, enum json_type object_or_array, struct err *err) MUST_USE;
 int json_key(struct json *j, struct str *ret_key, struct err *err) MUST_USE;
 int json_item(struct json *j, struct err *err) MUST_USE;
 
-/* One scalar value of the wanted type. `null` gives the empty/zero value. Strings: fresh memory, the caller frees. */
+/* One scalar value of the wanted type. `null` gives the empty/zero value. Strings: fresh memory, the caller frees; one with a
+ * NUL in it is refused. */
 int json_read_string(struct json *j, char **ret, struct err *err) MUST_USE;
 /* The same, borrowed until the next call. */
 int json_read_str(struct json *j, struct str *ret, struct err *err) MUST_USE;
@@ -67,14 +71,15 @@ int json_read_bool(struct json *j, bool *ret, struct err *err) MUST_USE;
 /* The text of one whole value of any type, borrowed from the reader's input. */
 int json_read_raw(struct json *j, struct str *ret, struct err *err) MUST_USE;
 
-/* Writer: appends to a buf; commas and quotes are its business. A misuse is a bug (aborts); running over the buf's max is
- * sticky and reported once by jsonw_end. */
+/* Writer: appends one value to a buf; commas and quotes are its business. A misuse is a bug (aborts); running over the buf's
+ * max or over JSON_DEPTH_MAX is sticky and reported once by jsonw_end. */
 struct jsonw {
     struct buf *out;
     int rc;
     uint8_t depth;
     bool first;
     bool after_key;
+    uint64_t objects; /* internal: bit per level, set for an object */
 };
 
 void jsonw_init(struct jsonw *w, struct buf *out);

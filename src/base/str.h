@@ -39,7 +39,7 @@ char *str_dup(struct str s) MUST_USE;
 /* As printf into fresh memory that the caller frees. Aborts on out of memory. */
 char *str_printf(const char *fmt, ...) PRINTF(1, 2) MUST_USE;
 
-/* Copies into @dst of @size bytes, always NUL-terminated. Returns 0, or 1 if it was cut (never in the middle of a UTF-8 sequence). */
+/* Copies into @dst of @size > 0 bytes, always NUL-terminated. Returns 0, or 1 if it was cut (never inside a UTF-8 sequence). */
 int str_copy(char *dst, size_t size, struct str s);
 
 /* Decimal digits only, no sign, no space, all of @s. 0, or -ERR_INVALID (not a number), -ERR_RANGE (> max). */
