@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clock — time, its text, and randomness, see clock.h. The calendar is computed here: no time zone, no locale, no static state. */
+/* clock — time, its text, and randomness, see clock.h. The calendar is computed here: no time zone, no locale. */
 #include "base/clock.h"
 
 #include <errno.h>

@@ -44,8 +44,11 @@ struct opt {
     const char *alias;   /* second long name, or NULL */
 };
 
+/* Words for OPT_BOOL with a value ("--name=off", environment): true yes on 1, false no off 0. An empty variable counts as unset;
+ * a list on the command line replaces the one of the environment. A default that does not parse is a bug. */
+
 /* Parses argv[1..]; options and operands may be mixed; "--" ends options. Fills @target (zeroed and defaulted first) and stores
- * operands in @operands (borrowed from argv), at most *n_operands, count written back.
+ * operands in @operands (borrowed from argv), at most *n_operands (more are an error), count written back.
  * 0; 1 when --help was asked (nothing printed yet); -ERR_INVALID with message and hint. */
 int opt_parse(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands,
               struct err *err) MUST_USE;
@@ -54,5 +57,12 @@ int opt_parse(const struct opt *table, int argc, char **argv, void *target, cons
 void opt_help(FILE *out, const char *usage, const char *about, const struct opt *table, const char *example);
 /* The same as a roff section body for the man page. */
 void opt_man(FILE *out, const struct opt *table);
+
+enum { OPT_ENV_MAX = 80, OPT_BOUNDS_MAX = 72 };
+
+/* Name of the environment variable of @o into @dst; returns @dst. */
+const char *opt_env_name(const struct opt *o, char dst[OPT_ENV_MAX]);
+/* "1s..1h" in the units that the parser reads, or "" without bounds. */
+void opt_bounds(const struct opt *o, char dst[OPT_BOUNDS_MAX]);
 
 #endif
