@@ -12,9 +12,22 @@ enum { BUSY_TIMEOUT_MS = 5000, PROGRESS_OPS = 10000 };
 
 /* --- Errors --- */
 
+/* The errno of the last failed call on the file or on its log; sqlite3_system_errno is overwritten by the rollback that follows. */
+static int file_errno(sqlite3 *handle)
+{
+    int sys = 0;
+    sqlite3_file *log = NULL;
+    (void)sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (log && log->pMethods)
+        (void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &sys);
+    if (sys == 0)
+        (void)sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &sys);
+    return sys ? sys : sqlite3_system_errno(handle);
+}
+
 static int fail_io(sqlite3 *handle, struct err *err)
 {
-    int sys = handle ? sqlite3_system_errno(handle) : 0;
+    int sys = handle ? file_errno(handle) : 0;
     if (sys == ENOSPC || sys == EDQUOT || sys == EFBIG) {
         int rc = err_set(err, ERR_EXHAUSTED, "the database cannot grow: %s", sqlite3_errmsg(handle));
         err_hint(err, "Free space on the file system of the data directory, or raise its quota.");
