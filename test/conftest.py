@@ -126,6 +126,7 @@ def run():
 def tmp_home():
     """An empty home directory with a short path (unix sockets live below it), removed afterwards."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="dv."))
+    path.chmod(0o755)  # davitd runs under another account than the tests
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

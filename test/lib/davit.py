@@ -1,36 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""davit: a whole Davit of its own for one test: state in a temporary home, free ports, the programs of the tree under test."""
+"""davit: a whole Davit of its own for one test: everything below a temporary directory, free ports, programs of the tree under test."""
 import json
 import os
+import pathlib
+import signal
 
 from lib import proc
 
 
 class Davit:
+    """d.up(), then d.run("deploy", ...), d.json("ps"), d.kill("davit-agent"); close() ends and removes all of it.
+
+    home: the --home directory (config/, state/, agent/, run/, log/ below it); api, link, health: its ports."""
+
     def __init__(self, bin_dir, engine, home):
-        self.bin, self.engine, self.home = bin_dir, engine, home
+        self.bin, self.engine, self.top = bin_dir, engine, home
+        self.home = home / "davit"
+        self.api, self.link, self.health = (proc.free_port() for _ in range(3))
         self.background = []
 
     @property
     def env(self):
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}
-        return keep | {"HOME": str(self.home), "DAVIT_HOME": str(self.home / "davit"), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host}
+        return keep | {"HOME": str(self.top), "DAVIT_HOME": str(self.home), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host}
 
     def run(self, *args, **more):
         """davit ARGS..., to its end; proc.run's keywords."""
-        return proc.run([self.bin / "davit", *args], env=self.env, **more)
+        return proc.run([self.bin / "davit", *args], **{"env": self.env, **more})
 
     def json(self, *args, **more):
         """The same with --output json, parsed."""
         return json.loads(self.run(*args, "--output", "json", **more).out)
 
-    def start(self, program, *args):
+    def up(self, *args, **more):
+        """davit up on this object's ports. davitd's account is one that every Debian has: tests make no accounts."""
+        account = ("--user", "nobody") if os.geteuid() == 0 else ()
+        return self.run("up", "--api-listen", f"127.0.0.1:{self.api}", "--link-listen", f"127.0.0.1:{self.link}",
+                        "--health-listen", f"127.0.0.1:{self.health}", *account, *args, **{"timeout": 90, **more})
+
+    def down(self, *args, **more):
+        return self.run("down", *args, **{"timeout": 90, **more})
+
+    def start(self, program, *args, env=None):
         """A program of the tree in the background: lib.proc.Background, ended with this object."""
-        log = self.home / f"{program}.{len(self.background)}.log"
-        b = proc.Background([self.bin / program, *args], log, env=self.env)
+        log = self.top / f"{program}.{len(self.background)}.log"
+        b = proc.Background([self.bin / program, *args], log, env=self.env | (env or {}))
         self.background.append(b)
         return b
 
+    # --- The two daemons that `up` started ---------------------------------------------------------------------------------------
+    def pid(self, program):
+        """Process id of this object's davitd or davit-agent, 0 if it does not run."""
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            mine = any(w.decode(errors="replace").startswith(str(self.home)) for w in words[1:])
+            if words[0] == str(self.bin / program).encode() and mine:
+                return int(entry.name)
+        return 0
+
+    def kill(self, program, sig=signal.SIGKILL, timeout=20):
+        """Ends one of them without `davit down`, and waits until it is gone."""
+        pid = self.pid(program)
+        assert pid, f"{program} does not run"
+        os.kill(pid, sig)
+        proc.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), timeout, text=f"end of {program}")
+
+    def log(self, program):
+        """What it wrote so far."""
+        path = self.home / "log" / f"{program}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
     def close(self):
         for b in reversed(self.background):
-            b.stop()
+            if b.running():
+                b.stop()
+        if not self.home.exists():
+            return
+        # Stopped first, so that the logs hold what the sanitizers say at exit; --purge removes them.
+        stopped = self.run("down", timeout=90, check=False)
+        logs = {p: self.log(p) for p in ("davitd", "davit-agent")}
+        purged = self.run("down", "--purge", timeout=90, check=False)
+        for program in ("davit-agent", "davitd"):
+            if self.pid(program):
+                self.kill(program)
+        assert stopped.rc == 0 and purged.rc == 0, f"{stopped}{purged}"
+        for program, text in logs.items():
+            assert "Sanitizer" not in text and "runtime error" not in text, f"{program}:\n{text[-8000:]}"
