@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client — the CLI's connection to davitd: mutual TLS with the user's own key; the control plane is known by its certificate, not by its address. */
+#include <string.h>
+
+#include "base/fd.h"
+#include "cli/cli.h"
+
+enum { PEM_MAX = 64 * 1024 };
+static const usec_t CONNECT_TIMEOUT = 10 * USEC_SEC;
+
+static int read_pem(const struct cli *cli, const char *name, struct buf *out, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/%s", cli->paths.config, name);
+    int rc = fd_read_file(path, out, err);
+
+    if (rc == -ERR_NOT_FOUND) {
+        rc = err_set(err, ERR_PRECONDITION, "there is no control plane here yet (%s is missing)", path);
+        err_hint(err, "run `davit up` first, or point --home to the one you mean");
+    } else if (rc == -ERR_DENIED) {
+        err_hint(err, "run as the user who ran `davit up`");
+    }
+    return rc;
+}
+
+static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err *err)
+{
+    AUTO_BUF cert = BUF_INIT(PEM_MAX), key = BUF_INIT(PEM_MAX), root = BUF_INIT(PEM_MAX);
+    int rc;
+
+    if ((rc = read_pem(cli, "cli.crt", &cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
+        (rc = read_pem(cli, "root.crt", &root, err)) < 0)
+        return rc;
+    struct tls_config config = {
+        .cert_pem = buf_str(&cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2",
+    };
+    rc = tls_ctx_new(&config, ret, err);
+    explicit_bzero(key.data, key.len);
+    return rc;
+}
+
+int cli_connect(struct cli *cli, struct err *err)
+{
+    struct tls_ctx *tls = NULL;
+    int rc;
+
+    if (cli->channel)
+        return 0;
+    if ((rc = make_context(cli, &tls, err)) < 0)
+        return rc;
+    rc = rpc_channel_open(cli->loop, cli->settings.api, tls, 30 * USEC_SEC, deadline_in(CONNECT_TIMEOUT), &cli->channel, err);
+    tls_ctx_unref(tls);
+    if (rc == -ERR_UNAVAILABLE) {
+        (void)err_wrap(err, "the control plane does not answer on %s", cli->settings.api);
+        err_hint(err, "is it running? `davit up` starts it, `davit status` tells");
+    }
+    return rc;
+}
+
+int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
+             ProtobufCMessage **ret, struct err *err)
+{
+    int rc = cli_connect(cli, err);
+
+    return rc < 0 ? rc : rpc_unary(cli->channel, service, method, request, deadline_in(timeout), ret, err);
+}

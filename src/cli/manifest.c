@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* manifest — davit.yaml into service specs, by one table of keys. See manifest.h. */
+#include "cli/manifest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "cli/yaml.h"
+#include "rpc/rpc.h"
+
+struct reader {
+    const char *name;
+    struct manifest *out;
+    Davit__Common__V1__ServiceSpec *spec; /* the one being filled */
+    struct err *err;
+};
+
+struct key {
+    const char *name;
+    int (*read)(struct reader *r, const struct yaml_node *node);
+};
+
+static int bad(struct reader *r, const struct yaml_node *node, const char *what)
+{
+    return err_set(r->err, ERR_INVALID, "%s line %u: %s", r->name, node->line, what);
+}
+
+/* Puts "file line N: " before what a shared parser said. */
+static int located(struct reader *r, const struct yaml_node *node, int rc)
+{
+    if (rc < 0)
+        (void)err_wrap(r->err, "%s line %u", r->name, node->line);
+    return rc;
+}
+
+static int want(struct reader *r, const struct yaml_node *node, enum yaml_type type)
+{
+    if (node->type == type)
+        return 0;
+    return err_set(r->err, ERR_INVALID, "%s line %u: \"%s\" must be a %s, here it is a %s", r->name, node->line, node->key ? node->key : "value",
+                   yaml_type_name(type), yaml_type_name(node->type));
+}
+
+static int scalar(struct reader *r, const struct yaml_node *node, struct str *ret)
+{
+    int rc = want(r, node, YAML_SCALAR);
+
+    if (rc == 0)
+        *ret = str_from(node->text);
+    return rc;
+}
+
+static int text_into(struct reader *r, const struct yaml_node *node, char **field)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc == 0)
+        spec_set_text(field, text);
+    return rc;
+}
+
+/* Keys that share a beginning with the unknown one are offered. */
+static int unknown(struct reader *r, const struct yaml_node *node, const struct key *keys)
+{
+    AUTO_BUF all = BUF_INIT(ERR_HINT_MAX);
+
+    for (const struct key *k = keys; k->name; k++)
+        (void)buf_printf(&all, "%s%s", k == keys ? "" : ", ", k->name);
+    (void)err_set(r->err, ERR_INVALID, "%s line %u: there is no key \"%.60s\" here", r->name, node->line, node->key);
+    err_hint(r->err, "known: %s", buf_cstr(&all));
+    return -ERR_INVALID;
+}
+
+static int each_key(struct reader *r, const struct yaml_node *map, const struct key *keys)
+{
+    int rc = want(r, map, YAML_MAPPING);
+
+    for (const struct yaml_node *n = map->first; rc == 0 && n; n = n->next) {
+        const struct key *k = keys;
+        while (k->name && strcmp(k->name, n->key) != 0)
+            k++;
+        rc = k->name ? k->read(r, n) : unknown(r, n, keys);
+    }
+    return rc;
+}
+
+/* A list of scalars, each given to @add. */
+static int each_item(struct reader *r, const struct yaml_node *list,
+                     int (*add)(Davit__Common__V1__ServiceSpec *, struct str, struct err *))
+{
+    int rc = want(r, list, YAML_SEQUENCE);
+
+    for (const struct yaml_node *n = list->first; rc == 0 && n; n = n->next) {
+        struct str text;
+        if ((rc = scalar(r, n, &text)) == 0)
+            rc = located(r, n, add(r->spec, text, r->err));
+    }
+    return rc;
+}
+
+/* ---- health ---- */
+
+static int read_msec(struct reader *r, const struct yaml_node *node, uint32_t *ret)
+{
+    struct str text;
+    usec_t t;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_usec(text, USEC_HOUR, &t) < 0 || t < USEC_MSEC)
+        return bad(r, node, "a time such as 500ms, 10s or 2m, at most 1h, is needed");
+    *ret = (uint32_t)(t / USEC_MSEC);
+    return 0;
+}
+
+static int health_check(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    return rc < 0 ? rc : located(r, node, spec_set_health(r->spec, text, r->err));
+}
+static int health_interval(struct reader *r, const struct yaml_node *node)
+{
+    return read_msec(r, node, &r->spec->health->interval_ms);
+}
+static int health_timeout(struct reader *r, const struct yaml_node *node)
+{
+    return read_msec(r, node, &r->spec->health->timeout_ms);
+}
+static int health_grace(struct reader *r, const struct yaml_node *node)
+{
+    return read_msec(r, node, &r->spec->health->grace_ms);
+}
+static int health_retries(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    uint64_t n;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_u64(text, 1000, &n) < 0 || n == 0)
+        return bad(r, node, "retries must be a number from 1 to 1000");
+    r->spec->health->retries = (uint32_t)n;
+    return 0;
+}
+
+static const struct key health_keys[] = {
+    {"check", health_check},     {"interval", health_interval}, {"timeout", health_timeout},
+    {"retries", health_retries}, {"grace", health_grace},       {NULL, NULL},
+};
+
+/* ---- service ---- */
+
+static int read_image(struct reader *r, const struct yaml_node *node)
+{
+    return text_into(r, node, &r->spec->image);
+}
+static int read_restart(struct reader *r, const struct yaml_node *node)
+{
+    return text_into(r, node, &r->spec->restart);
+}
+static int read_pull(struct reader *r, const struct yaml_node *node)
+{
+    return text_into(r, node, &r->spec->pull);
+}
+static int read_command(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_command);
+}
+static int read_ports(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_port);
+}
+static int read_volumes(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_volume);
+}
+static int add_cap(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
+{
+    if (spec->n_cap_add >= MANIFEST_LIST_MAX)
+        return err_set(err, ERR_INVALID, "more than %d capabilities", MANIFEST_LIST_MAX);
+    spec->cap_add = realloc(spec->cap_add, (spec->n_cap_add + 1) * sizeof(char *));
+    BUG_ON(!spec->cap_add);
+    spec->cap_add[spec->n_cap_add++] = str_dup(text);
+    return 0;
+}
+static int read_cap_add(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, add_cap);
+}
+
+/* A mapping NAME: value, or a list of NAME=value. */
+static int read_env(struct reader *r, const struct yaml_node *node)
+{
+    int rc = 0;
+
+    if (node->type == YAML_SEQUENCE)
+        return each_item(r, node, spec_add_env);
+    if ((rc = want(r, node, YAML_MAPPING)) < 0)
+        return rc;
+    for (const struct yaml_node *n = node->first; rc == 0 && n; n = n->next) {
+        struct str value;
+        if ((rc = scalar(r, n, &value)) < 0)
+            break;
+        AUTO_FREE char *pair = str_printf("%s=%s", n->key, n->text);
+        rc = located(r, n, spec_add_env(r->spec, str_from(pair), r->err));
+    }
+    return rc;
+}
+
+static int read_cpus(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_milli(text, 1024000, &r->spec->cpu_milli) < 0)
+        return bad(r, node, "cpus must be a number such as 0.5 or 2");
+    return 0;
+}
+
+static int read_memory(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_bytes(text, UINT64_C(1) << 50, &r->spec->memory_bytes) < 0)
+        return bad(r, node, "memory must be a size such as 128m or 2g");
+    return 0;
+}
+
+static int read_pids(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    uint64_t n;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_u64(text, 4194304, &n) < 0 || n == 0)
+        return bad(r, node, "pids must be a number from 1 to 4194304");
+    r->spec->pids_limit = (uint32_t)n;
+    return 0;
+}
+
+static int read_read_only(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (!str_eq(text, STR("true")) && !str_eq(text, STR("false")))
+        return bad(r, node, "read_only must be true or false");
+    r->spec->read_only = str_eq(text, STR("true"));
+    return 0;
+}
+
+static int read_health(struct reader *r, const struct yaml_node *node)
+{
+    return node->type == YAML_SCALAR ? health_check(r, node) : each_key(r, node, health_keys);
+}
+
+static const struct key service_keys[] = {
+    {"image", read_image},     {"command", read_command}, {"env", read_env},         {"cpus", read_cpus},           {"memory", read_memory},
+    {"volumes", read_volumes}, {"ports", read_ports},     {"health", read_health},   {"restart", read_restart},     {"pids", read_pids},
+    {"cap_add", read_cap_add}, {"pull", read_pull},       {"read_only", read_read_only}, {NULL, NULL},
+};
+
+static int read_service(struct reader *r, const char *project, const struct yaml_node *node)
+{
+    struct manifest *m = r->out;
+    int rc;
+
+    if (m->n == MANIFEST_SERVICES_MAX)
+        return err_set(r->err, ERR_EXHAUSTED, "%s: more than %d services", r->name, MANIFEST_SERVICES_MAX);
+    if (!str_is_label(str_from(node->key)))
+        return bad(r, node, "a service is named by lower-case letters, digits and '-', at most 63");
+    m->services = realloc(m->services, (m->n + 1) * sizeof(*m->services));
+    BUG_ON(!m->services);
+    m->services[m->n++] = r->spec = spec_new();
+    spec_set_text(&r->spec->project, str_from(project));
+    spec_set_text(&r->spec->name, str_from(node->key));
+    if ((rc = each_key(r, node, service_keys)) < 0)
+        return rc;
+    return *r->spec->image ? 0 : bad(r, node, "the service has no image");
+}
+
+/* ---- top ---- */
+
+static int read_project(struct reader *r, const struct yaml_node *project)
+{
+    const struct yaml_node *n;
+    int rc = want(r, project, YAML_MAPPING);
+
+    if (rc == 0 && !str_is_label(str_from(project->key)))
+        return bad(r, project, "a project is named by lower-case letters, digits and '-', at most 63");
+    for (n = project->first; rc == 0 && n; n = n->next) {
+        static const struct key only[] = {{"services", NULL}, {NULL, NULL}};
+        if (strcmp(n->key, "services") != 0)
+            return unknown(r, n, only);
+        if ((rc = want(r, n, YAML_MAPPING)) < 0)
+            return rc;
+        for (const struct yaml_node *s = n->first; rc == 0 && s; s = s->next)
+            rc = read_service(r, project->key, s);
+    }
+    return rc;
+}
+
+static int read_projects(struct reader *r, const struct yaml_node *node)
+{
+    int rc = want(r, node, YAML_MAPPING);
+
+    for (const struct yaml_node *n = node->first; rc == 0 && n; n = n->next)
+        rc = read_project(r, n);
+    return rc;
+}
+
+static int read_server(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc == 0)
+        r->out->server = str_dup(text);
+    return rc;
+}
+
+static const struct key top_keys[] = {{"server", read_server}, {"projects", read_projects}, {NULL, NULL}};
+
+int manifest_parse(struct str text, const char *name, struct manifest *ret, struct err *err)
+{
+    struct reader r = {.name = name, .out = ret, .err = err};
+    struct yaml_node *root = NULL;
+    int rc;
+
+    *ret = (struct manifest){0};
+    if (text.n > MANIFEST_MAX)
+        return err_set(err, ERR_EXHAUSTED, "%s is larger than %d bytes", name, MANIFEST_MAX);
+    if (!str_is_utf8(text))
+        return err_set(err, ERR_INVALID, "%s is not UTF-8 text", name);
+    if ((rc = yaml_parse(text, name, &root, err)) == 0)
+        rc = each_key(&r, root, top_keys);
+    if (rc == 0 && ret->n == 0)
+        rc = err_set(err, ERR_INVALID, "%s names no service", name);
+    yaml_free(root);
+    if (rc < 0)
+        manifest_release(ret);
+    return rc;
+}
+
+int manifest_load(const char *path, struct manifest *ret, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT(MANIFEST_MAX);
+    int rc = fd_read_file(path, &text, err);
+
+    *ret = (struct manifest){0};
+    if (rc == -ERR_EXHAUSTED)
+        return err_set(err, ERR_EXHAUSTED, "%s is larger than %d bytes", path, MANIFEST_MAX);
+    return rc < 0 ? rc : manifest_parse(buf_str(&text), path, ret, err);
+}
+
+void manifest_release(struct manifest *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        rpc_message_free(m->services[i]);
+    free(m->services);
+    free(m->server);
+    *m = (struct manifest){0};
+}

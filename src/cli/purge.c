@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* purge — see purge.h. */
+#include "cli/purge.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "cli/out.h"
+#include "docker/docker.h"
+#include "loop/child.h"
+
+enum { CONFIG_MAX = 65536, ID_MAX = 64 };
+static const usec_t ENGINE_TIMEOUT = 60 * USEC_SEC;
+
+/* The agent's config.yaml has one "server_id: X" line. 0; 1: there is none. */
+static int server_id(const struct cli *cli, char ret[ID_MAX], struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/config.yaml", cli->paths.agent);
+    AUTO_BUF text = BUF_INIT(CONFIG_MAX);
+    int rc = fd_read_file(path, &text, err);
+    struct str rest = buf_str(&text);
+
+    if (rc < 0)
+        return rc == -ERR_NOT_FOUND ? 1 : rc;
+    while (rest.n > 0) {
+        struct str line = str_cut(&rest, '\n');
+        struct str key = str_cut(&line, ':');
+        line = str_trim(line);
+        if (line.n >= 2 && line.p[0] == '"' && line.p[line.n - 1] == '"')
+            line = (struct str){line.p + 1, line.n - 2};
+        if (str_eq(str_trim(key), STR("server_id")) && line.n > 0 && str_copy(ret, ID_MAX, line) == 0)
+            return 0;
+    }
+    return 1;
+}
+
+static int purge_containers(struct docker *d, const char *label, struct err *err)
+{
+    struct docker_summaries list = {0};
+    int rc = docker_container_list(d, &label, 1, &list, deadline_in(ENGINE_TIMEOUT), err);
+
+    for (size_t i = 0; rc >= 0 && i < list.n; i++)
+        rc = docker_container_remove(d, list.items[i].id, true, true, deadline_in(ENGINE_TIMEOUT), err);
+    docker_summaries_release(&list);
+    return rc < 0 ? rc : 0;
+}
+
+static int purge_networks(struct docker *d, const char *label, struct err *err)
+{
+    struct docker_networks list = {0};
+    int rc = docker_network_list(d, label, &list, deadline_in(ENGINE_TIMEOUT), err);
+
+    for (size_t i = 0; rc >= 0 && i < list.n; i++)
+        rc = docker_network_remove(d, list.items[i].name, deadline_in(ENGINE_TIMEOUT), err);
+    docker_networks_release(&list);
+    return rc < 0 ? rc : 0;
+}
+
+static int purge_volumes(struct docker *d, const char *label, struct err *err)
+{
+    struct docker_volumes list = {0};
+    int rc = docker_volume_list(d, label, &list, deadline_in(ENGINE_TIMEOUT), err);
+
+    for (size_t i = 0; rc >= 0 && i < list.n; i++)
+        rc = docker_volume_remove(d, list.items[i].name, false, deadline_in(ENGINE_TIMEOUT), err);
+    docker_volumes_release(&list);
+    return rc < 0 ? rc : 0;
+}
+
+static int purge_engine(struct cli *cli, struct err *err)
+{
+    char id[ID_MAX];
+    struct docker *d = NULL;
+    int rc = server_id(cli, id, err);
+
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    AUTO_FREE char *label = str_printf("davit.server=%s", id);
+    if ((rc = docker_new(cli->loop, NULL, &d, err)) < 0)
+        return rc;
+    rc = purge_containers(d, label, err);
+    if (rc == 0)
+        rc = purge_networks(d, label, err);
+    if (rc == 0)
+        rc = purge_volumes(d, label, err);
+    docker_free(d);
+    return rc;
+}
+
+static void remove_account(struct cli *cli)
+{
+    const char *const argv[] = {"/usr/sbin/userdel", cli->settings.user, NULL};
+    struct child_spec spec = {.argv = argv, .output_max = 4096};
+    struct child_result result;
+
+    if (!cli->settings.made_user || geteuid() != 0)
+        return;
+    if (child_run(cli->loop, &spec, deadline_in(30 * USEC_SEC), &result, NULL) < 0)
+        return;
+    if (result.exit_status != 0)
+        out_note(cli, "The account \"%s\" could not be removed: %s", cli->settings.user, buf_cstr(&result.err));
+    child_result_release(&result);
+}
+
+int purge_all(struct cli *cli, struct err *err)
+{
+    const char *const dirs[] = {cli->paths.run, cli->paths.log, cli->paths.state, cli->paths.agent, cli->paths.config};
+    int rc = purge_engine(cli, err);
+
+    if (rc < 0) {
+        (void)err_wrap(err, "what Davit made in the Docker Engine could not be removed; keys and state are kept");
+        return rc;
+    }
+    remove_account(cli);
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+        if ((rc = fd_remove_tree(dirs[i], err)) < 0)
+            return rc;
+    if (cli->common.home && rmdir(cli->common.home) < 0 && errno != ENOTEMPTY && errno != ENOENT)
+        return err_sys(err, errno, "cannot remove %s", cli->common.home);
+    return 0;
+}

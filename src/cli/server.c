@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server — the machines of this control plane: add, list, show, new token, settings, remove. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/out.h"
+#include "davit/control/v1/servers.davit.h"
+#include "davit/control/v1/servers.pb-c.h"
+
+static const usec_t CALL_TIMEOUT = 15 * USEC_SEC;
+
+typedef Davit__Control__V1__Server server_message;
+
+enum { PROFILE_UNSPECIFIED, PROFILE_UNKNOWN, PROFILE_PUBLIC, PROFILE_LOCAL };
+
+static const struct {
+    const char *name;
+    const char *about;
+} profiles[] = {
+    [PROFILE_UNKNOWN] = {"unknown", "not yet classified; you can set it later"},
+    [PROFILE_PUBLIC] = {"public", "it has a public IP address that others can reach"},
+    [PROFILE_LOCAL] = {"local", "it stands behind NAT, at home or in an office"},
+};
+
+static const char *profile_name(int profile)
+{
+    return profile > PROFILE_UNSPECIFIED && profile < (int)ARRAY_LEN(profiles) ? profiles[profile].name : "unknown";
+}
+
+static int profile_of(const char *name)
+{
+    for (int i = PROFILE_UNKNOWN; name && i < (int)ARRAY_LEN(profiles); i++)
+        if (strcmp(profiles[i].name, name) == 0)
+            return i;
+    return PROFILE_UNSPECIFIED;
+}
+
+static const char *state_name(int state)
+{
+    static const char *const names[] = {"-", "pending", "online", "offline"};
+
+    return state > 0 && state < (int)ARRAY_LEN(names) ? names[state] : names[0];
+}
+
+static int call(struct cli *cli, const char *method, const ProtobufCMessage *request, ProtobufCMessage **ret, struct err *err)
+{
+    return cli_call(cli, &davit_control_v1_server_service, method, request, CALL_TIMEOUT, ret, err);
+}
+
+/* ---- add, token ---- */
+
+struct add_options {
+    struct cli_common common;
+    const char *profile;
+    usec_t ttl;
+};
+
+#define ADD_AT(field) offsetof(struct add_options, field)
+static const struct opt add_opts[] = {
+    {.name = "profile", .type = OPT_ENUM, .offset = ADD_AT(profile), .choices = "public|local|unknown", .arg = "PROFILE",
+     .help = "what kind of network it stands in; asked when this is a terminal"},
+    {.name = "token-ttl", .type = OPT_USEC, .offset = ADD_AT(ttl), .min = 60000000, .max = 604800000000, .arg = "TIME", .def = "1h",
+     .help = "how long the token may be used"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+/* Asks on the terminal; a blank or unusable answer is "unknown", which is always safe. */
+static int ask_profile(struct cli *cli)
+{
+    char answer[32] = "";
+
+    if (cli->json || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+        return PROFILE_UNKNOWN;
+    fputs("Which network profile has this server?\n", stderr);
+    for (size_t i = PROFILE_UNKNOWN; i < ARRAY_LEN(profiles); i++)
+        fprintf(stderr, "  %-8s %s\n", profiles[i].name, profiles[i].about);
+    fputs("profile [unknown]: ", stderr);
+    if (!fgets(answer, sizeof answer, stdin))
+        return PROFILE_UNKNOWN;
+    answer[strcspn(answer, "\r\n")] = 0;
+    int chosen = profile_of(answer);
+    return chosen == PROFILE_UNSPECIFIED ? PROFILE_UNKNOWN : chosen;
+}
+
+static void print_token(struct cli *cli, const char *name, const char *token, const char *command, uint64_t expires_us)
+{
+    AUTO_FREE char *until = out_time(expires_us);
+
+    printf("Token of server %s (shown this once, works once, until %s UTC):\n\n  %s\n\n", name, until, token);
+    printf("On that machine, as root:\n\n  %s\n\n", command);
+    out_note(cli, "Then `davit server show %s` tells when it is online.", name);
+}
+
+static int run_add(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct add_options *o = options;
+    Davit__Control__V1__CreateServerRequest req = DAVIT__CONTROL__V1__CREATE_SERVER_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc;
+
+    (void)n;
+    req.name = (char *)(uintptr_t)operands[0];
+    req.token_ttl_s = o->ttl / USEC_SEC;
+    if ((rc = cli_connect(cli, err)) < 0)
+        return rc;
+    req.profile = (Davit__Control__V1__ServerProfile)(o->profile ? profile_of(o->profile) : ask_profile(cli));
+    if ((rc = call(cli, "CreateServer", &req.base, &message, err)) < 0)
+        return rc;
+    if (cli->json) {
+        rc = out_message(message, err);
+    } else {
+        const Davit__Control__V1__CreateServerResponse *r = (const void *)message;
+        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us);
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+static int run_token(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct add_options *o = options;
+    Davit__Control__V1__CreateTokenRequest req = DAVIT__CONTROL__V1__CREATE_TOKEN_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc;
+
+    (void)n;
+    req.server = (char *)(uintptr_t)operands[0];
+    req.token_ttl_s = o->ttl / USEC_SEC;
+    if ((rc = call(cli, "CreateToken", &req.base, &message, err)) < 0)
+        return rc;
+    if (cli->json) {
+        rc = out_message(message, err);
+    } else {
+        const Davit__Control__V1__CreateTokenResponse *r = (const void *)message;
+        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us);
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+/* ---- ls ---- */
+
+struct plain_options {
+    struct cli_common common;
+};
+static const struct opt plain_opts[] = {CLI_COMMON_OPTS, {.name = NULL}};
+
+static void list_row(struct out_table *t, const server_message *s)
+{
+    char *cells[] = {
+        str_dup(str_from(s->name)),
+        str_dup(str_from(state_name((int)s->state))),
+        str_dup(str_from(profile_name((int)s->profile))),
+        str_dup(str_from(s->health)),
+        str_dup(str_from(s->preferred_address)),
+        str_dup(str_from(s->system ? s->system->docker_version : "")),
+        str_dup(str_from(s->agent_version)),
+        str_printf("%u", s->containers_running),
+        out_age(s->last_heartbeat_us),
+    };
+
+    out_table_row(t, cells);
+}
+
+static int run_ls(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    static const char *const heads[] = {"NAME", "STATE", "PROFILE", "HEALTH", "ADDRESS", "DOCKER", "AGENT", "RUNNING", "SEEN", NULL};
+    Davit__Control__V1__ListServersRequest req = DAVIT__CONTROL__V1__LIST_SERVERS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc = call(cli, "ListServers", &req.base, &message, err);
+
+    (void)options;
+    (void)operands;
+    (void)n;
+    if (rc < 0)
+        return rc;
+    if (cli->json) {
+        rc = out_message(message, err);
+    } else {
+        const Davit__Control__V1__ListServersResponse *list = (const void *)message;
+        struct out_table t;
+        out_table_init(&t, heads);
+        for (size_t i = 0; i < list->n_servers; i++)
+            list_row(&t, list->servers[i]);
+        out_table_print(cli, &t);
+        out_table_release(&t);
+        if (list->n_servers == 0)
+            out_note(cli, "No server yet. `davit server add NAME` makes one.");
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+/* ---- show ---- */
+
+/* One line "label  value"; empty values are shown as "-". @value is freed. */
+static void line(const char *label, char *value)
+{
+    AUTO_FREE char *raw = value;
+    AUTO_FREE char *clean = out_clean(str_from(raw && *raw ? raw : "-"));
+
+    printf("%-18s %s\n", label, clean);
+}
+
+static void text_line(const char *label, const char *value)
+{
+    line(label, str_dup(str_from(value)));
+}
+
+static void list_line(const char *label, char **items, size_t n)
+{
+    AUTO_BUF all = BUF_INIT(65536);
+
+    for (size_t i = 0; i < n; i++)
+        (void)buf_printf(&all, "%s%s", i ? ", " : "", items[i]);
+    text_line(label, buf_cstr(&all));
+}
+
+static void show_system(const Davit__Common__V1__SystemInfo *s)
+{
+    text_line("hostname", s->hostname);
+    text_line("os", s->os);
+    text_line("kernel", s->kernel);
+    text_line("architecture", s->arch);
+    line("cpus", str_printf("%u", s->cpu_count));
+    line("memory", out_bytes(s->memory_bytes));
+    text_line("docker", *s->docker_version ? s->docker_version : s->docker_error);
+    text_line("cgroup", s->cgroup);
+    list_line("lan addresses", s->lan_addresses, s->n_lan_addresses);
+    if (s->tailscale && s->tailscale->installed)
+        line("tailscale", str_printf("%s %s (%s)", s->tailscale->address, s->tailscale->hostname, s->tailscale->state));
+    else
+        text_line("tailscale", "not installed");
+}
+
+static void show(const server_message *s)
+{
+    text_line("name", s->name);
+    text_line("id", s->id);
+    line("state", *s->state_reason ? str_printf("%s (%s)", state_name((int)s->state), s->state_reason)
+                                   : str_dup(str_from(state_name((int)s->state))));
+    text_line("health", s->health);
+    for (size_t i = 0; i < s->n_health_reasons; i++)
+        text_line("", s->health_reasons[i]);
+    text_line("profile", profile_name((int)s->profile));
+    text_line("connection", s->connection_mode);
+    text_line("agent version", s->agent_version);
+    text_line("public address", s->public_address);
+    line("preferred address", *s->preferred_address ? str_printf("%s (%s)", s->preferred_address, s->preferred_source) : NULL);
+    if (s->system)
+        show_system(s->system);
+    line("containers", str_printf("%u running", s->containers_running));
+    line("clock skew", str_printf("%lld ms", (long long)(s->clock_skew_us / 1000)));
+    line("created", out_time(s->created_us));
+    line("enrolled", out_time(s->enrolled_us));
+    line("last heartbeat", s->last_heartbeat_us ? out_age(s->last_heartbeat_us) : NULL);
+    line("certificate until", out_time(s->certificate_expires_us));
+    if (s->token_expires_us)
+        line("open token until", out_time(s->token_expires_us));
+}
+
+static int run_show(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    Davit__Control__V1__GetServerRequest req = DAVIT__CONTROL__V1__GET_SERVER_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc;
+
+    (void)options;
+    (void)n;
+    req.server = (char *)(uintptr_t)operands[0];
+    if ((rc = call(cli, "GetServer", &req.base, &message, err)) < 0)
+        return rc;
+    if (cli->json)
+        rc = out_message(message, err);
+    else
+        show(((const Davit__Control__V1__GetServerResponse *)(const void *)message)->server);
+    rpc_message_free(message);
+    return rc;
+}
+
+/* ---- set ---- */
+
+struct set_options {
+    struct cli_common common;
+    const char *profile;
+    const char *address;
+};
+
+#define SET_AT(field) offsetof(struct set_options, field)
+static const struct opt set_opts[] = {
+    {.name = "profile", .type = OPT_ENUM, .offset = SET_AT(profile), .choices = "public|local|unknown", .arg = "PROFILE",
+     .help = "what kind of network it stands in"},
+    {.name = "address", .type = OPT_STRING, .offset = SET_AT(address), .arg = "IP",
+     .help = "preferred address; \"auto\": public, else tailnet, else LAN"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+static int run_set(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct set_options *o = options;
+    Davit__Control__V1__UpdateServerRequest req = DAVIT__CONTROL__V1__UPDATE_SERVER_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc;
+
+    (void)n;
+    if (!o->profile && !o->address)
+        return err_set(err, ERR_INVALID, "nothing to set: give --profile or --address");
+    req.server = (char *)(uintptr_t)operands[0];
+    req.profile = (Davit__Control__V1__ServerProfile)profile_of(o->profile);
+    if (o->address)
+        req.preferred_address = (char *)(uintptr_t)o->address;
+    if ((rc = call(cli, "UpdateServer", &req.base, &message, err)) < 0)
+        return rc;
+    if (cli->json)
+        rc = out_message(message, err);
+    else
+        printf("Server %s is changed.\n", operands[0]);
+    rpc_message_free(message);
+    return rc;
+}
+
+/* ---- rm ---- */
+
+static int run_rm(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    Davit__Control__V1__RemoveServerRequest req = DAVIT__CONTROL__V1__REMOVE_SERVER_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc;
+
+    (void)options;
+    (void)n;
+    req.server = (char *)(uintptr_t)operands[0];
+    if ((rc = call(cli, "RemoveServer", &req.base, &message, err)) < 0)
+        return rc;
+    rpc_message_free(message);
+    if (cli->json)
+        printf("{\"removed\":true}\n");
+    else
+        printf("Server %s is forgotten. Its containers go on; its agent is cut off.\n", operands[0]);
+    return 0;
+}
+
+static const struct verb server_verbs[] = {
+    {.name = "add", .usage = "[OPTIONS] NAME", .about = "record a server and print its one-time token", .opts = add_opts,
+     .opts_size = sizeof(struct add_options), .min_operands = 1, .max_operands = 1, .run = run_add,
+     .example = "davit server add web-1 --profile public"},
+    {.name = "ls", .usage = "[OPTIONS]", .about = "list servers", .opts = plain_opts, .opts_size = sizeof(struct plain_options),
+     .run = run_ls, .example = "davit server ls"},
+    {.name = "show", .usage = "[OPTIONS] SERVER", .about = "everything that is known about a server", .opts = plain_opts,
+     .opts_size = sizeof(struct plain_options), .min_operands = 1, .max_operands = 1, .run = run_show,
+     .example = "davit server show web-1"},
+    {.name = "set", .usage = "[OPTIONS] SERVER", .about = "change profile or preferred address", .opts = set_opts,
+     .opts_size = sizeof(struct set_options), .min_operands = 1, .max_operands = 1, .run = run_set,
+     .example = "davit server set web-1 --profile local"},
+    {.name = "token", .usage = "[OPTIONS] SERVER", .about = "make a new token; the one before is void", .opts = add_opts + 1,
+     .opts_size = sizeof(struct add_options), .min_operands = 1, .max_operands = 1, .run = run_token,
+     .example = "davit server token web-1"},
+    {.name = "rm", .usage = "[OPTIONS] SERVER", .about = "forget a server; its containers go on", .opts = plain_opts,
+     .opts_size = sizeof(struct plain_options), .min_operands = 1, .max_operands = 1, .run = run_rm,
+     .example = "davit server rm web-1"},
+    {.name = NULL},
+};
+
+const struct verb verb_server = {
+    .name = "server",
+    .group = "Servers",
+    .about = "add, list, show, set, token, rm: the machines of this control plane",
+    .sub = server_verbs,
+};

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status — is everything all right on this machine? Answers also when nothing runs. */
+#include <stdio.h>
+
+#include "cli/out.h"
+#include "cli/proc.h"
+#include "davit/control/v1/status.davit.h"
+#include "davit/control/v1/status.pb-c.h"
+
+static const usec_t CALL_TIMEOUT = 5 * USEC_SEC;
+
+struct status_options {
+    struct cli_common common;
+};
+static const struct opt status_opts[] = {CLI_COMMON_OPTS, {.name = NULL}};
+
+static void print_daemon(struct cli *cli, const struct proc *p, bool alive, pid_t pid)
+{
+    printf("%-14s ", p->name);
+    if (alive)
+        printf("%srunning%s (pid %ld)\n", out_color(cli, OUT_GREEN), out_color(cli, OUT_PLAIN), (long)pid);
+    else
+        printf("%snot running%s\n", out_color(cli, OUT_RED), out_color(cli, OUT_PLAIN));
+}
+
+static void print_text(const Davit__Control__V1__GetStatusResponse *s)
+{
+    AUTO_FREE char *since = out_age(s->started_us);
+    AUTO_FREE char *rss = out_bytes(s->rss_bytes);
+
+    printf("%-14s %s, up %s, %s of memory\n", "control plane", s->version, since, rss);
+    printf("%-14s %s\n", "api", s->api_address);
+    printf("%-14s %s\n", "links", *s->link_address ? s->link_address : "closed (opens with the first `davit server add`)");
+    printf("%-14s %u online, %u offline, %u pending\n", "servers", s->servers_online, s->servers_offline, s->servers_pending);
+    printf("%-14s %u, %u containers running\n", "services", s->services, s->containers_running);
+}
+
+static int print_all(struct cli *cli, const struct local *local, struct err *err)
+{
+    Davit__Control__V1__GetStatusRequest req = DAVIT__CONTROL__V1__GET_STATUS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    pid_t davitd_pid, agent_pid;
+    int davitd = proc_alive(&local->davitd, &davitd_pid, err);
+    int agent = davitd < 0 ? davitd : proc_alive(&local->agent, &agent_pid, err);
+    int rc;
+
+    if (agent < 0)
+        return agent;
+    rc = cli_call(cli, &davit_control_v1_status_service, "GetStatus", &req.base, CALL_TIMEOUT, &message, err);
+    if (cli->json && rc == 0) {
+        rc = out_message(message, err);
+    } else if (!cli->json) {
+        print_daemon(cli, &local->davitd, davitd == 1, davitd_pid);
+        print_daemon(cli, &local->agent, agent == 1, agent_pid);
+        if (rc == 0)
+            print_text((const void *)message);
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+static int run_status(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    struct local local;
+    int rc;
+
+    (void)options;
+    (void)operands;
+    (void)n;
+    local_init(&local, cli);
+    rc = print_all(cli, &local, err);
+    local_release(&local);
+    return rc;
+}
+
+const struct verb verb_status = {
+    .name = "status",
+    .group = "This machine",
+    .usage = "[OPTIONS]",
+    .about = "tell whether Davit runs here and how it is",
+    .example = "davit status",
+    .opts = status_opts,
+    .opts_size = sizeof(struct status_options),
+    .run = run_status,
+};

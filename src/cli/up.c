@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* up — brings the control plane and the local agent of this machine up: keys, account, davitd, agent; waits until the machine is online. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/priv.h"
+#include "cli/out.h"
+#include "cli/proc.h"
+#include "davit/control/v1/servers.davit.h"
+#include "davit/control/v1/servers.pb-c.h"
+#include "ident/pki_dir.h"
+#include "loop/child.h"
+#include "net/http_client.h"
+
+enum { HEALTH_BODY_MAX = 65536 };
+static const usec_t POLL_STEP = 100 * USEC_MSEC;
+static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
+
+struct up_options {
+    struct cli_common common;
+    const char *api, *link, *health, *advertise, *hostname, *user;
+    bool background;
+    bool agent;
+    usec_t wait;
+};
+
+#define OPT_AT(field) offsetof(struct up_options, field)
+static const struct opt up_opts[] = {
+    {.name = "advertise", .type = OPT_STRING, .offset = OPT_AT(advertise), .arg = "HOST[:PORT]",
+     .help = "address under which other servers reach this one"},
+    {.name = "hostname", .type = OPT_STRING, .offset = OPT_AT(hostname), .arg = "NAME",
+     .help = "public name, for servers that can only come through a tunnel"},
+    {.name = "api-listen", .type = OPT_STRING, .offset = OPT_AT(api), .arg = "ADDR:PORT", .help = "API for this program (127.0.0.1:7443)"},
+    {.name = "link-listen", .type = OPT_STRING, .offset = OPT_AT(link), .arg = "ADDR:PORT",
+     .help = "links of remote agents, opened with the first of them (0.0.0.0:7442)"},
+    {.name = "health-listen", .type = OPT_STRING, .offset = OPT_AT(health), .arg = "ADDR:PORT",
+     .help = "/healthz and /metrics (127.0.0.1:7080)"},
+    {.name = "user", .type = OPT_STRING, .offset = OPT_AT(user), .arg = "NAME", .help = "account of davitd when started by root (davit)"},
+    {.name = "background", .type = OPT_BOOL, .offset = OPT_AT(background), .help = "background processes even where systemd runs"},
+    {.name = "agent", .type = OPT_BOOL, .offset = OPT_AT(agent), .def = "true", .help = "run the local agent; --no-agent: control plane only"},
+    {.name = "wait", .type = OPT_USEC, .offset = OPT_AT(wait), .min = 1000000, .max = 600000000, .arg = "TIME", .def = "30s",
+     .help = "how long to wait until all answers"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+/* A flag changes what is remembered; without one the value of last time stays. */
+static void remember(char **kept, const char *given)
+{
+    if (!given)
+        return;
+    free(*kept);
+    *kept = *given ? str_dup(str_from(given)) : NULL;
+}
+
+static void settle(struct cli *cli, const struct up_options *o)
+{
+    struct cli_settings *s = &cli->settings;
+
+    remember(&s->api, o->api);
+    remember(&s->link, o->link);
+    remember(&s->health, o->health);
+    remember(&s->advertise, o->advertise);
+    remember(&s->hostname, o->hostname);
+    remember(&s->user, o->user);
+    /* Below --home everything is private to that directory, units of the system are not. */
+    s->systemd = proc_has_systemd() && !o->background && !cli->common.home;
+}
+
+/* Root starts davitd under an account of its own. */
+static int ensure_account(struct cli *cli, struct err *err)
+{
+    const char *name = cli->settings.user;
+    const char *const argv[] = {"/usr/sbin/useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent",
+                                "--shell", "/usr/sbin/nologin", name, NULL};
+    struct child_spec spec = {.argv = argv, .output_max = 4096};
+    struct child_result result;
+    uid_t uid;
+    gid_t gid;
+    int rc;
+
+    if (geteuid() != 0 || priv_lookup(name, &uid, &gid, NULL) == 0)
+        return 0;
+    if ((rc = child_run(cli->loop, &spec, deadline_in(30 * USEC_SEC), &result, err)) < 0)
+        return rc;
+    if (result.exit_status != 0) {
+        rc = err_set(err, ERR_INTERNAL, "cannot create the account \"%s\": %s", name, buf_cstr(&result.err));
+        err_hint(err, "create it yourself, or name another with --user");
+    }
+    child_result_release(&result);
+    cli->settings.made_user = rc == 0;
+    return rc;
+}
+
+/* Gives a directory and the plain files in it (nothing below) to an account. */
+static int give(const char *dir, uid_t uid, gid_t gid, struct err *err)
+{
+    AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d;
+    int rc = 0;
+
+    if (fd < 0 || fchown(fd, uid, gid) < 0 || !(d = fdopendir(fd)))
+        return err_sys(err, errno, "cannot give %s to the account of davitd", dir);
+    TAKE_FD(fd);
+    for (struct dirent *e; rc == 0 && (e = readdir(d));) {
+        struct stat st;
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+            continue;
+        if (fchownat(dirfd(d), e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+            rc = err_sys(err, errno, "cannot give %s/%s to the account of davitd", dir, e->d_name);
+    }
+    (void)closedir(d);
+    return rc;
+}
+
+/* davitd, under its account, must be able to walk to @path. */
+static int check_reach(const char *path, const char *account, struct err *err)
+{
+    AUTO_FREE char *part = str_dup(str_from(path));
+
+    for (char *slash = strrchr(part, '/'); slash && slash != part; slash = strrchr(part, '/')) {
+        struct stat st;
+        *slash = 0;
+        if (stat(part, &st) == 0 && !(st.st_mode & S_IXOTH)) {
+            (void)err_set(err, ERR_PRECONDITION, "account \"%s\" cannot reach %s: %s is closed to it", account, path, part);
+            err_hint(err, "chmod o+x %s, or use another --home", part);
+            return -ERR_PRECONDITION;
+        }
+    }
+    return 0;
+}
+
+static int prepare_keys(struct cli *cli, struct err *err)
+{
+    int rc = pki_user_init(cli->paths.config, err);
+
+    if (rc < 0 || (rc = pki_control_prepare(cli->paths.state, err)) < 0)
+        return rc;
+    return pki_user_sign(cli->paths.config, cli->paths.state, err);
+}
+
+static int prepare(struct cli *cli, struct err *err)
+{
+    uid_t uid;
+    gid_t gid;
+    int rc;
+
+    if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.state, 0700, err)) < 0 ||
+        (rc = fd_mkdir_p(cli->paths.agent, 0700, err)) < 0 || (rc = prepare_keys(cli, err)) < 0 || (rc = ensure_account(cli, err)) < 0 ||
+        (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0 || geteuid() != 0)
+        return rc;
+    if ((rc = priv_lookup(cli->settings.user, &uid, &gid, err)) < 0 || (rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
+        (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0)
+        return rc;
+    rc = give(cli->paths.state, uid, gid, err);
+    return rc < 0 ? rc : give(cli->paths.run, uid, gid, err);
+}
+
+/* The end of a daemon's log goes into the hint: that is where its reason stands. */
+static int died(struct cli *cli, const struct proc *p, struct err *err)
+{
+    AUTO_BUF tail = BUF_INIT(4096);
+    struct str text, last = STR("");
+
+    proc_log_tail(cli, p, &tail);
+    for (text = str_trim(buf_str(&tail)); text.n > 0;) {
+        struct str line = str_cut(&text, '\n');
+        last = line.n > 0 ? line : last;
+    }
+    (void)err_set(err, ERR_UNAVAILABLE, "%s did not come up", p->name);
+    if (cli->settings.systemd)
+        err_hint(err, "journalctl -u %s tells why", p->name);
+    else
+        err_hint(err, "%s/%s.log ends with: " STR_FMT, cli->paths.log, p->name, STR_ARG(last));
+    return -ERR_UNAVAILABLE;
+}
+
+static bool healthy(struct cli *cli)
+{
+    AUTO_FREE char *url = str_printf("http://%s/healthz", cli->settings.health);
+    AUTO_BUF body = BUF_INIT(HEALTH_BODY_MAX);
+
+    return http_get_url(cli->loop, url, &body, deadline_in(2 * USEC_SEC), NULL) == 0;
+}
+
+/* Starts @p unless it runs as it should; restarts one that is an older program or has other arguments. 1: it was left alone. */
+static int ensure_running(struct cli *cli, const struct proc *p, struct err *err)
+{
+    pid_t pid;
+    int rc = proc_alive(p, &pid, err);
+
+    if (rc < 0)
+        return rc;
+    if (rc == 1 && proc_current(p, pid))
+        return 1;
+    if (rc == 1) {
+        out_note(cli, "%s runs with an older program or other settings: restarting it", p->name);
+        if ((rc = proc_stop(cli, p, err)) < 0)
+            return rc;
+    }
+    return proc_start(cli, p, err);
+}
+
+static int wait_davitd(struct cli *cli, const struct proc *p, usec_t deadline, struct err *err)
+{
+    usec_t must_live = deadline_in(3 * USEC_SEC);
+    pid_t pid;
+    int rc;
+
+    while (!healthy(cli)) {
+        if ((rc = proc_alive(p, &pid, err)) < 0)
+            return rc;
+        if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
+            return died(cli, p, err);
+        if ((rc = fiber_sleep(POLL_STEP)) < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* 1: the local server is online (its name in *ret_name); 0: not yet. */
+static int local_online(struct cli *cli, char **ret_name, struct err *err)
+{
+    Davit__Control__V1__ListServersRequest req = DAVIT__CONTROL__V1__LIST_SERVERS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    int rc = cli_call(cli, &davit_control_v1_server_service, "ListServers", &req.base, CALL_TIMEOUT, &message, err);
+
+    if (rc < 0)
+        return rc;
+    const Davit__Control__V1__ListServersResponse *list = (const void *)message;
+    for (size_t i = 0; i < list->n_servers && !*ret_name; i++)
+        if (list->servers[i]->local && list->servers[i]->state == DAVIT__CONTROL__V1__SERVER_STATE__SERVER_STATE_ONLINE)
+            *ret_name = str_dup(str_from(list->servers[i]->name));
+    rpc_message_free(message);
+    return *ret_name ? 1 : 0;
+}
+
+static int wait_agent(struct cli *cli, const struct proc *p, usec_t deadline, char **ret_name, struct err *err)
+{
+    usec_t must_live = deadline_in(3 * USEC_SEC);
+    pid_t pid;
+    int rc;
+
+    while ((rc = local_online(cli, ret_name, err)) == 0) {
+        if ((rc = proc_alive(p, &pid, err)) < 0)
+            return rc;
+        if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
+            return died(cli, p, err);
+        if ((rc = fiber_sleep(POLL_STEP)) < 0)
+            return rc;
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static void report(struct cli *cli, const char *server, bool changed)
+{
+    if (cli->json) {
+        printf("{\"api\":\"%s\",\"server\":", cli->settings.api);
+        printf(server ? "\"%s\"" : "null", server); /* a DNS label: nothing to escape */
+        printf(",\"changed\":%s}\n", changed ? "true" : "false");
+        return;
+    }
+    if (!changed)
+        printf("Davit is up already.\n");
+    else
+        printf("%sDavit is up.%s\n", out_color(cli, OUT_GREEN), out_color(cli, OUT_PLAIN));
+    if (server)
+        printf("This machine is server \"%s\". Try `davit deploy --help`, or `davit server add NAME` for another machine.\n", server);
+}
+
+static int start_all(struct cli *cli, const struct up_options *o, struct err *err)
+{
+    struct local local;
+    AUTO_FREE char *server = NULL;
+    usec_t deadline = deadline_in(o->wait);
+    int davitd, agent = 1, rc;
+
+    local_init(&local, cli);
+    rc = davitd = ensure_running(cli, &local.davitd, err);
+    if (rc >= 0)
+        rc = wait_davitd(cli, &local.davitd, deadline, err);
+    if (rc >= 0 && o->agent)
+        rc = agent = ensure_running(cli, &local.agent, err);
+    if (rc >= 0 && o->agent)
+        rc = wait_agent(cli, &local.agent, deadline, &server, err);
+    if (rc >= 0)
+        report(cli, server, davitd == 0 || agent == 0);
+    local_release(&local);
+    return rc < 0 ? rc : 0;
+}
+
+/* Two `up` or `down` at once must not meet: one lock for the machine (or the --home). */
+static int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct up_options *o = options;
+    AUTO_FREE char *lock = str_printf("%s/up.lock", cli->paths.config);
+    AUTO_FD int fd = -1;
+    int rc;
+
+    (void)operands;
+    (void)n;
+    settle(cli, o);
+    if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0)
+        return rc;
+    if ((rc = fd_lock_file(lock, &fd, err)) < 0) {
+        if (rc == -ERR_EXISTS)
+            err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
+        return rc;
+    }
+    if ((rc = prepare(cli, err)) < 0)
+        return rc;
+    return start_all(cli, o, err);
+}
+
+const struct verb verb_up = {
+    .name = "up",
+    .group = "This machine",
+    .usage = "[OPTIONS]",
+    .about = "start Davit on this machine (again: changes nothing)",
+    .example = "davit up\ndavit up --advertise 203.0.113.7",
+    .opts = up_opts,
+    .opts_size = sizeof(struct up_options),
+    .run = run_up,
+};
