@@ -24,6 +24,7 @@ struct buf {
 #define BUF_INIT(max_bytes) ((struct buf){.max = (max_bytes)})
 #define AUTO_BUF CLEANUP(buf_release) struct buf
 
+/* An empty buffer; allocates nothing yet. */
 void buf_init(struct buf *b, size_t max_bytes);
 /* Frees the memory; the buffer is empty and usable again with the same max. */
 void buf_release(struct buf *b);

@@ -82,12 +82,19 @@ struct jsonw {
     uint64_t objects; /* internal: bit per level, set for an object */
 };
 
+/* Starts one value at the end of @out, which must outlive the writer. Nothing to release. */
 void jsonw_init(struct jsonw *w, struct buf *out);
+/* Opens an object: keys and values alternate until its end. */
 void jsonw_object(struct jsonw *w);
+/* Closes the innermost container, which must be an object with no key left open. */
 void jsonw_object_end(struct jsonw *w);
+/* Opens an array. */
 void jsonw_array(struct jsonw *w);
+/* Closes the innermost container, which must be an array. */
 void jsonw_array_end(struct jsonw *w);
+/* The key of the next value; only directly inside an object. Repeats are not noticed. */
 void jsonw_key(struct jsonw *w, const char *key);
+/* The same from borrowed text; bytes that are not UTF-8 become U+FFFD. */
 void jsonw_key_str(struct jsonw *w, struct str key);
 /* Bytes that are not UTF-8 become U+FFFD, so that the output is always valid. */
 void jsonw_str(struct jsonw *w, struct str s);

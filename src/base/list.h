@@ -61,9 +61,14 @@ static inline struct list *list_pop(struct list *head)
 #define list_entry(node, type, member) CONTAINER_OF(node, type, member)
 #define list_first(head, type, member) (list_empty(head) ? NULL : list_entry((head)->next, type, member))
 
-/* @it (type *) over the list; the current element may be unlinked and freed inside, no other. */
-#define list_each(it, head, type, member)                                                              \
+#define LIST_JOIN_(a, b) a##b
+#define LIST_NAME_(a, b) LIST_JOIN_(a, b)
+#define LIST_EACH_(it, head, type, member, node_, next_)                                               \
     for (struct list *node_ = (head)->next, *next_ = node_->next;                                      \
          node_ != (head) && ((it) = list_entry(node_, type, member), 1); node_ = next_, next_ = node_->next)
+
+/* @it (type *) over the list; the current element may be unlinked and freed inside, no other. May be nested. */
+#define list_each(it, head, type, member) \
+    LIST_EACH_(it, head, type, member, LIST_NAME_(node_, __LINE__), LIST_NAME_(next_, __LINE__))
 
 #endif

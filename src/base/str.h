@@ -23,6 +23,7 @@ struct str {
 /* Borrows a C string; NULL gives the empty one. */
 struct str str_from(const char *s);
 
+/* Same bytes; the empty text equals the empty text whatever its pointer. */
 bool str_eq(struct str a, struct str b);
 bool str_eq_ci(struct str a, struct str b); /* ASCII case only */
 bool str_starts(struct str s, struct str prefix);
