@@ -50,11 +50,24 @@ struct err {
 
 #define ERR_INIT ((struct err){0})
 
+/* The analyzer is told what the convention promises: what these return is negative. */
+#ifdef __clang_analyzer__
+#define ERR_NEGATIVE(call)           \
+    ({                               \
+        int negative_ = (call);      \
+        if (negative_ >= 0)          \
+            __builtin_unreachable(); \
+        negative_;                   \
+    })
+#else
+#define ERR_NEGATIVE(call) (call)
+#endif
+
 /* Records a failure with its place and returns `-(int)code`. @err may be NULL. UNAVAILABLE and DEADLINE start as retryable. */
-#define err_set(err, code, ...) err_set_at((err), (code), __FILE__, __LINE__, __VA_ARGS__)
+#define err_set(err, code, ...) ERR_NEGATIVE(err_set_at((err), (code), __FILE__, __LINE__, __VA_ARGS__))
 
 /* The same for a failed system call: the code is chosen from @errnum and its text is appended after ": ". */
-#define err_sys(err, errnum, ...) err_sys_at((err), (errnum), __FILE__, __LINE__, __VA_ARGS__)
+#define err_sys(err, errnum, ...) ERR_NEGATIVE(err_sys_at((err), (errnum), __FILE__, __LINE__, __VA_ARGS__))
 
 /* What the two macros call. */
 int err_set_at(struct err *err, enum err_code code, const char *file, int line, const char *fmt, ...) PRINTF(5, 6);

@@ -23,6 +23,7 @@ int lane_call(struct lane *lane, int (*fn)(void *arg), void *arg, usec_t deadlin
 /* The same for code without a fiber: @done(@arg, rc) is called on the loop, exactly once. -ERR_EXHAUSTED: not queued, @done is not called. */
 int lane_post(struct lane *lane, int (*fn)(void *arg), void (*done)(void *arg, int rc), void *arg) MUST_USE;
 
+/* Jobs that wait in the queue now. */
 unsigned lane_queued(const struct lane *lane);
 
 #endif

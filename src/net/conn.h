@@ -34,6 +34,7 @@ struct conn_accept *conn_accept_tls(struct stream *s, struct tls_ctx *tls, usec_
                                     void (*on_failed)(void *arg, const char *peer, const struct err *err), void *arg) MUST_USE;
 void conn_accept_cancel(struct conn_accept *a);
 
+/* From now on @h gets the events, with @arg; it is static. Nothing is read before conn_read_start. */
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *arg);
 void conn_read_start(struct conn *c);
 void conn_read_stop(struct conn *c);
@@ -53,6 +54,7 @@ int conn_write_wait(struct conn *c, const void *p, size_t n, usec_t deadline, st
 /* Puts bytes back in front of what is read next (what an HTTP parser read too far). 0 or -ERR_EXHAUSTED (64 KiB). */
 int conn_unread(struct conn *c, const void *p, size_t n) MUST_USE;
 
+/* The loop that it was made on. */
 struct loop *conn_loop(const struct conn *c);
 /* "192.0.2.7:52100" or "unix". Borrowed. */
 const char *conn_peer_addr(const struct conn *c);

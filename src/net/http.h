@@ -38,6 +38,7 @@ struct http_head {
     bool upgrade;         /* Connection: upgrade with an Upgrade field, or status 101 */
 };
 
+/* Frees what the parser put into it; it is empty afterwards. */
 void http_head_release(struct http_head *h);
 /* First value of @name (lower case), or NULL. */
 const char *http_field(const struct http_head *h, const char *name);

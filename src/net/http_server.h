@@ -25,6 +25,7 @@ int http_server_listen(struct http_server *s, const char *addr, mode_t unix_mode
 /* Address of the @i-th listener as bound, or NULL. */
 const char *http_server_addr(const struct http_server *s, size_t i);
 
+/* Request head, whole body, and the connection it came by. Borrowed until the call ends. */
 const struct http_head *http_call_head(const struct http_call *c);
 struct str http_call_body(const struct http_call *c);
 struct conn *http_call_conn(const struct http_call *c);

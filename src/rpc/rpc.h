@@ -62,6 +62,7 @@ struct rpc_handler {
 /* May @call be made? Runs before the handler, must not wait. 0 or a failure (UNAUTHENTICATED, DENIED) in @err. */
 typedef int rpc_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err);
 
+/* @authorize(@ctx) is asked before every call. Aborts on out of memory. End with rpc_server_free. */
 struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, void *ctx) MUST_USE;
 /* Cuts everything. Accepts NULL; returns NULL. */
 struct rpc_server *rpc_server_free(struct rpc_server *s);
@@ -84,6 +85,7 @@ size_t rpc_stream_queued(const struct rpc_call *call);
 /* Ends the call; @failure NULL: success. `closed` follows in a later turn. */
 void rpc_stream_finish(struct rpc_call *call, const struct err *failure);
 
+/* The connection that it came by. Borrowed. */
 struct conn *rpc_call_conn(const struct rpc_call *call);
 /* Absolute monotonic deadline of the caller, USEC_INFINITY if none. */
 usec_t rpc_call_deadline(const struct rpc_call *call);
