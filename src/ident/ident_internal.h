@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ident_internal — OpenSSL's objects behind key, cert and csr, and the little that its files share.  Thread: as the headers say. */
+#ifndef DAVIT_IDENT_IDENT_INTERNAL_H
+#define DAVIT_IDENT_IDENT_INTERNAL_H
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "ident/cert.h"
+#include "ident/key.h"
+
+struct key {
+    EVP_PKEY *pkey;
+};
+
+struct cert {
+    X509 *x509;
+};
+
+struct csr {
+    EVP_PKEY *pkey; /* all that is believed of a request */
+};
+
+/* Starts OpenSSL without the host's openssl.cnf. Every entry calls it; only the first does something. */
+void ident__start(void);
+/* Records "@what: <OpenSSL's reason>" and empties its error queue. Returns -(int)code. */
+int ident__fail(struct err *err, enum err_code code, const char *what);
+/* Is this a key that we accept: P-256 or Ed25519, public part on the curve? */
+bool ident__key_allowed(EVP_PKEY *pkey);
+/* SHA-256 of the DER SubjectPublicKeyInfo. */
+int ident__spki_hash(EVP_PKEY *pkey, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* The digest that goes with the key: NULL for Ed25519. */
+const EVP_MD *ident__digest(EVP_PKEY *pkey);
+/* SAN with @uri (may be NULL) and @names. -ERR_INVALID names the one that is wrong. */
+int ident__alt_names(const char *uri, const char *const *names, size_t n_names, GENERAL_NAMES **ret, struct err *err) MUST_USE;
+/* Microseconds since 1970; -ERR_INVALID outside of 1970..9999. */
+int ident__time(const ASN1_TIME *t, usec_t *ret) MUST_USE;
+
+#endif
