@@ -34,7 +34,8 @@ int loop_uv_code(int status)
 
 static void on_tick(uv_timer_t *t)
 {
-    (void)t; /* being awake is all: the turn looks at the heap */
+    /* The turn looks at the heap. libuv also runs timers before it polls, and then it must not sleep. */
+    uv_stop(t->loop);
 }
 
 static void on_wake(uv_async_t *a)
