@@ -363,6 +363,11 @@ struct stream *stream_close(struct stream *s)
     return NULL;
 }
 
+struct loop *stream_loop(const struct stream *s)
+{
+    return s->loop;
+}
+
 const char *stream_peer(const struct stream *s)
 {
     return s->peer ? s->peer : "unix";

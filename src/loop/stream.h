@@ -57,6 +57,9 @@ void stream_shutdown(struct stream *s);
 /* Accepts NULL. Drops what is still queued after giving the kernel one chance to take it. Returns NULL. */
 struct stream *stream_close(struct stream *s);
 
+/* The loop that it was made on. */
+struct loop *stream_loop(const struct stream *s);
+
 /* Peer address as text ("192.0.2.7:52100", "unix"), borrowed for the life of the stream. */
 const char *stream_peer(const struct stream *s);
 /* Numeric local address as text. */

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes: results on the loop, the limit of the queue, deadline and cancel before and after a job began, the end of a lane. */
+#include "loop/lane.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <semaphore.h>
+
+struct ctx {
+    struct loop *loop;
+    struct lane *lane;
+    pthread_t loop_thread;
+    sem_t gate, begun;
+    struct fiber *f;
+    int rc;
+    unsigned ran, ended;
+};
+
+static int setup(void **state)
+{
+    struct ctx *c = calloc(1, sizeof(*c));
+
+    assert_non_null(c);
+    c->loop = loop_new();
+    c->lane = lane_new(c->loop, "test", 1, 2);
+    c->loop_thread = pthread_self();
+    c->rc = 99;
+    (void)sem_init(&c->gate, 0, 0);
+    (void)sem_init(&c->begun, 0, 0);
+    *state = c;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct ctx *c = *state;
+
+    (void)fiber_unref(c->f);
+    c->lane = lane_free(c->lane);
+    loop_free(c->loop);
+    (void)sem_destroy(&c->gate);
+    (void)sem_destroy(&c->begun);
+    free(c);
+    return 0;
+}
+
+static int quick(void *arg)
+{
+    struct ctx *c = arg;
+
+    c->ran++;
+    return pthread_equal(pthread_self(), c->loop_thread) ? -ERR_INTERNAL : 42;
+}
+
+/* Blocks its thread until the gate opens. */
+static int gated(void *arg)
+{
+    struct ctx *c = arg;
+
+    (void)sem_post(&c->begun);
+    while (sem_wait(&c->gate) < 0)
+        continue;
+    return 7;
+}
+
+static void count_end(void *arg, int rc)
+{
+    struct ctx *c = arg;
+
+    assert_true(pthread_equal(pthread_self(), c->loop_thread));
+    c->ended++;
+    c->rc = rc;
+}
+
+static void call_quick(void *arg)
+{
+    struct ctx *c = arg;
+
+    c->rc = lane_call(c->lane, quick, c, deadline_in(20 * USEC_SEC));
+}
+
+static void call_quick_soon(void *arg)
+{
+    struct ctx *c = arg;
+
+    c->rc = lane_call(c->lane, quick, c, deadline_in(20 * USEC_MSEC));
+    (void)sem_post(&c->gate);
+}
+
+static void call_gated(void *arg)
+{
+    struct ctx *c = arg;
+
+    c->rc = lane_call(c->lane, gated, c, deadline_in(10 * USEC_MSEC));
+}
+
+static void open_gate_late(void *arg)
+{
+    struct ctx *c = arg;
+
+    assert_int_equal(fiber_sleep(40 * USEC_MSEC), 0);
+    assert_int_equal(c->rc, 99); /* the deadline passed, the job runs: the caller still waits */
+    fiber_cancel(c->f);
+    assert_int_equal(fiber_sleep(10 * USEC_MSEC), 0);
+    assert_int_equal(c->rc, 99); /* cancelled: the same */
+    (void)sem_post(&c->gate);
+}
+
+static void test_call_runs_on_a_thread_and_returns_its_result(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(fiber_spawn(c->loop, "call", call_quick, c, NULL), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->rc, 42);
+}
+
+static void test_post_ends_on_the_loop(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(lane_post(c->lane, quick, count_end, c), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->ended, 1);
+    assert_int_equal(c->rc, 42);
+}
+
+static void test_full_queue(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(lane_post(c->lane, gated, count_end, c), 0);
+    (void)sem_wait(&c->begun);
+    assert_int_equal(lane_post(c->lane, quick, count_end, c), 0);
+    assert_int_equal(lane_post(c->lane, quick, count_end, c), 0);
+    assert_int_equal(lane_queued(c->lane), 2);
+    assert_int_equal(lane_post(c->lane, quick, count_end, c), -ERR_EXHAUSTED);
+    (void)sem_post(&c->gate);
+    loop_run(c->loop);
+    assert_int_equal(c->ended, 3);
+    assert_int_equal(c->ran, 2);
+}
+
+static void test_deadline_and_cancel_while_queued(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(lane_post(c->lane, gated, count_end, c), 0);
+    (void)sem_wait(&c->begun);
+    assert_int_equal(fiber_spawn(c->loop, "call", call_quick_soon, c, NULL), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->ran, 0);
+    assert_int_equal(lane_queued(c->lane), 0);
+    assert_int_equal(c->ended, 1);
+    assert_int_equal(fiber_spawn(c->loop, "call", call_quick, c, &c->f), 0);
+    fiber_cancel(c->f);
+    loop_run(c->loop);
+    assert_int_equal(c->rc, -ERR_CANCELLED);
+    assert_int_equal(c->ran, 0);
+}
+
+static void test_deadline_and_cancel_while_running(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(fiber_spawn(c->loop, "call", call_gated, c, &c->f), 0);
+    assert_int_equal(fiber_spawn(c->loop, "gate", open_gate_late, c, NULL), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->rc, 7);
+}
+
+static void test_free_drops_what_is_queued(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(lane_post(c->lane, gated, count_end, c), 0);
+    (void)sem_wait(&c->begun);
+    assert_int_equal(lane_post(c->lane, quick, count_end, c), 0);
+    (void)sem_post(&c->gate);
+    c->lane = lane_free(c->lane);
+    loop_run(c->loop);
+    assert_int_equal(c->ended, 2);
+    assert_true(c->rc == -ERR_CANCELLED || c->ran == 1 || c->rc == 7);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_call_runs_on_a_thread_and_returns_its_result, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_post_ends_on_the_loop, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_queued, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_running, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_free_drops_what_is_queued, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
