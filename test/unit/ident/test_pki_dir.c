@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directories of keys and certificates: order of the steps, modes, repeating a step changes nothing, renewal. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "ident/pki_dir.h"
+
+#define SERVER_ID "01234567-89ab-cdef-0123-456789abcdef"
+
+static const char *const NAMES[] = {"localhost", "127.0.0.1"};
+
+struct fixture {
+    char top[64];
+    char *user, *control;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    (void)snprintf(f->top, sizeof(f->top), "/tmp/davit-pki-XXXXXX");
+    assert_non_null(mkdtemp(f->top));
+    f->user = str_printf("%s/user", f->top);
+    f->control = str_printf("%s/control", f->top);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    clock_fake(USEC_INFINITY, USEC_INFINITY);
+    assert_int_equal(fd_remove_tree(f->top, NULL), 0);
+    free(f->user);
+    free(f->control);
+    free(f);
+    return 0;
+}
+
+static void complete(const struct fixture *f)
+{
+    assert_int_equal(pki_user_init(f->user, NULL), 0);
+    assert_int_equal(pki_control_prepare(f->control, NULL), 0);
+    assert_int_equal(pki_user_sign(f->user, f->control, NULL), 0);
+}
+
+/* Names, modes, times of change and contents of a directory, to see whether anything happened in it. */
+static char *snapshot(const char *dir)
+{
+    struct dirent **list = NULL;
+    AUTO_BUF out = BUF_INIT(1 << 20);
+    int n = scandir(dir, &list, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        AUTO_FREE char *path = str_printf("%s/%s", dir, list[i]->d_name);
+        struct stat st;
+        if (list[i]->d_name[0] != '.' && stat(path, &st) == 0) {
+            assert_int_equal(buf_printf(&out, "%s %o %lu %ld.%09ld\n", list[i]->d_name, st.st_mode, (unsigned long)st.st_ino,
+                                        (long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec), 0);
+            assert_int_equal(fd_read_file(path, &out, NULL), 0);
+        }
+        free(list[i]);
+    }
+    free(list);
+    return buf_take(&out);
+}
+
+static void check_modes(const char *dir)
+{
+    struct stat st;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (e->d_name[0] == '.')
+            continue;
+        AUTO_FREE char *path = str_printf("%s/%s", dir, e->d_name);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 07777, str_ends(str_from(e->d_name), STR(".key")) ? 0600 : 0644);
+    }
+    (void)closedir(d);
+}
+
+static void test_steps(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    assert_int_equal(pki_control_state(f->control, &err), 2);
+    assert_int_equal(pki_control_prepare(f->control, &err), 0);
+    assert_int_equal(pki_control_state(f->control, &err), 1);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, &err), -ERR_PRECONDITION);
+    assert_non_null(strstr(err.hint, "davit up"));
+    assert_int_equal(pki_user_sign(f->user, f->control, &err), -ERR_NOT_FOUND);
+    assert_int_equal(pki_user_init(f->user, &err), 0);
+    assert_int_equal(pki_user_sign(f->user, f->control, &err), 0);
+    assert_int_equal(pki_control_state(f->control, &err), 0);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, &err), 1);
+    check_modes(f->user);
+    check_modes(f->control);
+    uint8_t user[SPKI_HASH_SIZE], control[SPKI_HASH_SIZE];
+    assert_int_equal(pki_pin(f->user, user, NULL), 0);
+    assert_int_equal(pki_pin(f->control, control, NULL), 0);
+    assert_memory_equal(user, control, sizeof(user));
+}
+
+/* No private key of the user is ever where the control plane can read it. req: CW-10 */
+static void test_user_keys_stay(void **state)
+{
+    struct fixture *f = *state;
+    complete(f);
+    static const char *const keys[] = {"root.key", "cli.key"};
+    AUTO_FREE char *all = snapshot(f->control);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        AUTO_BUF key = BUF_INIT(KEY_PEM_MAX);
+        assert_int_equal(pki_read(f->user, keys[i], &key, NULL), 0);
+        assert_null(strstr(all, buf_cstr(&key) + 28));
+    }
+}
+
+static void test_repeating_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    complete(f);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    AUTO_FREE char *user = snapshot(f->user);
+    AUTO_FREE char *control = snapshot(f->control);
+    complete(f);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 0);
+    AUTO_FREE char *user2 = snapshot(f->user);
+    AUTO_FREE char *control2 = snapshot(f->control);
+    assert_string_equal(user, user2);
+    assert_string_equal(control, control2);
+}
+
+static void test_leaf_renewed(void **state)
+{
+    struct fixture *f = *state;
+    complete(f);
+    usec_t start = clock_real();
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 1, NULL), 1);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    clock_fake(clock_mono(), start + 59 * USEC_DAY);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 0);
+    clock_fake(clock_mono(), start + 61 * USEC_DAY);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 0);
+    AUTO_FREE char *path = str_printf("%s/controlplane.crt", f->control);
+    assert_int_equal(fd_write_file(path, "broken", 6, 0644, NULL), 0);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+}
+
+static void test_cli_and_intermediates_renewed(void **state)
+{
+    struct fixture *f = *state;
+    complete(f);
+    usec_t start = clock_real();
+    AUTO_FREE char *user = snapshot(f->user);
+    AUTO_FREE char *control = snapshot(f->control);
+    clock_fake(clock_mono(), start + CERT_CA_DAYS * USEC_DAY / 3 * 2 + USEC_DAY);
+    complete(f);
+    AUTO_FREE char *user2 = snapshot(f->user);
+    AUTO_FREE char *control2 = snapshot(f->control);
+    assert_string_not_equal(user, user2);
+    assert_string_not_equal(control, control2);
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+}
+
+static void test_another_user_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    complete(f);
+    AUTO_FREE char *other = str_printf("%s/other", f->top);
+    assert_int_equal(pki_user_init(other, &err), 0);
+    AUTO_FREE char *before = snapshot(f->control);
+    assert_int_equal(pki_user_sign(other, f->control, &err), -ERR_PRECONDITION);
+    AUTO_FREE char *after = snapshot(f->control);
+    assert_string_equal(before, after);
+}
+
+static void test_lost_root_key(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    complete(f);
+    AUTO_FREE char *path = str_printf("%s/root.key", f->user);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(pki_user_init(f->user, &err), -ERR_NOT_FOUND);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+static void test_agent_certificate(void **state)
+{
+    struct fixture *f = *state;
+    complete(f);
+    AUTO_KEY key = NULL;
+    AUTO_BUF csr = BUF_INIT(CSR_MAX);
+    AUTO_BUF chain = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
+    struct pki_issued issued;
+    struct cert_info info;
+    struct err err = ERR_INIT;
+    uint8_t own[SPKI_HASH_SIZE];
+    assert_int_equal(key_generate(&key, NULL), 0);
+    assert_int_equal(csr_make(key, "davit://cli", &csr, NULL), 0);
+    assert_int_equal(pki_control_sign_agent(f->control, buf_str(&csr), SERVER_ID, 3, 10 * USEC_SEC, &chain, &issued, &err), 0);
+    assert_int_equal(pki_read(f->control, "root.crt", &root, NULL), 0);
+    assert_int_equal(cert_verify_chain(buf_str(&chain), buf_str(&root), CERT_CLIENT, clock_real(), &info, &err), 0);
+    assert_string_equal(info.uri, "davit://server/" SERVER_ID);
+    assert_string_equal(info.common_name, SERVER_ID " gen 3");
+    assert_string_equal(info.serial, issued.serial);
+    assert_true(info.not_after == issued.not_after && issued.not_after <= clock_real() + 10 * USEC_SEC);
+    assert_int_equal(key_spki_hash(key, own, NULL), 0);
+    assert_memory_equal(issued.spki_hash, own, sizeof(own));
+    static const char *const ids[] = {"", "x", "01234567-89ab-cdef-0123-456789abcde", SERVER_ID "0", "01234567-89AB-cdef-0123-456789abcdef",
+                                      "../../../../../../../../../../../../etc"};
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        assert_int_equal(pki_control_sign_agent(f->control, buf_str(&csr), ids[i], 1, USEC_HOUR, &chain, &issued, &err), -ERR_INVALID);
+    assert_int_equal(pki_control_sign_agent(f->control, STR("junk"), SERVER_ID, 1, USEC_HOUR, &chain, &issued, &err), -ERR_INVALID);
+    AUTO_BUF small = BUF_INIT(100);
+    assert_int_equal(pki_control_sign_agent(f->control, buf_str(&csr), SERVER_ID, 1, USEC_HOUR, &small, &issued, &err), -ERR_EXHAUSTED);
+    assert_int_equal(small.len, 0);
+}
+
+static void test_mixed_up_files(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    complete(f);
+    AUTO_FREE char *a = str_printf("%s/server-ca.key", f->control);
+    AUTO_FREE char *b = str_printf("%s/agents-ca.key", f->control);
+    assert_int_equal(rename(a, b), 0);
+    assert_true(pki_control_state(f->control, &err) < 0);
+    assert_int_equal(chmod(b, 0644), 0);
+    assert_true(pki_control_prepare(f->control, &err) < 0);
+}
+
+int main(void)
+{
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_steps), T(test_user_keys_stay), T(test_repeating_changes_nothing), T(test_leaf_renewed), T(test_cli_and_intermediates_renewed),
+        T(test_another_user_refused), T(test_lost_root_key), T(test_agent_certificate), T(test_mixed_up_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
