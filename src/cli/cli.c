@@ -28,7 +28,8 @@ static void print_overview(FILE *out)
     const char *group = "";
 
     fputs("Davit runs, reaches and contains containers on machines you own.\n\nusage: davit VERB [OPTIONS] ...\n", out);
-    for (const struct verb *v = cli_verbs; v->name; v++) {
+    for (size_t i = 0; cli_verb_list[i]; i++) {
+        const struct verb *v = cli_verb_list[i];
         if (strcmp(group, v->group) != 0)
             fprintf(out, "\n%s\n", v->group);
         group = v->group;
@@ -44,22 +45,38 @@ static void print_subverbs(FILE *out, const struct verb *verb)
         fprintf(out, "  %-12s %s\n", v->name, v->about);
 }
 
-static const struct verb *find(const struct verb *table, const char *name)
+/* The @i-th verb at the top (@parent NULL) or below @parent; NULL past the last. */
+static const struct verb *nth(const struct verb *parent, size_t i)
 {
-    for (const struct verb *v = table; v->name; v++)
-        if (strcmp(v->name, name) == 0)
+    if (!parent)
+        return cli_verb_list[i];
+    return parent->sub[i].name ? &parent->sub[i] : NULL;
+}
+
+/* The verb whose first @n bytes are those of @name and, with @whole, that is no longer. */
+static const struct verb *match(const struct verb *parent, const char *name, size_t n, bool whole)
+{
+    const struct verb *v;
+
+    for (size_t i = 0; (v = nth(parent, i)); i++)
+        if (strncmp(v->name, name, n) == 0 && (!whole || !v->name[n]))
             return v;
     return NULL;
 }
 
-/* Names that share a beginning with what was typed, so that the error can suggest one. */
-static const char *nearest(const struct verb *table, const char *name)
+static const struct verb *find(const struct verb *parent, const char *name)
 {
-    for (size_t n = strlen(name); n > 0; n--)
-        for (const struct verb *v = table; v->name; v++)
-            if (strncmp(v->name, name, n) == 0)
-                return v->name;
-    return NULL;
+    return match(parent, name, strlen(name), true);
+}
+
+/* A verb that shares the longest beginning with what was typed, so that the error can suggest one. */
+static const struct verb *nearest(const struct verb *parent, const char *name)
+{
+    const struct verb *v = NULL;
+
+    for (size_t n = strlen(name); n > 0 && !v; n--)
+        v = match(parent, name, n, false);
+    return v;
 }
 
 static bool wants_color(const char *when, int fd)
@@ -162,14 +179,14 @@ static int run_parsed(struct cli *cli, const struct verb *verb, const char *full
     return run_on_loop(&run);
 }
 
-static int unknown_verb(struct cli *cli, const struct verb *table, const char *name)
+static int unknown_verb(struct cli *cli, const struct verb *parent, const char *name)
 {
     struct err err = ERR_INIT;
-    const char *near = nearest(table, name);
+    const struct verb *near = nearest(parent, name);
 
     (void)err_set(&err, ERR_INVALID, "there is no verb \"%.64s\"", name);
     if (near)
-        err_hint(&err, "did you mean \"%s\"? davit --help lists all", near);
+        err_hint(&err, "did you mean \"%s\"? davit --help lists all", near->name);
     else
         err_hint(&err, "davit --help lists all");
     return usage_error(cli, &err);
@@ -194,18 +211,18 @@ int cli_main(int argc, char **argv)
         print_overview(stdout);
         return 0;
     }
-    verb = find(cli_verbs, strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+    verb = find(NULL, strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
     if (!verb)
-        return unknown_verb(&cli, cli_verbs, argv[1]);
+        return unknown_verb(&cli, NULL, argv[1]);
     if (!verb->sub)
         return run_parsed(&cli, verb, verb->name, argc - 1, argv + 1);
     if (argc < 3 || is_help(argv[2])) {
         print_subverbs(argc < 3 ? stderr : stdout, verb);
         return argc < 3 ? err_exit_status(ERR_INVALID) : 0;
     }
-    const struct verb *sub = find(verb->sub, argv[2]);
+    const struct verb *sub = find(verb, argv[2]);
     if (!sub)
-        return unknown_verb(&cli, verb->sub, argv[2]);
+        return unknown_verb(&cli, verb, argv[2]);
     (void)snprintf(full, sizeof full, "%s %s", verb->name, sub->name);
     return run_parsed(&cli, sub, full, argc - 2, argv + 2);
 }

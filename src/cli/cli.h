@@ -75,8 +75,8 @@ struct verb {
     const char *group;   /* heading in the overview */
 };
 
-/* All verbs, in the order of the overview; ended by a NULL name. */
-extern const struct verb cli_verbs[];
+/* All verbs, in the order of the overview; ended by NULL. */
+extern const struct verb *const cli_verb_list[];
 
 /* The whole program: returns its exit status. */
 int cli_main(int argc, char **argv);
@@ -95,7 +95,7 @@ int cli_connect(struct cli *cli, struct err *err) MUST_USE;
 int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
              ProtobufCMessage **ret, struct err *err) MUST_USE;
 
-/* Opening of verbs.c's members, one per file. */
+/* The verbs, most in a file of their own; verbs.c lists them. */
 extern const struct verb verb_up, verb_down, verb_status, verb_server, verb_deploy, verb_ps, verb_logs, verb_stats, verb_start, verb_stop,
     verb_restart, verb_rm, verb_deployments, verb_version, verb_completion, verb_man;
 

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* deploy — one service from flags, or all of a davit.yaml in file order; follows each deployment step by step until it ends. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/secret.h"
+#include "cli/follow.h"
+#include "cli/manifest.h"
+#include "cli/out.h"
+#include "davit/control/v1/workloads.davit.h"
+#include "davit/control/v1/workloads.pb-c.h"
+
+enum { PASSWORD_MAX = 4096 };
+static const usec_t CALL_TIMEOUT = 30 * USEC_SEC;
+
+struct deploy_options {
+    struct cli_common common;
+    const char *file, *project, *name, *server, *health, *restart, *pull;
+    const char *registry_user, *registry_password_file;
+    struct opt_list env, env_file, ports, volumes, cap_add;
+    uint64_t cpus_milli, memory;
+    int64_t pids;
+    usec_t health_interval, health_timeout, health_grace, timeout;
+    int64_t health_retries;
+    bool read_only, detach, force;
+};
+
+#define AT(field) offsetof(struct deploy_options, field)
+static const struct opt deploy_opts[] = {
+    {.name = "file", .letter = 'f', .type = OPT_STRING, .offset = AT(file), .arg = "PATH", .help = "deploy the services of this davit.yaml"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .def = "default",
+     .help = "project; its services share a network", .env = true},
+    {.name = "name", .letter = 'n', .type = OPT_STRING, .offset = AT(name), .arg = "NAME", .help = "service; by default from the image's name"},
+    {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "where it runs; not needed with one server",
+     .env = true},
+    {.name = "env", .letter = 'e', .type = OPT_LIST, .offset = AT(env), .arg = "NAME=VALUE", .help = "environment variable"},
+    {.name = "env-file", .type = OPT_LIST, .offset = AT(env_file), .arg = "PATH", .help = "file of NAME=VALUE lines"},
+    {.name = "publish", .type = OPT_LIST, .offset = AT(ports), .arg = "HOST:CONTAINER", .help = "publish a port, on loopback unless an address is given"},
+    {.name = "volume", .letter = 'v', .type = OPT_LIST, .offset = AT(volumes), .arg = "NAME:/PATH", .help = "named volume; :ro for read only"},
+    {.name = "cpus", .type = OPT_MILLI, .offset = AT(cpus_milli), .max = 1024000, .arg = "N", .help = "limit in cores, for example 0.5"},
+    {.name = "memory", .letter = 'm', .type = OPT_BYTES, .offset = AT(memory), .max = (int64_t)1 << 50, .arg = "SIZE", .help = "limit, for example 128m"},
+    {.name = "pids", .type = OPT_INT, .offset = AT(pids), .max = 4194304, .arg = "N", .help = "limit of processes (512)"},
+    {.name = "health", .type = OPT_STRING, .offset = AT(health), .arg = "CHECK", .help = "/path, 8080/path, tcp, tcp:8080, docker or none"},
+    {.name = "health-interval", .type = OPT_USEC, .offset = AT(health_interval), .max = 3600000000, .arg = "TIME", .help = "between checks (10s)"},
+    {.name = "health-timeout", .type = OPT_USEC, .offset = AT(health_timeout), .max = 3600000000, .arg = "TIME", .help = "of one check (5s)"},
+    {.name = "health-retries", .type = OPT_INT, .offset = AT(health_retries), .max = 1000, .arg = "N", .help = "failures until it counts as failed (3)"},
+    {.name = "health-grace", .type = OPT_USEC, .offset = AT(health_grace), .max = 3600000000, .arg = "TIME", .help = "failures do not count before (2s)"},
+    {.name = "restart", .type = OPT_ENUM, .offset = AT(restart), .choices = "no|on-failure|always|unless-stopped", .arg = "POLICY",
+     .help = "when it ends by itself (unless-stopped)"},
+    {.name = "pull", .type = OPT_ENUM, .offset = AT(pull), .choices = "missing|always|never", .arg = "WHEN", .help = "pull the image (missing)"},
+    {.name = "cap-add", .type = OPT_LIST, .offset = AT(cap_add), .arg = "CAP", .help = "capability beyond the default list"},
+    {.name = "read-only", .type = OPT_BOOL, .offset = AT(read_only), .help = "read-only root file system"},
+    {.name = "registry-user", .type = OPT_STRING, .offset = AT(registry_user), .arg = "NAME", .help = "for an image behind a login"},
+    {.name = "registry-password-file", .type = OPT_STRING, .offset = AT(registry_password_file), .arg = "PATH", .help = "its password; - is standard input"},
+    {.name = "detach", .letter = 'd', .type = OPT_BOOL, .offset = AT(detach), .help = "do not wait for the outcome"},
+    {.name = "force", .type = OPT_BOOL, .offset = AT(force), .help = "deploy again although nothing changed"},
+    {.name = "timeout", .type = OPT_USEC, .offset = AT(timeout), .min = 1000000, .max = 86400000000, .arg = "TIME", .def = "15m",
+     .help = "how long to follow one deployment"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+/* "registry:5000/team/web-app:1.2@sha256:..." -> "web-app"; characters that a label lacks become '-'. */
+static char *name_of_image(const char *image)
+{
+    struct str rest = str_from(image);
+    struct str s = str_cut(&rest, '@');
+    char *name;
+
+    for (struct str tail = s; tail.n > 0;) {
+        s = str_cut(&tail, '/');
+        if (tail.n == 0)
+            break;
+    }
+    s = str_cut(&s, ':');
+    name = str_dup(s);
+    for (char *p = name; *p; p++)
+        if ((*p < 'a' || *p > 'z') && (*p < '0' || *p > '9'))
+            *p = '-';
+    return name;
+}
+
+/* NAME=VALUE lines; blank ones and those that start with # do not count. */
+static int env_file(Davit__Common__V1__ServiceSpec *spec, const char *path, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT(MANIFEST_MAX);
+    struct str rest;
+    int rc = fd_read_file(path, &text, err);
+
+    for (rest = buf_str(&text); rc == 0 && rest.n > 0;) {
+        struct str line = str_cut(&rest, '\n');
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+            line.n--;
+        if (str_trim(line).n == 0 || line.p[0] == '#')
+            continue;
+        if ((rc = spec_add_env(spec, line, err)) < 0)
+            (void)err_wrap(err, "%s", path);
+    }
+    return rc;
+}
+
+static int add_lists(Davit__Common__V1__ServiceSpec *spec, const struct deploy_options *o, struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < o->env_file.n; i++)
+        rc = env_file(spec, o->env_file.v[i], err);
+    for (size_t i = 0; rc == 0 && i < o->env.n; i++)
+        rc = spec_add_env(spec, str_from(o->env.v[i]), err);
+    for (size_t i = 0; rc == 0 && i < o->ports.n; i++)
+        rc = spec_add_port(spec, str_from(o->ports.v[i]), err);
+    for (size_t i = 0; rc == 0 && i < o->volumes.n; i++)
+        rc = spec_add_volume(spec, str_from(o->volumes.v[i]), err);
+    if (rc == 0 && o->cap_add.n > 0) {
+        spec->cap_add = calloc(o->cap_add.n, sizeof(char *));
+        BUG_ON(!spec->cap_add);
+        for (; spec->n_cap_add < o->cap_add.n; spec->n_cap_add++)
+            spec->cap_add[spec->n_cap_add] = str_dup(str_from(o->cap_add.v[spec->n_cap_add]));
+    }
+    return rc;
+}
+
+static void add_health_times(Davit__Common__V1__HealthCheck *h, const struct deploy_options *o)
+{
+    h->interval_ms = (uint32_t)(o->health_interval / USEC_MSEC);
+    h->timeout_ms = (uint32_t)(o->health_timeout / USEC_MSEC);
+    h->grace_ms = (uint32_t)(o->health_grace / USEC_MSEC);
+    h->retries = (uint32_t)o->health_retries;
+}
+
+static int spec_from_flags(Davit__Common__V1__ServiceSpec *spec, const struct deploy_options *o, const char **operands, size_t n, struct err *err)
+{
+    AUTO_FREE char *name = o->name ? str_dup(str_from(o->name)) : name_of_image(operands[0]);
+    int rc = add_lists(spec, o, err);
+
+    spec_set_text(&spec->project, str_from(o->project));
+    spec_set_text(&spec->name, str_from(name));
+    spec_set_text(&spec->image, str_from(operands[0]));
+    if (o->restart)
+        spec_set_text(&spec->restart, str_from(o->restart));
+    if (o->pull)
+        spec_set_text(&spec->pull, str_from(o->pull));
+    spec->cpu_milli = o->cpus_milli;
+    spec->memory_bytes = o->memory;
+    spec->pids_limit = (uint32_t)o->pids;
+    spec->read_only = o->read_only;
+    add_health_times(spec->health, o);
+    if (rc == 0 && o->health)
+        rc = spec_set_health(spec, str_from(o->health), err);
+    for (size_t i = 1; rc == 0 && i < n; i++)
+        rc = spec_add_command(spec, str_from(operands[i]), err);
+    return rc;
+}
+
+static int read_password(const char *path, struct secret **ret, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT(PASSWORD_MAX);
+    struct str s, line;
+    int rc = fd_read_file(strcmp(path, "-") == 0 ? "/dev/stdin" : path, &text, err);
+
+    if (rc < 0)
+        return rc;
+    s = buf_str(&text);
+    line = str_cut(&s, '\n');
+    *ret = secret_new(line);
+    explicit_bzero(text.data, text.len);
+    return 0;
+}
+
+/* Host part of an image reference, as registries are told apart: it has a '.' or ':' or is "localhost". */
+static struct str registry_of(const char *image)
+{
+    struct str rest = str_from(image);
+    struct str head = str_cut(&rest, '/');
+
+    if (rest.n > 0 && (memchr(head.p, '.', head.n) || memchr(head.p, ':', head.n) || str_eq(head, STR("localhost"))))
+        return head;
+    return STR("");
+}
+
+struct deploy {
+    struct cli *cli;
+    const struct deploy_options *o;
+    const char *server;
+    struct secret *password;
+};
+
+/* Sends one spec and follows it. 0; 1: it failed and the user was told. */
+static int deploy_one(struct deploy *d, Davit__Common__V1__ServiceSpec *spec, struct err *err)
+{
+    Davit__Control__V1__DeployRequest req = DAVIT__CONTROL__V1__DEPLOY_REQUEST__INIT;
+    Davit__Common__V1__RegistryAuth auth = DAVIT__COMMON__V1__REGISTRY_AUTH__INIT;
+    AUTO_FREE char *registry = str_dup(registry_of(spec->image));
+    ProtobufCMessage *message = NULL;
+    char request_id[37];
+    int rc;
+
+    rng_uuid(request_id);
+    req.spec = spec;
+    req.server = (char *)(uintptr_t)(d->server ? d->server : "");
+    req.request_id = request_id;
+    req.if_changed = !d->o->force;
+    if (d->password) {
+        auth.server = registry;
+        auth.username = (char *)(uintptr_t)d->o->registry_user;
+        auth.password = (char *)(uintptr_t)secret_reveal(d->password).p;
+        req.registry_auth = &auth;
+    }
+    rc = cli_call(d->cli, &davit_control_v1_workload_service, "Deploy", &req.base, CALL_TIMEOUT, &message, err);
+    if (rc < 0)
+        return rc;
+    const Davit__Control__V1__DeployResponse *r = (const void *)message;
+    if (r->unchanged || d->o->detach)
+        rc = follow_skip(d->cli, spec, r, d->o->detach, err);
+    else
+        rc = follow_deployment(d->cli, spec, r, deadline_in(d->o->timeout), err);
+    rpc_message_free(message);
+    return rc;
+}
+
+static int deploy_file(struct deploy *d, struct err *err)
+{
+    struct manifest m;
+    int rc = manifest_load(d->o->file, &m, err);
+
+    if (rc < 0)
+        return rc;
+    if (!d->server)
+        d->server = m.server;
+    for (size_t i = 0; rc == 0 && i < m.n; i++)
+        rc = deploy_one(d, m.services[i], err);
+    manifest_release(&m);
+    return rc;
+}
+
+static int deploy_flags(struct deploy *d, const char **operands, size_t n, struct err *err)
+{
+    Davit__Common__V1__ServiceSpec *spec = spec_new();
+    int rc = spec_from_flags(spec, d->o, operands, n, err);
+
+    if (rc == 0)
+        rc = deploy_one(d, spec, err);
+    rpc_message_free(spec);
+    return rc;
+}
+
+static int check_operands(const struct deploy_options *o, size_t n, struct err *err)
+{
+    if (!o->file == (n == 0)) {
+        (void)err_set(err, ERR_INVALID, o->file ? "give either --file or an image, not both" : "what shall be deployed?");
+        err_hint(err, "davit deploy IMAGE, or davit deploy --file davit.yaml");
+        return -ERR_INVALID;
+    }
+    if (!o->registry_user != !o->registry_password_file)
+        return err_set(err, ERR_INVALID, "--registry-user and --registry-password-file belong together");
+    return 0;
+}
+
+static int run_deploy(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    struct deploy d = {.cli = cli, .o = options};
+    int rc = check_operands(d.o, n, err);
+
+    d.server = d.o->server;
+    if (rc == 0 && d.o->registry_password_file)
+        rc = read_password(d.o->registry_password_file, &d.password, err);
+    if (rc == 0)
+        rc = d.o->file ? deploy_file(&d, err) : deploy_flags(&d, operands, n, err);
+    d.password = secret_free(d.password);
+    return rc;
+}
+
+const struct verb verb_deploy = {
+    .name = "deploy",
+    .group = "Services",
+    .usage = "[OPTIONS] IMAGE [COMMAND...]",
+    .about = "run a service, or replace the one of that name",
+    .example = "davit deploy --name web --publish 8080:80 --health / nginx:1.25\ndavit deploy --file davit.yaml",
+    .opts = deploy_opts,
+    .opts_size = sizeof(struct deploy_options),
+    .max_operands = 64,
+    .run = run_deploy,
+};

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ps — services and their containers on all servers; deployments — what was tried and how it ended. */
+#include <stdio.h>
+
+#include "cli/names.h"
+#include "cli/out.h"
+#include "davit/control/v1/workloads.davit.h"
+#include "davit/control/v1/workloads.pb-c.h"
+
+static const usec_t CALL_TIMEOUT = 15 * USEC_SEC;
+
+struct ps_options {
+    struct cli_common common;
+    const char *project, *server;
+    int64_t limit;
+};
+
+#define AT(field) offsetof(struct ps_options, field)
+static const struct opt ps_opts[] = {
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only this project"},
+    {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "only this server"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+static char *ports_text(const Davit__Control__V1__Service *s)
+{
+    AUTO_BUF text = BUF_INIT(4096);
+
+    for (size_t i = 0; i < s->n_ports; i++) {
+        const Davit__Common__V1__PortPublish *p = s->ports[i];
+        const char *ip = *p->host_ip ? p->host_ip : "127.0.0.1";
+        (void)buf_printf(&text, "%s%s:%u->%u%s", i ? ", " : "", ip, p->host_port, p->container_port, *p->protocol ? "/" : "");
+        (void)buf_append_cstr(&text, p->protocol);
+    }
+    return text.len ? buf_take(&text) : NULL;
+}
+
+/* What the containers do now; what the control plane last knew is marked while the server is away. */
+static char *containers_text(const Davit__Control__V1__Service *s)
+{
+    AUTO_BUF text = BUF_INIT(4096);
+
+    for (size_t i = 0; i < s->n_containers; i++) {
+        const Davit__Common__V1__Container *c = s->containers[i];
+        (void)buf_printf(&text, "%s%s", i ? ", " : "", c->state);
+        if (*c->health && !str_eq(str_from(c->health), STR("none")))
+            (void)buf_printf(&text, " (%s)", c->health);
+        if (str_eq(str_from(c->state), STR("exited")))
+            (void)buf_printf(&text, " %lld%s", (long long)c->exit_code, c->oom_killed ? " out of memory" : "");
+    }
+    if (!s->server_online)
+        (void)buf_append_cstr(&text, text.len ? " (server offline)" : "server offline");
+    return text.len ? buf_take(&text) : NULL;
+}
+
+static void ps_row(struct out_table *t, const Davit__Control__V1__Service *s)
+{
+    char *cells[] = {
+        str_printf("%s/%s", s->project, s->name),
+        str_dup(str_from(s->server_name)),
+        str_dup(str_from(deployment_state_name((int)s->state))),
+        containers_text(s),
+        str_dup(str_from(s->image)),
+        ports_text(s),
+        out_age(s->updated_us),
+    };
+
+    out_table_row(t, cells);
+}
+
+static int run_ps(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    static const char *const heads[] = {"SERVICE", "SERVER", "DEPLOYMENT", "CONTAINERS", "IMAGE", "PORTS", "CHANGED", NULL};
+    const struct ps_options *o = options;
+    Davit__Control__V1__ListServicesRequest req = DAVIT__CONTROL__V1__LIST_SERVICES_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    struct out_table t;
+    int rc;
+
+    (void)operands;
+    (void)n;
+    if (o->project)
+        req.project = (char *)(uintptr_t)o->project;
+    if (o->server)
+        req.server = (char *)(uintptr_t)o->server;
+    rc = cli_call(cli, &davit_control_v1_workload_service, "ListServices", &req.base, CALL_TIMEOUT, &message, err);
+    if (rc < 0)
+        return rc;
+    const Davit__Control__V1__ListServicesResponse *list = (const void *)message;
+    if (cli->json) {
+        rc = out_message(message, err);
+    } else {
+        out_table_init(&t, heads);
+        for (size_t i = 0; i < list->n_services; i++)
+            ps_row(&t, list->services[i]);
+        out_table_print(cli, &t);
+        out_table_release(&t);
+        if (list->n_services == 0)
+            out_note(cli, "No service yet. `davit deploy IMAGE` runs one.");
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+const struct verb verb_ps = {
+    .name = "ps",
+    .group = "Services",
+    .usage = "[OPTIONS]",
+    .about = "list services and what their containers do",
+    .example = "davit ps\ndavit ps --project shop --output json",
+    .opts = ps_opts,
+    .opts_size = sizeof(struct ps_options),
+    .run = run_ps,
+};
+
+static const struct opt deployments_opts[] = {
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only this project"},
+    {.name = "limit", .type = OPT_INT, .offset = AT(limit), .min = 1, .max = 1000, .def = "20", .arg = "N", .help = "how many, newest first"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+static void deployment_row(struct out_table *t, const Davit__Control__V1__Deployment *d)
+{
+    char *cells[] = {
+        str_printf("%.8s", d->id),
+        str_printf("%s/%s", d->spec ? d->spec->project : "", d->spec ? d->spec->name : ""),
+        str_dup(str_from(d->server_name)),
+        str_dup(str_from(deployment_state_name((int)d->state))),
+        str_dup(str_from(d->spec ? d->spec->image : "")),
+        out_time(d->created_us),
+        str_dup(str_from(d->failure ? d->failure->message : "")),
+    };
+
+    out_table_row(t, cells);
+}
+
+static int run_deployments(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    static const char *const heads[] = {"DEPLOYMENT", "SERVICE", "SERVER", "STATE", "IMAGE", "CREATED", "FAILURE", NULL};
+    const struct ps_options *o = options;
+    Davit__Control__V1__ListDeploymentsRequest req = DAVIT__CONTROL__V1__LIST_DEPLOYMENTS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    struct out_table t;
+    int rc;
+
+    if (o->project)
+        req.project = (char *)(uintptr_t)o->project;
+    if (n > 0)
+        req.service = (char *)(uintptr_t)operands[0];
+    req.limit = (uint32_t)o->limit;
+    rc = cli_call(cli, &davit_control_v1_workload_service, "ListDeployments", &req.base, CALL_TIMEOUT, &message, err);
+    if (rc < 0)
+        return rc;
+    const Davit__Control__V1__ListDeploymentsResponse *list = (const void *)message;
+    if (cli->json) {
+        rc = out_message(message, err);
+    } else {
+        out_table_init(&t, heads);
+        for (size_t i = 0; i < list->n_deployments; i++)
+            deployment_row(&t, list->deployments[i]);
+        out_table_print(cli, &t);
+        out_table_release(&t);
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
+const struct verb verb_deployments = {
+    .name = "deployments",
+    .group = "Services",
+    .usage = "[OPTIONS] [SERVICE]",
+    .about = "list what was deployed, when, and how it ended",
+    .example = "davit deployments --project shop web",
+    .opts = deployments_opts,
+    .opts_size = sizeof(struct ps_options),
+    .max_operands = 1,
+    .run = run_deployments,
+};
