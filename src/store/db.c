@@ -184,7 +184,7 @@ static int stmt_compile(struct db *db, const char *sql, bool keep, struct stmt *
         return err_set(err, ERR_INTERNAL, "SQL text of %zu bytes", n);
     int rc = sqlite3_prepare_v3(db->handle, sql, (int)n + 1, keep ? SQLITE_PREPARE_PERSISTENT : 0, &handle, &rest);
     if (rc != SQLITE_OK)
-        return db_fail(db->handle, rc, err);
+        return ERR_NEGATIVE(db_fail(db->handle, rc, err));
     if (handle == NULL || rest[strspn(rest, " \n\t;")] != '\0') {
         (void)sqlite3_finalize(handle);
         return err_set(err, ERR_INTERNAL, "not exactly one SQL statement: %.80s", sql);
