@@ -19,6 +19,7 @@ enum {
     WORK_PULLS_MAX = 4,
     WORK_LOGS_MAX = 64,
     WORK_BATCH_MAX = 64 * 1024,
+    WORK_ENTRIES_MAX = 8192, /* of one log batch */
     WORK_CONTAINERS_MAX = 2000,
     WORK_QUEUE_MAX = 1000 /* commands that wait or run */
 };
@@ -31,7 +32,7 @@ struct work_config {
     const char *server_id;  /* goes into the label davit.server; copied */
     usec_t usage_interval;  /* 0: 15 s */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
-     * down. Called from fibers and from timers of this module, never inside a call into it. */
+     * down. Called from fibers and from timers, never inside a call that does not wait. */
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
     void *arg;
 };
@@ -63,7 +64,8 @@ const char *work_docker_error(const struct work *w);
 void work_set_usage_interval(struct work *w, usec_t interval); /* 0: default; at least 1 s */
 
 /* Log streams. A stream that cannot be opened is answered by LogEnd with a failure; so is the one past WORK_LOGS_MAX. A second open with
- * the id of an open stream replaces it. Credit counts the bytes of the lines; it may go below zero by one batch at most. */
+ * the id of an open stream replaces it. Credit counts the bytes of the lines as sent (LogEntry.line); it may go below zero by one line.
+ * Lines so short that credit says nothing about them are held to WORK_ENTRIES_MAX per batch and one such batch each 100 ms. */
 void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open);
 void work_log_credit(struct work *w, const Davit__Link__V1__LogCredit *credit);
 /* No more is sent for this stream, not even LogEnd. Unknown ids are fine. */

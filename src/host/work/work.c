@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work — life of the module, its fibers, and the queue of commands: one at a time per service, in order. */
+#include "host/work/work_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define USAGE_INTERVAL (15 * USEC_SEC)
+
+static void worker_run(void *arg)
+{
+    struct worker *k = arg;
+    struct work *w = k->w;
+
+    k->fn(k->arg);
+    list_remove(&k->node);
+    fiber_unref(k->fiber);
+    free(k);
+    event_pulse(&w->idle);
+}
+
+struct worker *work_spawn(struct work *w, const char *name, void (*fn)(void *arg), void *arg)
+{
+    struct worker *k = NEW(struct worker);
+
+    *k = (struct worker){.w = w, .fn = fn, .arg = arg};
+    if (w->stopping || fiber_spawn(w->loop, name, worker_run, k, &k->fiber) < 0) {
+        free(k);
+        return NULL;
+    }
+    list_push(&w->workers, &k->node);
+    return k;
+}
+
+struct work *work_new(const struct work_config *config)
+{
+    struct work *w = NEW(struct work);
+
+    *w = (struct work){
+        .loop = config->loop,
+        .docker = config->docker,
+        .server_id = str_dup(str_from(config->server_id)),
+        .send = config->send,
+        .arg = config->arg,
+    };
+    list_init(&w->workers);
+    list_init(&w->commands);
+    event_init(&w->idle, w->loop);
+    event_init(&w->pull_ended, w->loop);
+    work_set_usage_interval(w, config->usage_interval);
+    logs_start(w);
+    BUG_ON(watch_start(w) < 0 || sampler_start(w) < 0);
+    return w;
+}
+
+int work_stop(struct work *w, usec_t deadline)
+{
+    struct worker *k;
+    struct command *c;
+
+    w->stopping = true;
+    list_each (k, &w->workers, struct worker, node)
+        fiber_cancel(k->fiber);
+    list_each (c, &w->commands, struct command, node)
+        fiber_cancel(c->fiber);
+    while (!list_empty(&w->workers) || !list_empty(&w->commands)) {
+        int rc = event_wait(&w->idle, deadline);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+struct work *work_free(struct work *w)
+{
+    if (!w)
+        return NULL;
+    BUG_ON(!list_empty(&w->workers) || !list_empty(&w->commands));
+    watch_free(w);
+    sampler_free(w);
+    logs_free(w);
+    event_release(&w->idle);
+    event_release(&w->pull_ended);
+    free(w->server_id);
+    free(w);
+    return NULL;
+}
+
+void work_send(struct work *w, const Davit__Link__V1__AgentMessage *msg)
+{
+    if (!w->stopping)
+        w->send(w->arg, msg);
+}
+
+void work_set_usage_interval(struct work *w, usec_t interval)
+{
+    if (interval == 0)
+        interval = USAGE_INTERVAL;
+    w->usage_interval = interval < USEC_SEC ? USEC_SEC : interval;
+    if (w->sampler)
+        sampler_wake(w);
+}
+
+unsigned work_jobs_running(const struct work *w)
+{
+    return w->n_commands;
+}
+
+/* --- The result ------------------------------------------------------------------------------------------------------------- */
+
+/* protobuf-c marks an empty string by one static address; those are not ours to free. */
+static void free_text(char **s)
+{
+    if (*s && *s != (char *)protobuf_c_empty_string)
+        free(*s);
+    *s = (char *)protobuf_c_empty_string;
+}
+
+static void set_text(char **s, const char *value)
+{
+    free_text(s);
+    if (value && *value)
+        *s = str_dup(str_from(value));
+}
+
+void work_result_release(Davit__Link__V1__CommandResult *r)
+{
+    free_text(&r->id);
+    free_text(&r->outcome);
+    free_text(&r->container_id);
+    free_text(&r->image_digest);
+    if (r->failure) {
+        free_text(&r->failure->message);
+        free_text(&r->failure->hint);
+        free_text(&r->failure->reason);
+        free_text(&r->failure->detail);
+        free(r->failure);
+    }
+    davit__link__v1__command_result__init(r);
+}
+
+void command_fail(struct command *c, const struct err *err, const char *reason, const char *detail)
+{
+    Davit__Common__V1__Failure *f = c->result->failure;
+
+    if (!f) {
+        f = NEW(Davit__Common__V1__Failure);
+        davit__common__v1__failure__init(f);
+        c->result->failure = f;
+    }
+    f->code = err->code == ERR_OK ? ERR_UNKNOWN : (uint32_t)err->code;
+    set_text(&f->message, err->msg);
+    set_text(&f->hint, err->hint);
+    set_text(&f->reason, reason);
+    set_text(&f->detail, detail);
+}
+
+void command_outcome(struct command *c, const char *fmt, ...)
+{
+    char text[ERR_MSG_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    set_text(&c->result->outcome, text);
+}
+
+/* --- Jobs of commands --------------------------------------------------------------------------------------------------------- */
+
+static void on_progress(void *arg, const struct job_report *r)
+{
+    struct command *c = arg;
+    Davit__Link__V1__AgentMessage msg = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__CommandProgress progress = DAVIT__LINK__V1__COMMAND_PROGRESS__INIT;
+    Davit__Common__V1__StepProgress step = DAVIT__COMMON__V1__STEP_PROGRESS__INIT;
+    AUTO_FREE char *message = text_tail(str_from(r->message), ERR_MSG_MAX);
+
+    step.step = (char *)r->step;
+    step.state = (Davit__Common__V1__StepState)r->state;
+    step.message = message;
+    step.percent = r->percent;
+    step.index = r->index;
+    step.total = r->total;
+    progress.seq = c->msg->seq;
+    progress.id = c->msg->id;
+    progress.progress = &step;
+    msg.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_PROGRESS;
+    msg.progress = &progress;
+    work_send(c->w, &msg);
+}
+
+int command_job(struct command *c, const struct job_step *steps, unsigned n_steps, void *ctx, struct job *ret)
+{
+    *ret = (struct job){
+        .loop = c->w->loop,
+        .steps = steps,
+        .n_steps = n_steps,
+        .ctx = ctx,
+        .journal = c->journal,
+        .progress = on_progress,
+        .progress_arg = c,
+    };
+    return job_run(ret, c->resume_step);
+}
+
+/* --- The queue ---------------------------------------------------------------------------------------------------------------- */
+
+static bool same_service(const struct command *a, const struct command *b)
+{
+    return strcmp(a->project, b->project) == 0 && strcmp(a->service, b->service) == 0;
+}
+
+bool command_project_busy(const struct command *c)
+{
+    struct command *other;
+
+    list_each (other, &c->w->commands, struct command, node)
+        if (other != c && strcmp(other->project, c->project) == 0)
+            return true;
+    return false;
+}
+
+/* Is there an earlier command for the same service? */
+static bool must_wait(const struct command *c)
+{
+    struct command *other;
+
+    list_each (other, &c->w->commands, struct command, node) {
+        if (other == c)
+            return false;
+        if (same_service(other, c))
+            return true;
+    }
+    return false;
+}
+
+static void leave_queue(struct command *c)
+{
+    struct work *w = c->w;
+    struct command *other;
+
+    list_remove(&c->node);
+    w->n_commands--;
+    list_each (other, &w->commands, struct command, node) {
+        if (!same_service(other, c))
+            continue;
+        event_signal(&other->turn);
+        break;
+    }
+    event_release(&c->turn);
+    event_pulse(&w->idle);
+}
+
+static int dispatch(struct command *c)
+{
+    struct err err = ERR_INIT;
+
+    if (c->resume_step < 0 && c->msg->deadline_us != 0 && clock_real() > c->msg->deadline_us) {
+        (void)err_set(&err, ERR_DEADLINE, "the command arrived after its deadline and was not started");
+        command_fail(c, &err, "deadline", NULL);
+        return 0;
+    }
+    if (check_label("project", c->project, &err) < 0 || check_label("service", c->service, &err) < 0) {
+        command_fail(c, &err, "invalid", NULL);
+        return 0;
+    }
+    switch (c->msg->body_case) {
+    case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY:
+        return deploy_command(c);
+    case DAVIT__LINK__V1__COMMAND__BODY_ACTION:
+        return action_command(c);
+    default:
+        return remove_command(c);
+    }
+}
+
+/* Whom the command is for. 0, or -ERR_UNIMPLEMENTED. */
+static int address(struct command *c)
+{
+    const Davit__Link__V1__Command *m = c->msg;
+
+    switch (m->body_case) {
+    case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY:
+        if (!m->deploy->spec)
+            return -ERR_UNIMPLEMENTED;
+        c->project = m->deploy->spec->project;
+        c->service = m->deploy->spec->name;
+        return 0;
+    case DAVIT__LINK__V1__COMMAND__BODY_ACTION:
+        c->project = m->action->project;
+        c->service = m->action->service;
+        return 0;
+    case DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE:
+        c->project = m->remove_service->project;
+        c->service = m->remove_service->service;
+        return 0;
+    default:
+        return -ERR_UNIMPLEMENTED;
+    }
+}
+
+static int take_turn(struct command *c)
+{
+    struct work *w = c->w;
+
+    event_init(&c->turn, w->loop);
+    list_push(&w->commands, &c->node);
+    w->n_commands++;
+    while (must_wait(c)) {
+        int rc = event_wait(&c->turn, USEC_INFINITY);
+        if (rc < 0)
+            return rc;
+        event_reset(&c->turn);
+    }
+    return fiber_cancelled() ? -ERR_CANCELLED : 0;
+}
+
+int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
+                 Davit__Link__V1__CommandResult *ret)
+{
+    struct err err = ERR_INIT;
+    struct command c = {.w = w, .msg = cmd, .journal = journal, .resume_step = resume_step, .fiber = fiber_self(), .result = ret};
+    int rc = 0;
+
+    davit__link__v1__command_result__init(ret);
+    if (w->stopping)
+        return -ERR_CANCELLED;
+    if (address(&c) < 0) {
+        (void)err_set(&err, ERR_UNIMPLEMENTED, "this agent does not know this command");
+        err_hint(&err, "update davit-agent on this server");
+        command_fail(&c, &err, "unimplemented", NULL);
+    } else if (w->n_commands >= WORK_QUEUE_MAX) {
+        (void)err_set(&err, ERR_EXHAUSTED, "more than %d commands wait on this server", WORK_QUEUE_MAX);
+        command_fail(&c, &err, "queue_full", NULL);
+    } else {
+        rc = take_turn(&c);
+        if (rc == 0)
+            rc = dispatch(&c);
+        leave_queue(&c);
+    }
+    if (rc < 0) {
+        work_result_release(ret);
+        return rc;
+    }
+    ret->seq = cmd->seq;
+    set_text(&ret->id, cmd->id);
+    ret->finished_us = clock_real();
+    return 0;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work_internal — what the files of src/host/work share: the module's record, its fibers, the commands that run, small helpers around
+ * names, labels and failures.  Not included elsewhere.  Thread: loop. */
+#ifndef DAVIT_HOST_WORK_WORK_INTERNAL_H
+#define DAVIT_HOST_WORK_WORK_INTERNAL_H
+
+#include "base/hmap.h"
+#include "base/mem.h"
+#include "host/work/work.h"
+
+#define LABEL_MANAGED "davit.managed"
+#define LABEL_PROJECT "davit.project"
+#define LABEL_SERVICE "davit.service"
+#define LABEL_DEPLOYMENT "davit.deployment"
+#define LABEL_JOB "davit.job"
+#define LABEL_SERVER "davit.server"
+#define LABEL_VOLUME "davit.volume"
+
+/* How long one call to the engine that does no work of its own may take. */
+#define ENGINE_CALL (30 * USEC_SEC)
+
+struct watch;
+struct sampler;
+struct logs;
+
+struct work {
+    struct loop *loop;
+    struct docker *docker;
+    char *server_id;
+    usec_t usage_interval;
+    void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
+    void *arg;
+
+    bool stopping;
+    struct list workers;   /* fibers of ours */
+    struct list commands;  /* struct command, in order of arrival */
+    unsigned n_commands;
+    struct event idle;     /* pulsed when a worker or a command ended */
+
+    unsigned pulls;
+    struct event pull_ended;
+
+    struct watch *watch;
+    struct sampler *sampler;
+    struct logs *logs;
+};
+
+/* --- work.c ---- */
+
+struct worker {
+    struct list node;
+    struct work *w;
+    struct fiber *fiber;
+    void (*fn)(void *arg);
+    void *arg;
+};
+/* Starts a fiber that work_stop ends. NULL when there are too many fibers. The handle is valid until @fn returns. */
+struct worker *work_spawn(struct work *w, const char *name, void (*fn)(void *arg), void *arg) MUST_USE;
+
+/* Sends unless the module is stopping. */
+void work_send(struct work *w, const Davit__Link__V1__AgentMessage *msg);
+
+/* A command that waits for its turn or runs. On the stack of its fiber. */
+struct command {
+    struct list node;
+    struct work *w;
+    const Davit__Link__V1__Command *msg;
+    const struct job_journal *journal;
+    int resume_step;
+    const char *project, *service;
+    struct fiber *fiber;
+    struct event turn;
+    bool running;
+    Davit__Link__V1__CommandResult *result;
+};
+/* Does another command for a service of this project run or wait? */
+bool command_project_busy(const struct command *c);
+
+/* Runs @steps as the job of @c with progress through the link. As job_run; *ret tells what happened. */
+int command_job(struct command *c, const struct job_step *steps, unsigned n_steps, void *ctx, struct job *ret) MUST_USE;
+/* Records a failure as the command's result. @reason, @detail (may be NULL) are copied. */
+void command_fail(struct command *c, const struct err *err, const char *reason, const char *detail);
+/* Records the outcome, a text for people. */
+void command_outcome(struct command *c, const char *fmt, ...) PRINTF(2, 3);
+
+/* --- names.c ---- */
+
+/* Is this an object of ours, of this project and service? @project, @service NULL: any. */
+bool labels_ours(const struct docker_map *labels, const char *project, const char *service);
+/* Containers of a service, newest first, at most WORK_CONTAINERS_MAX. */
+int service_containers(struct work *w, const char *project, const char *service, struct docker_summaries *ret, usec_t deadline,
+                       struct err *err) MUST_USE;
+/* Checks what becomes part of names. 0 or -ERR_INVALID. */
+int check_label(const char *what, const char *s, struct err *err) MUST_USE;
+/* The closed list of reasons for a failure of the engine itself. */
+const char *reason_of(const struct err *err);
+/* Copies @s with what is not UTF-8 or a control character (but tab and newline) replaced; at most @max bytes, the last ones. malloc'ed. */
+char *text_tail(struct str s, size_t max) MUST_USE;
+/* The last 20 lines of a container's log, at most 4 KiB. malloc'ed, NULL when there is none to be had. */
+char *log_tail(struct work *w, const char *container, usec_t deadline) MUST_USE;
+
+/* --- deploy.c, actions.c: on the command's fiber, fill the result. 0 or -ERR_CANCELLED. ---- */
+int deploy_command(struct command *c) MUST_USE;
+int action_command(struct command *c) MUST_USE;
+int remove_command(struct command *c) MUST_USE;
+
+/* --- watch.c ---- */
+
+/* What is known of a container of ours. */
+struct seen {
+    char *id, *name, *image, *project, *service, *deployment;
+    enum docker_state state;
+    enum docker_health health;
+    int exit_code;
+    int pid;
+    bool oom_killed;
+    usec_t started, finished;
+    struct docker_binding *ports; /* proto and host_ip are owned */
+    size_t n_ports;
+    bool listed;                  /* by the list that is being compared */
+};
+int watch_start(struct work *w) MUST_USE;
+/* After the workers ended. */
+void watch_free(struct work *w);
+/* All known containers: iterate with hmap_first, values are struct seen. Changes at any wait. */
+const struct hmap *watch_known(const struct work *w);
+/* Waits until something happened to a container of ours or @deadline. 0, -ERR_DEADLINE, -ERR_CANCELLED. */
+int watch_wait(struct work *w, usec_t deadline) MUST_USE;
+/* Looks at this container soon, whatever events come. */
+void watch_touch(struct work *w, const char *id);
+
+/* --- sample.c ---- */
+int sampler_start(struct work *w) MUST_USE;
+/* After the workers ended. */
+void sampler_free(struct work *w);
+/* The interval changed. */
+void sampler_wake(struct work *w);
+
+/* --- logs.c ---- */
+void logs_start(struct work *w);
+/* After the workers ended. */
+void logs_free(struct work *w);
+
+#endif
