@@ -180,7 +180,8 @@ static int sign_authority(const struct key *root_key, const struct cert *root, s
         rc = csr_spki_hash(csr, wanted, err);
     if (rc < 0)
         return err ? err_wrap(err, "request of the %s", a->name) : rc;
-    if (still_good(dir, a->name, NULL, roots, &present) && cert_info(present, &info, NULL) == 0 && memcmp(info.spki_hash, wanted, sizeof(wanted)) == 0)
+    if (still_good(dir, a->name, NULL, roots, &present) && cert_info(present, &info, NULL) == 0 &&
+        memcmp(info.spki_hash, wanted, sizeof(wanted)) == 0)
         return 0;
     rc = cert_sign_intermediate(root_key, root, csr, &a->spec, &cert, err);
     return rc < 0 ? rc : save_chain(dir, a->name, cert, NULL, err);

@@ -27,8 +27,8 @@ int pki_control_prepare(const char *dir, struct err *err) MUST_USE;
 /* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there. -ERR_PRECONDITION when @dir_control
  * belongs to another root. */
 int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err) MUST_USE;
-/* Issues the control plane's own certificate (davit://controlplane, server and client, 90 days) with @names, or renews it at two thirds of its
- * life or when @names changed. 0: the present one stays; 1: a new one was written; -ERR_PRECONDITION: the intermediates are not signed yet. */
+/* Issues the control plane's own certificate (davit://controlplane, server and client, 90 days) with @names, or renews it at two thirds
+ * of its life or when @names changed. 0: the present one stays; 1: a new one was written; -ERR_PRECONDITION: the intermediates are not signed yet. */
 int pki_control_leaf(const char *dir, const char *const *names, size_t n_names, struct err *err) MUST_USE;
 
 /* An issued agent certificate. */
@@ -38,8 +38,8 @@ struct pki_issued {
     uint8_t spki_hash[SPKI_HASH_SIZE];
 };
 
-/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate to @chain_pem.
- * @server_id is a UUID. @generation goes into the common name for people. */
+/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate to
+ * @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
                            struct pki_issued *ret, struct err *err) MUST_USE;
 

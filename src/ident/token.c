@@ -50,8 +50,10 @@ struct secret *join_token_text(const struct join_token *token)
 static const struct {
     const char *msg, *hint;
 } FAULTS[TOKEN_FAULT_MAX] = {
-    [TOKEN_EMPTY] = {"no join token was given", "Copy the whole line that `davit server add` prints, or make a new one with `davit server token`."},
-    [TOKEN_WRONG_PREFIX] = {"this is not a join token of this version", "A join token begins with \"davit1.\"; copy it from the output of `davit server add`."},
+    [TOKEN_EMPTY] = {"no join token was given",
+                     "Copy the whole line that `davit server add` prints, or make a new one with `davit server token`."},
+    [TOKEN_WRONG_PREFIX] = {"this is not a join token of this version",
+                            "A join token begins with \"davit1.\"; copy it from the output of `davit server add`."},
     [TOKEN_TRUNCATED] = {"the join token is cut off", "Its end is missing: copy the whole line, also where the terminal broke it."},
     [TOKEN_WRONG_LENGTH] = {"the join token has a part of the wrong length", "Something was lost or added while copying: copy it again as a whole."},
     [TOKEN_BAD_CHARACTER] = {"the join token has a character that does not belong there",
