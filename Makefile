@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A thin front for meson and ./check; everything real is there.
 JOBS ?= 2
-ASAN_SETUP = -Db_sanitize=address,undefined -Db_lundef=false -Dstatic=false --buildtype=debug -Doptimization=1
+ASAN_SETUP = -Db_sanitize=address,undefined -Db_lundef=false -Dstatic=false -Ddebug=true -Doptimization=1
 
 help:            ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
