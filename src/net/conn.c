@@ -30,7 +30,6 @@ struct conn *conn_make(struct stream *s)
 
 static void conn_free(struct conn *c)
 {
-    event_release(&c->wake);
     conn_tls_release(c);
     buf_release(&c->pending);
     buf_release(&c->held);
@@ -63,6 +62,7 @@ struct conn *conn_close(struct conn *c)
     task_cancel(&c->resume);
     task_cancel(&c->flush);
     c->stream = stream_close(c->stream);
+    event_release(&c->wake);
     if (!c->busy)
         conn_free(c);
     return NULL;
@@ -297,6 +297,18 @@ int conn_unread(struct conn *c, const void *p, size_t n)
 
 /* --- Fibers -------------------------------------------------------------------------------------------------------------------------- */
 
+/* Waits for a change; the connection may be closed by somebody else meanwhile. */
+static int wait_change(struct conn *c, usec_t deadline, const char *doing, struct err *err)
+{
+    conn_enter(c);
+    int rc = event_wait(&c->wake, deadline);
+    if (conn_leave(c) && rc == 0)
+        rc = -(int)ERR_CANCELLED;
+    if (rc == 0)
+        return 0;
+    return err_set(err, (enum err_code)-rc, "%s while %s", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled", doing);
+}
+
 static void on_fiber_read(void *arg, const void *p, size_t n)
 {
     struct conn *c = arg;
@@ -338,9 +350,9 @@ int conn_read(struct conn *c, void *dst, size_t size, usec_t deadline, size_t *r
             return -(int)c->failure->code;
         }
         conn_read_start(c);
-        int rc = event_wait(&c->wake, deadline);
+        int rc = wait_change(c, deadline, "reading", err);
         if (rc < 0)
-            return err_set(err, (enum err_code)-rc, "%s while reading", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled");
+            return rc;
     }
 }
 
@@ -352,13 +364,13 @@ static int write_piece(struct conn *c, const char *p, size_t n, usec_t deadline,
                 *err = *c->failure;
             return -(int)c->failure->code;
         }
-        int rc = event_wait(&c->wake, deadline);
+        int rc = wait_change(c, deadline, "writing", err);
         if (rc < 0)
-            return err_set(err, (enum err_code)-rc, "%s while writing", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled");
+            return rc;
     }
     int rc = conn_write(c, p, n);
     if (rc == -(int)ERR_UNAVAILABLE)
-        return err_set(err, ERR_UNAVAILABLE, "connection to %s lost", conn_peer_addr(c));
+        return err_set(err, ERR_UNAVAILABLE, "connection lost while writing");
     return rc < 0 ? err_set(err, (enum err_code)-rc, "write queue full") : 0;
 }
 

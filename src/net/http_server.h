@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http_server — HTTP/1.1 on an accepted conn: health, metrics, Connect over HTTP/1.1.  Each request runs its handler on a fiber.
  * The body is collected before the handler runs (limit per server).  Keep-alive, no pipelining ahead: the next request is read when the answer is out.
- * Limits: body_max, idle 60 s, head must be complete within 10 s.  Thread: loop.  Input trust: peer. */
+ * Limits: body_max, HTTP_CONNS_MAX connections (more are closed at once), idle 60 s, a head must be complete within 10 s, a body within 60 s.  Thread: loop.  Input trust: peer. */
 #ifndef DAVIT_NET_HTTP_SERVER_H
 #define DAVIT_NET_HTTP_SERVER_H
 
 #include "net/conn.h"
 #include "net/http.h"
+
+enum { HTTP_CONNS_MAX = 1024 };
 
 struct http_call;
 
@@ -26,11 +28,15 @@ int http_server_listen(struct http_server *s, const char *addr, mode_t unix_mode
 const char *http_server_addr(const struct http_server *s, size_t i);
 
 /* Request head, whole body, and the connection it came by. Borrowed until the call ends. */
+/* The request, its body and its connection: borrowed until the handler returns. The connection is NULL once it is gone. */
 const struct http_head *http_call_head(const struct http_call *c);
 struct str http_call_body(const struct http_call *c);
 struct conn *http_call_conn(const struct http_call *c);
+/* Gives the connection away, bytes read too far included (WebSocket); no answer may have been begun, none may follow. NULL if it is gone. */
+struct conn *http_call_take_conn(struct http_call *c) MUST_USE;
 
-/* Whole answer at once. */
+/* Answers: 0, or -ERR_* when the connection is gone, the queue full, the deadline over or the fiber cancelled.
+ * Whole answer at once. */
 int http_reply(struct http_call *c, int status, const char *content_type, struct str body) MUST_USE;
 /* Chunked answer. @fields may be NULL. */
 int http_reply_start(struct http_call *c, int status, const struct http_field *fields, size_t n_fields) MUST_USE;
