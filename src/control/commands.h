@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* commands — what a server is told to do: a sequence per server without gaps, on disk before it is sent, sent again after a reconnect
+ * until its result is on disk too.
+ * In memory are the commands without a result, per server, in order; a waiter holds on to one with commands_wait.
+ * Credentials for registries ride along in memory only: a command that was recorded with some and is sent without (a restart between) says
+ * so when it fails.
+ * Limits: COMMANDS_MAX without a result per server.  Thread: loop, from fibers where it says so. */
+#ifndef DAVIT_CONTROL_COMMANDS_H
+#define DAVIT_CONTROL_COMMANDS_H
+
+#include "control/servers.h"
+#include "davit/link/v1/link.pb-c.h"
+
+enum { COMMANDS_MAX = 256 };
+
+enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3 };
+/* In the store. */
+enum command_state { COMMAND_QUEUED = 1, COMMAND_RECEIVED = 2, COMMAND_DONE = 3 };
+
+struct command {
+    struct list node; /* server->commands */
+    unsigned refs;
+    uint64_t seq;
+    char id[37];
+    enum command_kind kind;
+    enum command_state state;
+    char *subject;    /* deployment id, or "project/service" */
+    bool credentials; /* was recorded with credentials */
+    Davit__Link__V1__Command *message;    /* without credentials, owned */
+    Davit__Common__V1__RegistryAuth *auth; /* owned, or NULL */
+    Davit__Link__V1__CommandResult *result; /* once it is done */
+    struct event done;
+    bool dropped; /* its server was removed */
+};
+
+struct command *command_ref(struct command *cmd);
+/* Accepts NULL. Returns NULL. */
+struct command *command_unref(struct command *cmd);
+
+/* What a new command is made of. @message (a Command without seq and id) and @auth are borrowed and copied. */
+struct command_new {
+    enum command_kind kind;
+    const char *subject;
+    Davit__Link__V1__Command *message;
+    const Davit__Common__V1__RegistryAuth *auth;
+    /* Runs in the same transaction before the command is written; may be NULL. A positive value means that nothing shall be written: it is
+     * passed through as the outcome. */
+    store_fn *also;
+    void *also_arg;
+};
+/* Waits: records the command with the next number of @s, then sends it when the server is connected. *ret (may be NULL) is a reference.
+ * 0; positive outcome of @also; -ERR_EXHAUSTED at COMMANDS_MAX, ... */
+int commands_submit(struct server *s, const struct command_new *n, struct command **ret, struct err *err) MUST_USE;
+/* Waits for the result. -ERR_DEADLINE; -ERR_ABORTED when the server was removed; else 0 with @cmd->result. */
+int commands_wait(struct command *cmd, usec_t deadline, struct err *err) MUST_USE;
+
+/* Loads what has no result; blocks, at start, after servers_load. */
+int commands_load(struct control *c, struct err *err) MUST_USE;
+/* Drops those of a server that goes; waiters get -ERR_ABORTED. */
+void commands_release(struct server *s);
+
+/* Borrowed, or NULL. */
+struct command *commands_by_seq(const struct server *s, uint64_t seq);
+/* Sends the commands from @from on, as far as numbers follow each other and the link takes them; returns the next number to send. */
+uint64_t commands_pump(struct server *s, uint64_t from);
+/* The first number to send to an agent that has everything up to @last_received in its journal. */
+uint64_t commands_resume_at(const struct server *s, uint64_t last_received);
+/* Waits: the agent's journal is ahead of our numbers (our store is an older copy): go on behind it. */
+int commands_skip_to(struct server *s, uint64_t last_received, struct err *err) MUST_USE;
+
+/* Waits: what the agent says about a command, written to the store. An unknown number is an outcome of 1: it was done long ago. */
+int commands_received(struct server *s, const Davit__Link__V1__CommandReceived *m, struct err *err) MUST_USE;
+int commands_progress(struct server *s, const Davit__Link__V1__CommandProgress *m, struct err *err) MUST_USE;
+int commands_result(struct server *s, const Davit__Link__V1__CommandResult *m, struct err *err) MUST_USE;
+
+/* How many commands without a result there are. */
+unsigned commands_pending(const struct control *c);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control — see control.h: puts the parts together in order and takes them apart in the opposite one. */
+#include "control/control.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "control/commands.h"
+#include "control/deployments.h"
+#include "control/enroll.h"
+#include "control/links.h"
+#include "control/schema.h"
+#include "davit/control/v1/servers.davit.h"
+#include "davit/control/v1/status.davit.h"
+#include "davit/control/v1/workloads.davit.h"
+#include "davit/link/v1/link.davit.h"
+#include "ident/pki_dir.h"
+
+enum { HEALTH_BODY_MAX = 1024, FAST_QUEUE = 64, PEM_MAX = 2 * CERT_PEM_MAX };
+
+#define STOP_WAIT (10 * USEC_SEC)
+
+int control_fiber(struct control *c, const char *name, void (*fn)(void *arg), void *arg)
+{
+    int rc = fiber_spawn(c->loop, name, fn, arg, NULL);
+    if (rc == 0)
+        c->fibers++;
+    return rc;
+}
+
+void control_fiber_end(struct control *c)
+{
+    c->fibers--;
+    event_pulse(&c->idle);
+}
+
+int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    c->fibers++;
+    int rc = c->stopping ? err_set(err, ERR_UNAVAILABLE, "the control plane is stopping") : fn(call, ctx, request, err);
+    control_fiber_end(c);
+    return rc;
+}
+
+/* --- Keys ------------------------------------------------------------------------------------------------------------------------- */
+
+static int need_keys(const char *dir, struct err *err)
+{
+    int rc = pki_control_state(dir, err);
+    if (rc < 0)
+        return rc;
+    if (rc > 0) {
+        (void)err_set(err, ERR_PRECONDITION, rc == 1 ? "the keys in %s are not signed yet" : "there are no keys in %s", dir);
+        err_hint(err, "run davit up: it makes the keys and starts this program");
+        return -(int)ERR_PRECONDITION;
+    }
+    return 0;
+}
+
+/* Names that the certificate of the control plane carries, for clients that look at names. */
+static int renew_leaf(struct control *c, struct err *err)
+{
+    char own[256] = "", host[ADDRESS_SIZE] = "";
+    const char *names[8] = {"localhost", "127.0.0.1"};
+    size_t n = 2;
+    if (gethostname(own, sizeof(own) - 1) == 0 && str_is_label(str_from(own)))
+        names[n++] = own;
+    if (c->opt.hostname && *c->opt.hostname)
+        names[n++] = c->opt.hostname;
+    address_host(c->opt.advertise, host);
+    if (*host)
+        names[n++] = host;
+    return pki_control_leaf(c->opt.state_dir, names, n, err);
+}
+
+/* The root is sent along: agents that enroll know only its pin. */
+static int make_tls(const struct control *c, enum tls_verify verify, const char *alpn, struct tls_ctx **ret, struct err *err)
+{
+    AUTO_BUF cert = BUF_INIT(PEM_MAX);
+    AUTO_BUF key = BUF_INIT(KEY_PEM_MAX);
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
+    const char *dir = c->opt.state_dir;
+    int rc;
+    if ((rc = pki_read(dir, "controlplane.crt", &cert, err)) < 0 || (rc = pki_read(dir, "controlplane.key", &key, err)) < 0 ||
+        (rc = pki_read(dir, "root.crt", &root, err)) < 0)
+        return rc;
+    rc = buf_append_str(&cert, buf_str(&root));
+    if (rc < 0)
+        return err_set(err, ERR_EXHAUSTED, "the certificates in %s are too large", dir);
+    struct tls_config config = {.server = true, .cert_pem = buf_str(&cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root),
+                                .verify = verify, .alpn = alpn};
+    rc = tls_ctx_new(&config, ret, err);
+    explicit_bzero(key.data, key.cap);
+    return rc;
+}
+
+static int listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err)
+{
+    struct tls_ctx *tls = NULL;
+    int rc = make_tls(c, verify, "h2,http/1.1", &tls, err);
+    if (rc < 0)
+        return rc;
+    rc = rpc_server_listen(server, addr, 0, tls, err);
+    (void)tls_ctx_unref(tls);
+    return rc;
+}
+
+int control_open_link(struct control *c, struct err *err)
+{
+    if (c->link_open)
+        return 0;
+    int rc = listen_tls(c, c->link, c->opt.link_listen, TLS_VERIFY_OPTIONAL, err);
+    if (rc < 0) {
+        err_hint(err, "the link of remote servers needs this address: see --link-listen");
+        return rc;
+    }
+    c->link_open = true;
+    log_event(LOG_NOTICE, "link opened", "address", control_link_addr(c), NULL);
+    return 0;
+}
+
+static int renew_on_lane(void *arg)
+{
+    return renew_leaf(arg, NULL);
+}
+
+static void set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify)
+{
+    struct tls_ctx *tls = NULL;
+    struct err err = ERR_INIT;
+    int rc = make_tls(c, verify, "h2,http/1.1", &tls, &err);
+    if (rc == 0)
+        rc = rpc_server_set_tls(server, addr, tls);
+    if (rc < 0)
+        log_err(LOG_ERROR, &err, "the new certificate could not be taken into use", "address", addr, NULL);
+    (void)tls_ctx_unref(tls);
+}
+
+/* Once a day: a certificate that is past two thirds of its life is replaced for new connections. */
+static void renewal(void *arg)
+{
+    struct control *c = arg;
+    while (fiber_sleep(USEC_DAY) == 0) {
+        int rc = lane_call(c->fast, renew_on_lane, c, deadline_in(STORE_WAIT));
+        if (rc < 0)
+            log_event(LOG_ERROR, "the certificate of the control plane could not be renewed", NULL);
+        if (rc != 1)
+            continue;
+        set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
+        if (c->link_open)
+            set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
+        log_event(LOG_NOTICE, "certificate renewed", NULL);
+    }
+    control_fiber_end(c);
+}
+
+/* --- Start ------------------------------------------------------------------------------------------------------------------------ */
+
+static int open_store(struct control *c, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/control.db", c->opt.state_dir);
+    int rc = store_open(c->loop, path, schema_migrations, schema_n_migrations, &c->store, err);
+    if (rc == 0)
+        rc = servers_load(c, err);
+    if (rc == 0)
+        rc = commands_load(c, err);
+    return rc == 0 ? store_write_sync(c->store, deployments_reconcile, NULL, err) : rc;
+}
+
+static bool any_remote(const struct control *c)
+{
+    struct server *s;
+    list_each (s, &c->servers, struct server, node)
+        if (!s->local)
+            return true;
+    return false;
+}
+
+static int listen_all(struct control *c, struct err *err)
+{
+    const char *path = c->opt.link_socket;
+    c->link_socket = path ? str_printf("unix:%s", path) : str_printf("unix:%s/link.sock", c->opt.state_dir);
+    /* Who may use the socket is decided by the peer's credential, not by its mode; another agent's uid must reach it at all. */
+    mode_t mode = c->opt.agent_uid >= 0 ? 0666 : 0600;
+    int rc = rpc_server_listen(c->link, c->link_socket, mode, NULL, err);
+    if (rc == 0 && any_remote(c))
+        rc = control_open_link(c, err);
+    if (rc == 0)
+        rc = listen_tls(c, c->api, c->opt.api_listen, TLS_VERIFY_REQUIRED, err);
+    if (rc == 0)
+        rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
+    return rc;
+}
+
+static void add_services(struct control *c)
+{
+    c->api = rpc_server_new(c->loop, authz_api, c);
+    rpc_server_add(c->api, &davit_control_v1_server_service, servers_handlers, c);
+    rpc_server_add(c->api, &davit_control_v1_workload_service, workloads_handlers, c);
+    rpc_server_add(c->api, &davit_control_v1_status_service, status_handlers, c);
+    c->link = rpc_server_new(c->loop, authz_link, c);
+    rpc_server_add(c->link, &davit_link_v1_enroll_service, enroll_handlers, c);
+    rpc_server_add(c->link, &davit_link_v1_link_service, links_handlers, c);
+    c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
+}
+
+int control_start(struct loop *loop, const struct control_options *options, struct control **ret, struct err *err)
+{
+    struct control *c = NEW(struct control);
+    AUTO_FREE char *lock = str_printf("%s/lock", options->state_dir);
+    c->loop = loop;
+    c->opt = *options;
+    c->lock_fd = -1;
+    c->started = clock_real();
+    list_init(&c->servers);
+    list_init(&c->watchers);
+    event_init(&c->idle, loop);
+    c->enroll = enroll_new(c);
+    int rc = fd_mkdir_p(options->state_dir, 0700, err);
+    if (rc == 0)
+        rc = fd_lock_file(lock, &c->lock_fd, err);
+    if (rc == 0)
+        rc = need_keys(options->state_dir, err);
+    if (rc == 0)
+        rc = renew_leaf(c, err);
+    if (rc >= 0)
+        rc = pki_pin(options->state_dir, c->pin, err);
+    if (rc == 0)
+        rc = open_store(c, err);
+    if (rc == 0) {
+        c->fast = lane_new(loop, "fast", 1, FAST_QUEUE);
+        add_services(c);
+        rc = listen_all(c, err);
+    }
+    if (rc == 0 && (rc = fiber_spawn(loop, "renewal", renewal, c, &c->renewal)) == 0)
+        c->fibers++;
+    if (rc < 0) {
+        (void)control_stop(c);
+        return err_ensure(err, rc);
+    }
+    *ret = c;
+    return 0;
+}
+
+/* --- Stop ------------------------------------------------------------------------------------------------------------------------- */
+
+static void wait_for_fibers(struct control *c)
+{
+    usec_t deadline = deadline_in(STOP_WAIT);
+    while (c->fibers)
+        if (event_wait(&c->idle, deadline) < 0)
+            break;
+    if (c->fibers)
+        log_event(LOG_WARN, "work was still going on at the end", NULL);
+}
+
+struct control *control_stop(struct control *c)
+{
+    struct err err = ERR_INIT;
+    struct server *s;
+    if (!c)
+        return NULL;
+    c->stopping = true;
+    if (c->api)
+        rpc_server_drain(c->api);
+    if (c->link)
+        rpc_server_drain(c->link);
+    list_each (s, &c->servers, struct server, node)
+        links_cut(s, "the control plane is stopping");
+    deployments_changed(c, NULL);
+    (void)fiber_yield();
+    c->api = rpc_server_free(c->api);
+    c->link = rpc_server_free(c->link);
+    c->health = http_server_free(c->health);
+    fiber_cancel(c->renewal);
+    c->renewal = fiber_unref(c->renewal);
+    wait_for_fibers(c);
+    if (c->store && servers_save_dirty(c, &err) < 0)
+        log_err(LOG_ERROR, &err, "servers could not be written", NULL);
+    servers_release(c);
+    c->enroll = enroll_free(c->enroll);
+    c->fast = lane_free(c->fast);
+    c->store = store_close(c->store);
+    event_release(&c->idle);
+    free(c->link_socket);
+    if (c->lock_fd >= 0)
+        (void)close(c->lock_fd);
+    free(c);
+    return NULL;
+}
+
+static const char *or_empty(const char *s)
+{
+    return s ? s : "";
+}
+
+const char *control_api_addr(const struct control *c)
+{
+    return c->api ? or_empty(rpc_server_addr(c->api, 0)) : "";
+}
+
+const char *control_health_addr(const struct control *c)
+{
+    return c->health ? or_empty(http_server_addr(c->health, 0)) : "";
+}
+
+const char *control_link_addr(const struct control *c)
+{
+    return c->link_open ? or_empty(rpc_server_addr(c->link, 1)) : "";
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control — the control plane of one state directory: it holds the store, the keys, the registry of servers, their links and commands, and
+ * the listeners of the API, of links and of health.
+ * Ownership: the caller of control_start ends with control_stop.  Thread: loop; both calls wait on a fiber.
+ * Limits: CONTROL_SERVERS_MAX servers; the others stand in the headers of the modules.  Input trust: options from the local user. */
+#ifndef DAVIT_CONTROL_CONTROL_H
+#define DAVIT_CONTROL_CONTROL_H
+
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+
+struct loop;
+struct control;
+
+enum { CONTROL_SERVERS_MAX = 10000 };
+
+/* Borrowed until control_stop has returned. */
+struct control_options {
+    const char *state_dir;     /* keys, certificates, control.db, lock; 0700 */
+    const char *api_listen;    /* "127.0.0.1:7443" */
+    const char *link_listen;   /* "0.0.0.0:7442"; opened with the first remote server */
+    const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */
+    const char *health_listen; /* "127.0.0.1:7080" */
+    const char *advertise;     /* HOST[:PORT] under which agents reach the link, or NULL */
+    const char *hostname;      /* public name for tunnel mode, or NULL */
+    int64_t agent_uid;         /* uid of the local agent beside 0 and our own; -1: none */
+    usec_t heartbeat_interval;
+    usec_t offline_after;
+};
+
+/* Waits: takes the lock, opens the store, loads what is in it, listens. -ERR_PRECONDITION with advice when the keys are missing,
+ * -ERR_EXISTS when another process holds the directory or an address. On failure nothing stays open. */
+int control_start(struct loop *loop, const struct control_options *options, struct control **ret, struct err *err) MUST_USE;
+/* Waits: stops accepting, ends calls and links, writes what is to be written, closes. Accepts NULL. Returns NULL. */
+struct control *control_stop(struct control *c);
+
+/* Bound address of the API and of health, as text; of the link listener, "" while it is not open. Borrowed. */
+const char *control_api_addr(const struct control *c);
+const char *control_health_addr(const struct control *c);
+const char *control_link_addr(const struct control *c);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_internal — what the files of src/control share: the record of the control plane, and short names for generated ones.
+ * Not included outside of src/control and its tests.  Thread: loop. */
+#ifndef DAVIT_CONTROL_CONTROL_INTERNAL_H
+#define DAVIT_CONTROL_CONTROL_INTERNAL_H
+
+#include "base/list.h"
+#include "base/log.h"
+#include "control/control.h"
+#include "loop/fiber.h"
+#include "loop/lane.h"
+#include "net/http_server.h"
+#include "rpc/rpc.h"
+#include "store/store.h"
+
+/* The longest that anything waits for the store. */
+#define STORE_WAIT (10 * USEC_SEC)
+
+struct counters {
+    uint64_t deployments_ok, deployments_failed;
+    uint64_t commands_sent, commands_done;
+    uint64_t enrol_ok, enrol_refused;
+    uint64_t links_opened, links_fenced, links_refused;
+};
+
+struct enroll;
+
+struct control {
+    struct loop *loop;
+    struct control_options opt;
+    struct store *store;
+    struct lane *fast;        /* signatures and key files */
+    struct rpc_server *api, *link;
+    struct http_server *health;
+    struct enroll *enroll;
+    char *link_socket;        /* address of the unix listener */
+    int lock_fd;
+    usec_t started;           /* real time */
+    bool link_open;           /* the TCP listener of links is there */
+    bool stopping;
+    bool making_local;        /* the row of the local server is being written */
+    uint8_t pin[32];          /* of the root: goes into tokens */
+
+    struct list servers;      /* struct server.node */
+    unsigned n_servers;
+    unsigned fibers;          /* ours that are alive; control_stop waits for them */
+    struct event idle;        /* pulsed when a fiber of ours ends */
+    bool saving;              /* a fiber writes dirty servers */
+    struct list watchers;     /* struct watcher.node, see deployments.h */
+    struct fiber *renewal;
+    struct counters counters;
+};
+
+/* Starts @fn on a fiber that control_stop waits for; it must call control_fiber_end at its end. */
+int control_fiber(struct control *c, const char *name, void (*fn)(void *arg), void *arg) MUST_USE;
+void control_fiber_end(struct control *c);
+
+/* Runs a handler so that control_stop waits for its end: a caller that goes away ends its call, not at once the code that works for it. */
+int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err) MUST_USE;
+#define CONTROL_HANDLER(fn)                                                                                             \
+    static int fn##_tracked(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)         \
+    {                                                                                                                   \
+        return control_run(fn, call, ctx, request, err);                                                                \
+    }
+
+/* Opens the listener of remote links unless it is open. */
+int control_open_link(struct control *c, struct err *err) MUST_USE;
+
+/* Who may call what: see authz.c. API: the CLI's certificate. Links: enrol methods without one, link methods with a server's or on the
+ * unix socket. */
+rpc_authorize authz_api;
+rpc_authorize authz_link;
+/* The server id in "davit://server/<uuid>", NULL for any other URI. Points into @uri. */
+const char *authz_server_id(const char *uri);
+
+/* /healthz and /metrics. */
+http_handler health_serve;
+
+/* Handlers in order of the methods. */
+extern const struct rpc_handler servers_handlers[];
+extern const struct rpc_handler workloads_handlers[];
+extern const struct rpc_handler status_handlers[];
+extern const struct rpc_handler enroll_handlers[];
+extern const struct rpc_handler links_handlers[];
+
+/* Resident set of this process in bytes; 0 when /proc does not tell. */
+uint64_t status_rss(void);
+
+/* A field of a message as C string that is never NULL. */
+static inline const char *text(const char *s)
+{
+    return s ? s : "";
+}
+
+/* Generated structs have no const members: a borrowed string in a message that is only packed. */
+static inline char *lend(const char *s)
+{
+    return (char *)(uintptr_t)(s ? s : "");
+}
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* deployments — immutable attempts to run a service, their states and events. The store holds them; nothing is kept in memory but who
+ * watches. All database functions here run inside a unit of work (see store.h).
+ * Limits: DEPLOYMENT_EVENTS_MAX events each; after it only changes of state are kept.
+ * Thread: what takes a struct db runs on the store's threads, the rest on the loop. */
+#ifndef DAVIT_CONTROL_DEPLOYMENTS_H
+#define DAVIT_CONTROL_DEPLOYMENTS_H
+
+#include "control/control_internal.h"
+#include "davit/common/v1/service.pb-c.h"
+#include "davit/common/v1/system.pb-c.h"
+#include "davit/control/v1/workloads.pb-c.h"
+
+/* The numbers of davit.common.v1.DeploymentState. */
+enum deployment_state {
+    DEPLOYMENT_NONE,
+    DEPLOYMENT_PENDING,
+    DEPLOYMENT_DEPLOYING,
+    DEPLOYMENT_HEALTH_CHECKING,
+    DEPLOYMENT_ACTIVE,
+    DEPLOYMENT_FAILED,
+    DEPLOYMENT_SUPERSEDED,
+    DEPLOYMENT_REMOVED,
+    DEPLOYMENT_STATE_MAX
+};
+
+enum { DEPLOYMENT_EVENTS_MAX = 1000 };
+
+/* "pending" ... */
+const char *deployment_state_name(enum deployment_state s);
+/* May a deployment go from @from to @to? */
+bool deployment_move_allowed(enum deployment_state from, enum deployment_state to);
+/* Does a watcher have nothing more to wait for? */
+bool deployment_ended(enum deployment_state s);
+
+/* One event; pointers borrowed, NULL where it has none. */
+struct deployment_event {
+    const Davit__Common__V1__StepProgress *progress;
+    const Davit__Common__V1__Failure *failure;
+    const char *container_id;
+};
+
+/* The one setter: moves @id to @to with an event. 0; 1 when it is in that state already or the move is not allowed (then nothing
+ * changes); -ERR_NOT_FOUND, ... */
+int deployment_set_state(struct db *db, const char *id, enum deployment_state to, const struct deployment_event *ev,
+                         struct err *err) MUST_USE;
+/* Adds an event in the present state. 0, or 1 when it was left out (limit, unknown deployment). */
+int deployment_add_event(struct db *db, const char *id, const struct deployment_event *ev, struct err *err) MUST_USE;
+/* ACTIVE with its container; what was active before is SUPERSEDED and the service points here. */
+int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest, struct err *err) MUST_USE;
+/* The service is gone: its unfinished and active deployments are REMOVED, its row goes. */
+int deployments_drop_service(struct db *db, const char *project, const char *service, struct err *err) MUST_USE;
+/* At start: what is unfinished and has no command any more cannot end by itself: FAILED. */
+int deployments_reconcile(struct db *db, void *unused, struct err *err) MUST_USE;
+
+/* Who waits for news of one deployment. */
+struct watcher {
+    struct list node;
+    const char *deployment_id;
+    struct event news;
+};
+/* @w and @id stay the caller's, until watcher_stop. */
+void watcher_start(struct control *c, struct watcher *w, const char *id);
+void watcher_stop(struct watcher *w);
+/* Wakes those who watch @id; NULL: all. */
+void deployments_changed(struct control *c, const char *id);
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* enroll — see enroll.h. */
+#include "control/enroll.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "control/links.h"
+#include "ident/cert.h"
+#include "ident/pki_dir.h"
+#include "ident/token.h"
+
+/* A bucket as one time: the moment when it will be full again. */
+struct enroll {
+    struct control *c;
+    struct hmap *sources; /* address -> usec_t *, owned */
+    usec_t all;
+};
+
+struct enroll *enroll_new(struct control *c)
+{
+    struct enroll *e = NEW(struct enroll);
+    e->c = c;
+    e->sources = hmap_new(ENROLL_SOURCES_MAX);
+    return e;
+}
+
+static void forget_sources(struct enroll *e, usec_t now, bool all)
+{
+    for (struct hmap_entry *i = hmap_first(e->sources), *next; i; i = next) {
+        next = hmap_next(i);
+        usec_t *full = hmap_value(i);
+        if (!all && *full > now)
+            continue;
+        (void)hmap_remove(e->sources, hmap_key(i));
+        free(full);
+    }
+}
+
+struct enroll *enroll_free(struct enroll *e)
+{
+    if (!e)
+        return NULL;
+    forget_sources(e, 0, true);
+    (void)hmap_free(e->sources);
+    free(e);
+    return NULL;
+}
+
+static int take(usec_t *full, usec_t now, usec_t every, unsigned burst, usec_t *ret_wait)
+{
+    usec_t from = *full > now ? *full : now;
+    if (from + every > now + burst * every) {
+        *ret_wait = from + every - (now + burst * every);
+        return 1;
+    }
+    *full = from + every;
+    return 0;
+}
+
+int enroll_admit(struct enroll *e, const char *source, usec_t now, struct err *err)
+{
+    usec_t wait = 0;
+    usec_t *full = hmap_get(e->sources, str_from(source));
+    if (!full) {
+        if (hmap_count(e->sources) >= ENROLL_SOURCES_MAX)
+            forget_sources(e, now, false);
+        full = NEW(usec_t);
+        if (hmap_put(e->sources, str_from(source), full, NULL) != 0) {
+            free(full);
+            return err_set(err, ERR_EXHAUSTED, "too many addresses try to enroll; try again in a minute");
+        }
+    }
+    if (take(full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, &wait) != 0 ||
+        take(&e->all, now, USEC_SEC / ENROLL_PER_SECOND, ENROLL_BURST, &wait) != 0)
+        return err_set(err, ERR_EXHAUSTED, "too many attempts to enroll; try again in %u s", (unsigned)(wait / USEC_SEC + 1));
+    return 0;
+}
+
+static int refuse(struct err *err, const char *message)
+{
+    (void)err_set(err, ERR_UNAUTHENTICATED, "%s", message);
+    err_hint(err, "make a new one on the control plane with: davit server token NAME");
+    return -(int)ERR_UNAUTHENTICATED;
+}
+
+int enroll_judge(const struct token_row *row, struct str secret, const uint8_t key[32], usec_t now, struct err *err)
+{
+    static const uint8_t nothing[32];
+    uint8_t hash[TOKEN_HASH_SIZE];
+    token_secret_hash(secret, hash);
+    bool same = str_eq_secret((struct str){(const char *)hash, 32}, (struct str){(const char *)(row ? row->hash : nothing), 32});
+    /* Unknown id and wrong secret look alike, also in time. */
+    if (!row || !same)
+        return refuse(err, "this join token is unknown");
+    if (row->is_void)
+        return refuse(err, "this join token was replaced by a newer one");
+    if (row->used) {
+        bool repeat = now < row->used + ENROLL_REPEAT && row->certificate && memcmp(row->key, key, 32) == 0;
+        return repeat ? 1 : refuse(err, "this join token was used already");
+    }
+    return row->expires <= now ? refuse(err, "this join token has expired") : 0;
+}
+
+struct token_job {
+    const char *id;
+    struct token_row row;
+    bool found;
+};
+
+static int read_token(struct db *db, void *arg, struct err *err)
+{
+    struct token_job *j = arg;
+    AUTO_ROWS rows = NULL;
+    int rc = db_query(db, &rows, err,
+                      "SELECT server_id, hash, expires_us, used_us, void, key_sha256, certificate FROM tokens WHERE id = ?", "t", j->id);
+    if (rc == 0)
+        rc = rows_next(rows, err);
+    if (rc <= 0)
+        return rc;
+    (void)str_copy(j->row.server_id, sizeof(j->row.server_id), row_text(rows, 0));
+    if (row_blob(rows, 1).n == 32)
+        memcpy(j->row.hash, row_blob(rows, 1).p, 32);
+    j->row.expires = (usec_t)row_i64(rows, 2);
+    j->row.used = (usec_t)row_i64(rows, 3);
+    j->row.is_void = row_i64(rows, 4) != 0;
+    if (row_blob(rows, 5).n == 32)
+        memcpy(j->row.key, row_blob(rows, 5).p, 32);
+    j->row.certificate = row_text(rows, 6).n ? str_dup(row_text(rows, 6)) : NULL;
+    j->found = row_blob(rows, 1).n == 32;
+    return 0;
+}
+
+/* Certificates name their serial in hex; zeros in front and case depend on who prints it. */
+static void plain_serial(const char *serial, char dst[64])
+{
+    size_t n = 0;
+    while (*serial == '0')
+        serial++;
+    for (; *serial && n < 63; serial++)
+        dst[n++] = (char)tolower((unsigned char)*serial);
+    dst[n] = '\0';
+}
+
+struct issue {
+    const char *dir, *server_id, *token_id;
+    struct str csr;
+    uint32_t generation;
+    usec_t now;
+    struct buf chain, root;
+    struct pki_issued issued;
+    struct err err;
+    const Davit__Common__V1__SystemInfo *system;
+    struct buf system_wire;
+};
+
+static int sign(void *arg)
+{
+    struct issue *i = arg;
+    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS, &i->chain, &i->issued, &i->err);
+    return rc < 0 ? rc : pki_read(i->dir, "root.crt", &i->root, &i->err);
+}
+
+static int read_root(void *arg)
+{
+    struct issue *i = arg;
+    return pki_read(i->dir, "root.crt", &i->root, &i->err);
+}
+
+/* 1: somebody else consumed the token in between. */
+static int consume(struct db *db, void *arg, struct err *err)
+{
+    struct issue *i = arg;
+    char serial[64];
+    plain_serial(i->issued.serial, serial);
+    int rc = db_exec(db, err,
+                     "UPDATE tokens SET used_us = ?, key_sha256 = ?, certificate = ? WHERE id = ? AND used_us = 0 AND void = 0 AND expires_us > ?",
+                     "ibsti", (int64_t)i->now, (struct str){(const char *)i->issued.spki_hash, 32}, buf_str(&i->chain), i->token_id,
+                     (int64_t)i->now);
+    if (rc < 0)
+        return rc;
+    if (db_changes(db) != 1)
+        return 1;
+    rc = db_exec(db, err,
+                 "INSERT INTO certificates (serial, server_id, generation, issued_us, expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, 0)", "ttiii",
+                 serial, i->server_id, (int64_t)i->generation, (int64_t)i->now, (int64_t)i->issued.not_after);
+    if (rc < 0)
+        return rc;
+    rc = db_exec(db, err, "UPDATE servers SET generation = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?", "iibti",
+                 (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
+    return rc < 0 ? rc : db_changes(db) == 1 ? 0 : 1;
+}
+
+struct generation_job {
+    const char *serial, *server_id;
+    int64_t generation;
+};
+
+static int read_generation(struct db *db, void *arg, struct err *err)
+{
+    struct generation_job *j = arg;
+    return db_get_i64(db, &j->generation, err, "SELECT generation FROM certificates WHERE serial = ? AND server_id = ? AND revoked_us = 0", "tt",
+                      j->serial, j->server_id);
+}
+
+int enroll_certificate_generation(struct control *c, const char *serial, const char *server_id, uint32_t *ret, struct err *err)
+{
+    char plain[64];
+    plain_serial(serial, plain);
+    struct generation_job j = {.serial = plain, .server_id = server_id};
+    int rc = store_read(c->store, read_generation, &j, deadline_in(STORE_WAIT), err);
+    *ret = (uint32_t)j.generation;
+    return rc;
+}
+
+static int answer(struct rpc_call *call, struct server *s, const char *chain, const char *root, uint32_t generation, struct err *err)
+{
+    static const char *const profiles[] = {"unknown", "unknown", "public", "local"};
+    Davit__Link__V1__EnrollResponse m = DAVIT__LINK__V1__ENROLL_RESPONSE__INIT;
+    m.server_id = s->id;
+    m.server_name = s->name;
+    m.certificate_pem = lend(chain);
+    m.ca_pem = lend(root);
+    m.generation = generation;
+    m.profile = lend(profiles[s->profile >= 0 && s->profile < 4 ? s->profile : 0]);
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the server went away");
+}
+
+/* The token holds: a certificate for it. */
+static int issue(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, struct err *err)
+{
+    i->generation = s->generation + 1;
+    if (i->system && rpc_pack(&i->system->base, &i->system_wire) != 0)
+        return err_set(err, ERR_INVALID, "system: it is larger than a message may be");
+    int rc = lane_call(c->fast, sign, i, deadline_in(STORE_WAIT));
+    if (rc < 0) {
+        *err = i->err;
+        return err_ensure(err, rc);
+    }
+    rc = store_write(c->store, consume, i, deadline_in(STORE_WAIT), err);
+    if (rc == 1)
+        return refuse(err, "this join token was used already");
+    if (rc < 0)
+        return rc;
+    if (s->gone)
+        return refuse(err, "the server of this join token was removed");
+    s->generation = i->generation;
+    s->enrolled = i->now;
+    s->certificate_expires = i->issued.not_after;
+    s->token_expires = 0;
+    server_set_system(s, i->system);
+    links_cut(s, "the server was enrolled anew");
+    return answer(call, s, buf_cstr(&i->chain), buf_cstr(&i->root), i->generation, err);
+}
+
+static int repeat(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, const char *chain, struct err *err)
+{
+    int rc = lane_call(c->fast, read_root, i, deadline_in(STORE_WAIT));
+    if (rc < 0) {
+        *err = i->err;
+        return err_ensure(err, rc);
+    }
+    return answer(call, s, chain, buf_cstr(&i->root), s->generation, err);
+}
+
+static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32], struct err *err)
+{
+    AUTO_CSR csr = NULL;
+    if (strlen(text(r->token_id)) != TOKEN_ID_LEN || r->token_secret.len != TOKEN_SECRET_SIZE) {
+        (void)err_set(err, ERR_INVALID, "token: this is no join token");
+        err_hint(err, "paste all of the line that davit server add printed");
+        return -(int)ERR_INVALID;
+    }
+    if (r->csr_der.len == 0 || r->csr_der.len > CSR_MAX)
+        return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are 1 to %d", r->csr_der.len, CSR_MAX);
+    int rc = csr_parse((struct str){(const char *)r->csr_der.data, r->csr_der.len}, &csr, err);
+    return rc < 0 ? rc : csr_spki_hash(csr, key, err);
+}
+
+static int judge_and_answer(struct control *c, struct rpc_call *call, const Davit__Link__V1__EnrollRequest *r, struct issue *i,
+                            const char *source, struct err *err)
+{
+    uint8_t key[32];
+    struct str secret = {(const char *)r->token_secret.data, r->token_secret.len};
+    int rc = check_request(r, key, err);
+    if (rc < 0)
+        return rc;
+    struct token_job j = {.id = r->token_id};
+    rc = store_read(c->store, read_token, &j, deadline_in(STORE_WAIT), err);
+    if (rc >= 0)
+        rc = enroll_judge(j.found ? &j.row : NULL, secret, key, i->now, err);
+    struct server *s = rc >= 0 ? servers_by_id(c, j.row.server_id) : NULL;
+    if (rc >= 0 && !s)
+        rc = refuse(err, "the server of this join token was removed");
+    if (rc >= 0) {
+        (void)server_ref(s);
+        i->server_id = s->id;
+        i->token_id = r->token_id;
+        rc = rc == 1 ? repeat(c, call, s, i, j.row.certificate, err) : issue(c, call, s, i, err);
+        log_event(LOG_NOTICE, rc == 0 ? "server enrolled" : "enrolment failed", "server", s->name, "peer", source,
+                  NULL);
+        server_unref(s);
+    }
+    free(j.row.certificate);
+    return rc;
+}
+
+static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Link__V1__EnrollRequest *r = (const Davit__Link__V1__EnrollRequest *)request;
+    char source[ADDRESS_SIZE];
+    struct issue i = {.dir = c->opt.state_dir, .now = clock_real(), .system = r->system, .chain = BUF_INIT(CERT_PEM_MAX),
+                      .root = BUF_INIT(CERT_PEM_MAX), .system_wire = BUF_INIT(RPC_MESSAGE_MAX), .err = ERR_INIT,
+                      .csr = {(const char *)r->csr_der.data, r->csr_der.len}};
+    address_host(conn_peer_addr(rpc_call_conn(call)), source);
+    int rc = enroll_admit(c->enroll, source, clock_mono(), err);
+    if (rc == 0)
+        rc = judge_and_answer(c, call, r, &i, source, err);
+    if (rc == 0)
+        c->counters.enrol_ok++;
+    else
+        c->counters.enrol_refused++;
+    if (rc < 0)
+        log_event(LOG_NOTICE, "enrolment refused", "peer", source, "reason", err->msg, NULL);
+    buf_release(&i.chain);
+    buf_release(&i.root);
+    buf_release(&i.system_wire);
+    return rc;
+}
+
+CONTROL_HANDLER(enroll_run)
+
+const struct rpc_handler enroll_handlers[] = {
+    {.run = enroll_run_tracked},
+};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* enroll — join tokens against certificates. A token is looked up by its id, its secret compared by hash in constant time; nothing is
+ * signed before that held, and one transaction consumes the token, records the certificate and moves the server on.
+ * A repeat of the same token with the same key within ENROLL_REPEAT gets the same answer (the first one may have been lost).
+ * Limits: ENROLL_SOURCE_BURST tries per source address, one more each ENROLL_SOURCE_EVERY; ENROLL_BURST and ENROLL_PER_SECOND for all.
+ * Thread: loop; handlers wait.  Input trust: peer, anybody who reaches the port. */
+#ifndef DAVIT_CONTROL_ENROLL_H
+#define DAVIT_CONTROL_ENROLL_H
+
+#include "control/servers.h"
+#include "davit/link/v1/link.pb-c.h"
+
+enum { ENROLL_SOURCE_BURST = 10, ENROLL_BURST = 50, ENROLL_PER_SECOND = 10, ENROLL_SOURCES_MAX = 4096, ENROLL_CERT_DAYS = 90 };
+#define ENROLL_SOURCE_EVERY (6 * USEC_SEC)
+#define ENROLL_REPEAT (10 * USEC_MINUTE)
+
+struct enroll *enroll_new(struct control *c) MUST_USE;
+/* Accepts NULL. Returns NULL. */
+struct enroll *enroll_free(struct enroll *e);
+
+/* May @source try now? Takes from both buckets. 0, or -ERR_EXHAUSTED with the time to wait. */
+int enroll_admit(struct enroll *e, const char *source, usec_t now, struct err *err) MUST_USE;
+
+/* What the row of a token says. */
+struct token_row {
+    char server_id[37];
+    uint8_t hash[32];
+    usec_t expires, used;
+    bool is_void;
+    uint8_t key[32];     /* of the certificate that was issued for it */
+    char *certificate;   /* issued chain, owned; NULL: none */
+};
+/* The rules, pure. 0: may be used; 1: it is a repeat, answer with @row->certificate; negative: -ERR_UNAUTHENTICATED (unknown, wrong
+ * secret, used, expired, voided) with message and hint. @row NULL: unknown. @key: SPKI hash of the request. */
+int enroll_judge(const struct token_row *row, struct str secret, const uint8_t key[32], usec_t now, struct err *err) MUST_USE;
+
+/* Waits: the generation of the certificate @serial of @server_id. 0; 1: not one of ours; negative. */
+int enroll_certificate_generation(struct control *c, const char *serial, const char *server_id, uint32_t *ret, struct err *err) MUST_USE;
+
+#endif

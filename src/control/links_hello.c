@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* links_hello — see links.h: who an agent is, whether it may stay, and the Welcome. Runs on the worker of the link. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "control/commands.h"
+#include "control/enroll.h"
+#include "control/links_internal.h"
+
+enum { USAGE_INTERVAL_MS = 15000, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
+
+static void fence(struct link *l, const char *reason)
+{
+    Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
+    Davit__Link__V1__Fenced fenced = DAVIT__LINK__V1__FENCED__INIT;
+    fenced.reason = lend(reason);
+    m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED;
+    m.fenced = &fenced;
+    (void)links_send(l, &m); /* the failure that ends the call says the same */
+    l->control->counters.links_fenced++;
+    link_end(l, ERR_ABORTED, reason, "two agents use one identity: stop one of them, or enroll it under its own name");
+}
+
+/* Name and row for the agent of this machine, at its first contact. */
+static int make_local(struct link *l, const Davit__Link__V1__Hello *hello, struct err *err)
+{
+    struct control *c = l->control;
+    struct server_new n = {.profile = DAVIT__CONTROL__V1__SERVER_PROFILE__SERVER_PROFILE_UNKNOWN, .mode = "local", .local = true};
+    struct server *s = NULL;
+    char own[256] = "", label[SERVER_NAME_SIZE], name[SERVER_NAME_SIZE + 8];
+    if (c->making_local)
+        return err_set(err, ERR_ABORTED, "another local agent is being taken in at this moment");
+    (void)gethostname(own, sizeof(own) - 1);
+    const char *reported = hello->system ? text(hello->system->hostname) : "";
+    server_label(*reported ? reported : own, label);
+    (void)snprintf(name, sizeof(name), "%s", label);
+    for (unsigned i = 2; i < 100 && servers_by_name(c, name); i++)
+        (void)snprintf(name, sizeof(name), "%s-%u", label, i);
+    n.name = name;
+    c->making_local = true;
+    int rc = servers_add(c, &n, &s, err);
+    c->making_local = false;
+    if (rc < 0)
+        return rc;
+    l->server = server_ref(s);
+    return 0;
+}
+
+/* A certificate that was replaced, or that this control plane never issued, opens nothing. */
+static int check_certificate(struct link *l, struct err *err)
+{
+    uint32_t generation = 0;
+    int rc = enroll_certificate_generation(l->control, l->serial, l->server->id, &generation, err);
+    if (rc < 0)
+        return rc;
+    if (rc == 0 && generation == l->server->generation)
+        return 0;
+    (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last", l->server->name);
+    err_hint(err, "make a new token with: davit server token %s", l->server->name);
+    return -(int)ERR_UNAUTHENTICATED;
+}
+
+static int identify(struct link *l, const Davit__Link__V1__Hello *hello, struct err *err)
+{
+    struct server *s = l->unix_peer ? servers_local(l->control) : servers_by_id(l->control, l->id);
+    if (s)
+        l->server = server_ref(s);
+    if (l->unix_peer)
+        return s ? 0 : make_local(l, hello, err);
+    if (!s) {
+        (void)err_set(err, ERR_UNAUTHENTICATED, "this server is not enrolled here, or was removed");
+        err_hint(err, "enroll it again with a new token");
+        return -(int)ERR_UNAUTHENTICATED;
+    }
+    return check_certificate(l, err);
+}
+
+static int check_protocol(const Davit__Link__V1__Hello *hello, struct err *err)
+{
+    if (hello->protocol_min <= LINK_PROTOCOL && hello->protocol_max >= LINK_PROTOCOL)
+        return 0;
+    (void)err_set(err, ERR_PRECONDITION, "the agent speaks protocol %u to %u, this control plane %d", hello->protocol_min,
+                  hello->protocol_max, LINK_PROTOCOL);
+    err_hint(err, "update the older of the two");
+    return -(int)ERR_PRECONDITION;
+}
+
+static int welcome(struct link *l)
+{
+    Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
+    Davit__Link__V1__Welcome w = DAVIT__LINK__V1__WELCOME__INIT;
+    uint32_t spread = l->control->n_servers * 1000 / RECONNECTS_PER_S;
+    w.protocol = LINK_PROTOCOL;
+    w.server_id = l->server->id;
+    w.server_name = l->server->name;
+    w.heartbeat_interval_ms = (uint32_t)(l->control->opt.heartbeat_interval / USEC_MSEC);
+    w.clock_us = clock_real();
+    w.reconnect_spread_ms = spread > SPREAD_MIN_MS ? spread : SPREAD_MIN_MS;
+    w.usage_interval_ms = USAGE_INTERVAL_MS;
+    w.seen_address = l->seen;
+    m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_WELCOME;
+    m.welcome = &w;
+    return links_send(l, &m);
+}
+
+/* From here to the end nothing waits, so no two links can both become the live one. */
+static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
+{
+    struct server *s = l->server;
+    if (s->link && hello->epoch <= s->link->epoch) {
+        fence(l, "another connection of the same identity has a higher epoch");
+        return;
+    }
+    if (s->link)
+        fence(s->link, "another connection of the same identity with a higher epoch took over");
+    l->epoch = hello->epoch;
+    l->next_seq = commands_resume_at(s, hello->last_received_seq);
+    l->state = LINK_LIVE;
+    s->link = l;
+    (void)str_copy(s->seen, sizeof(s->seen), str_from(l->seen));
+    if (hello->clock_us && hello->clock_us < (usec_t)INT64_MAX)
+        s->skew = (int64_t)hello->clock_us - (int64_t)clock_real();
+    server_set_system(s, hello->system);
+    server_touch(s);
+    l->control->counters.links_opened++;
+    log_event(LOG_INFO, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
+    if (welcome(l) != 0)
+        link_end(l, ERR_UNAVAILABLE, "the Welcome could not be sent", NULL);
+    else
+        links_pump(s);
+}
+
+void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
+{
+    struct err err = ERR_INIT;
+    int rc = check_protocol(hello, &err);
+    if (rc == 0)
+        rc = identify(l, hello, &err);
+    if (rc == 0)
+        rc = commands_skip_to(l->server, hello->last_received_seq, &err);
+    if (rc == 0 && l->server->gone)
+        rc = err_set(&err, ERR_UNAUTHENTICATED, "the server was removed");
+    if (l->state == LINK_ENDED)
+        return;
+    if (rc < 0) {
+        l->control->counters.links_refused++;
+        link_end(l, err.code, err.msg, err.hint);
+        return;
+    }
+    go_live(l, hello);
+}

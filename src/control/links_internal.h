@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* links_internal — the record of one link, shared by links.c (stream, queue, sending) and links_hello.c (who it is, fencing).
+ * Not included elsewhere.  Thread: loop. */
+#ifndef DAVIT_CONTROL_LINKS_INTERNAL_H
+#define DAVIT_CONTROL_LINKS_INTERNAL_H
+
+#include "control/links.h"
+
+enum link_state { LINK_WAIT_HELLO, LINK_GREETING, LINK_LIVE, LINK_ENDED };
+
+struct link {
+    struct control *control;
+    struct rpc_call *call; /* NULL once it is closed */
+    unsigned refs;         /* the call's and the worker's */
+    enum link_state state;
+    bool unix_peer;
+    char id[37];           /* of the server by its certificate, or "" */
+    char serial[48];       /* of the certificate */
+    char seen[ADDRESS_SIZE];
+    struct server *server; /* a reference, from the Hello on */
+    uint64_t epoch;
+    uint64_t next_seq;
+    bool blocked;          /* the peer is slow: commands wait for the drain */
+
+    struct timer hello;
+    struct list queue;     /* struct item.node */
+    unsigned queued;
+    bool working;
+
+    struct list logs;      /* struct log_stream.node */
+    unsigned n_logs;
+    uint64_t next_log;
+};
+
+/* Ends the call with a failure and lets go of log streams. The link stays until the call says closed. */
+void link_end(struct link *l, enum err_code code, const char *message, const char *hint);
+/* Waits, on the worker: handles the first message; afterwards the link is live or ended. */
+void link_greet(struct link *l, const Davit__Link__V1__Hello *hello);
+
+#endif

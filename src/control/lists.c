@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lists — ListDeployments, ListServices, Stats. Answers are built as owned messages on the store's thread or from the inventory, so that
+ * nothing is borrowed while an answer waits for its caller. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "control/deployments.h"
+#include "control/workloads.h"
+
+enum { LIST_DEFAULT = 50, LIST_MAX = 500, SERVICES_MAX = 5000, ROWS_MAX = 5000 };
+
+
+static char *own(struct str s)
+{
+    return str_dup(s);
+}
+
+static int send_and_free(struct rpc_call *call, ProtobufCMessage *m, struct err *err)
+{
+    int rc = rpc_send(call, m);
+    (void)rpc_message_free(m);
+    return rc == 0 ? 0 : err_set(err, ERR_CANCELLED, "the answer could not be sent");
+}
+
+/* --- Deployments ------------------------------------------------------------------------------------------------------------------ */
+
+struct deployments_job {
+    const char *project, *service;
+    int64_t limit;
+    Davit__Control__V1__ListDeploymentsResponse *m;
+};
+
+static void hide_values(Davit__Common__V1__ServiceSpec *spec)
+{
+    for (size_t i = 0; i < spec->n_env; i++)
+        spec->env[i]->value[0] = '\0';
+}
+
+static Davit__Control__V1__Deployment *deployment_from(const struct rows *r)
+{
+    Davit__Control__V1__Deployment *d = NEW(Davit__Control__V1__Deployment);
+    ProtobufCMessage *m = NULL;
+    davit__control__v1__deployment__init(d);
+    d->id = own(row_text(r, 0));
+    d->server_id = own(row_text(r, 1));
+    d->server_name = own(row_text(r, 2));
+    if (rpc_unpack(&davit__common__v1__service_spec__descriptor, row_blob(r, 3), &m, NULL) == 0) {
+        d->spec = (Davit__Common__V1__ServiceSpec *)m;
+        hide_values(d->spec);
+    }
+    d->state = (Davit__Common__V1__DeploymentState)row_i64(r, 4);
+    m = NULL;
+    if (row_blob(r, 5).n && rpc_unpack(&davit__common__v1__failure__descriptor, row_blob(r, 5), &m, NULL) == 0)
+        d->failure = (Davit__Common__V1__Failure *)m;
+    d->container_id = own(row_text(r, 6));
+    d->image_digest = own(row_text(r, 7));
+    d->created_us = (uint64_t)row_i64(r, 8);
+    d->finished_us = (uint64_t)row_i64(r, 9);
+    d->triggered_by = own(row_text(r, 10));
+    return d;
+}
+
+static int read_deployments(struct db *db, void *arg, struct err *err)
+{
+    struct deployments_job *j = arg;
+    AUTO_ROWS rows = NULL;
+    int rc = db_query(db, &rows, err,
+                      "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"
+                      " triggered_by FROM deployments WHERE (? = '' OR project = ?) AND (? = '' OR service = ?)"
+                      " ORDER BY created_us DESC, id LIMIT ?",
+                      "tttti", j->project, j->project, j->service, j->service, j->limit);
+    while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
+        j->m->deployments[j->m->n_deployments++] = deployment_from(rows);
+        rc = 0;
+    }
+    return rc;
+}
+
+int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Control__V1__ListDeploymentsRequest *r = (const Davit__Control__V1__ListDeploymentsRequest *)request;
+    if (r->limit > LIST_MAX)
+        return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", r->limit, LIST_MAX);
+    struct deployments_job j = {.project = text(r->project), .service = text(r->service), .limit = r->limit ? r->limit : LIST_DEFAULT};
+    j.m = NEW(Davit__Control__V1__ListDeploymentsResponse);
+    davit__control__v1__list_deployments_response__init(j.m);
+    j.m->deployments = mem_zalloc((size_t)j.limit, sizeof(Davit__Control__V1__Deployment *));
+    int rc = store_read(c->store, read_deployments, &j, deadline_in(STORE_WAIT), err);
+    if (rc < 0) {
+        (void)rpc_message_free(j.m);
+        return rc;
+    }
+    return send_and_free(call, &j.m->base, err);
+}
+
+/* --- Services --------------------------------------------------------------------------------------------------------------------- */
+
+struct services_job {
+    const char *project, *server_id;
+    Davit__Control__V1__ListServicesResponse *m;
+};
+
+static Davit__Control__V1__Service *service_from(const struct rows *r)
+{
+    Davit__Control__V1__Service *s = NEW(Davit__Control__V1__Service);
+    ProtobufCMessage *m = NULL;
+    davit__control__v1__service__init(s);
+    s->project = own(row_text(r, 0));
+    s->name = own(row_text(r, 1));
+    s->server_id = own(row_text(r, 2));
+    s->server_name = own(row_text(r, 3));
+    s->deployment_id = own(row_text(r, 4));
+    s->active_deployment_id = own(row_text(r, 5));
+    s->updated_us = (uint64_t)row_i64(r, 6);
+    s->state = (Davit__Common__V1__DeploymentState)row_i64(r, 7);
+    if (rpc_unpack(&davit__common__v1__service_spec__descriptor, row_blob(r, 8), &m, NULL) == 0) {
+        Davit__Common__V1__ServiceSpec *spec = (Davit__Common__V1__ServiceSpec *)m;
+        s->image = own(str_from(spec->image));
+        s->ports = spec->ports;
+        s->n_ports = spec->n_ports;
+        spec->ports = NULL; /* handed over */
+        spec->n_ports = 0;
+        (void)rpc_message_free(spec);
+    }
+    m = NULL;
+    if (row_blob(r, 9).n && rpc_unpack(&davit__common__v1__failure__descriptor, row_blob(r, 9), &m, NULL) == 0) {
+        s->failure = own(str_from(((Davit__Common__V1__Failure *)m)->message));
+        (void)rpc_message_free(m);
+    }
+    return s;
+}
+
+static int read_services(struct db *db, void *arg, struct err *err)
+{
+    struct services_job *j = arg;
+    AUTO_ROWS rows = NULL;
+    int rc = db_query(db, &rows, err,
+                      "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure"
+                      " FROM services s JOIN servers v ON v.id = s.server_id JOIN deployments d ON d.id = s.newest"
+                      " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
+                      "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)SERVICES_MAX);
+    while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
+        j->m->services[j->m->n_services++] = service_from(rows);
+        rc = 0;
+    }
+    return rc;
+}
+
+static bool belongs(const Davit__Common__V1__Container *k, const char *project, const char *service)
+{
+    return str_eq(str_from(k->project), str_from(project)) && str_eq(str_from(k->service), str_from(service));
+}
+
+static void add_containers(const struct control *c, Davit__Control__V1__Service *s)
+{
+    const struct server *server = servers_by_id(c, s->server_id);
+    size_t n = 0;
+    if (!server)
+        return;
+    s->server_online = server->state == SERVER_ONLINE;
+    for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e))
+        n += belongs(hmap_value(e), s->project, s->name);
+    if (!n)
+        return;
+    s->containers = mem_zalloc(n, sizeof(*s->containers));
+    for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e)) {
+        const Davit__Common__V1__Container *k = hmap_value(e);
+        ProtobufCMessage *copy = NULL;
+        if (belongs(k, s->project, s->name) && rpc_copy(&k->base, &copy) == 0)
+            s->containers[s->n_containers++] = (Davit__Common__V1__Container *)copy;
+    }
+}
+
+int lists_services(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Control__V1__ListServicesRequest *r = (const Davit__Control__V1__ListServicesRequest *)request;
+    char server_id[37] = "";
+    if (*text(r->server)) {
+        struct server *s = NULL;
+        int found = servers_find(c, r->server, &s, err);
+        if (found < 0)
+            return found;
+        (void)str_copy(server_id, sizeof(server_id), str_from(s->id));
+    }
+    struct services_job j = {.project = text(r->project), .server_id = server_id};
+    j.m = NEW(Davit__Control__V1__ListServicesResponse);
+    davit__control__v1__list_services_response__init(j.m);
+    j.m->services = mem_zalloc(SERVICES_MAX, sizeof(Davit__Control__V1__Service *));
+    int rc = store_read(c->store, read_services, &j, deadline_in(STORE_WAIT), err);
+    if (rc < 0) {
+        (void)rpc_message_free(j.m);
+        return rc;
+    }
+    for (size_t i = 0; i < j.m->n_services; i++)
+        add_containers(c, j.m->services[i]);
+    return send_and_free(call, &j.m->base, err);
+}
+
+/* --- Stats ------------------------------------------------------------------------------------------------------------------------ */
+
+static Davit__Control__V1__UsageRow *row_from(const struct server *s, const Davit__Common__V1__Container *k, const struct usage *u, const struct usage *b)
+{
+    Davit__Control__V1__UsageRow *row = NEW(Davit__Control__V1__UsageRow);
+    davit__control__v1__usage_row__init(row);
+    row->server_name = own(str_from(s->name));
+    if (k) {
+        row->project = own(str_from(k->project));
+        row->service = own(str_from(k->service));
+        row->container_name = own(str_from(k->name));
+    }
+    Davit__Common__V1__Usage *m = NEW(Davit__Common__V1__Usage);
+    davit__common__v1__usage__init(m);
+    m->container_id = own(str_from(k ? k->id : ""));
+    m->at_us = u->at_us;
+    m->cpu_usec = u->cpu_usec;
+    m->memory_bytes = u->memory;
+    m->memory_limit_bytes = u->memory_limit;
+    m->disk_read_bytes = u->disk_read;
+    m->disk_write_bytes = u->disk_write;
+    m->net_rx_bytes = u->net_rx;
+    m->net_tx_bytes = u->net_tx;
+    m->pids = u->pids;
+    m->disk_total_bytes = u->disk_total;
+    m->disk_free_bytes = u->disk_free;
+    m->cpu_milli = u->cpu_milli;
+    row->usage = m;
+    row->net_rx_rate = usage_rate(u->net_rx, b->net_rx, u->at_us, b->at_us);
+    row->net_tx_rate = usage_rate(u->net_tx, b->net_tx, u->at_us, b->at_us);
+    row->disk_read_rate = usage_rate(u->disk_read, b->disk_read, u->at_us, b->at_us);
+    row->disk_write_rate = usage_rate(u->disk_write, b->disk_write, u->at_us, b->at_us);
+    return row;
+}
+
+static bool wanted(const Davit__Control__V1__StatsRequest *r, const Davit__Common__V1__Container *k)
+{
+    bool project = !*text(r->project) || str_eq(str_from(r->project), str_from(k->project));
+    bool service = !*text(r->service) || str_eq(str_from(r->service), str_from(k->service));
+    return project && service;
+}
+
+static void add_rows(const struct server *s, const Davit__Control__V1__StatsRequest *r, Davit__Control__V1__StatsResponse *m)
+{
+    struct usage last, before;
+    bool host = !*text(r->project) && !*text(r->service);
+    if (host && m->n_rows < ROWS_MAX && inventory_last(&s->inventory, "", &last, &before) == 0)
+        m->rows[m->n_rows++] = row_from(s, NULL, &last, &before);
+    for (struct hmap_entry *e = hmap_first(s->inventory.containers); e && m->n_rows < ROWS_MAX; e = hmap_next(e)) {
+        const Davit__Common__V1__Container *k = hmap_value(e);
+        if (wanted(r, k) && inventory_last(&s->inventory, k->id, &last, &before) == 0)
+            m->rows[m->n_rows++] = row_from(s, k, &last, &before);
+    }
+}
+
+int lists_stats(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Control__V1__StatsRequest *r = (const Davit__Control__V1__StatsRequest *)request;
+    struct server *only = NULL;
+    struct server *s;
+    if (*text(r->server)) {
+        int rc = servers_find(c, r->server, &only, err);
+        if (rc < 0)
+            return rc;
+    }
+    Davit__Control__V1__StatsResponse *m = NEW(Davit__Control__V1__StatsResponse);
+    davit__control__v1__stats_response__init(m);
+    m->rows = mem_zalloc(ROWS_MAX, sizeof(Davit__Control__V1__UsageRow *));
+    list_each (s, &c->servers, struct server, node)
+        if (!only || only == s)
+            add_rows(s, r, m);
+    return send_and_free(call, &m->base, err);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* schema — see schema.h. Messages (system information, specs, failures) are stored in their wire form: a column is made of a field only
+ * where a query needs it. Times are microseconds since 1970; 0 stands for "never". */
+#include "control/schema.h"
+
+static const char sql_begin[] =
+    "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
+    "CREATE TABLE servers ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state INTEGER NOT NULL, reason TEXT NOT NULL, profile INTEGER NOT NULL,"
+    " preferred TEXT NOT NULL, local INTEGER NOT NULL, system BLOB NOT NULL, seen TEXT NOT NULL, mode TEXT NOT NULL,"
+    " created_us INTEGER NOT NULL, enrolled_us INTEGER NOT NULL, heartbeat_us INTEGER NOT NULL, skew_us INTEGER NOT NULL,"
+    " generation INTEGER NOT NULL, last_seq INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE tokens ("
+    " id TEXT PRIMARY KEY, server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE, hash BLOB NOT NULL,"
+    " created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL, used_us INTEGER NOT NULL, void INTEGER NOT NULL,"
+    " key_sha256 BLOB NOT NULL, certificate TEXT NOT NULL) STRICT;"
+    "CREATE INDEX tokens_server ON tokens (server_id);"
+    "CREATE TABLE certificates ("
+    " serial TEXT PRIMARY KEY, server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE, generation INTEGER NOT NULL,"
+    " issued_us INTEGER NOT NULL, expires_us INTEGER NOT NULL, revoked_us INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX certificates_server ON certificates (server_id);"
+    "CREATE TABLE commands ("
+    " server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE, seq INTEGER NOT NULL, id TEXT NOT NULL UNIQUE,"
+    " kind INTEGER NOT NULL, subject TEXT NOT NULL, payload BLOB NOT NULL, credentials INTEGER NOT NULL, state INTEGER NOT NULL,"
+    " result BLOB NOT NULL, created_us INTEGER NOT NULL, received_us INTEGER NOT NULL, finished_us INTEGER NOT NULL,"
+    " PRIMARY KEY (server_id, seq)) STRICT;"
+    "CREATE INDEX commands_state ON commands (state);"
+    "CREATE TABLE services ("
+    " project TEXT NOT NULL, name TEXT NOT NULL, server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE,"
+    " newest TEXT NOT NULL, active TEXT NOT NULL, updated_us INTEGER NOT NULL, PRIMARY KEY (project, name)) STRICT;"
+    "CREATE INDEX services_server ON services (server_id);"
+    "CREATE TABLE deployments ("
+    " id TEXT PRIMARY KEY, request_id TEXT UNIQUE, project TEXT NOT NULL, service TEXT NOT NULL, server_id TEXT NOT NULL,"
+    " server_name TEXT NOT NULL, spec BLOB NOT NULL, state INTEGER NOT NULL, failure BLOB NOT NULL, container_id TEXT NOT NULL,"
+    " image_digest TEXT NOT NULL, triggered_by TEXT NOT NULL, created_us INTEGER NOT NULL, finished_us INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX deployments_service ON deployments (project, service, created_us);"
+    "CREATE INDEX deployments_state ON deployments (server_id, state);"
+    "CREATE TABLE deployment_events ("
+    " deployment_id TEXT NOT NULL REFERENCES deployments (id) ON DELETE CASCADE, number INTEGER NOT NULL, state INTEGER NOT NULL,"
+    " event BLOB NOT NULL, PRIMARY KEY (deployment_id, number)) STRICT;";
+
+const struct store_migration schema_migrations[] = {
+    {"begin", sql_begin},
+};
+const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

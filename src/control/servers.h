@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* servers — the registry of enrolled machines. The rows in memory are the working set, the store is the truth: what a person or an
+ * enrolment changes is written before it is answered; what a heartbeat changes is written behind it, within seconds, and the time of the
+ * last heartbeat at least every five minutes.
+ * States: pending (created, its agent was never here), online (it sends heartbeats), offline (none for offline_after). One setter, one table.
+ * Ownership: the registry holds one reference, so do links and fibers that wait; `gone` tells them that the server was removed.
+ * Limits: CONTROL_SERVERS_MAX.  Thread: loop.  Input trust: names from users, system information from agents (already checked as UTF-8). */
+#ifndef DAVIT_CONTROL_SERVERS_H
+#define DAVIT_CONTROL_SERVERS_H
+
+#include "control/address.h"
+#include "control/control_internal.h"
+#include "control/inventory.h"
+#include "davit/control/v1/servers.pb-c.h"
+
+/* The numbers are those of the schema. */
+enum server_state { SERVER_NONE, SERVER_PENDING, SERVER_ONLINE, SERVER_OFFLINE, SERVER_STATE_MAX };
+
+enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 128, SERVER_HEALTH_MAX = 4, SERVER_HEALTH_SIZE = 160 };
+
+/* Clock difference beyond which a server's health is a warning. */
+#define SERVER_SKEW_MAX (30 * USEC_SEC)
+
+struct link;
+
+struct server {
+    struct list node;
+    struct control *control;
+    unsigned refs;
+    bool gone;
+    bool dirty;
+
+    char id[37];
+    char name[SERVER_NAME_SIZE];
+    enum server_state state; /* server_set_state only */
+    char reason[SERVER_REASON_SIZE];
+    int profile;             /* Davit__Control__V1__ServerProfile */
+    char preferred[ADDRESS_SIZE]; /* the user's choice, or "" */
+    bool local;
+    Davit__Common__V1__SystemInfo *system; /* owned, or NULL */
+    char seen[ADDRESS_SIZE];
+    char mode[8];            /* direct | tunnel | local */
+    usec_t created, enrolled, heartbeat, heartbeat_saved;
+    int64_t skew;
+    uint32_t generation;
+    usec_t certificate_expires, token_expires;
+
+    struct timer offline;
+    struct link *link;       /* the live one, or NULL */
+    struct inventory inventory;
+    struct list commands;    /* struct command.node by seq: those without a result */
+    uint64_t known_seq;      /* commands up to this number have all been in the list */
+};
+
+/* Name as in the API's words: "pending". */
+const char *server_state_name(enum server_state s);
+/* May a server go from @from to @to? SERVER_NONE -> PENDING is its birth. */
+bool server_move_allowed(enum server_state from, enum server_state to);
+/* The one setter. @reason is kept and shown. -ERR_INTERNAL for a move that the table does not have. */
+int server_set_state(struct server *s, enum server_state to, const char *reason) MUST_USE;
+
+struct server *server_ref(struct server *s);
+/* Accepts NULL. Returns NULL. */
+struct server *server_unref(struct server *s);
+
+/* Fills the registry from the store; blocks, at start. */
+int servers_load(struct control *c, struct err *err) MUST_USE;
+/* Drops the registry. */
+void servers_release(struct control *c);
+/* Borrowed, or NULL. */
+struct server *servers_by_id(const struct control *c, const char *id);
+struct server *servers_by_name(const struct control *c, const char *name);
+struct server *servers_local(const struct control *c);
+/* By name or id; "" means the only one there is. Failure says what is possible. */
+int servers_find(const struct control *c, const char *name_or_id, struct server **ret, struct err *err) MUST_USE;
+
+/* What a new server starts with. */
+struct server_new {
+    const char *name;
+    int profile;
+    const char *mode;
+    bool local;
+    /* A token to record in the same transaction; token_id NULL: none. */
+    const char *token_id;
+    const uint8_t *token_hash; /* 32 bytes */
+    usec_t token_expires;
+};
+/* Waits: writes the row and adds the server. -ERR_EXISTS (name taken), -ERR_EXHAUSTED. *ret is borrowed from the registry. */
+int servers_add(struct control *c, const struct server_new *n, struct server **ret, struct err *err) MUST_USE;
+/* Waits: removes row, commands, token; deployments become REMOVED; the link is cut. */
+int servers_remove(struct control *c, struct server *s, struct err *err) MUST_USE;
+/* Waits: a new open token for @s, voiding the one before. */
+int servers_new_token(struct control *c, struct server *s, const char *token_id, const uint8_t hash[32], usec_t expires,
+                      struct err *err) MUST_USE;
+/* Waits: writes @s as it is now. */
+int servers_save(struct control *c, struct server *s, struct err *err) MUST_USE;
+/* Waits: writes all that is dirty. */
+int servers_save_dirty(struct control *c, struct err *err) MUST_USE;
+/* Has it written soon. */
+void server_touch(struct server *s);
+
+/* A heartbeat came: clock of the agent, real time of ours. Pending and offline become online. */
+void server_heard(struct server *s, usec_t agent_clock);
+/* Replaces the system information by a copy. */
+void server_set_system(struct server *s, const Davit__Common__V1__SystemInfo *system);
+/* A DNS label made of a host name: "Web_1.example" -> "web-1"; "server" when nothing is left. */
+void server_label(const char *hostname, char dst[SERVER_NAME_SIZE]);
+
+/* A server as the API shows it: strings are borrowed from @s and from the view. */
+struct server_view {
+    Davit__Control__V1__Server m;
+    char public_address[ADDRESS_SIZE], preferred[ADDRESS_SIZE];
+    char reasons[SERVER_HEALTH_MAX][SERVER_HEALTH_SIZE];
+    char *reason_ptrs[SERVER_HEALTH_MAX];
+};
+void server_describe(const struct server *s, struct server_view *v);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status — StatusService, and the figures that health shows too. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "control/schema.h"
+#include "control/servers.h"
+#include "davit/control/v1/status.pb-c.h"
+
+uint64_t status_rss(void)
+{
+    AUTO_BUF b = BUF_INIT(512);
+    uint64_t pages = 0;
+    /* Two numbers of /proc: pages in all, pages resident. */
+    if (fd_read_file("/proc/self/statm", &b, NULL) < 0)
+        return 0;
+    struct str s = buf_str(&b);
+    (void)str_cut(&s, ' ');
+    if (str_to_u64(str_cut(&s, ' '), UINT64_MAX / 65536, &pages) < 0)
+        return 0;
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int count_services(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT COUNT(*) FROM services", "");
+}
+
+static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    Davit__Control__V1__GetStatusResponse m = DAVIT__CONTROL__V1__GET_STATUS_RESPONSE__INIT;
+    int64_t services = 0;
+    struct server *s;
+    (void)request;
+    int rc = store_read(c->store, count_services, &services, deadline_in(STORE_WAIT), err);
+    if (rc < 0)
+        return rc;
+    list_each (s, &c->servers, struct server, node) {
+        m.servers_online += s->state == SERVER_ONLINE;
+        m.servers_offline += s->state == SERVER_OFFLINE;
+        m.servers_pending += s->state == SERVER_PENDING;
+        m.containers_running += inventory_running(&s->inventory);
+    }
+    m.version = lend(DAVIT_VERSION);
+    m.started_us = c->started;
+    m.rss_bytes = status_rss();
+    m.services = (uint32_t)services;
+    m.store = lend("sqlite");
+    m.link_address = lend(control_link_addr(c));
+    m.api_address = lend(control_api_addr(c));
+    m.schema_version = (uint32_t)schema_n_migrations;
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
+}
+
+static int get_version(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    Davit__Control__V1__GetVersionResponse m = DAVIT__CONTROL__V1__GET_VERSION_RESPONSE__INIT;
+    (void)ctx;
+    (void)request;
+    m.version = lend(DAVIT_VERSION);
+    m.clock_us = clock_real();
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
+}
+
+CONTROL_HANDLER(get_status)
+CONTROL_HANDLER(get_version)
+
+const struct rpc_handler status_handlers[] = {
+    {.run = get_status_tracked},
+    {.run = get_version_tracked},
+};

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* workloads — see workloads.h; here also what ends with one answer of the agent: start, stop, restart, remove. */
+#include "control/workloads.h"
+
+#include "control/commands.h"
+#include "control/deployments.h"
+
+enum { WAIT_S = 60, WAIT_MAX_S = 600, STOP_TIMEOUT_MAX_S = 600 };
+
+struct service_job {
+    const char *project, *service;
+    struct service_row *row;
+};
+
+static int read_service(struct db *db, void *arg, struct err *err)
+{
+    struct service_job *j = arg;
+    AUTO_ROWS rows = NULL;
+    int rc = db_query(db, &rows, err, "SELECT server_id, newest, active FROM services WHERE project = ? AND name = ?", "tt", j->project,
+                      j->service);
+    if (rc == 0)
+        rc = rows_next(rows, err);
+    if (rc <= 0)
+        return rc < 0 ? rc : 1;
+    (void)str_copy(j->row->server_id, sizeof(j->row->server_id), row_text(rows, 0));
+    (void)str_copy(j->row->newest, sizeof(j->row->newest), row_text(rows, 1));
+    (void)str_copy(j->row->active, sizeof(j->row->active), row_text(rows, 2));
+    return 0;
+}
+
+int workloads_service(struct control *c, const char *project, const char *service, struct service_row *ret, struct err *err)
+{
+    struct service_job j = {.project = text(project), .service = text(service), .row = ret};
+    *ret = (struct service_row){.server_id = ""};
+    int rc = store_read(c->store, read_service, &j, deadline_in(STORE_WAIT), err);
+    if (rc <= 0)
+        return rc;
+    (void)err_set(err, ERR_NOT_FOUND, "there is no service \"%.64s\" in project \"%.64s\"", text(service), text(project));
+    err_hint(err, "davit ps shows what there is");
+    return -(int)ERR_NOT_FOUND;
+}
+
+const Davit__Common__V1__Container *workloads_container(const struct server *s, const char *project, const char *service, const char *prefer)
+{
+    const Davit__Common__V1__Container *best = NULL;
+    for (struct hmap_entry *e = hmap_first(s->inventory.containers); e; e = hmap_next(e)) {
+        const Davit__Common__V1__Container *k = hmap_value(e);
+        if (!str_eq(str_from(k->project), str_from(project)) || !str_eq(str_from(k->service), str_from(service)))
+            continue;
+        if (prefer && *prefer && str_eq(str_from(k->deployment_id), str_from(prefer)))
+            return k;
+        if (!best || k->started_at_us > best->started_at_us)
+            best = k;
+    }
+    return best;
+}
+
+static int server_of(struct control *c, const struct service_row *row, struct server **ret, struct err *err)
+{
+    *ret = servers_by_id(c, row->server_id);
+    return *ret ? 0 : err_set(err, ERR_NOT_FOUND, "the server of this service was removed");
+}
+
+static int need_link(const struct server *s, struct err *err)
+{
+    if (s->link)
+        return 0;
+    (void)err_set(err, ERR_UNAVAILABLE, "server \"%s\" is %s: its agent is not connected", s->name, server_state_name(s->state));
+    err_hint(err, "on that server: systemctl status davit-agent");
+    return -(int)ERR_UNAVAILABLE;
+}
+
+/* Waits: submits @n, waits for the agent, answers with its outcome in fresh memory. */
+static int command_and_wait(struct server *s, const struct command_new *n, uint32_t wait_s, char **ret_outcome, struct err *err)
+{
+    struct command *cmd = NULL;
+    usec_t wait = (usec_t)(wait_s ? wait_s : WAIT_S) * USEC_SEC;
+    n->message->deadline_us = clock_real() + wait;
+    int rc = commands_submit(s, n, &cmd, err);
+    if (rc != 0)
+        return rc;
+    rc = commands_wait(cmd, deadline_in(wait), err);
+    if (rc == 0 && cmd->result->failure) {
+        const Davit__Common__V1__Failure *f = cmd->result->failure;
+        enum err_code code = f->code && f->code < ERR_CODE_MAX ? (enum err_code)f->code : ERR_UNKNOWN;
+        rc = err_set(err, code, "%.400s", text(f->message));
+        err_hint(err, "%.200s", text(f->hint));
+    }
+    if (rc == 0)
+        *ret_outcome = str_dup(str_from(cmd->result->outcome));
+    command_unref(cmd);
+    return rc;
+}
+
+static int check_wait(uint32_t wait_s, struct err *err)
+{
+    return wait_s <= WAIT_MAX_S ? 0 : err_set(err, ERR_INVALID, "wait: %u s are not allowed; at most %d", wait_s, WAIT_MAX_S);
+}
+
+static int parse_action(const char *action, Davit__Link__V1__Action *ret, struct err *err)
+{
+    if (str_eq(str_from(action), STR("start")))
+        *ret = DAVIT__LINK__V1__ACTION__ACTION_START;
+    else if (str_eq(str_from(action), STR("stop")))
+        *ret = DAVIT__LINK__V1__ACTION__ACTION_STOP;
+    else if (str_eq(str_from(action), STR("restart")))
+        *ret = DAVIT__LINK__V1__ACTION__ACTION_RESTART;
+    else
+        return err_set(err, ERR_INVALID, "action: \"%.32s\" is unknown; start, stop or restart", text(action));
+    return 0;
+}
+
+static int control_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Control__V1__ControlServiceRequest *r = (const Davit__Control__V1__ControlServiceRequest *)request;
+    Davit__Control__V1__ControlServiceResponse m = DAVIT__CONTROL__V1__CONTROL_SERVICE_RESPONSE__INIT;
+    Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
+    Davit__Link__V1__ContainerAction act = DAVIT__LINK__V1__CONTAINER_ACTION__INIT;
+    AUTO_FREE char *subject = str_printf("%.64s/%.64s", text(r->project), text(r->service));
+    AUTO_FREE char *outcome = NULL;
+    struct service_row row;
+    struct server *s = NULL;
+    int rc = parse_action(r->action, &act.action, err);
+    if (rc == 0)
+        rc = check_wait(r->wait_s, err);
+    if (rc == 0 && r->stop_timeout_s > STOP_TIMEOUT_MAX_S)
+        rc = err_set(err, ERR_INVALID, "stop_timeout: %u s are not allowed; at most %d", r->stop_timeout_s, STOP_TIMEOUT_MAX_S);
+    if (rc == 0)
+        rc = workloads_service(c, r->project, r->service, &row, err);
+    if (rc == 0)
+        rc = server_of(c, &row, &s, err);
+    if (rc == 0)
+        rc = need_link(s, err);
+    if (rc < 0)
+        return rc;
+    act.project = r->project;
+    act.service = r->service;
+    act.stop_timeout_s = r->stop_timeout_s;
+    wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_ACTION;
+    wire.action = &act;
+    struct command_new n = {.kind = COMMAND_ACTION, .subject = subject, .message = &wire};
+    rc = command_and_wait(s, &n, r->wait_s, &outcome, err);
+    if (rc < 0)
+        return rc;
+    m.outcome = outcome;
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
+}
+
+struct forget_job {
+    const char *project, *service;
+};
+
+static int forget(struct db *db, void *arg, struct err *err)
+{
+    struct forget_job *j = arg;
+    return deployments_drop_service(db, j->project, j->service, err);
+}
+
+/* Removes the records without asking the agent. */
+static int forget_service(struct control *c, const char *project, const char *service, char **ret_outcome, struct err *err)
+{
+    struct forget_job j = {project, service};
+    int rc = store_write(c->store, forget, &j, deadline_in(STORE_WAIT), err);
+    if (rc < 0)
+        return rc;
+    deployments_changed(c, NULL);
+    *ret_outcome = str_dup(STR("forgotten; its container, if there is one, was left alone"));
+    return 0;
+}
+
+static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveServiceRequest *r, char **ret_outcome, struct err *err)
+{
+    Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
+    Davit__Link__V1__RemoveService rm = DAVIT__LINK__V1__REMOVE_SERVICE__INIT;
+    AUTO_FREE char *subject = str_printf("%.64s/%.64s", text(r->project), text(r->service));
+    int rc = need_link(s, err);
+    if (rc < 0) {
+        err_hint(err, "when it never comes back: davit rm --forget");
+        return rc;
+    }
+    rm.project = r->project;
+    rm.service = r->service;
+    rm.volumes = r->volumes;
+    wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE;
+    wire.remove_service = &rm;
+    struct command_new n = {.kind = COMMAND_REMOVE, .subject = subject, .message = &wire};
+    return command_and_wait(s, &n, r->wait_s, ret_outcome, err);
+}
+
+static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    struct control *c = ctx;
+    const Davit__Control__V1__RemoveServiceRequest *r = (const Davit__Control__V1__RemoveServiceRequest *)request;
+    Davit__Control__V1__RemoveServiceResponse m = DAVIT__CONTROL__V1__REMOVE_SERVICE_RESPONSE__INIT;
+    AUTO_FREE char *outcome = NULL;
+    struct service_row row;
+    struct server *s = NULL;
+    int rc = check_wait(r->wait_s, err);
+    if (rc == 0)
+        rc = workloads_service(c, r->project, r->service, &row, err);
+    if (rc == 0)
+        rc = server_of(c, &row, &s, err);
+    if (rc == 0)
+        rc = r->forget ? forget_service(c, r->project, r->service, &outcome, err) : remove_by_agent(s, r, &outcome, err);
+    if (rc < 0)
+        return rc;
+    m.outcome = outcome;
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
+}
+
+CONTROL_HANDLER(deploys_deploy)
+CONTROL_HANDLER(deploys_watch)
+CONTROL_HANDLER(lists_deployments)
+CONTROL_HANDLER(lists_services)
+CONTROL_HANDLER(control_service)
+CONTROL_HANDLER(remove_service)
+CONTROL_HANDLER(logs_run)
+CONTROL_HANDLER(lists_stats)
+
+const struct rpc_handler workloads_handlers[] = {
+    {.run = deploys_deploy_tracked},
+    {.run = deploys_watch_tracked},
+    {.run = lists_deployments_tracked},
+    {.run = lists_services_tracked},
+    {.run = control_service_tracked},
+    {.run = remove_service_tracked},
+    {.run = logs_run_tracked},
+    {.run = lists_stats_tracked},
+};

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* davitd — the control plane as a program: options, log, privileges, signals. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/opt.h"
+#include "base/priv.h"
+#include "control/control.h"
+#include "loop/fiber.h"
+
+struct options {
+    const char *state_dir, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
+    int64_t agent_uid;
+    usec_t heartbeat_interval, offline_after;
+    bool version;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const struct opt table[] = {
+    {.name = "state-dir", .type = OPT_STRING, .offset = AT(state_dir), .arg = "DIR", .env = true,
+     .help = "keys, certificates and database of this control plane (required)"},
+    {.name = "api-listen", .type = OPT_STRING, .offset = AT(api), .arg = "ADDR:PORT", .def = "127.0.0.1:7443", .env = true,
+     .help = "where the API listens"},
+    {.name = "link-listen", .type = OPT_STRING, .offset = AT(link), .arg = "ADDR:PORT", .def = "0.0.0.0:7442", .env = true,
+     .help = "where agents of other servers connect; opened with the first of them"},
+    {.name = "link-socket", .type = OPT_STRING, .offset = AT(link_socket), .arg = "PATH", .env = true,
+     .help = "socket for the agent of this machine (link.sock in the state directory)"},
+    {.name = "health-listen", .type = OPT_STRING, .offset = AT(health), .arg = "ADDR:PORT", .def = "127.0.0.1:7080", .env = true,
+     .help = "/healthz and /metrics, plain HTTP"},
+    {.name = "advertise", .type = OPT_STRING, .offset = AT(advertise), .arg = "HOST[:PORT]", .env = true,
+     .help = "address under which other servers reach --link-listen"},
+    {.name = "hostname", .type = OPT_STRING, .offset = AT(hostname), .arg = "NAME", .env = true,
+     .help = "public name of this control plane, for servers that reach it through a tunnel"},
+    {.name = "agent-uid", .type = OPT_INT, .offset = AT(agent_uid), .min = -1, .max = 4294967294, .arg = "UID", .def = "-1",
+     .help = "uid of the agent of this machine, beside 0 and our own (-1: none)"},
+    {.name = "user", .type = OPT_STRING, .offset = AT(user), .arg = "NAME",
+     .help = "account to become when started by root; needs access to the state directory"},
+    {.name = "heartbeat-interval", .type = OPT_USEC, .offset = AT(heartbeat_interval), .min = 100000, .max = 3600000000, .arg = "TIME",
+     .def = "30s", .help = "how often agents send a heartbeat"},
+    {.name = "offline-after", .type = OPT_USEC, .offset = AT(offline_after), .min = 200000, .max = 86400000000, .arg = "TIME", .def = "90s",
+     .help = "silence after which a server counts as offline"},
+    {.name = "log-level", .type = OPT_ENUM, .offset = AT(log_level), .choices = "error|warn|notice|info|debug", .def = "info", .env = true,
+     .arg = "LEVEL", .help = "least important events that are logged"},
+    {.name = "log-format", .type = OPT_ENUM, .offset = AT(log_format), .choices = "text|json", .def = "text", .env = true, .arg = "FORMAT",
+     .help = "shape of log lines"},
+    {.name = "version", .type = OPT_BOOL, .offset = AT(version), .help = "print the version and end"},
+    {.name = NULL},
+};
+
+struct run {
+    struct loop *loop;
+    struct control_options control;
+    struct event stop;
+    struct err err;
+    int rc;
+};
+
+static void on_signal(int signum, void *arg)
+{
+    struct run *r = arg;
+    log_event(LOG_NOTICE, "stopping", "signal", signum == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+    event_signal(&r->stop);
+}
+
+static void serve(void *arg)
+{
+    struct run *r = arg;
+    struct control *c = NULL;
+    r->rc = control_start(r->loop, &r->control, &c, &r->err);
+    if (r->rc == 0) {
+        log_event(LOG_NOTICE, "control plane started", "version", DAVIT_VERSION, "api", control_api_addr(c), "health",
+                  control_health_addr(c), "link", *control_link_addr(c) ? control_link_addr(c) : "not open yet", NULL);
+        if (event_wait(&r->stop, USEC_INFINITY) < 0) /* ends with a signal only */
+            log_event(LOG_WARN, "the wait for signals was broken off", NULL);
+        c = control_stop(c);
+    }
+    event_release(&r->stop);
+    loop_stop(r->loop);
+}
+
+static int run(const struct options *o, struct err *err)
+{
+    struct run r = {.control = {.state_dir = o->state_dir, .api_listen = o->api, .link_listen = o->link, .link_socket = o->link_socket,
+                                .health_listen = o->health, .advertise = o->advertise, .hostname = o->hostname, .agent_uid = o->agent_uid,
+                                .heartbeat_interval = o->heartbeat_interval, .offline_after = o->offline_after}};
+    int rc = 0;
+    (void)umask(077);
+    if (o->user && geteuid() == 0)
+        rc = priv_drop(o->user, err);
+    if (rc < 0)
+        return rc;
+    r.loop = loop_new();
+    event_init(&r.stop, r.loop);
+    rc = loop_signal(r.loop, SIGTERM, on_signal, &r, err);
+    if (rc == 0)
+        rc = loop_signal(r.loop, SIGINT, on_signal, &r, err);
+    if (rc == 0 && (rc = fiber_spawn(r.loop, "davitd", serve, &r, NULL)) == 0) {
+        loop_run(r.loop);
+        rc = r.rc;
+        if (rc < 0)
+            *err = r.err;
+    }
+    (void)loop_signal(r.loop, SIGTERM, NULL, NULL, NULL);
+    (void)loop_signal(r.loop, SIGINT, NULL, NULL, NULL);
+    r.loop = loop_free(r.loop);
+    return rc;
+}
+
+static int check(const struct options *o, size_t operands, struct err *err)
+{
+    if (operands)
+        return err_set(err, ERR_INVALID, "this program takes options only");
+    if (!o->state_dir || !*o->state_dir) {
+        (void)err_set(err, ERR_INVALID, "--state-dir is missing");
+        err_hint(err, "davit up starts this program with all that it needs");
+        return -(int)ERR_INVALID;
+    }
+    if (o->offline_after < 2 * o->heartbeat_interval)
+        return err_set(err, ERR_INVALID, "--offline-after must be at least twice --heartbeat-interval");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    struct err err = ERR_INIT;
+    enum log_level level = LOG_INFO;
+    const char *operands[1];
+    size_t n_operands = 1;
+    int rc = opt_parse(table, argc, argv, &o, operands, &n_operands, &err);
+    if (rc == 1) {
+        opt_help(stdout, "davitd --state-dir DIR [OPTIONS]", "The control plane of Davit. davit up starts it.", table,
+                 "davitd --state-dir /var/lib/davit --advertise cp.example.com");
+        return 0;
+    }
+    if (rc == 0 && o.version) {
+        (void)printf("davitd %s\n", DAVIT_VERSION);
+        return 0;
+    }
+    if (rc == 0)
+        rc = check(&o, n_operands, &err);
+    if (rc == 0)
+        rc = log_level_from_name(o.log_level, &level);
+    if (rc < 0) {
+        (void)fprintf(stderr, "davitd: %s\n", err.msg);
+        if (err.hint[0])
+            (void)fprintf(stderr, "hint: %s\n", err.hint);
+        return err_exit_status(ERR_INVALID);
+    }
+    log_setup("davitd", level, str_eq(str_from(o.log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    rc = run(&o, &err);
+    if (rc < 0)
+        log_err(LOG_ERROR, &err, "the control plane cannot run", NULL);
+    return rc < 0 ? err_exit_status(err.code) : 0;
+}
