@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frames — gRPC's length-prefixed messages out of a byte stream: DATA borders mean nothing, lengths are checked before memory is taken.
+ * What is given back to the flow-control window follows use: bytes of a message that is not whole yet at once, whole messages when they are
+ * taken; so at most one message and one window of bytes wait here.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md.  Input trust: peer. */
+#ifndef DAVIT_RPC_FRAMES_H
+#define DAVIT_RPC_FRAMES_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+enum { FRAMES_PREFIX = 5 };
+
+struct frames {
+    struct buf in;
+    size_t at;   /* what stands before it was taken */
+    size_t owed; /* bytes not yet given back to the window */
+};
+
+void frames_init(struct frames *f);
+void frames_release(struct frames *f);
+/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix, -ERR_UNIMPLEMENTED for a compressed one. */
+int frames_add(struct frames *f, struct str bytes, struct err *err) MUST_USE;
+/* The next whole message (borrowed until frames_add or frames_release): 1, or 0 when there is none; failures as frames_add. */
+int frames_take(struct frames *f, struct str *ret, struct err *err) MUST_USE;
+/* How many bytes may be given back to the window now; counted as given. */
+size_t frames_settle(struct frames *f);
+/* Nothing waits, not even a part of a message? */
+bool frames_empty(const struct frames *f);
+/* The prefix of a message of @n bytes. */
+void frames_prefix(size_t n, uint8_t dst[FRAMES_PREFIX]);
+
+#endif

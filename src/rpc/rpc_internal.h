@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rpc_internal — the serving side as its files see it: server.c (listeners, routes), call.c (a call's life), grpc_server.c and
+ * connect_server.c (how each protocol writes heads, messages and ends).  Not included outside of src/rpc. */
+#ifndef DAVIT_RPC_RPC_INTERNAL_H
+#define DAVIT_RPC_RPC_INTERNAL_H
+
+#include "net/h2.h"
+#include "net/http_server.h"
+#include "rpc/frames.h"
+#include "rpc/rpc.h"
+
+enum rpc_protocol {
+    RPC_GRPC,
+    RPC_CONNECT,        /* unary: bare messages */
+    RPC_CONNECT_STREAM, /* enveloped messages, the end in one of them */
+    RPC_NONE            /* content-type that we do not speak: HTTP 415 */
+};
+
+enum call_state {
+    CALL_READING,   /* the request is coming in */
+    CALL_RUNNING,   /* the handler's fiber has it */
+    CALL_STREAMING, /* a handler without stack has it */
+    CALL_OVER       /* ended or given up: nothing is sent any more */
+};
+
+struct rpc_call {
+    struct list node; /* in server->calls until over */
+    struct rpc_server *server;
+    const struct rpc_service *service;
+    const struct rpc_method *method;
+    const struct rpc_handler *handler;
+    void *ctx;
+    enum rpc_protocol protocol;
+    enum call_state state;
+    bool json, head_sent, cancelled, opened;
+    struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
+    struct http_call *http; /* NULL: HTTP/2, or gone */
+    struct conn *conn;      /* NULL once the peer has gone */
+    struct buf meta;        /* "name\0value\0"... */
+    usec_t deadline;
+    struct timer timer;
+    struct frames in; /* enveloped requests */
+    struct buf body;  /* Connect: request, then answer */
+    ProtobufCMessage *request;
+    struct fiber *fiber;
+    struct event room; /* rpc_send waits for it */
+    struct event done; /* the fiber of an HTTP/1.1 connection waits for it */
+    unsigned refs;     /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
+    size_t sent;
+    void *stream_state;
+    struct task closed;
+    struct err reason; /* how it ended */
+};
+
+struct service_entry {
+    struct list node;
+    const struct rpc_service *service;
+    const struct rpc_handler *handlers;
+    void *ctx;
+};
+
+struct rpc_server {
+    struct loop *loop;
+    rpc_authorize *authorize;
+    void *ctx;
+    struct list services, listeners, conns, calls, handshakes;
+    struct http_server *http;
+    bool draining;
+};
+
+/* ---- call.c ---- */
+/* A call in CALL_READING, owned by the server's list. */
+struct rpc_call *call_new(struct rpc_server *s) MUST_USE;
+void call_unref(struct rpc_call *c);
+/* Header value or NULL. */
+const char *call_meta(const struct rpc_call *c, const char *name);
+/* Decides by head: protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
+int call_route(struct rpc_call *c, struct err *err) MUST_USE;
+/* The request is complete: starts the fiber, or reports why not. */
+void call_start(struct rpc_call *c);
+/* Reports the end to the peer and gives the call up; @failure NULL: success. Nothing if it is over. */
+void call_end(struct rpc_call *c, const struct err *failure);
+/* The peer has gone: nothing to report to it. */
+void call_lost(struct rpc_call *c, enum err_code code, const char *why);
+/* Bytes of the request body. */
+void call_data(struct rpc_call *c, struct str bytes);
+/* The request body is complete. */
+void call_half_close(struct rpc_call *c);
+
+/* ---- grpc_server.c ---- */
+/* Sends the head if it has not been sent. 0 or -ERR_UNAVAILABLE. */
+int grpc_head(struct rpc_call *c) MUST_USE;
+/* Trailers, or trailers only. */
+void grpc_end(struct rpc_call *c, const struct err *failure);
+/* One message in its envelope. */
+int envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out) MUST_USE;
+
+/* ---- connect_server.c ---- */
+int connect_head(struct rpc_call *c) MUST_USE;
+void connect_end(struct rpc_call *c, const struct err *failure);
+/* Handler of the HTTP/1.1 server; @arg is the rpc_server. */
+void connect_http1(void *arg, struct http_call *http);
+/* An answer of plain HTTP for what is no call at all. */
+void connect_refuse(struct h2_stream *st, int status);
+
+/* ---- server.c ---- */
+/* The entry of "/pkg.Service/Method" and the index of the method, or NULL. */
+struct service_entry *server_find(struct rpc_server *s, const char *path, size_t *ret_method);
+
+#endif

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server — listeners, connections and routes: what a new connection speaks (ALPN, or the HTTP/2 preface), and which call a stream is. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "rpc/rpc_internal.h"
+
+#define SNIFF_TIMEOUT (10 * USEC_SEC)
+#define TLS_TIMEOUT (10 * USEC_SEC)
+#define KEEPALIVE (60 * USEC_SEC)
+
+static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+enum { PREFACE_SIZE = sizeof(preface) - 1 };
+
+struct rpc_listener {
+    struct list node;
+    struct rpc_server *server;
+    struct listener *listener;
+    struct tls_ctx *tls;
+    char *addr; /* as given */
+};
+
+struct handshake {
+    struct list node;
+    struct rpc_server *server;
+    struct conn_accept *accept;
+};
+
+/* A connection: first sniffed (conn set), then HTTP/2 (h2 set), or given to the HTTP/1.1 server and forgotten. */
+struct server_conn {
+    struct list node;
+    struct rpc_server *server;
+    struct conn *conn;
+    struct h2 *h2;
+    struct timer timer;
+    char first[PREFACE_SIZE];
+    size_t n_first;
+};
+
+/* ---- HTTP/2 ---- */
+
+static void conn_free(struct server_conn *sc)
+{
+    timer_stop(&sc->timer);
+    list_remove(&sc->node);
+    sc->conn = conn_close(sc->conn);
+    sc->h2 = h2_free(sc->h2);
+    free(sc);
+}
+
+static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool end)
+{
+    struct server_conn *sc = arg;
+    struct err err = ERR_INIT;
+    const char *method = h2_head_get(head, ":method"), *type = h2_head_get(head, "content-type");
+    bool grpc = type && strncmp(type, "application/grpc", 16) == 0 && strncmp(type, "application/grpc-web", 20) != 0;
+    if (!method || strcmp(method, "POST") != 0 || (head->too_big && !grpc)) {
+        connect_refuse(st, head->too_big ? 431 : 405);
+        return;
+    }
+    struct rpc_call *c = call_new(sc->server);
+    c->protocol = RPC_GRPC;
+    c->st = st;
+    c->conn = h2_conn(sc->h2);
+    h2_set_user(st, c);
+    buf_release(&c->meta);
+    c->meta = head->store;
+    head->store = BUF_INIT(0);
+    int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX) : call_route(c, &err);
+    if (rc < 0)
+        call_end(c, &err);
+    else if (end)
+        call_half_close(c);
+}
+
+static void on_data(void *arg, struct h2_stream *st, struct str bytes)
+{
+    (void)arg;
+    struct rpc_call *c = h2_user(st);
+    if (c)
+        call_data(c, bytes);
+}
+
+static void on_end(void *arg, struct h2_stream *st)
+{
+    (void)arg;
+    struct rpc_call *c = h2_user(st);
+    if (c)
+        call_half_close(c);
+}
+
+static void on_closed(void *arg, struct h2_stream *st, uint32_t code)
+{
+    (void)arg;
+    (void)code;
+    struct rpc_call *c = h2_user(st);
+    if (c)
+        call_lost(c, ERR_CANCELLED, "the peer has gone");
+}
+
+static void on_drain(void *arg, struct h2_stream *st)
+{
+    (void)arg;
+    struct rpc_call *c = h2_user(st);
+    if (!c)
+        return;
+    event_signal(&c->room);
+    if (c->state == CALL_STREAMING && c->handler->stream->drain)
+        c->handler->stream->drain(c->stream_state);
+}
+
+static void on_dead(void *arg, const struct err *why)
+{
+    (void)why;
+    conn_free(arg);
+}
+
+static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed, on_drain, NULL, on_dead};
+
+/* ---- what does it speak? ---- */
+
+static void become_h2(struct server_conn *sc)
+{
+    timer_stop(&sc->timer);
+    sc->h2 = h2_new(TAKE(sc->conn), true, &h2_handler, sc);
+    h2_keepalive(sc->h2, KEEPALIVE);
+    h2_feed(sc->h2, (struct str){sc->first, sc->n_first});
+    if (sc->server->draining)
+        h2_drain(sc->h2);
+}
+
+static void become_http1(struct server_conn *sc)
+{
+    struct conn *c = TAKE(sc->conn);
+    if ((sc->n_first == 0 || conn_unread(c, sc->first, sc->n_first) == 0))
+        http_server_take(sc->server->http, c);
+    else
+        (void)conn_close(c);
+    conn_free(sc);
+}
+
+static void sniff_read(void *arg, const void *p, size_t n)
+{
+    struct server_conn *sc = arg;
+    size_t take = n < PREFACE_SIZE - sc->n_first ? n : PREFACE_SIZE - sc->n_first;
+    memcpy(sc->first + sc->n_first, p, take);
+    sc->n_first += take;
+    bool fits = memcmp(sc->first, preface, sc->n_first) == 0;
+    if (fits && sc->n_first < PREFACE_SIZE)
+        return;
+    struct str rest = {(const char *)p + take, n - take};
+    if (fits) {
+        become_h2(sc);
+        if (rest.n)
+            h2_feed(sc->h2, rest);
+        return;
+    }
+    conn_read_stop(sc->conn);
+    if (rest.n && conn_unread(sc->conn, rest.p, rest.n) < 0)
+        conn_free(sc);
+    else
+        become_http1(sc);
+}
+
+static void sniff_eof(void *arg)
+{
+    conn_free(arg);
+}
+
+static void sniff_error(void *arg, const struct err *err)
+{
+    (void)err;
+    conn_free(arg);
+}
+
+static void sniff_timeout(void *arg)
+{
+    conn_free(arg);
+}
+
+static const struct conn_handler sniff_handler = {sniff_read, sniff_eof, sniff_error, NULL};
+
+static void take_conn(struct rpc_server *s, struct conn *c)
+{
+    struct server_conn *sc = NEW(struct server_conn);
+    sc->server = s;
+    sc->conn = c;
+    list_init(&sc->node);
+    list_push(&s->conns, &sc->node);
+    timer_init(&sc->timer, s->loop, sniff_timeout, sc);
+    if (strcmp(conn_alpn(c), "h2") == 0) {
+        become_h2(sc);
+    } else if (conn_alpn(c)[0]) {
+        become_http1(sc);
+    } else {
+        timer_set(&sc->timer, SNIFF_TIMEOUT);
+        conn_set_handler(c, &sniff_handler, sc);
+        conn_read_start(c);
+    }
+}
+
+/* ---- accepting ---- */
+
+static void handshake_end(struct handshake *hs)
+{
+    list_remove(&hs->node);
+    free(hs);
+}
+
+static void tls_ready(void *arg, struct conn *c)
+{
+    struct handshake *hs = arg;
+    take_conn(hs->server, c);
+    handshake_end(hs);
+}
+
+static void tls_failed(void *arg, const char *peer, const struct err *err)
+{
+    (void)peer;
+    (void)err;
+    handshake_end(arg);
+}
+
+static void on_accept(void *arg, struct stream *stream)
+{
+    struct rpc_listener *l = arg;
+    if (!l->tls) {
+        take_conn(l->server, conn_plain(stream));
+        return;
+    }
+    struct handshake *hs = NEW(struct handshake);
+    hs->server = l->server;
+    list_init(&hs->node);
+    list_push(&l->server->handshakes, &hs->node);
+    hs->accept = conn_accept_tls(stream, l->tls, TLS_TIMEOUT, tls_ready, tls_failed, hs);
+}
+
+struct service_entry *server_find(struct rpc_server *s, const char *path, size_t *ret_method)
+{
+    if (*path != '/')
+        return NULL;
+    struct str method = str_from(path + 1), service = str_cut(&method, '/');
+    struct service_entry *e;
+    list_each(e, &s->services, struct service_entry, node) {
+        if (!str_eq(service, str_from(e->service->name)))
+            continue;
+        for (size_t i = 0; i < e->service->n_methods; i++)
+            if (str_eq(method, str_from(e->service->methods[i].name))) {
+                *ret_method = i;
+                return e;
+            }
+    }
+    return NULL;
+}
+
+/* ---- the interface ---- */
+
+struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, void *ctx)
+{
+    struct rpc_server *s = NEW(struct rpc_server);
+    s->loop = loop;
+    s->authorize = authorize;
+    s->ctx = ctx;
+    list_init(&s->services);
+    list_init(&s->listeners);
+    list_init(&s->conns);
+    list_init(&s->calls);
+    list_init(&s->handshakes);
+    s->http = http_server_new(loop, connect_http1, s, RPC_MESSAGE_MAX);
+    return s;
+}
+
+static void cut_calls(struct rpc_server *s)
+{
+    struct list *node;
+    while ((node = list_pop(&s->calls)) != NULL) {
+        struct rpc_call *c = list_entry(node, struct rpc_call, node);
+        call_lost(c, ERR_CANCELLED, "the server ends");
+        c->server = NULL;
+        if (list_linked(&c->closed.node)) {
+            task_cancel(&c->closed);
+            c->closed.fn(c);
+        }
+    }
+}
+
+struct rpc_server *rpc_server_free(struct rpc_server *s)
+{
+    if (!s)
+        return NULL;
+    struct list *node;
+    while ((node = list_pop(&s->listeners)) != NULL) {
+        struct rpc_listener *l = list_entry(node, struct rpc_listener, node);
+        (void)listener_close(l->listener);
+        (void)tls_ctx_unref(l->tls);
+        free(l->addr);
+        free(l);
+    }
+    while ((node = s->handshakes.next) != &s->handshakes) {
+        struct handshake *hs = list_entry(node, struct handshake, node);
+        conn_accept_cancel(hs->accept);
+        handshake_end(hs);
+    }
+    cut_calls(s);
+    while ((node = s->conns.next) != &s->conns)
+        conn_free(list_entry(node, struct server_conn, node));
+    s->http = http_server_free(s->http);
+    while ((node = list_pop(&s->services)) != NULL)
+        free(list_entry(node, struct service_entry, node));
+    free(s);
+    return NULL;
+}
+
+void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx)
+{
+    for (size_t i = 0; i < service->n_methods; i++) {
+        BUG_ON(!handlers[i].run == !handlers[i].stream);
+        BUG_ON(service->methods[i].client_streams && !handlers[i].stream);
+    }
+    struct service_entry *e = NEW(struct service_entry);
+    *e = (struct service_entry){.service = service, .handlers = handlers, .ctx = ctx};
+    list_init(&e->node);
+    list_push(&s->services, &e->node);
+}
+
+int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, struct tls_ctx *tls, struct err *err)
+{
+    struct rpc_listener *l = NEW(struct rpc_listener);
+    l->server = s;
+    int rc = listener_open(s->loop, addr, unix_mode, on_accept, l, &l->listener, err);
+    if (rc < 0) {
+        free(l);
+        return rc;
+    }
+    l->tls = tls ? tls_ctx_ref(tls) : NULL;
+    l->addr = str_dup(str_from(addr));
+    list_init(&l->node);
+    list_push(&s->listeners, &l->node);
+    return 0;
+}
+
+int rpc_server_set_tls(struct rpc_server *s, const char *addr, struct tls_ctx *tls)
+{
+    struct rpc_listener *l;
+    list_each(l, &s->listeners, struct rpc_listener, node) {
+        if (!l->listener || (strcmp(l->addr, addr) != 0 && strcmp(listener_addr(l->listener), addr) != 0))
+            continue;
+        struct tls_ctx *old = l->tls;
+        l->tls = tls ? tls_ctx_ref(tls) : NULL;
+        (void)tls_ctx_unref(old);
+        return 0;
+    }
+    return -ERR_NOT_FOUND;
+}
+
+const char *rpc_server_addr(const struct rpc_server *s, size_t i)
+{
+    const struct rpc_listener *l;
+    list_each(l, &s->listeners, struct rpc_listener, node)
+        if (i-- == 0)
+            return l->listener ? listener_addr(l->listener) : NULL;
+    return NULL;
+}
+
+void rpc_server_drain(struct rpc_server *s)
+{
+    s->draining = true;
+    struct rpc_listener *l;
+    list_each(l, &s->listeners, struct rpc_listener, node)
+        l->listener = listener_close(l->listener);
+    struct server_conn *sc;
+    list_each(sc, &s->conns, struct server_conn, node)
+        if (sc->h2)
+            h2_drain(sc->h2);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* echo_service — the handlers behind davit.test.v1.EchoService, for unit tests and for the server that other gRPC implementations call. */
+#ifndef DAVIT_TEST_RPC_ECHO_SERVICE_H
+#define DAVIT_TEST_RPC_ECHO_SERVICE_H
+
+#include "rpc/rpc.h"
+
+/* What happened, for tests. */
+struct echo_log {
+    unsigned opened, messages, closed, waits_cancelled;
+    int last_send;          /* of Produce */
+    enum err_code last_reason;
+};
+extern struct echo_log echo_log;
+
+/* Adds the service to @s. */
+void echo_service_add(struct rpc_server *s);
+/* Allows everything but scope "admin"; a caller with metadata "x-deny" is unauthenticated. */
+rpc_authorize echo_authorize;
+
+#endif
