@@ -77,7 +77,7 @@ struct command {
 bool command_project_busy(const struct command *c);
 
 /* Runs @steps as the job of @c with progress through the link. As job_run; *ret tells what happened. */
-int command_job(struct command *c, const struct job_step *steps, unsigned n_steps, void *ctx, struct job *ret) MUST_USE;
+int command_job(struct command *c, const struct job_step *steps, unsigned n_steps, void *ctx, struct job *ret);
 /* Records a failure as the command's result. @reason, @detail (may be NULL) are copied. */
 void command_fail(struct command *c, const struct err *err, const char *reason, const char *detail);
 /* Records the outcome, a text for people. */

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* actions — start, stop and restart of a service's containers, and its removal. Each says what it found, so that a repeat is harmless. */
+#include <string.h>
+
+#include "host/work/work_internal.h"
+
+enum { STOP_SECONDS = 10, STOP_SECONDS_MAX = 300 };
+
+struct action {
+    struct command *c;
+    struct work *w;
+    unsigned stop_s;
+    unsigned changed, unchanged;
+    char id[DOCKER_ID_SIZE];
+    /* Removal: */
+    char **volumes; /* that containers of the service mounted, owned */
+    size_t n_volumes;
+};
+
+static usec_t stop_deadline(const struct action *a)
+{
+    return deadline_in(a->stop_s * USEC_SEC + ENGINE_CALL);
+}
+
+/* --- start, stop, restart ---------------------------------------------------------------------------------------------------------- */
+
+/* The containers of the service; with @newest only the newest one, which is the active one. */
+static int each_container(struct action *a, bool newest, int (*fn)(struct action *a, const struct docker_summary *s, struct err *err),
+                          struct err *err)
+{
+    struct docker_summaries l = {0};
+    int rc = service_containers(a->w, a->c->project, a->c->service, &l, deadline_in(ENGINE_CALL), err);
+
+    if (rc == 0 && l.n == 0)
+        rc = err_set(err, ERR_NOT_FOUND, "service %s of project %s has no container on this server", a->c->service, a->c->project);
+    for (size_t i = 0; rc >= 0 && i < l.n && (i == 0 || !newest); i++) {
+        (void)str_copy(a->id, sizeof(a->id), str_from(l.items[0].id));
+        rc = fn(a, &l.items[i], err);
+        if (rc == DOCKER_UNCHANGED)
+            a->unchanged++;
+        else if (rc == 0)
+            a->changed++;
+    }
+    docker_summaries_release(&l);
+    return rc < 0 ? rc : 0;
+}
+
+static int start_one(struct action *a, const struct docker_summary *s, struct err *err)
+{
+    return docker_container_start(a->w->docker, s->id, deadline_in(2 * USEC_MINUTE), err);
+}
+
+static int stop_one(struct action *a, const struct docker_summary *s, struct err *err)
+{
+    return docker_container_stop(a->w->docker, s->id, a->stop_s, stop_deadline(a), err);
+}
+
+static int restart_one(struct action *a, const struct docker_summary *s, struct err *err)
+{
+    return docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
+}
+
+static int step_start(struct job *job, void *ctx, struct err *err)
+{
+    (void)job;
+    return each_container(ctx, true, start_one, err);
+}
+
+static int step_stop(struct job *job, void *ctx, struct err *err)
+{
+    (void)job;
+    return each_container(ctx, false, stop_one, err);
+}
+
+static int step_restart(struct job *job, void *ctx, struct err *err)
+{
+    (void)job;
+    return each_container(ctx, true, restart_one, err);
+}
+
+#define ACTION_TIMEOUT (10 * USEC_MINUTE)
+static const struct job_step start_steps[] = {{.name = "start", .run = step_start, .timeout = ACTION_TIMEOUT}};
+static const struct job_step stop_steps[] = {{.name = "stop", .run = step_stop, .timeout = ACTION_TIMEOUT}};
+static const struct job_step restart_steps[] = {{.name = "restart", .run = step_restart, .timeout = ACTION_TIMEOUT}};
+
+/* What is the same at the end of every job here. 0 or -ERR_CANCELLED; *ret_ok: it succeeded. */
+static int conclude(struct command *c, const struct job *job, bool *ret_ok)
+{
+    struct err err = job->err;
+
+    *ret_ok = false;
+    if (job->state == JOB_SUSPENDED)
+        return -ERR_CANCELLED;
+    if (job->state == JOB_DONE) {
+        *ret_ok = true;
+        return 0;
+    }
+    if (job->state != JOB_UNDONE)
+        (void)err_set(&err, ERR_DATA_LOSS, "the journal of this command does not fit this agent");
+    command_fail(c, &err, reason_of(&err), NULL);
+    return 0;
+}
+
+int action_command(struct command *c)
+{
+    const Davit__Link__V1__ContainerAction *m = c->msg->action;
+    struct action a = {.c = c, .w = c->w, .stop_s = m->stop_timeout_s ? m->stop_timeout_s : STOP_SECONDS};
+    const struct job_step *steps = NULL;
+    struct err err = ERR_INIT;
+    struct job job;
+    bool ok;
+
+    if (a.stop_s > STOP_SECONDS_MAX)
+        a.stop_s = STOP_SECONDS_MAX;
+    if (m->action == DAVIT__LINK__V1__ACTION__ACTION_START)
+        steps = start_steps;
+    else if (m->action == DAVIT__LINK__V1__ACTION__ACTION_STOP)
+        steps = stop_steps;
+    else if (m->action == DAVIT__LINK__V1__ACTION__ACTION_RESTART)
+        steps = restart_steps;
+    if (!steps) {
+        (void)err_set(&err, ERR_UNIMPLEMENTED, "this agent does not know action %d", (int)m->action);
+        command_fail(c, &err, "unimplemented", NULL);
+        return 0;
+    }
+    (void)command_job(c, steps, 1, &a, &job); /* its state says more */
+    int rc = conclude(c, &job, &ok);
+    if (!ok)
+        return rc;
+    if (*a.id)
+        c->result->container_id = str_dup(str_from(a.id));
+    if (steps == start_steps)
+        command_outcome(c, a.changed > 0 ? "started" : "already running");
+    else if (steps == stop_steps)
+        command_outcome(c, a.changed > 0 ? "stopped" : "already stopped");
+    else
+        command_outcome(c, "restarted");
+    return 0;
+}
+
+/* --- removal ------------------------------------------------------------------------------------------------------------------------- */
+
+static void remember_volume(struct action *a, const char *name)
+{
+    for (size_t i = 0; i < a->n_volumes; i++)
+        if (strcmp(a->volumes[i], name) == 0)
+            return;
+    a->volumes = mem_resize(a->volumes, a->n_volumes + 1, sizeof(*a->volumes));
+    a->volumes[a->n_volumes++] = str_dup(str_from(name));
+}
+
+static int gather_volumes(struct action *a, const char *container, struct err *err)
+{
+    struct docker_container c = {0};
+    int rc = docker_container_inspect(a->w->docker, container, &c, deadline_in(ENGINE_CALL), err);
+
+    for (size_t i = 0; rc == 0 && i < c.n_mounts; i++)
+        if (strcmp(c.mounts[i].type, "volume") == 0 && *c.mounts[i].name)
+            remember_volume(a, c.mounts[i].name);
+    docker_container_release(&c);
+    return rc == -ERR_NOT_FOUND ? 0 : rc;
+}
+
+static int step_remove_containers(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    struct docker_summaries l = {0};
+    int rc = service_containers(a->w, a->c->project, a->c->service, &l, job_deadline(job), err);
+
+    for (size_t i = 0; rc >= 0 && i < l.n; i++) {
+        const char *id = l.items[i].id;
+        job_note(job, 0, "removing %s", l.items[i].name);
+        rc = gather_volumes(a, id, err);
+        if (rc >= 0)
+            rc = docker_container_stop(a->w->docker, id, a->stop_s, stop_deadline(a), err);
+        if (rc >= 0)
+            rc = docker_container_remove(a->w->docker, id, false, true, deadline_in(ENGINE_CALL), err);
+        if (rc == 0)
+            a->changed++;
+        if (rc == -ERR_NOT_FOUND)
+            rc = 0;
+    }
+    docker_summaries_release(&l);
+    return rc < 0 ? rc : 0;
+}
+
+/* Does any service of the project still have a container? */
+static int project_in_use(struct action *a, usec_t deadline, struct err *err)
+{
+    AUTO_FREE char *label = str_printf(LABEL_PROJECT "=%s", a->c->project);
+    const char *labels[] = {LABEL_MANAGED "=true", label};
+    struct docker_summaries l = {0};
+    int rc = docker_container_list(a->w->docker, labels, ARRAY_LEN(labels), &l, deadline, err);
+    bool used = l.n > 0;
+
+    docker_summaries_release(&l);
+    return rc < 0 ? rc : used;
+}
+
+static int step_remove_network(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    AUTO_FREE char *name = str_printf("davit-%s", a->c->project);
+    struct docker_networks l = {0};
+    int rc = project_in_use(a, job_deadline(job), err);
+
+    /* A deployment that waits would look for the network that this one takes away. */
+    if (rc != 0 || command_project_busy(a->c))
+        return rc < 0 ? rc : 0;
+    rc = docker_network_list(a->w->docker, LABEL_MANAGED "=true", &l, job_deadline(job), err);
+    for (size_t i = 0; rc >= 0 && i < l.n; i++) {
+        if (strcmp(l.items[i].name, name) != 0 || !labels_ours(&l.items[i].labels, a->c->project, NULL))
+            continue;
+        rc = docker_network_remove(a->w->docker, name, job_deadline(job), err);
+        if (rc == 0)
+            a->changed++;
+        if (rc == -ERR_PRECONDITION)
+            rc = 0; /* something that is not ours is attached: it stays */
+    }
+    docker_networks_release(&l);
+    return rc < 0 ? rc : 0;
+}
+
+static bool was_mounted(const struct action *a, const char *volume)
+{
+    for (size_t i = 0; i < a->n_volumes; i++)
+        if (strcmp(a->volumes[i], volume) == 0)
+            return true;
+    return false;
+}
+
+static int step_remove_volumes(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    struct docker_volumes l = {0};
+
+    if (!a->c->msg->remove_service->volumes) {
+        job_note(job, 100, "volumes are kept");
+        return 0;
+    }
+    int rc = docker_volume_list(a->w->docker, LABEL_MANAGED "=true", &l, job_deadline(job), err);
+    for (size_t i = 0; rc >= 0 && i < l.n; i++) {
+        const struct docker_volume *v = &l.items[i];
+        if (!labels_ours(&v->labels, a->c->project, NULL) || !(was_mounted(a, v->name) || labels_ours(&v->labels, a->c->project, a->c->service)))
+            continue;
+        rc = docker_volume_remove(a->w->docker, v->name, false, job_deadline(job), err);
+        if (rc == 0)
+            a->changed++;
+        if (rc == -ERR_PRECONDITION)
+            rc = 0; /* another service uses it */
+    }
+    docker_volumes_release(&l);
+    return rc < 0 ? rc : 0;
+}
+
+static const struct job_step remove_steps[] = {
+    /* There is no way back from the first step on: what follows is tried again, not undone. */
+    {.name = "containers", .run = step_remove_containers, .timeout = ACTION_TIMEOUT, .commit = true},
+    {.name = "network", .run = step_remove_network, .timeout = 2 * ENGINE_CALL},
+    {.name = "volumes", .run = step_remove_volumes, .timeout = 2 * USEC_MINUTE},
+};
+
+int remove_command(struct command *c)
+{
+    struct action a = {.c = c, .w = c->w, .stop_s = STOP_SECONDS};
+    struct job job;
+    bool ok;
+
+    (void)command_job(c, remove_steps, ARRAY_LEN(remove_steps), &a, &job);
+    for (size_t i = 0; i < a.n_volumes; i++)
+        free(a.volumes[i]);
+    free(a.volumes);
+    int rc = conclude(c, &job, &ok);
+    if (!ok)
+        return rc;
+    if (job.n_collected > 0)
+        command_fail(c, &job.collected, reason_of(&job.collected), NULL);
+    else
+        command_outcome(c, a.changed > 0 ? "removed" : "already removed");
+    return 0;
+}

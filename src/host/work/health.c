@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* health — is the new container fit to take over?  The container's own address is asked (HTTP, TCP), or the engine (HEALTHCHECK), or only
+ * time (none).  Before the grace time is over failures do not count; a container that ends does, at once. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/work/deploy.h"
+#include "loop/stream.h"
+#include "net/http_client.h"
+
+#define GRACE_POLL (250 * USEC_MSEC)
+
+struct health {
+    struct deploy *d;
+    struct job *job;
+    Davit__Common__V1__HealthKind kind;
+    const char *path;
+    uint16_t port;
+    usec_t interval, timeout, grace_end;
+    unsigned retries, failures;
+    unsigned restarts; /* that do not count against it */
+    bool first;
+    const char *why;   /* reason of the last failed attempt, static */
+};
+
+static int fail(struct health *h, const char *reason)
+{
+    h->d->reason = NULL;
+    return deploy_reason(h->d, -ERR_PRECONDITION, reason);
+}
+
+/* "8080/tcp" -> 8080; 0 for what is not TCP. */
+static uint16_t tcp_port(const char *text)
+{
+    struct str s = str_from(text);
+    struct str digits = str_cut(&s, '/');
+    uint64_t v = 0;
+
+    if ((s.n > 0 && !str_eq(s, STR("tcp"))) || str_to_u64(digits, 65535, &v) < 0)
+        return 0;
+    return (uint16_t)v;
+}
+
+static int choose_port(struct health *h, const Davit__Common__V1__HealthCheck *check, struct err *err)
+{
+    struct deploy *d = h->d;
+    int rc = 0;
+
+    h->port = (uint16_t)check->port;
+    if (h->port == 0) {
+        rc = deploy_image(d, job_deadline(h->job), err);
+        if (rc < 0)
+            return rc;
+        for (size_t i = 0; i < d->image.n_ports && h->port == 0; i++)
+            h->port = tcp_port(d->image.ports[i]);
+    }
+    for (size_t i = 0; i < d->spec->n_ports && h->port == 0; i++)
+        if (strcmp(d->spec->ports[i]->protocol, "udp") != 0)
+            h->port = (uint16_t)d->spec->ports[i]->container_port;
+    if (h->port != 0)
+        return 0;
+    (void)err_set(err, ERR_INVALID, "the health check has no port, and the image exposes none");
+    err_hint(err, "set the health check's port");
+    return deploy_reason(d, -ERR_INVALID, "invalid");
+}
+
+static const char *address_of(const struct health *h, const struct docker_container *c)
+{
+    for (size_t i = 0; i < c->n_networks; i++)
+        if (strcmp(c->networks[i].network, h->d->network) == 0)
+            return c->networks[i].ipv4;
+    return "";
+}
+
+/* Which failure it was: nobody listens, nobody answers in time, or something broke off. */
+static const char *connect_reason(const struct err *err)
+{
+    return err->code == ERR_DEADLINE || err->sys == ETIMEDOUT ? "health_timeout" : "health_refused";
+}
+
+static int try_tcp(struct health *h, const char *addr, struct err *err)
+{
+    struct stream *s = NULL;
+    int rc = stream_dial(h->d->w->loop, addr, deadline_in(h->timeout), &s, err);
+
+    if (rc < 0) {
+        h->why = connect_reason(err);
+        return rc;
+    }
+    stream_close(s);
+    return 0;
+}
+
+static int try_http(struct health *h, const char *addr, struct err *err)
+{
+    static const struct http_field fields[] = {{"user-agent", "davit-agent"}, {"accept", "*/*"}};
+    const struct http_request req = {.method = "GET", .target = h->path, .fields = fields, .n_fields = ARRAY_LEN(fields)};
+    struct http_client *client = http_client_new(h->d->w->loop, addr, addr, NULL);
+    struct http_exchange *x = NULL;
+    int rc = http_request(client, &req, deadline_in(h->timeout), &x, err);
+
+    if (rc < 0) {
+        h->why = err->code == ERR_INVALID ? "health_bad_status" : connect_reason(err);
+    } else {
+        int status = http_head(x)->status;
+        if (status < 200 || status > 399) {
+            h->why = "health_bad_status";
+            rc = err_set(err, ERR_PRECONDITION, "GET %s answered %d", h->path, status);
+        }
+    }
+    http_finish(x);
+    http_client_free(client);
+    return rc;
+}
+
+/* Did it end? A container that the engine restarts again and again has ended as well. */
+static int check_runs(struct health *h, const struct docker_container *c, struct err *err)
+{
+    if (h->first) {
+        h->restarts = h->d->was_running ? c->restart_count : 0;
+        h->first = false;
+    }
+    if (c->state == DOCKER_STATE_RUNNING && c->restart_count <= h->restarts)
+        return 0;
+    if (c->state == DOCKER_STATE_RUNNING || (c->state == DOCKER_STATE_RESTARTING && c->exit_code == 0))
+        (void)err_set(err, ERR_PRECONDITION, "the container ended and was restarted %u time%s", c->restart_count, c->restart_count == 1 ? "" : "s");
+    else if (c->oom_killed)
+        (void)err_set(err, ERR_PRECONDITION, "the container ran out of memory and was killed (exit status %d)", c->exit_code);
+    else
+        (void)err_set(err, ERR_PRECONDITION, "the container ended with exit status %d", c->exit_code);
+    if (c->oom_killed)
+        err_hint(err, "raise the service's memory limit");
+    return fail(h, "exited");
+}
+
+/* One look by the engine's own check. 1 healthy, 0 not yet. */
+static int check_engine(struct health *h, const struct docker_container *c, struct err *err)
+{
+    switch (c->health) {
+    case DOCKER_HEALTH_HEALTHY:
+        return 1;
+    case DOCKER_HEALTH_UNHEALTHY: {
+        AUTO_FREE char *text = text_tail(str_from(c->health_log), 200);
+        for (char *p = text; *p; p++)
+            if (*p == '\n')
+                *p = ' ';
+        (void)err_set(err, ERR_PRECONDITION, "the image's own check says unhealthy: %s", text);
+        return fail(h, "unhealthy");
+    }
+    case DOCKER_HEALTH_NONE:
+        (void)err_set(err, ERR_PRECONDITION, "the container has no HEALTHCHECK of its own");
+        return fail(h, "invalid");
+    case DOCKER_HEALTH_STARTING:
+        break;
+    }
+    job_note(h->job, 0, "starting");
+    return 0;
+}
+
+/* One attempt over the network. 1 healthy, 0 not yet, negative: it has failed for good. */
+static int check_network(struct health *h, const struct docker_container *c, struct err *err)
+{
+    struct err why = ERR_INIT;
+    char addr[STREAM_ADDR_SIZE];
+    const char *ip = address_of(h, c);
+    int rc;
+
+    if (!*ip) {
+        h->why = "health_refused";
+        rc = err_set(&why, ERR_UNAVAILABLE, "the container has no address yet");
+    } else {
+        (void)snprintf(addr, sizeof(addr), "%s:%u", ip, h->port);
+        rc = h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP ? try_http(h, addr, &why) : try_tcp(h, addr, &why);
+    }
+    if (fiber_cancelled())
+        return -ERR_CANCELLED;
+    if (rc == 0)
+        return 1;
+    if (clock_mono() < h->grace_end) {
+        job_note(h->job, 0, "not yet: %s", why.msg);
+        return 0;
+    }
+    h->failures++;
+    job_note(h->job, 0, "attempt %u of %u: %s", h->failures, h->retries, why.msg);
+    if (h->failures < h->retries)
+        return 0;
+    *err = why;
+    err->code = ERR_PRECONDITION;
+    (void)err_wrap(err, "the service did not become healthy");
+    return fail(h, h->why);
+}
+
+static int look(struct health *h, struct err *err)
+{
+    struct docker_container c = {0};
+    int rc = deploy_inspect(h->d, &c, job_deadline(h->job), err);
+
+    if (rc > 0)
+        return err_set(err, ERR_ABORTED, "container %s was removed while it was being deployed", h->d->container);
+    if (rc < 0)
+        return rc;
+    rc = check_runs(h, &c, err);
+    if (rc == 0 && h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE)
+        rc = clock_mono() >= h->grace_end;
+    else if (rc == 0 && h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER)
+        rc = check_engine(h, &c, err);
+    else if (rc == 0)
+        rc = check_network(h, &c, err);
+    docker_container_release(&c);
+    return rc;
+}
+
+/* Until the next attempt is due. What happens to containers meanwhile ends the wait of the kinds that only look. */
+static int pause_until_next(struct health *h)
+{
+    usec_t now = clock_mono();
+    usec_t next = clock_add(now, now < h->grace_end && h->interval > GRACE_POLL ? GRACE_POLL : h->interval);
+
+    if (h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE && next > h->grace_end)
+        next = h->grace_end;
+    if (h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER)
+        next = clock_add(now, USEC_SEC);
+    int rc = watch_wait(h->d->w, next);
+    if (rc == 0)
+        return fiber_sleep(20 * USEC_MSEC); /* events come in groups */
+    return rc == -ERR_DEADLINE ? 0 : rc;
+}
+
+static void setup(struct health *h, struct deploy *d, struct job *job)
+{
+    const Davit__Common__V1__HealthCheck *c = d->spec->health;
+
+    *h = (struct health){.d = d, .job = job, .interval = 10 * USEC_SEC, .timeout = 5 * USEC_SEC, .retries = 3, .first = true};
+    usec_t grace = 2 * USEC_SEC;
+    if (c) {
+        h->kind = c->kind;
+        h->path = c->path;
+        if (c->interval_ms)
+            h->interval = c->interval_ms * USEC_MSEC;
+        if (c->timeout_ms)
+            h->timeout = c->timeout_ms * USEC_MSEC;
+        if (c->retries)
+            h->retries = c->retries;
+        if (c->grace_ms)
+            grace = c->grace_ms * USEC_MSEC;
+    }
+    h->grace_end = deadline_in(grace);
+}
+
+int step_health(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    struct health h;
+    int rc = 0;
+
+    setup(&h, d, job);
+    if (h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP)
+        rc = choose_port(&h, d->spec->health, err);
+    while (rc == 0) {
+        rc = look(&h, err);
+        if (rc != 0)
+            break;
+        if (clock_mono() >= job_deadline(job)) {
+            rc = err_set(err, ERR_DEADLINE, "the service did not become healthy in time");
+            (void)fail(&h, "health_timeout");
+            break;
+        }
+        rc = pause_until_next(&h);
+    }
+    if (rc > 0)
+        return 0;
+    if (!fiber_cancelled() && *d->id && !d->detail)
+        d->detail = log_tail(d->w, d->id, deadline_in(10 * USEC_SEC));
+    return rc;
+}
