@@ -247,11 +247,23 @@ static int deploy_flags(struct deploy *d, const char **operands, size_t n, struc
     return rc;
 }
 
+/* Was anything given that --file would pass over in silence? */
+static bool describes(const struct deploy_options *o)
+{
+    return o->name || o->health || o->restart || o->pull || o->env.n || o->env_file.n || o->ports.n || o->volumes.n || o->cap_add.n ||
+           o->cpus_milli || o->memory || o->pids || o->health_interval || o->health_timeout || o->health_grace || o->health_retries || o->read_only;
+}
+
 static int check_operands(const struct deploy_options *o, size_t n, struct err *err)
 {
     if (!o->file == (n == 0)) {
         (void)err_set(err, ERR_INVALID, o->file ? "give either --file or an image, not both" : "what shall be deployed?");
         err_hint(err, "davit deploy IMAGE, or davit deploy --file davit.yaml");
+        return -ERR_INVALID;
+    }
+    if (o->file && describes(o)) {
+        (void)err_set(err, ERR_INVALID, "with --file each service is described in the file, not by flags");
+        err_hint(err, "beside --file go --server, --force, --detach, --timeout and the registry login");
         return -ERR_INVALID;
     }
     if (!o->registry_user != !o->registry_password_file)

@@ -80,11 +80,12 @@ static void show_failure(struct follow *f, const Davit__Common__V1__Failure *fai
 {
     AUTO_FREE char *message = out_clean(str_from(failure->message));
     AUTO_FREE char *hint = out_clean(str_from(failure->hint));
+    AUTO_FREE char *reason = out_clean(str_from(failure->reason));
     struct str detail = str_from(failure->detail);
 
     end_line(f);
-    fprintf(stderr, "davit: %s/%s was not deployed: %s%s%s%s\n", f->spec->project, f->spec->name, message, *failure->reason ? " (" : "", failure->reason,
-            *failure->reason ? ")" : "");
+    fprintf(stderr, "davit: %s/%s was not deployed: %s%s%s%s\n", f->spec->project, f->spec->name, message, *reason ? " (" : "", reason,
+            *reason ? ")" : "");
     if (*hint)
         fprintf(stderr, "  hint: %s\n", hint);
     if (detail.n > 0)
@@ -107,8 +108,10 @@ static int on_event(struct follow *f, const event_message *e, struct err *err)
         return out_message(&e->base, err);
     if (e->progress)
         show_step(f, e->progress);
-    else if (*e->waiting_for)
-        out_note(f->cli, "waiting: %s", e->waiting_for);
+    else if (*e->waiting_for) {
+        AUTO_FREE char *waiting = out_clean(str_from(e->waiting_for));
+        out_note(f->cli, "waiting: %s", waiting);
+    }
     if (f->end == 2 && e->failure)
         show_failure(f, e->failure);
     return 0;
@@ -173,9 +176,11 @@ int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spe
     end_line(&f);
     if (f.end == 0)
         return rc == -ERR_DEADLINE ? gave_up(&f, err) : rc;
-    if (f.end == 1 && !cli->json)
+    if (f.end == 1 && !cli->json) {
+        AUTO_FREE char *container = out_clean(str_from(f.container));
         printf("%s%s/%s is active%s on %s (container %.12s)\n", out_color(cli, OUT_GREEN), spec->project, spec->name, out_color(cli, OUT_PLAIN),
-               response->server_name, f.container);
+               response->server_name, container);
+    }
     return f.end == 1 ? 0 : 1;
 }
 

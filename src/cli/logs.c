@@ -91,8 +91,10 @@ static int print_batch(struct printer *p, const Davit__Control__V1__LogsResponse
 {
     int rc = 0;
 
-    if (*r->notice)
-        out_note(p->cli, "davit: %s", r->notice);
+    if (*r->notice) {
+        AUTO_FREE char *notice = out_clean(str_from(r->notice));
+        out_note(p->cli, "davit: %s", notice);
+    }
     if (r->lost > 0)
         out_note(p->cli, "davit: %llu lines are missing here (rotated away before they were read)", (unsigned long long)r->lost);
     for (size_t i = 0; rc == 0 && i < r->n_entries; i++) {

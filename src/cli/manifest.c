@@ -157,17 +157,40 @@ static const struct key health_keys[] = {
 
 /* ---- service ---- */
 
+/* Only what no reference can hold; the rest is the control plane's to judge. */
 static int read_image(struct reader *r, const struct yaml_node *node)
 {
-    return text_into(r, node, &r->spec->image);
+    int rc = text_into(r, node, &r->spec->image);
+
+    for (const char *p = r->spec->image; rc == 0 && *p; p++)
+        if (*p <= ' ' || *p > '~')
+            rc = bad(r, node, "an image is named NAME:TAG or NAME@sha256:..., without spaces");
+    return rc;
+}
+
+static int read_choice(struct reader *r, const struct yaml_node *node, char **field, const char *choices)
+{
+    struct str rest = str_from(choices), text;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    while (rest.n > 0)
+        if (str_eq(str_cut(&rest, '|'), text)) {
+            spec_set_text(field, text);
+            return 0;
+        }
+    (void)err_set(r->err, ERR_INVALID, "%s line %u: \"%s\" cannot be \"%.40s\"", r->name, node->line, node->key, node->text);
+    err_hint(r->err, "one of %s", choices);
+    return -ERR_INVALID;
 }
 static int read_restart(struct reader *r, const struct yaml_node *node)
 {
-    return text_into(r, node, &r->spec->restart);
+    return read_choice(r, node, &r->spec->restart, "no|on-failure|always|unless-stopped");
 }
 static int read_pull(struct reader *r, const struct yaml_node *node)
 {
-    return text_into(r, node, &r->spec->pull);
+    return read_choice(r, node, &r->spec->pull, "missing|always|never");
 }
 static int read_command(struct reader *r, const struct yaml_node *node)
 {
@@ -183,6 +206,9 @@ static int read_volumes(struct reader *r, const struct yaml_node *node)
 }
 static int add_cap(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
 {
+    for (size_t i = 0; i < text.n || text.n == 0; i++)
+        if (text.n == 0 || ((text.p[i] < 'A' || text.p[i] > 'Z') && text.p[i] != '_'))
+            return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no capability: write for example NET_ADMIN", (int)(text.n < 40 ? text.n : 40), text.p);
     if (spec->n_cap_add >= MANIFEST_LIST_MAX)
         return err_set(err, ERR_INVALID, "more than %d capabilities", MANIFEST_LIST_MAX);
     spec->cap_add = realloc(spec->cap_add, (spec->n_cap_add + 1) * sizeof(char *));
@@ -206,6 +232,8 @@ static int read_env(struct reader *r, const struct yaml_node *node)
         return rc;
     for (const struct yaml_node *n = node->first; rc == 0 && n; n = n->next) {
         struct str value;
+        if (strchr(n->key, '='))
+            return bad(r, n, "the name of an environment variable holds no '='");
         if ((rc = scalar(r, n, &value)) < 0)
             break;
         AUTO_FREE char *pair = str_printf("%s=%s", n->key, n->text);
@@ -330,9 +358,12 @@ static int read_server(struct reader *r, const struct yaml_node *node)
     struct str text;
     int rc = scalar(r, node, &text);
 
-    if (rc == 0)
-        r->out->server = str_dup(text);
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (!str_is_label(text))
+        return bad(r, node, "a server is named by its name or id, as `davit server ls` shows it");
+    r->out->server = str_dup(text);
+    return 0;
 }
 
 static const struct key top_keys[] = {{"server", read_server}, {"projects", read_projects}, {NULL, NULL}};
@@ -352,7 +383,7 @@ int manifest_parse(struct str text, const char *name, struct manifest *ret, stru
         rc = each_key(&r, root, top_keys);
     if (rc == 0 && ret->n == 0)
         rc = err_set(err, ERR_INVALID, "%s names no service", name);
-    yaml_free(root);
+    yaml_tree_free(root);
     if (rc < 0)
         manifest_release(ret);
     return rc;

@@ -93,16 +93,8 @@ int out_message(const ProtobufCMessage *message, struct err *err)
     return 0;
 }
 
-/* Length of the UTF-8 sequence that starts @s, or 0 if it is none. */
-static size_t sequence(struct str s)
-{
-    for (size_t n = 1; n <= 4 && n <= s.n; n++)
-        if (str_is_utf8((struct str){s.p, n}))
-            return n;
-    return 0;
-}
-
-/* C0, DEL, and C1 in UTF-8 (U+0080..U+009F), which terminals obey as well; bidirectional overrides, which lie about order. */
+/* C0, DEL, and C1 in UTF-8 (U+0080..U+009F), which terminals obey as well; line separators and bidirectional
+ * overrides, which lie about order. */
 static bool harmless(struct str seq)
 {
     const unsigned char *p = (const unsigned char *)seq.p;
@@ -112,7 +104,7 @@ static bool harmless(struct str seq)
     if (seq.n == 2 && p[0] == 0xc2)
         return p[1] >= 0xa0;
     if (seq.n == 3 && p[0] == 0xe2 && p[1] == 0x80)
-        return p[2] < 0xaa || p[2] > 0xae;
+        return p[2] < 0xa8 || p[2] > 0xae;
     if (seq.n == 3 && p[0] == 0xe2 && p[1] == 0x81)
         return p[2] < 0xa6 || p[2] > 0xa9;
     return true;
@@ -123,7 +115,7 @@ char *out_clean(struct str s)
     AUTO_BUF out = BUF_INIT(s.n * 4 + 1);
 
     while (s.n > 0) {
-        size_t n = sequence(s);
+        size_t n = str_utf8_len(s);
         if (n > 0 && harmless((struct str){s.p, n})) {
             (void)buf_append(&out, s.p, n);
         } else {

@@ -142,9 +142,14 @@ static int read_setting(struct json *j, struct str key, struct cli_settings *s, 
         if (settings[i].is_bool)
             return json_read_bool(j, field(s, &settings[i]), err);
         char **text = field(s, &settings[i]);
+        AUTO_FREE char *read = NULL;
+        int rc = json_read_string(j, &read, err);
+        /* null, which the writer makes of an unset one, reads as "": what was set before stays. */
+        if (rc < 0 || !read || !*read)
+            return rc;
         free(*text);
-        *text = NULL;
-        return json_read_string(j, text, err);
+        *text = TAKE(read);
+        return 0;
     }
     return json_skip(j, err);
 }
@@ -152,6 +157,7 @@ static int read_setting(struct json *j, struct str key, struct cli_settings *s, 
 static int parse_settings(struct str text, struct cli_settings *s, struct err *err)
 {
     AUTO_JSON j;
+    enum json_type end;
     struct str key;
     int rc;
 
@@ -161,7 +167,7 @@ static int parse_settings(struct str text, struct cli_settings *s, struct err *e
     while ((rc = json_key(&j, &key, err)) == 1)
         if ((rc = read_setting(&j, key, s, err)) < 0)
             return rc;
-    return rc;
+    return rc < 0 ? rc : json_next(&j, &end, err); /* END, or what follows is an error */
 }
 
 int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err)

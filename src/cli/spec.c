@@ -87,6 +87,12 @@ static struct str cut_last(struct str *s, char sep)
     return (struct str){s->p, 0};
 }
 
+/* A separator with nothing behind it is a slip of the hand, not a default. */
+static bool ends_open(struct str text)
+{
+    return text.n > 0 && (text.p[text.n - 1] == ':' || text.p[text.n - 1] == '/');
+}
+
 int spec_add_port(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
 {
     struct str rest = text;
@@ -101,7 +107,7 @@ int spec_add_port(Davit__Common__V1__ServiceSpec *spec, struct str text, struct 
         host = address;
         address = STR("");
     }
-    if (container.n == 0 || host.n == 0 || (rest.n > 0 && !str_eq(rest, STR("tcp")) && !str_eq(rest, STR("udp")))) {
+    if (container.n == 0 || host.n == 0 || ends_open(text) || (rest.n > 0 && !str_eq(rest, STR("tcp")) && !str_eq(rest, STR("udp")))) {
         (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" publishes no port", (int)(text.n < 80 ? text.n : 80), text.p);
         err_hint(err, "write HOST:CONTAINER, for example 8080:80, 0.0.0.0:8080:80 or 53:53/udp");
         return -ERR_INVALID;
@@ -127,7 +133,7 @@ int spec_add_volume(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     struct str target = str_cut(&path, ':');
     int rc;
 
-    if (!str_is_label(name) || target.n == 0 || target.p[0] != '/' || (path.n > 0 && !str_eq(path, STR("ro")) && !str_eq(path, STR("rw")))) {
+    if (!str_is_label(name) || target.n == 0 || target.p[0] != '/' || text.p[text.n - 1] == ':' || (path.n > 0 && !str_eq(path, STR("ro")) && !str_eq(path, STR("rw")))) {
         (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no volume", (int)(text.n < 120 ? text.n : 120), text.p);
         err_hint(err, "write NAME:/path or NAME:/path:ro; the name has lower-case letters, digits and '-'");
         return -ERR_INVALID;
@@ -165,7 +171,7 @@ int spec_set_health(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     head = str_cut(&rest, ':');
     if (str_eq(head, STR("tcp"))) {
         health->kind = DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP;
-        return rest.n == 0 ? 0 : parse_port(rest, &health->port, err);
+        return head.n == text.n ? 0 : parse_port(rest, &health->port, err);
     }
     rest = text;
     head = str_cut(&rest, '/');

@@ -9,11 +9,13 @@
 struct builder {
     yaml_parser_t parser;
     const char *name;
+    struct str text;
     struct yaml_node *stack[YAML_DEPTH_MAX];
     struct yaml_node *tail[YAML_DEPTH_MAX]; /* last child of each open node */
     unsigned depth;
     unsigned nodes;
     char *key; /* read, waits for its value */
+    unsigned key_line;
     struct yaml_node *root;
 };
 
@@ -25,11 +27,11 @@ const char *yaml_type_name(enum yaml_type type)
 }
 
 /* Depth is bounded by the builder, so recursion is too; siblings are a loop. */
-struct yaml_node *yaml_free(struct yaml_node *node)
+struct yaml_node *yaml_tree_free(struct yaml_node *node)
 {
     while (node) {
         struct yaml_node *next = node->next;
-        yaml_free(node->first);
+        yaml_tree_free(node->first);
         free(node->key);
         free(node->text);
         free(node);
@@ -62,9 +64,11 @@ static int attach(struct builder *b, struct yaml_node *node, struct err *err)
     struct yaml_node *parent = b->depth ? b->stack[b->depth - 1] : NULL;
 
     if (++b->nodes > YAML_NODES_MAX) {
-        yaml_free(node);
+        yaml_tree_free(node);
         return err_set(err, ERR_EXHAUSTED, "%s: more than %d values", b->name, YAML_NODES_MAX);
     }
+    if (b->key)
+        node->line = b->key_line; /* a block mapping begins in the line below its key */
     node->key = TAKE(b->key);
     if (!parent)
         b->root = node;
@@ -103,6 +107,7 @@ static int on_scalar(struct builder *b, const yaml_event_t *event, struct err *e
     if (expects_key(b)) {
         if ((rc = check_key(b, b->stack[b->depth - 1], event, err)) == 0)
             b->key = str_dup((struct str){text, n});
+        b->key_line = (unsigned)event->start_mark.line + 1;
         return rc;
     }
     if (memchr(text, 0, n))
@@ -159,6 +164,18 @@ static int on_event(struct builder *b, const yaml_event_t *event, struct err *er
     }
 }
 
+/* Line, from 0, where the parser stumbled: its reader, which judges bytes before they are tokens, knows an offset only. */
+static size_t problem_line(const struct builder *b)
+{
+    size_t line = 0;
+
+    if (b->parser.error != YAML_READER_ERROR)
+        return b->parser.problem_mark.line;
+    for (size_t i = 0; i < b->parser.problem_offset && i < b->text.n; i++)
+        line += b->text.p[i] == '\n';
+    return line;
+}
+
 static int run(struct builder *b, struct err *err)
 {
     yaml_event_t event;
@@ -166,7 +183,7 @@ static int run(struct builder *b, struct err *err)
 
     while (rc == 0) {
         if (!yaml_parser_parse(&b->parser, &event))
-            return refuse(b, b->parser.problem_mark.line, err, b->parser.problem ? b->parser.problem : "this is not YAML");
+            return refuse(b, problem_line(b), err, b->parser.problem ? b->parser.problem : "this is not YAML");
         rc = on_event(b, &event, err);
         yaml_event_delete(&event);
     }
@@ -175,12 +192,12 @@ static int run(struct builder *b, struct err *err)
 
 int yaml_parse(struct str text, const char *name, struct yaml_node **ret, struct err *err)
 {
-    struct builder b = {.name = name};
+    struct builder b = {.name = name, .text = text.p ? text : STR("")};
     int rc;
 
     if (!yaml_parser_initialize(&b.parser))
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    yaml_parser_set_input_string(&b.parser, (const unsigned char *)text.p, text.n);
+    yaml_parser_set_input_string(&b.parser, (const unsigned char *)b.text.p, b.text.n);
     yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
     rc = run(&b, err);
     yaml_parser_delete(&b.parser);
@@ -192,7 +209,7 @@ int yaml_parse(struct str text, const char *name, struct yaml_node **ret, struct
         b.root->line = 1;
     }
     if (rc < 0)
-        b.root = yaml_free(b.root);
+        b.root = yaml_tree_free(b.root);
     *ret = b.root;
     return rc;
 }

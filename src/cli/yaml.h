@@ -16,7 +16,7 @@ enum yaml_type { YAML_SCALAR, YAML_MAPPING, YAML_SEQUENCE };
 
 struct yaml_node {
     enum yaml_type type;
-    unsigned line;           /* from 1 */
+    unsigned line;           /* from 1; in a mapping that of the key */
     char *key;               /* in a mapping, else NULL */
     char *text;              /* scalar; may hold no NUL */
     bool plain;              /* scalar without quotes: an empty one is null */
@@ -24,10 +24,10 @@ struct yaml_node {
     struct yaml_node *next;  /* sibling */
 };
 
-/* @name stands in messages. *ret is freed by yaml_free; an empty document gives an empty mapping. -ERR_INVALID with line. */
+/* @name stands in messages. *ret is freed by yaml_tree_free; an empty document gives an empty mapping. -ERR_INVALID with line. */
 int yaml_parse(struct str text, const char *name, struct yaml_node **ret, struct err *err) MUST_USE;
-/* Accepts NULL. Returns NULL. */
-struct yaml_node *yaml_free(struct yaml_node *root);
+/* Accepts NULL. Returns NULL. (libyaml exports a yaml_free, which ours would replace.) */
+struct yaml_node *yaml_tree_free(struct yaml_node *root);
 /* "mapping", "list", "text": for messages. */
 const char *yaml_type_name(enum yaml_type type);
 
