@@ -187,7 +187,7 @@ int cert_pem_pin(struct str pem, uint8_t ret[SPKI_HASH_SIZE], struct err *err)
     int rc = cert_from_pem(pem, &cert, err);
     if (rc < 0)
         return rc;
-    EVP_PKEY *pkey = X509_get0_pubkey(cert->x509);
+    EVP_PKEY *pkey = X509_get0_pubkey(cert->x509); /* NOLINT(clang-analyzer-core.NullDereference): set when rc is 0 */
     return pkey ? ident__spki_hash(pkey, ret, err) : ident__fail(err, ERR_INVALID, "the certificate has no readable key");
 }
 
