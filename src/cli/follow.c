@@ -16,10 +16,10 @@ struct follow {
     struct cli *cli;
     const Davit__Common__V1__ServiceSpec *spec;
     const char *id;
-    size_t seen;        /* events shown; after a reconnect the same ones come again */
-    char step[64];      /* line that stands open on a terminal */
+    size_t seen;   /* events shown; after a reconnect the same ones come again */
+    char step[64]; /* line that stands open on a terminal */
     bool open;
-    int end;            /* 0 not yet, 1 active, 2 failed */
+    int end; /* 0 not yet, 1 active, 2 failed */
     char container[80];
 };
 
@@ -35,14 +35,10 @@ static const char *mark(const struct cli *cli, int state)
     if (!cli->progress)
         return state == DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_FAILED ? "failed" : "";
     switch (state) {
-    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_DONE:
-        return "\x1b[32m\xe2\x9c\x93\x1b[0m";
-    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_FAILED:
-        return "\x1b[31m\xe2\x9c\x97\x1b[0m";
-    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_UNDONE:
-        return "\x1b[33m\xe2\x86\xa9\x1b[0m";
-    default:
-        return "\x1b[2m\xe2\x80\xa6\x1b[0m";
+    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_DONE: return "\x1b[32m\xe2\x9c\x93\x1b[0m";
+    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_FAILED: return "\x1b[31m\xe2\x9c\x97\x1b[0m";
+    case DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_UNDONE: return "\x1b[33m\xe2\x86\xa9\x1b[0m";
+    default: return "\x1b[2m\xe2\x80\xa6\x1b[0m";
     }
 }
 
@@ -62,7 +58,8 @@ static void show_step(struct follow *f, const Davit__Common__V1__StepProgress *p
     if (!f->cli->progress) {
         /* Plain output: no line for every percent. */
         if (!running || strcmp(f->step, p->step) != 0)
-            fprintf(stderr, "[%u/%u] %s%s%s%s%s\n", p->index, p->total, step, *word((int)p->state) ? " " : "", word((int)p->state), *text ? ": " : "", text);
+            fprintf(stderr, "[%u/%u] %s%s%s%s%s\n", p->index, p->total, step, *word((int)p->state) ? " " : "",
+                    word((int)p->state), *text ? ": " : "", text);
         (void)str_copy(f->step, sizeof f->step, str_from(p->step));
         return;
     }
@@ -84,8 +81,8 @@ static void show_failure(struct follow *f, const Davit__Common__V1__Failure *fai
     struct str detail = str_from(failure->detail);
 
     end_line(f);
-    fprintf(stderr, "davit: %s/%s was not deployed: %s%s%s%s\n", f->spec->project, f->spec->name, message, *reason ? " (" : "", reason,
-            *reason ? ")" : "");
+    fprintf(stderr, "davit: %s/%s was not deployed: %s%s%s%s\n", f->spec->project, f->spec->name, message, *reason ? " (" : "",
+            reason, *reason ? ")" : "");
     if (*hint)
         fprintf(stderr, "  hint: %s\n", hint);
     if (detail.n > 0)
@@ -150,13 +147,14 @@ static int watch(struct follow *f, usec_t deadline, struct err *err)
 
 static int gave_up(const struct follow *f, struct err *err)
 {
-    (void)err_set(err, ERR_DEADLINE, "the deployment of %s/%s is not over; it goes on without this program", f->spec->project, f->spec->name);
+    (void)err_set(err, ERR_DEADLINE, "the deployment of %s/%s is not over; it goes on without this program", f->spec->project,
+                  f->spec->name);
     err_hint(err, "davit deployments --project %s shows its outcome", f->spec->project);
     return -ERR_DEADLINE;
 }
 
-int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response, usec_t deadline,
-                      struct err *err)
+int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec,
+                      const Davit__Control__V1__DeployResponse *response, usec_t deadline, struct err *err)
 {
     struct follow f = {.cli = cli, .spec = spec, .id = response->deployment_id};
     int rc = -ERR_UNAVAILABLE;
@@ -178,20 +176,21 @@ int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spe
         return rc == -ERR_DEADLINE ? gave_up(&f, err) : rc;
     if (f.end == 1 && !cli->json) {
         AUTO_FREE char *container = out_clean(str_from(f.container));
-        printf("%s%s/%s is active%s on %s (container %.12s)\n", out_color(cli, OUT_GREEN), spec->project, spec->name, out_color(cli, OUT_PLAIN),
-               response->server_name, container);
+        printf("%s%s/%s is active%s on %s (container %.12s)\n", out_color(cli, OUT_GREEN), spec->project, spec->name,
+               out_color(cli, OUT_PLAIN), response->server_name, container);
     }
     return f.end == 1 ? 0 : 1;
 }
 
-int follow_skip(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response, bool detached,
-                struct err *err)
+int follow_skip(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response,
+                bool detached, struct err *err)
 {
     if (cli->json)
         return out_message(&response->base, err);
     if (response->unchanged)
         printf("%s/%s is active and unchanged on %s\n", spec->project, spec->name, response->server_name);
     else if (detached)
-        printf("%s/%s is on its way to %s (deployment %s)\n", spec->project, spec->name, response->server_name, response->deployment_id);
+        printf("%s/%s is on its way to %s (deployment %s)\n", spec->project, spec->name, response->server_name,
+               response->deployment_id);
     return 0;
 }

@@ -10,10 +10,10 @@
 
 /* Until it ended or @deadline (then it goes on without us and the message says so). 0 active; 1 failed, reason shown; negative. A lost connection to
  * the control plane is taken up again. */
-int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response, usec_t deadline,
-                      struct err *err) MUST_USE;
+int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec,
+                      const Davit__Control__V1__DeployResponse *response, usec_t deadline, struct err *err) MUST_USE;
 /* Says that nothing is followed: the deployment was unchanged, or the user detached. */
-int follow_skip(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response, bool detached,
-                struct err *err) MUST_USE;
+int follow_skip(struct cli *cli, const Davit__Common__V1__ServiceSpec *spec, const Davit__Control__V1__DeployResponse *response,
+                bool detached, struct err *err) MUST_USE;
 
 #endif

@@ -22,12 +22,16 @@ struct logs_options {
 
 #define AT(field) offsetof(struct logs_options, field)
 static const struct opt logs_opts[] = {
-    {.name = "follow", .letter = 'f', .type = OPT_BOOL, .offset = AT(follow), .help = "go on with new lines, through restarts and redeployments"},
+    {.name = "follow", .letter = 'f', .type = OPT_BOOL, .offset = AT(follow),
+     .help = "go on with new lines, through restarts and redeployments"},
     {.name = "tail", .letter = 'n', .type = OPT_INT, .offset = AT(tail), .min = -1, .max = 1000000000, .def = "-1", .arg = "N",
      .help = "only the last N lines; -1: all"},
-    {.name = "since", .type = OPT_USEC, .offset = AT(since), .max = 31536000000000, .arg = "TIME", .help = "only lines younger than this, for example 10m"},
-    {.name = "timestamps", .letter = 't', .type = OPT_BOOL, .offset = AT(timestamps), .help = "the engine's time before each line"},
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .def = "default", .arg = "NAME", .help = "project", .env = true},
+    {.name = "since", .type = OPT_USEC, .offset = AT(since), .max = 31536000000000, .arg = "TIME",
+     .help = "only lines younger than this, for example 10m"},
+    {.name = "timestamps", .letter = 't', .type = OPT_BOOL, .offset = AT(timestamps),
+     .help = "the engine's time before each line"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .def = "default", .arg = "NAME",
+     .help = "project", .env = true},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };

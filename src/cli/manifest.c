@@ -39,8 +39,8 @@ static int want(struct reader *r, const struct yaml_node *node, enum yaml_type t
 {
     if (node->type == type)
         return 0;
-    return err_set(r->err, ERR_INVALID, "%s line %u: \"%s\" must be a %s, here it is a %s", r->name, node->line, node->key ? node->key : "value",
-                   yaml_type_name(type), yaml_type_name(node->type));
+    return err_set(r->err, ERR_INVALID, "%s line %u: \"%s\" must be a %s, here it is a %s", r->name, node->line,
+                   node->key ? node->key : "value", yaml_type_name(type), yaml_type_name(node->type));
 }
 
 static int scalar(struct reader *r, const struct yaml_node *node, struct str *ret)
@@ -208,7 +208,8 @@ static int add_cap(Davit__Common__V1__ServiceSpec *spec, struct str text, struct
 {
     for (size_t i = 0; i < text.n || text.n == 0; i++)
         if (text.n == 0 || ((text.p[i] < 'A' || text.p[i] > 'Z') && text.p[i] != '_'))
-            return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no capability: write for example NET_ADMIN", (int)(text.n < 40 ? text.n : 40), text.p);
+            return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no capability: write for example NET_ADMIN",
+                           (int)(text.n < 40 ? text.n : 40), text.p);
     if (spec->n_cap_add >= MANIFEST_LIST_MAX)
         return err_set(err, ERR_INVALID, "more than %d capabilities", MANIFEST_LIST_MAX);
     spec->cap_add = realloc(spec->cap_add, (spec->n_cap_add + 1) * sizeof(char *));
@@ -299,9 +300,20 @@ static int read_health(struct reader *r, const struct yaml_node *node)
 }
 
 static const struct key service_keys[] = {
-    {"image", read_image},     {"command", read_command}, {"env", read_env},         {"cpus", read_cpus},           {"memory", read_memory},
-    {"volumes", read_volumes}, {"ports", read_ports},     {"health", read_health},   {"restart", read_restart},     {"pids", read_pids},
-    {"cap_add", read_cap_add}, {"pull", read_pull},       {"read_only", read_read_only}, {NULL, NULL},
+    {"image", read_image},
+    {"command", read_command},
+    {"env", read_env},
+    {"cpus", read_cpus},
+    {"memory", read_memory},
+    {"volumes", read_volumes},
+    {"ports", read_ports},
+    {"health", read_health},
+    {"restart", read_restart},
+    {"pids", read_pids},
+    {"cap_add", read_cap_add},
+    {"pull", read_pull},
+    {"read_only", read_read_only},
+    {NULL, NULL},
 };
 
 static int read_service(struct reader *r, const char *project, const struct yaml_node *node)

@@ -39,12 +39,12 @@ static int grow(void *array_ptr, size_t n, const char *what, struct err *err)
     return 0;
 }
 
-#define NEW(type, init)                  \
-    ({                                   \
-        type *made_ = malloc(sizeof *made_); \
-        BUG_ON(!made_);                  \
-        init(made_);                     \
-        made_;                           \
+#define NEW(type, init)                                                                                                          \
+    ({                                                                                                                           \
+        type *made_ = malloc(sizeof *made_);                                                                                     \
+        BUG_ON(!made_);                                                                                                          \
+        init(made_);                                                                                                             \
+        made_;                                                                                                                   \
     })
 
 int spec_add_env(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
@@ -55,7 +55,8 @@ int spec_add_env(Davit__Common__V1__ServiceSpec *spec, struct str text, struct e
 
     name = str_cut(&value, '=');
     if (name.n == 0 || name.n == text.n)
-        return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no environment variable: write NAME=VALUE", (int)(name.n < 80 ? name.n : 80), name.p);
+        return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no environment variable: write NAME=VALUE",
+                       (int)(name.n < 80 ? name.n : 80), name.p);
     if ((rc = grow(&spec->env, spec->n_env, "environment variables", err)) < 0)
         return rc;
     Davit__Common__V1__EnvVar *var = NEW(Davit__Common__V1__EnvVar, davit__common__v1__env_var__init);
@@ -107,7 +108,8 @@ int spec_add_port(Davit__Common__V1__ServiceSpec *spec, struct str text, struct 
         host = address;
         address = STR("");
     }
-    if (container.n == 0 || host.n == 0 || ends_open(text) || (rest.n > 0 && !str_eq(rest, STR("tcp")) && !str_eq(rest, STR("udp")))) {
+    if (container.n == 0 || host.n == 0 || ends_open(text) ||
+        (rest.n > 0 && !str_eq(rest, STR("tcp")) && !str_eq(rest, STR("udp")))) {
         (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" publishes no port", (int)(text.n < 80 ? text.n : 80), text.p);
         err_hint(err, "write HOST:CONTAINER, for example 8080:80, 0.0.0.0:8080:80 or 53:53/udp");
         return -ERR_INVALID;
@@ -133,7 +135,8 @@ int spec_add_volume(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     struct str target = str_cut(&path, ':');
     int rc;
 
-    if (!str_is_label(name) || target.n == 0 || target.p[0] != '/' || text.p[text.n - 1] == ':' || (path.n > 0 && !str_eq(path, STR("ro")) && !str_eq(path, STR("rw")))) {
+    if (!str_is_label(name) || target.n == 0 || target.p[0] != '/' || text.p[text.n - 1] == ':' ||
+        (path.n > 0 && !str_eq(path, STR("ro")) && !str_eq(path, STR("rw")))) {
         (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no volume", (int)(text.n < 120 ? text.n : 120), text.p);
         err_hint(err, "write NAME:/path or NAME:/path:ro; the name has lower-case letters, digits and '-'");
         return -ERR_INVALID;
