@@ -234,9 +234,24 @@ static void got_message(struct rpc_call *c, struct str bytes)
     (void)rpc_message_free(m);
 }
 
+void call_refuse(struct rpc_call *c, const struct err *failure)
+{
+    c->refused = true;
+    c->reason = *failure;
+    timer_set(&c->timer, READ_TIMEOUT);
+}
+
 void call_data(struct rpc_call *c, struct str bytes)
 {
     struct err err = ERR_INIT;
+    if (c->refused) {
+        c->in.owed += bytes.n;
+        if (c->in.owed > RPC_MESSAGE_MAX)
+            call_half_close(c);
+        else
+            h2_consume(c->st, bytes.n);
+        return;
+    }
     if (c->protocol == RPC_CONNECT) {
         if (c->state == CALL_READING &&
             (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
@@ -262,6 +277,11 @@ void call_half_close(struct rpc_call *c)
     struct err err = ERR_INIT;
     if (c->state == CALL_OVER)
         return;
+    if (c->refused) {
+        err = c->reason;
+        call_end(c, &err);
+        return;
+    }
     if (c->protocol == RPC_CONNECT && c->state == CALL_READING) {
         got_message(c, buf_str(&c->body));
         buf_release(&c->body);

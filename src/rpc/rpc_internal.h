@@ -33,6 +33,7 @@ struct rpc_call {
     enum rpc_protocol protocol;
     enum call_state state;
     bool json, head_sent, cancelled, opened;
+    bool refused; /* `reason` says why; reported when the request is complete */
     struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
     struct http_call *http; /* NULL: HTTP/2, or gone */
     struct conn *conn;      /* NULL once the peer has gone */
@@ -76,6 +77,8 @@ void call_unref(struct rpc_call *c);
 const char *call_meta(const struct rpc_call *c, const char *name);
 /* Decides by head: protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
 int call_route(struct rpc_call *c, struct err *err) MUST_USE;
+/* Keeps @failure until the peer has sent its request: some HTTP clients take an answer before that for a broken one. */
+void call_refuse(struct rpc_call *c, const struct err *failure);
 /* The request is complete: starts the fiber, or reports why not. */
 void call_start(struct rpc_call *c);
 /* Reports the end to the peer and gives the call up; @failure NULL: success. Nothing if it is over. */

@@ -67,7 +67,9 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
     c->meta = head->store;
     head->store = BUF_INIT(0);
     int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX) : call_route(c, &err);
-    if (rc < 0)
+    if (rc < 0 && !end && c->protocol != RPC_GRPC)
+        call_refuse(c, &err);
+    else if (rc < 0)
         call_end(c, &err);
     else if (end)
         call_half_close(c);
