@@ -5,16 +5,11 @@
 #include <stdio.h>
 
 #define RETRY_BASE (500 * USEC_MSEC)
-#define RETRY_CAP (10 * USEC_SEC)
+#define RETRY_CAP  (10 * USEC_SEC)
 
 static const char *const state_names[JOB_STATE_COUNT] = {
-    [JOB_NEW] = "new",
-    [JOB_RUNNING] = "running",
-    [JOB_UNDOING] = "undoing",
-    [JOB_COMMITTED] = "committed",
-    [JOB_DONE] = "done",
-    [JOB_UNDONE] = "undone",
-    [JOB_SUSPENDED] = "suspended",
+    [JOB_NEW] = "new",   [JOB_RUNNING] = "running", [JOB_UNDOING] = "undoing",     [JOB_COMMITTED] = "committed",
+    [JOB_DONE] = "done", [JOB_UNDONE] = "undone",   [JOB_SUSPENDED] = "suspended",
 };
 
 #define TO(state) (1U << (state))
@@ -90,7 +85,7 @@ static int record(struct job *job, enum step_state state, struct err *err)
         return 0;
     int rc = job->journal->step(job->journal->arg, job->index, job->steps[job->index].name, state);
     if (rc < 0 && rc != -ERR_CANCELLED)
-        return err_set(err, (enum err_code)-rc, "the journal cannot record step %s", job->steps[job->index].name);
+        return err_set(err, (enum err_code) - rc, "the journal cannot record step %s", job->steps[job->index].name);
     return rc;
 }
 
@@ -271,8 +266,7 @@ int job_run(struct job *job, int resume_step)
         committed = committed || job->steps[i].commit;
     job->index = job->failed_step = (unsigned)resume_step;
     switch (last) {
-    case STEP_DONE:
-        return run_from(job, (unsigned)resume_step + 1, false, committed || job->steps[resume_step].commit);
+    case STEP_DONE: return run_from(job, (unsigned)resume_step + 1, false, committed || job->steps[resume_step].commit);
     case STEP_FAILED:
     case STEP_UNDONE:
         if (committed)
@@ -280,8 +274,7 @@ int job_run(struct job *job, int resume_step)
         (void)err_set(&job->err, ERR_ABORTED, "interrupted while it was being undone; the undoing has been finished");
         return undo_all(job, last == STEP_FAILED);
     case STEP_NONE:
-    case STEP_RUNNING:
-        break;
+    case STEP_RUNNING: break;
     }
     return run_from(job, (unsigned)resume_step, true, committed);
 }

@@ -21,7 +21,7 @@ enum step_state { STEP_NONE, STEP_RUNNING, STEP_DONE, STEP_FAILED, STEP_UNDONE }
 
 enum job_state {
     JOB_NEW,
-    JOB_RUNNING,   /* before the commit */
+    JOB_RUNNING, /* before the commit */
     JOB_UNDOING,
     JOB_COMMITTED, /* only forward from here */
     JOB_DONE,      /* every step is done, or passed over after the commit (see n_collected) */
@@ -66,17 +66,17 @@ struct job {
     /* Set by the caller before job_run: */
     struct loop *loop;
     const struct job_step *steps;
-    unsigned n_steps;                   /* 1..JOB_STEPS_MAX */
+    unsigned n_steps; /* 1..JOB_STEPS_MAX */
     void *ctx;
-    const struct job_journal *journal;  /* NULL: not journaled */
+    const struct job_journal *journal;                            /* NULL: not journaled */
     void (*progress)(void *arg, const struct job_report *report); /* NULL: nobody listens. Must not wait */
     void *progress_arg;
     /* For the caller to read: */
     enum job_state state;
-    unsigned index;                     /* of the present step */
-    struct err err;                     /* why it failed (JOB_UNDONE) */
-    unsigned failed_step;               /* index of the step that failed first */
-    struct err collected;               /* the first failure of an undo, or of a step after the commit */
+    unsigned index;       /* of the present step */
+    struct err err;       /* why it failed (JOB_UNDONE) */
+    unsigned failed_step; /* index of the step that failed first */
+    struct err collected; /* the first failure of an undo, or of a step after the commit */
     unsigned n_collected;
     /* Internal: */
     usec_t deadline;

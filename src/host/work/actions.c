@@ -25,14 +25,15 @@ static usec_t stop_deadline(const struct action *a)
 /* --- start, stop, restart ---------------------------------------------------------------------------------------------------------- */
 
 /* The containers of the service; with @newest only the newest one, which is the active one. */
-static int each_container(struct action *a, bool newest, int (*fn)(struct action *a, const struct docker_summary *s, struct err *err),
-                          struct err *err)
+static int each_container(struct action *a, bool newest,
+                          int (*fn)(struct action *a, const struct docker_summary *s, struct err *err), struct err *err)
 {
     struct docker_summaries l = {0};
     int rc = service_containers(a->w, a->c->project, a->c->service, &l, deadline_in(ENGINE_CALL), err);
 
     if (rc == 0 && l.n == 0)
-        rc = err_set(err, ERR_NOT_FOUND, "service %s of project %s has no container on this server", a->c->service, a->c->project);
+        rc =
+            err_set(err, ERR_NOT_FOUND, "service %s of project %s has no container on this server", a->c->service, a->c->project);
     for (size_t i = 0; rc >= 0 && i < l.n && (i == 0 || !newest); i++) {
         (void)str_copy(a->id, sizeof(a->id), str_from(l.items[0].id));
         rc = fn(a, &l.items[i], err);
@@ -241,7 +242,8 @@ static int step_remove_volumes(struct job *job, void *ctx, struct err *err)
     int rc = docker_volume_list(a->w->docker, LABEL_MANAGED "=true", &l, job_deadline(job), err);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         const struct docker_volume *v = &l.items[i];
-        if (!labels_ours(&v->labels, a->c->project, NULL) || !(was_mounted(a, v->name) || labels_ours(&v->labels, a->c->project, a->c->service)))
+        if (!labels_ours(&v->labels, a->c->project, NULL) ||
+            !(was_mounted(a, v->name) || labels_ours(&v->labels, a->c->project, a->c->service)))
             continue;
         rc = docker_volume_remove(a->w->docker, v->name, false, job_deadline(job), err);
         if (rc == 0)

@@ -5,7 +5,13 @@
 
 #include "host/work/deploy.h"
 
-enum { CPU_MILLI_MAX = 1024 * 1000, INTERVAL_MAX_MS = 300 * 1000, TIMEOUT_MAX_MS = 60 * 1000, RETRIES_MAX = 100, GRACE_MAX_MS = 1800 * 1000 };
+enum {
+    CPU_MILLI_MAX = 1024 * 1000,
+    INTERVAL_MAX_MS = 300 * 1000,
+    TIMEOUT_MAX_MS = 60 * 1000,
+    RETRIES_MAX = 100,
+    GRACE_MAX_MS = 1800 * 1000
+};
 
 static int check_command(const Davit__Common__V1__ServiceSpec *s, struct err *err)
 {
@@ -101,9 +107,10 @@ static int check_health(const Davit__Common__V1__HealthCheck *h, struct err *err
         return err_set(err, ERR_INVALID, "health.kind %d is not known to this agent", (int)h->kind);
     if (h->port > 65535)
         return err_set(err, ERR_INVALID, "health.port is not a port number");
-    if (h->interval_ms > INTERVAL_MAX_MS || h->timeout_ms > TIMEOUT_MAX_MS || h->retries > RETRIES_MAX || h->grace_ms > GRACE_MAX_MS)
-        return err_set(err, ERR_INVALID, "health: at most %d s interval, %d s timeout, %d retries, %d s grace", INTERVAL_MAX_MS / 1000,
-                       TIMEOUT_MAX_MS / 1000, RETRIES_MAX, GRACE_MAX_MS / 1000);
+    if (h->interval_ms > INTERVAL_MAX_MS || h->timeout_ms > TIMEOUT_MAX_MS || h->retries > RETRIES_MAX ||
+        h->grace_ms > GRACE_MAX_MS)
+        return err_set(err, ERR_INVALID, "health: at most %d s interval, %d s timeout, %d retries, %d s grace",
+                       INTERVAL_MAX_MS / 1000, TIMEOUT_MAX_MS / 1000, RETRIES_MAX, GRACE_MAX_MS / 1000);
     if (h->kind != DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP)
         return 0;
     if (h->path[0] != '/' || strlen(h->path) > 1024)

@@ -7,7 +7,8 @@
 
 enum { PIDS_DEFAULT = 512, STOP_SECONDS = 10 };
 
-static const char *const caps_kept[] = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE"};
+static const char *const caps_kept[] = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID",
+                                        "KILL",  "SETGID",       "SETUID", "NET_BIND_SERVICE"};
 static const char *const caps_dropped[] = {"ALL"};
 static const struct docker_pair log_options[] = {{"max-size", "10m"}, {"max-file", "3"}};
 
@@ -40,8 +41,10 @@ static void build_mounts(struct build *b, const Davit__Common__V1__ServiceSpec *
     for (size_t i = 0; i < s->n_volumes && i < DEPLOY_MOUNTS_MAX; i++) {
         b->volumes[i] = str_printf("davit-%s-%s", s->project, s->volumes[i]->name);
         b->n_volumes = i + 1;
-        b->mounts[i] = (struct docker_mount){
-            .type = DOCKER_MOUNT_VOLUME, .source = b->volumes[i], .target = s->volumes[i]->path, .read_only = s->volumes[i]->read_only};
+        b->mounts[i] = (struct docker_mount){.type = DOCKER_MOUNT_VOLUME,
+                                             .source = b->volumes[i],
+                                             .target = s->volumes[i]->path,
+                                             .read_only = s->volumes[i]->read_only};
     }
     out->mounts = b->mounts;
     out->n_mounts = b->n_volumes;
@@ -86,9 +89,12 @@ static void build_labels(struct build *b, struct deploy *d, struct docker_contai
 {
     b->job = deploy_job_label(d, "create");
     const struct docker_pair labels[] = {
-        {LABEL_MANAGED, "true"},         {LABEL_PROJECT, d->spec->project},
-        {LABEL_SERVICE, d->spec->name},  {LABEL_DEPLOYMENT, d->msg->deployment_id},
-        {LABEL_JOB, b->job},             {LABEL_SERVER, d->w->server_id},
+        {LABEL_MANAGED, "true"},
+        {LABEL_PROJECT, d->spec->project},
+        {LABEL_SERVICE, d->spec->name},
+        {LABEL_DEPLOYMENT, d->msg->deployment_id},
+        {LABEL_JOB, b->job},
+        {LABEL_SERVER, d->w->server_id},
     };
     b->labels = mem_zalloc(ARRAY_LEN(labels), sizeof(labels[0]));
     memcpy(b->labels, labels, sizeof(labels));

@@ -37,7 +37,8 @@ int deploy_inspect(struct deploy *d, struct docker_container *ret, usec_t deadli
     if (rc < 0)
         return rc;
     const char *deployment = docker_map_get(&ret->labels, LABEL_DEPLOYMENT);
-    if (!labels_ours(&ret->labels, d->spec->project, d->spec->name) || !deployment || strcmp(deployment, d->msg->deployment_id) != 0) {
+    if (!labels_ours(&ret->labels, d->spec->project, d->spec->name) || !deployment ||
+        strcmp(deployment, d->msg->deployment_id) != 0) {
         docker_container_release(ret);
         (void)err_set(err, ERR_EXISTS, "a container named %s exists that is not of this deployment", d->container);
         err_hint(err, "rename or remove it");
@@ -83,7 +84,8 @@ static int step_network(struct job *job, void *ctx, struct err *err)
     if (rc != 0)
         return rc < 0 ? rc : 0;
     AUTO_FREE char *label = deploy_job_label(d, "network");
-    const struct docker_pair labels[] = {{LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
+    const struct docker_pair labels[] = {
+        {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
     const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
     rc = docker_network_ensure(d->w->docker, &spec, NULL, job_deadline(job), err);
     return rc < 0 ? rc : 0;
@@ -111,14 +113,15 @@ static const struct docker_volume *find_volume(const struct docker_volumes *l, c
     return NULL;
 }
 
-static int ensure_volume(struct deploy *d, const struct docker_volumes *l, const char *short_name, usec_t deadline, struct err *err)
+static int ensure_volume(struct deploy *d, const struct docker_volumes *l, const char *short_name, usec_t deadline,
+                         struct err *err)
 {
     AUTO_FREE char *name = str_printf("davit-%s-%s", d->spec->project, short_name);
     AUTO_FREE char *label = deploy_job_label(d, "volumes");
     const struct docker_volume *v = find_volume(l, name);
     const struct docker_pair labels[] = {
-        {LABEL_MANAGED, "true"},     {LABEL_PROJECT, d->spec->project}, {LABEL_SERVICE, d->spec->name}, {LABEL_VOLUME, short_name},
-        {LABEL_JOB, label},          {LABEL_SERVER, d->w->server_id},
+        {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_SERVICE, d->spec->name}, {LABEL_VOLUME, short_name},
+        {LABEL_JOB, label},      {LABEL_SERVER, d->w->server_id},
     };
 
     if (!v)
@@ -192,7 +195,8 @@ static int undo_create(struct job *job, void *ctx, struct err *err)
 static const char *start_reason(const struct deploy *d, const struct err *err)
 {
     if (err->code == ERR_PRECONDITION && d->spec->n_ports > 0 &&
-        (strcasestr(err->msg, "port is already allocated") || strcasestr(err->msg, "address already in use") || strcasestr(err->msg, "port")))
+        (strcasestr(err->msg, "port is already allocated") || strcasestr(err->msg, "address already in use") ||
+         strcasestr(err->msg, "port")))
         return "port_taken";
     if (err->code == ERR_UNAVAILABLE || err->code == ERR_DENIED || err->code == ERR_DEADLINE || err->code == ERR_EXHAUSTED)
         return NULL;
@@ -256,7 +260,8 @@ static int step_stop_old(struct job *job, void *ctx, struct err *err)
     int rc = service_containers(d->w, d->spec->project, d->spec->name, &l, job_deadline(job), err);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         const struct docker_summary *c = &l.items[i];
-        if (!is_other(d, c) || (c->state != DOCKER_STATE_RUNNING && c->state != DOCKER_STATE_RESTARTING && c->state != DOCKER_STATE_PAUSED))
+        if (!is_other(d, c) ||
+            (c->state != DOCKER_STATE_RUNNING && c->state != DOCKER_STATE_RESTARTING && c->state != DOCKER_STATE_PAUSED))
             continue;
         d->stopped = mem_resize(d->stopped, d->n_stopped + 1, sizeof(*d->stopped));
         d->stopped[d->n_stopped++] = str_dup(str_from(c->id));

@@ -14,18 +14,18 @@ struct deploy {
     struct work *w;
     const Davit__Link__V1__Deploy *msg;
     const Davit__Common__V1__ServiceSpec *spec;
-    char *container;             /* davit-<project>-<service>-<8> */
-    char *network;               /* davit-<project> */
-    char *job;                   /* what davit.job begins with: the command's id */
+    char *container; /* davit-<project>-<service>-<8> */
+    char *network;   /* davit-<project> */
+    char *job;       /* what davit.job begins with: the command's id */
     char digest[DOCKER_DIGEST_SIZE];
-    char id[DOCKER_ID_SIZE];     /* of the container, "" while unknown */
-    bool was_running;            /* it ran already when its start was reached */
-    bool started;                /* by us */
-    char **stopped;              /* containers that stop_old stopped, owned */
+    char id[DOCKER_ID_SIZE]; /* of the container, "" while unknown */
+    bool was_running;        /* it ran already when its start was reached */
+    bool started;            /* by us */
+    char **stopped;          /* containers that stop_old stopped, owned */
     size_t n_stopped;
     unsigned retired;
-    struct docker_image image;   /* image.pool NULL while not asked for */
-    const char *reason;          /* of the first failure; static */
+    struct docker_image image; /* image.pool NULL while not asked for */
+    const char *reason;        /* of the first failure; static */
     char *detail;
 };
 

@@ -21,7 +21,7 @@ struct health {
     unsigned retries, failures;
     unsigned restarts; /* that do not count against it */
     bool first;
-    const char *why;   /* reason of the last failed attempt, static */
+    const char *why; /* reason of the last failed attempt, static */
 };
 
 static int fail(struct health *h, const char *reason)
@@ -124,7 +124,8 @@ static int check_runs(struct health *h, const struct docker_container *c, struct
     if (c->state == DOCKER_STATE_RUNNING && c->restart_count <= h->restarts)
         return 0;
     if (c->state == DOCKER_STATE_RUNNING || (c->state == DOCKER_STATE_RESTARTING && c->exit_code == 0))
-        (void)err_set(err, ERR_PRECONDITION, "the container ended and was restarted %u time%s", c->restart_count, c->restart_count == 1 ? "" : "s");
+        (void)err_set(err, ERR_PRECONDITION, "the container ended and was restarted %u time%s", c->restart_count,
+                      c->restart_count == 1 ? "" : "s");
     else if (c->oom_killed)
         (void)err_set(err, ERR_PRECONDITION, "the container ran out of memory and was killed (exit status %d)", c->exit_code);
     else
@@ -138,8 +139,7 @@ static int check_runs(struct health *h, const struct docker_container *c, struct
 static int check_engine(struct health *h, const struct docker_container *c, struct err *err)
 {
     switch (c->health) {
-    case DOCKER_HEALTH_HEALTHY:
-        return 1;
+    case DOCKER_HEALTH_HEALTHY: return 1;
     case DOCKER_HEALTH_UNHEALTHY: {
         AUTO_FREE char *text = text_tail(str_from(c->health_log), 200);
         for (char *p = text; *p; p++)
@@ -151,8 +151,7 @@ static int check_engine(struct health *h, const struct docker_container *c, stru
     case DOCKER_HEALTH_NONE:
         (void)err_set(err, ERR_PRECONDITION, "the container has no HEALTHCHECK of its own");
         return fail(h, "invalid");
-    case DOCKER_HEALTH_STARTING:
-        break;
+    case DOCKER_HEALTH_STARTING: break;
     }
     job_note(h->job, 0, "starting");
     return 0;

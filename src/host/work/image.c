@@ -52,7 +52,8 @@ static void note(struct pull *p, bool force)
         job_note(p->job, 0, "layer %zu of %zu", at, p->n);
         return;
     }
-    job_note(p->job, (unsigned)(current * 100 / total), "layer %zu of %zu, %.1f of %.1f MB", at, p->n, (double)current / 1e6, (double)total / 1e6);
+    job_note(p->job, (unsigned)(current * 100 / total), "layer %zu of %zu, %.1f of %.1f MB", at, p->n, (double)current / 1e6,
+             (double)total / 1e6);
 }
 
 static int on_progress(void *arg, const struct docker_progress *pr)
@@ -83,19 +84,15 @@ static int on_progress(void *arg, const struct docker_progress *pr)
 static const char *pull_reason(struct deploy *d, const struct err *err)
 {
     switch (err->code) {
-    case ERR_NOT_FOUND:
-        return "image_not_found";
-    case ERR_UNAUTHENTICATED:
-        return "registry_denied";
+    case ERR_NOT_FOUND: return "image_not_found";
+    case ERR_UNAUTHENTICATED: return "registry_denied";
     case ERR_DENIED:
     case ERR_UNAVAILABLE:
         if (docker_ping(d->w->docker, deadline_in(5 * USEC_SEC), NULL) < 0)
             return "engine_unavailable";
         return err->code == ERR_DENIED ? "registry_denied" : "registry_unreachable";
-    case ERR_EXHAUSTED:
-        return strcmp(reason_of(err), "disk_full") == 0 ? "disk_full" : "registry_unreachable";
-    default:
-        return reason_of(err);
+    case ERR_EXHAUSTED: return strcmp(reason_of(err), "disk_full") == 0 ? "disk_full" : "registry_unreachable";
+    default: return reason_of(err);
     }
 }
 
@@ -167,7 +164,8 @@ int step_inspect(struct job *job, void *ctx, struct err *err)
 
     if (rc < 0)
         return deploy_reason(d, rc, rc == -ERR_NOT_FOUND ? "image_not_found" : NULL);
-    if (d->spec->health && d->spec->health->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER && !d->image.has_healthcheck) {
+    if (d->spec->health && d->spec->health->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER &&
+        !d->image.has_healthcheck) {
         (void)err_set(err, ERR_PRECONDITION, "image %s has no HEALTHCHECK of its own", d->spec->image);
         err_hint(err, "choose the health check kind http or tcp, or none");
         return deploy_reason(d, -ERR_PRECONDITION, "invalid");

@@ -21,8 +21,8 @@ struct log_stream {
     char *container;
     struct docker_log_options options;
     int64_t credit;
-    bool closed;          /* nothing may be sent any more */
-    struct event more;    /* credit came, or a batch went */
+    bool closed;       /* nothing may be sent any more */
+    struct event more; /* credit came, or a batch went */
     struct timer flush;
     struct buf bytes;
     struct entry *entries;
@@ -38,7 +38,7 @@ static struct log_stream *find(struct work *w, uint64_t id)
 {
     struct log_stream *s;
 
-    list_each (s, &w->logs->streams, struct log_stream, node)
+    list_each(s, &w->logs->streams, struct log_stream, node)
         if (s->id == id && !s->closed)
             return s;
     return NULL;
@@ -59,7 +59,8 @@ static void send_batch(struct log_stream *s)
     for (size_t i = 0; i < s->n_entries; i++) {
         const struct entry *e = &s->entries[i];
         davit__common__v1__log_entry__init(&items[i]);
-        items[i].stream = e->is_stderr ? DAVIT__COMMON__V1__LOG_STREAM__LOG_STREAM_STDERR : DAVIT__COMMON__V1__LOG_STREAM__LOG_STREAM_STDOUT;
+        items[i].stream =
+            e->is_stderr ? DAVIT__COMMON__V1__LOG_STREAM__LOG_STREAM_STDERR : DAVIT__COMMON__V1__LOG_STREAM__LOG_STREAM_STDOUT;
         items[i].at_ns = e->at_ns;
         items[i].partial = e->partial;
         items[i].line.len = e->len;
@@ -230,7 +231,9 @@ void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open)
         .w = w,
         .id = open->stream_id,
         .container = str_dup(str_from(open->container_id)),
-        .options = {.follow = open->follow, .since_ns = open->since_ns, .tail = open->since_ns != 0 && open->tail == 0 ? -1 : open->tail},
+        .options = {.follow = open->follow,
+                    .since_ns = open->since_ns,
+                    .tail = open->since_ns != 0 && open->tail == 0 ? -1 : open->tail},
         .credit = open->credit_bytes,
         .bytes = BUF_INIT(WORK_BATCH_MAX + DOCKER_LINE_MAX),
     };
@@ -271,7 +274,7 @@ void work_logs_reset(struct work *w)
 {
     struct log_stream *s;
 
-    list_each (s, &w->logs->streams, struct log_stream, node)
+    list_each(s, &w->logs->streams, struct log_stream, node)
         close_stream(s);
 }
 

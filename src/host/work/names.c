@@ -49,26 +49,16 @@ int check_label(const char *what, const char *s, struct err *err)
 const char *reason_of(const struct err *err)
 {
     switch (err->code) {
-    case ERR_UNAVAILABLE:
-        return "engine_unavailable";
-    case ERR_EXHAUSTED:
-        return err->sys == ENOSPC || strcasestr(err->msg, "no space left") ? "disk_full" : "limit";
-    case ERR_DENIED:
-        return "engine_unavailable"; /* the socket is not open to us */
-    case ERR_DEADLINE:
-        return "deadline";
-    case ERR_INVALID:
-        return "invalid";
-    case ERR_ABORTED:
-        return "interrupted";
-    case ERR_CANCELLED:
-        return "cancelled";
-    case ERR_EXISTS:
-        return "name_taken";
-    case ERR_NOT_FOUND:
-        return "not_found";
-    default:
-        return strcasestr(err->msg, "no space left") ? "disk_full" : "internal";
+    case ERR_UNAVAILABLE: return "engine_unavailable";
+    case ERR_EXHAUSTED: return err->sys == ENOSPC || strcasestr(err->msg, "no space left") ? "disk_full" : "limit";
+    case ERR_DENIED: return "engine_unavailable"; /* the socket is not open to us */
+    case ERR_DEADLINE: return "deadline";
+    case ERR_INVALID: return "invalid";
+    case ERR_ABORTED: return "interrupted";
+    case ERR_CANCELLED: return "cancelled";
+    case ERR_EXISTS: return "name_taken";
+    case ERR_NOT_FOUND: return "not_found";
+    default: return strcasestr(err->msg, "no space left") ? "disk_full" : "internal";
     }
 }
 

@@ -30,7 +30,7 @@ struct sampler {
     struct usage_mounts mounts;
     struct hmap *before; /* container id, "" for the host -> struct before */
     struct buf text;
-    char *data_root;     /* of the engine, NULL while unknown */
+    char *data_root; /* of the engine, NULL while unknown */
 };
 
 struct target {

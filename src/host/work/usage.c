@@ -198,7 +198,8 @@ uint64_t usage_inactive_file(struct str text, bool v2)
 /* Devices whose bytes are counted by a physical one as well, or never leave the machine. */
 static bool is_virtual_net(struct str name)
 {
-    static const char *const prefixes[] = {"veth", "br-", "docker", "virbr", "cni", "tun", "tap", "wg", "tailscale", "ifb", "dummy", "vxlan"};
+    static const char *const prefixes[] = {"veth", "br-", "docker",    "virbr", "cni",   "tun",
+                                           "tap",  "wg",  "tailscale", "ifb",   "dummy", "vxlan"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (str_starts(name, str_from(prefixes[i])))

@@ -39,10 +39,10 @@ struct usage {
     uint64_t pids;
 };
 /* cgroup v2 */
-void usage_cpu_stat(struct str text, struct usage *u);          /* cpu.stat */
-void usage_io_stat(struct str text, struct usage *u);           /* io.stat */
+void usage_cpu_stat(struct str text, struct usage *u); /* cpu.stat */
+void usage_io_stat(struct str text, struct usage *u);  /* io.stat */
 /* cgroup v1 */
-void usage_blkio(struct str text, struct usage *u);             /* blkio.throttle.io_service_bytes[_recursive] */
+void usage_blkio(struct str text, struct usage *u); /* blkio.throttle.io_service_bytes[_recursive] */
 /* Both: a file of one number, "max" and the v1 number that means no limit give 0. 0 or -ERR_INVALID. */
 int usage_number(struct str text, uint64_t *ret) MUST_USE;
 /* memory.stat: the file cache that can go at once; @v2 chooses inactive_file over total_inactive_file. */

@@ -5,18 +5,18 @@
 
 #include <string.h>
 
-#define RESYNC (30 * USEC_SEC)
-#define COALESCE (50 * USEC_MSEC)
+#define RESYNC     (30 * USEC_SEC)
+#define COALESCE   (50 * USEC_MSEC)
 #define RETRY_BASE (500 * USEC_MSEC)
-#define RETRY_CAP (10 * USEC_SEC)
-#define FILTER LABEL_MANAGED "=true"
+#define RETRY_CAP  (10 * USEC_SEC)
+#define FILTER     LABEL_MANAGED "=true"
 
 enum { DIRTY_MAX = 4096 };
 
 struct watch {
     struct work *w;
-    struct hmap *known;    /* id -> struct seen */
-    struct hmap *dirty;    /* ids to inspect */
+    struct hmap *known; /* id -> struct seen */
+    struct hmap *dirty; /* ids to inspect */
     struct event wake;
     struct event changed;
     uint64_t events_since; /* ns */

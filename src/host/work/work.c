@@ -60,9 +60,9 @@ int work_stop(struct work *w, usec_t deadline)
     struct command *c;
 
     w->stopping = true;
-    list_each (k, &w->workers, struct worker, node)
+    list_each(k, &w->workers, struct worker, node)
         fiber_cancel(k->fiber);
-    list_each (c, &w->commands, struct command, node)
+    list_each(c, &w->commands, struct command, node)
         fiber_cancel(c->fiber);
     while (!list_empty(&w->workers) || !list_empty(&w->commands)) {
         int rc = event_wait(&w->idle, deadline);
@@ -216,7 +216,7 @@ bool command_project_busy(const struct command *c)
 {
     struct command *other;
 
-    list_each (other, &c->w->commands, struct command, node)
+    list_each(other, &c->w->commands, struct command, node)
         if (other != c && strcmp(other->project, c->project) == 0)
             return true;
     return false;
@@ -227,7 +227,7 @@ static bool must_wait(const struct command *c)
 {
     struct command *other;
 
-    list_each (other, &c->w->commands, struct command, node) {
+    list_each(other, &c->w->commands, struct command, node) {
         if (other == c)
             return false;
         if (same_service(other, c))
@@ -243,7 +243,7 @@ static void leave_queue(struct command *c)
 
     list_remove(&c->node);
     w->n_commands--;
-    list_each (other, &w->commands, struct command, node) {
+    list_each(other, &w->commands, struct command, node) {
         if (!same_service(other, c))
             continue;
         event_signal(&other->turn);
@@ -267,12 +267,9 @@ static int dispatch(struct command *c)
         return 0;
     }
     switch (c->msg->body_case) {
-    case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY:
-        return deploy_command(c);
-    case DAVIT__LINK__V1__COMMAND__BODY_ACTION:
-        return action_command(c);
-    default:
-        return remove_command(c);
+    case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY: return deploy_command(c);
+    case DAVIT__LINK__V1__COMMAND__BODY_ACTION: return action_command(c);
+    default: return remove_command(c);
     }
 }
 
@@ -296,8 +293,7 @@ static int address(struct command *c)
         c->project = m->remove_service->project;
         c->service = m->remove_service->service;
         return 0;
-    default:
-        return -ERR_UNIMPLEMENTED;
+    default: return -ERR_UNIMPLEMENTED;
     }
 }
 

@@ -28,9 +28,9 @@ struct work;
 
 struct work_config {
     struct loop *loop;
-    struct docker *docker;  /* borrowed; outlives the work */
-    const char *server_id;  /* goes into the label davit.server; copied */
-    usec_t usage_interval;  /* 0: 15 s */
+    struct docker *docker; /* borrowed; outlives the work */
+    const char *server_id; /* goes into the label davit.server; copied */
+    usec_t usage_interval; /* 0: 15 s */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait. */
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);

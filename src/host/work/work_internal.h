@@ -8,13 +8,13 @@
 #include "base/mem.h"
 #include "host/work/work.h"
 
-#define LABEL_MANAGED "davit.managed"
-#define LABEL_PROJECT "davit.project"
-#define LABEL_SERVICE "davit.service"
+#define LABEL_MANAGED    "davit.managed"
+#define LABEL_PROJECT    "davit.project"
+#define LABEL_SERVICE    "davit.service"
 #define LABEL_DEPLOYMENT "davit.deployment"
-#define LABEL_JOB "davit.job"
-#define LABEL_SERVER "davit.server"
-#define LABEL_VOLUME "davit.volume"
+#define LABEL_JOB        "davit.job"
+#define LABEL_SERVER     "davit.server"
+#define LABEL_VOLUME     "davit.volume"
 
 /* How long one call to the engine that does no work of its own may take. */
 #define ENGINE_CALL (30 * USEC_SEC)
@@ -32,10 +32,10 @@ struct work {
     void *arg;
 
     bool stopping;
-    struct list workers;   /* fibers of ours */
-    struct list commands;  /* struct command, in order of arrival */
+    struct list workers;  /* fibers of ours */
+    struct list commands; /* struct command, in order of arrival */
     unsigned n_commands;
-    struct event idle;     /* pulsed when a worker or a command ended */
+    struct event idle; /* pulsed when a worker or a command ended */
 
     unsigned pulls;
     struct event pull_ended;
@@ -117,7 +117,7 @@ struct seen {
     usec_t started, finished;
     struct docker_binding *ports; /* proto and host_ip are owned */
     size_t n_ports;
-    bool listed;                  /* by the list that is being compared */
+    bool listed; /* by the list that is being compared */
 };
 int watch_start(struct work *w) MUST_USE;
 /* After the workers ended. */

@@ -135,7 +135,10 @@ static int do_undo(struct job *job, void *ctx, struct err *err)
     return 0;
 }
 
-#define STEP(i) {.name = "s" #i, .probe = do_probe, .run = do_run, .undo = do_undo, .timeout = 10 * USEC_SEC, .commit = (i) == COMMIT}
+#define STEP(i)                                                                                                                  \
+    {                                                                                                                            \
+        .name = "s" #i, .probe = do_probe, .run = do_run, .undo = do_undo, .timeout = 10 * USEC_SEC, .commit = (i) == COMMIT     \
+    }
 static const struct job_step table[N] = {STEP(0), STEP(1), STEP(2), STEP(3), STEP(4), STEP(5)};
 
 static void world_init(struct world *w, struct loop *loop)

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work_driver — src/host/work behind a pipe, for tests: reads messages of the control plane (ControlMessage as JSON, one per line) from
+ * stdin and prints those of the agent the same way, plus {"journal": ...} lines for what would be journaled.
+ *
+ * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full]
+ * --die kills the process the moment before (STATE "before") or after (STATE a number) that record is written; --resume makes the first
+ * command a resumed one. End of stdin: stops the module and ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hmap.h"
+#include "base/mem.h"
+#include "host/work/work.h"
+#include "loop/stream.h"
+#include "rpc/rpc.h"
+
+enum { LINE_MAX_BYTES = 1024 * 1024, STATE_BEFORE = 99 };
+
+struct driver {
+    struct loop *loop;
+    struct docker *docker;
+    struct work *work;
+    struct stream *in;
+    struct buf line;
+    int die_index, resume_index;
+    unsigned die_state, resume_state;
+    bool failed;
+};
+
+struct command_run {
+    struct driver *d;
+    Davit__Link__V1__ControlMessage *msg;
+    struct job_journal journal;
+    int resume;
+};
+
+static void print_message(void *arg, const Davit__Link__V1__AgentMessage *msg)
+{
+    AUTO_BUF out = BUF_INIT(8 * 1024 * 1024);
+    struct err err = ERR_INIT;
+
+    (void)arg;
+    if (rpc_to_json(&msg->base, &out, &err) < 0) {
+        fprintf(stderr, "work_driver: %s\n", err.msg);
+        return;
+    }
+    printf("%s\n", buf_cstr(&out));
+    fflush(stdout);
+}
+
+static int journal_step(void *arg, unsigned index, const char *name, enum step_state state)
+{
+    struct driver *d = arg;
+
+    if (d->die_index == (int)index && d->die_state == STATE_BEFORE && state == STEP_RUNNING)
+        (void)raise(SIGKILL);
+    printf("{\"journal\":{\"index\":%u,\"name\":\"%s\",\"state\":%d}}\n", index, name, (int)state);
+    fflush(stdout);
+    if (d->die_index == (int)index && d->die_state == (unsigned)state)
+        (void)raise(SIGKILL);
+    return 0;
+}
+
+static void run_command(void *arg)
+{
+    struct command_run *r = arg;
+    Davit__Link__V1__CommandResult result;
+    Davit__Link__V1__AgentMessage out = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+
+    int rc = work_command(r->d->work, r->msg->command, &r->journal, r->resume, &result);
+    if (rc == 0) {
+        out.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT;
+        out.result = &result;
+        print_message(NULL, &out);
+        work_result_release(&result);
+    } else {
+        printf("{\"suspended\":%d}\n", -rc);
+        fflush(stdout);
+    }
+    rpc_message_free(r->msg);
+    free(r);
+}
+
+static void take_message(struct driver *d, Davit__Link__V1__ControlMessage *m)
+{
+    switch (m->body_case) {
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_COMMAND: {
+        struct command_run *r = NEW(struct command_run);
+        *r = (struct command_run){.d = d, .msg = m, .resume = d->resume_index, .journal = {.step = journal_step, .arg = d}};
+        r->journal.resume_state = (enum step_state)d->resume_state;
+        d->resume_index = -1;
+        d->resume_state = STEP_NONE;
+        BUG_ON(fiber_spawn(d->loop, "command", run_command, r, NULL) < 0);
+        return;
+    }
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_OPEN: work_log_open(d->work, m->log_open); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CREDIT: work_log_credit(d->work, m->log_credit); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CLOSE: work_log_close(d->work, m->log_close); break;
+    default:
+        /* A Welcome stands for a link that came up. */
+        work_containers_full(d->work);
+        break;
+    }
+    rpc_message_free(m);
+}
+
+static void take_line(struct driver *d, struct str line)
+{
+    ProtobufCMessage *m = NULL;
+    struct err err = ERR_INIT;
+
+    if (line.n == 0)
+        return;
+    if (rpc_from_json(&davit__link__v1__control_message__descriptor, line, &m, &err) < 0) {
+        fprintf(stderr, "work_driver: %s\n", err.msg);
+        d->failed = true;
+        return;
+    }
+    take_message(d, (Davit__Link__V1__ControlMessage *)m);
+}
+
+static void on_read(void *arg, const void *p, size_t n)
+{
+    struct driver *d = arg;
+
+    BUG_ON(buf_append(&d->line, p, n) < 0);
+    for (;;) {
+        const char *end = d->line.len > 0 ? memchr(d->line.data, '\n', d->line.len) : NULL;
+        if (!end)
+            return;
+        size_t len = (size_t)(end - d->line.data);
+        take_line(d, (struct str){d->line.data, len});
+        buf_consume(&d->line, len + 1);
+    }
+}
+
+static void stop(void *arg)
+{
+    struct driver *d = arg;
+
+    d->in = stream_close(d->in);
+    if (work_stop(d->work, deadline_in(20 * USEC_SEC)) < 0) {
+        fprintf(stderr, "work_driver: the module did not stop\n");
+        exit(3);
+    }
+    d->work = work_free(d->work);
+    d->docker = docker_free(d->docker);
+}
+
+static void on_eof(void *arg)
+{
+    struct driver *d = arg;
+    BUG_ON(fiber_spawn(d->loop, "stop", stop, d, NULL) < 0);
+}
+
+static void on_error(void *arg, int rc)
+{
+    (void)rc;
+    on_eof(arg);
+}
+
+/* "INDEX:STATE", STATE a number or "before". */
+static void parse_point(const char *text, int *ret_index, unsigned *ret_state)
+{
+    struct str s = str_from(text);
+    struct str index = str_cut(&s, ':');
+    uint64_t i = 0, state = STATE_BEFORE;
+
+    if (str_to_u64(index, 100, &i) < 0 || (!str_eq(s, STR("before")) && str_to_u64(s, 100, &state) < 0)) {
+        fprintf(stderr, "work_driver: bad point %s\n", text);
+        exit(2);
+    }
+    *ret_index = (int)i;
+    *ret_state = (unsigned)state;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct stream_handler handler = {.on_read = on_read, .on_eof = on_eof, .on_error = on_error};
+    struct driver d = {.line = BUF_INIT(LINE_MAX_BYTES), .die_index = -1, .resume_index = -1};
+    struct work_config config = {.server_id = "srv-test", .send = print_message};
+    struct err err = ERR_INIT;
+    uint64_t ms = 0;
+    bool full = false;
+
+    for (int i = 2; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--usage-ms") == 0 && str_to_u64(str_from(value), 1000000, &ms) == 0)
+            i++;
+        else if (strcmp(argv[i], "--die") == 0)
+            parse_point(argv[++i < argc ? i : 0], &d.die_index, &d.die_state);
+        else if (strcmp(argv[i], "--resume") == 0)
+            parse_point(argv[++i < argc ? i : 0], &d.resume_index, &d.resume_state);
+        else if (strcmp(argv[i], "--full") == 0)
+            full = true;
+        else
+            return 2;
+    }
+    if (argc < 2)
+        return 2;
+    d.loop = loop_new();
+    AUTO_FREE char *addr = str_printf("unix:%s", argv[1]);
+    if (docker_new(d.loop, addr, &d.docker, &err) < 0 || fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) < 0 ||
+        stream_from_fd(d.loop, 0, &d.in, &err) < 0) {
+        fprintf(stderr, "work_driver: %s\n", err.msg);
+        return 1;
+    }
+    config.loop = d.loop;
+    config.docker = d.docker;
+    config.usage_interval = ms * USEC_MSEC;
+    d.work = work_new(&config);
+    if (full)
+        work_containers_full(d.work);
+    stream_set_handler(d.in, &handler, &d);
+    stream_read_start(d.in);
+    loop_run(d.loop);
+    buf_release(&d.line);
+    d.loop = loop_free(d.loop);
+    return d.failed ? 1 : 0;
+}
