@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link_dial — the way from the agent to its control plane: name resolution, TLS with the right proof of who answers, HTTP/2.
+ * Thread: loop, on fibers.  Input trust: the endpoint is the user's; the peer is believed only after its certificate held. */
+#ifndef DAVIT_HOST_LINK_LINK_DIAL_H
+#define DAVIT_HOST_LINK_LINK_DIAL_H
+
+#include "host/link/agent_config.h"
+#include "rpc/rpc.h"
+
+#define LINK_PEER_URI "davit://controlplane"
+
+/* Before enrolment: only the root with this pin (TLS_PIN_SIZE bytes) is believed. *ret: tls_ctx_unref. */
+int link_tls_pinned(const uint8_t *pin, struct tls_ctx **ret, struct err *err) MUST_USE;
+/* Afterwards: our certificate, and the root that came with it. Reads files (blocks). *ret: tls_ctx_unref. */
+int link_tls_enrolled(const struct agent_config *c, struct tls_ctx **ret, struct err *err) MUST_USE;
+
+/* Waits: resolves @endpoint ("host:port", "unix:/path"), connects, shakes hands. @tls NULL: plain, only for unix sockets (-ERR_INVALID else).
+ * -ERR_UNAUTHENTICATED: somebody else answers; nothing of ours was sent. *ret: rpc_channel_close. */
+int link_dial(struct loop *loop, const char *endpoint, struct tls_ctx *tls, usec_t keepalive, usec_t deadline, struct rpc_channel **ret,
+              struct err *err) MUST_USE;
+
+#endif

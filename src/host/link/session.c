@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session — see session.h: the fiber that connects, says Hello, hears Welcome, and comes back after a loss. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "host/link/link_dial.h"
+#include "host/link/session_internal.h"
+
+#define BACKOFF_BASE (2 * USEC_SEC)
+#define BACKOFF_CAP (60 * USEC_SEC)
+#define REFUSED_MIN USEC_MINUTE
+#define REFUSED_MAX (30 * USEC_MINUTE)
+#define HEARTBEAT_MIN (100 * USEC_MSEC)
+#define HEARTBEAT_MAX (5 * USEC_MINUTE)
+#define SPREAD_MAX (10 * USEC_MINUTE)
+
+static const char *const state_names[SESSION_STATE_COUNT] = {"new", "connecting", "online", "waiting", "refused", "fenced", "stopped"};
+
+const char *session_state_name(enum session_state state)
+{
+    return (int)state >= 0 && state < SESSION_STATE_COUNT ? state_names[state] : "unknown";
+}
+
+/* The allowed moves; what is not listed cannot happen. */
+static const unsigned moves[SESSION_STATE_COUNT] = {
+    [SESSION_NEW] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
+    [SESSION_CONNECTING] =
+        1 << SESSION_ONLINE | 1 << SESSION_WAITING | 1 << SESSION_REFUSED | 1 << SESSION_FENCED | 1 << SESSION_STOPPED,
+    [SESSION_ONLINE] = 1 << SESSION_WAITING | 1 << SESSION_REFUSED | 1 << SESSION_FENCED | 1 << SESSION_STOPPED,
+    [SESSION_WAITING] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
+    [SESSION_REFUSED] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
+    [SESSION_FENCED] = 1 << SESSION_STOPPED,
+    [SESSION_STOPPED] = 0,
+};
+
+static void set_state(struct session *s, enum session_state to)
+{
+    BUG_ON(!(moves[s->state] & 1u << to));
+    s->state = to;
+    s->since = clock_real();
+    s->next_try = 0;
+}
+
+struct session *session_new(const struct session_config *config)
+{
+    struct session *s = NEW(struct session);
+    s->loop = config->loop;
+    s->journal = config->journal;
+    s->sysinfo = config->sysinfo;
+    s->tls = config->tls ? tls_ctx_ref(config->tls) : NULL;
+    s->endpoint = str_dup(str_from(config->endpoint));
+    s->server_id = str_dup(str_from(config->server_id));
+    s->generation = config->generation;
+    s->identify = config->identify;
+    s->fenced = config->fenced;
+    s->arg = config->arg;
+    s->since = clock_real();
+    rng_uuid(s->instance_id);
+    list_init(&s->runs);
+    event_init(&s->run_ended, s->loop);
+    event_init(&s->stop, s->loop);
+    return s;
+}
+
+struct session *session_free(struct session *s)
+{
+    if (!s)
+        return NULL;
+    BUG_ON(s->live || !list_empty(&s->runs));
+    (void)fiber_unref(s->fiber);
+    (void)fiber_unref(s->resumer);
+    event_release(&s->run_ended);
+    event_release(&s->stop);
+    (void)tls_ctx_unref(s->tls);
+    free(s->endpoint);
+    free(s->server_id);
+    free(s);
+    return NULL;
+}
+
+void session_status(const struct session *s, struct session_status *ret)
+{
+    *ret = (struct session_status){
+        .state = s->state,
+        .endpoint = s->endpoint,
+        .error = s->last.msg,
+        .hint = s->last.hint,
+        .seen_address = s->seen_address,
+        .since = s->since,
+        .heartbeat = s->heartbeat,
+        .next_try = s->next_try,
+        .connections = s->connections,
+        .dropped = s->dropped,
+        .commands = s->n_runs,
+    };
+}
+
+/* --- Hello and Welcome ---- */
+
+static int say_hello(struct live *l, struct err *err)
+{
+    struct session *s = l->session;
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__Hello h = DAVIT__LINK__V1__HELLO__INIT;
+    const Davit__Common__V1__SystemInfo *system = sysinfo_get(s->sysinfo);
+    int rc = journal_next_epoch(s->journal, &h.epoch, err);
+    if (rc == 0)
+        rc = journal_last_seq(s->journal, &h.last_received_seq, err);
+    if (rc < 0)
+        return rc;
+    h.protocol_min = h.protocol_max = SESSION_PROTOCOL;
+    h.boot_id = system->boot_id;
+    h.instance_id = s->instance_id;
+    h.clock_us = clock_real();
+    h.system = (Davit__Common__V1__SystemInfo *)(uintptr_t)system;
+    h.generation = s->generation;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
+    m.hello = &h;
+    return rpc_stream_put(l->stream, &m.base, deadline_in(SESSION_DIAL_WAIT), err);
+}
+
+static usec_t clamp_ms(uint32_t ms, usec_t min, usec_t max, usec_t otherwise)
+{
+    usec_t t = ms * USEC_MSEC;
+    if (t == 0)
+        return otherwise;
+    return t < min ? min : t > max ? max : t;
+}
+
+static int check_welcome(struct live *l, const Davit__Link__V1__Welcome *w, struct err *err)
+{
+    struct session *s = l->session;
+    if (w->protocol != SESSION_PROTOCOL)
+        return err_set(err, ERR_PRECONDITION, "the control plane chose protocol %u, this agent speaks %d", w->protocol, SESSION_PROTOCOL);
+    if (*s->server_id && !str_eq(str_from(s->server_id), str_from(w->server_id)))
+        return err_set(err, ERR_UNAUTHENTICATED, "the control plane takes this agent for another server");
+    int rc = s->identify(s->arg, w->server_id, w->server_name, err);
+    if (rc < 0)
+        return rc;
+    l->interval = clamp_ms(w->heartbeat_interval_ms, HEARTBEAT_MIN, HEARTBEAT_MAX, SESSION_HEARTBEAT);
+    l->spread = clamp_ms(w->reconnect_spread_ms, 0, SPREAD_MAX, 0);
+    (void)str_copy(s->seen_address, sizeof(s->seen_address), str_from(w->seen_address));
+    if (s->work)
+        work_set_usage_interval(s->work, w->usage_interval_ms * USEC_MSEC);
+    return 0;
+}
+
+static int hear_welcome(struct live *l, struct err *err)
+{
+    ProtobufCMessage *got = NULL;
+    int rc = rpc_stream_get(l->stream, deadline_in(SESSION_DIAL_WAIT), &got, err);
+    if (rc == 1)
+        return err_set(err, ERR_UNAVAILABLE, "the control plane ended the link before its Welcome");
+    if (rc < 0)
+        return rc;
+    Davit__Link__V1__ControlMessage *m = (Davit__Link__V1__ControlMessage *)got;
+    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_WELCOME)
+        rc = check_welcome(l, m->welcome, err);
+    else if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED) {
+        l->fenced = true;
+        rc = err_set(err, ERR_ABORTED, "%s", m->fenced->reason);
+    } else
+        rc = err_set(err, ERR_INTERNAL, "the control plane did not begin with a Welcome");
+    (void)rpc_message_free(got);
+    return rc;
+}
+
+/* --- One connection ---- */
+
+static int connect_link(struct live *l, struct err *err)
+{
+    struct session *s = l->session;
+    int rc = sysinfo_collect(s->sysinfo);
+    if (rc < 0)
+        return err_set(err, (enum err_code)-rc, "the link was given up");
+    rc = link_dial(s->loop, s->endpoint, s->tls, SESSION_KEEPALIVE, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
+    if (rc == 0)
+        rc = rpc_stream_open(l->channel, &davit_link_v1_link_service, "Connect", USEC_INFINITY, &l->stream, err);
+    if (rc == 0)
+        rc = say_hello(l, err);
+    return rc == 0 ? hear_welcome(l, err) : rc;
+}
+
+static void connector_main(void *arg)
+{
+    struct live *l = arg;
+    int rc = connect_link(l, &l->why);
+    if (rc < 0)
+        (void)err_ensure(&l->why, rc);
+    else
+        l->up = clock_mono();
+}
+
+/* Until its end, which is in l->why. */
+static void one_connection(struct live *l)
+{
+    struct session *s = l->session;
+    set_state(s, SESSION_CONNECTING);
+    if (fiber_spawn(s->loop, "link-connect", connector_main, l, &s->connector) == 0) {
+        (void)fiber_join(s->connector, USEC_INFINITY);
+        s->connector = fiber_unref(s->connector);
+    } else {
+        (void)err_set(&l->why, ERR_EXHAUSTED, "too much runs at once for a link");
+    }
+    if (l->up && !s->stopping) {
+        s->connections++;
+        s->live = l;
+        set_state(s, SESSION_ONLINE);
+        log_event(LOG_NOTICE, "connected to the control plane", "endpoint", s->endpoint, NULL);
+        live_run(l);
+        s->live = NULL;
+        if (s->work)
+            work_logs_reset(s->work);
+    }
+    l->stream = rpc_stream_close(l->stream);
+    l->channel = rpc_channel_close(l->channel);
+}
+
+usec_t session_next_wait(struct session_backoff *b, enum err_code why, usec_t lived, usec_t spread)
+{
+    bool refused = why == ERR_UNAUTHENTICATED || why == ERR_DENIED || why == ERR_PRECONDITION || why == ERR_UNIMPLEMENTED;
+    if (refused)
+        return REFUSED_MIN + backoff_wait(b->refused++, REFUSED_MIN, REFUSED_MAX - REFUSED_MIN);
+    if (lived >= SESSION_HEALTHY) {
+        *b = (struct session_backoff){0};
+        if (spread > 0)
+            return rng_below(spread + 1);
+    }
+    return backoff_wait(b->failed++, BACKOFF_BASE, BACKOFF_CAP);
+}
+
+/* Waits until the next try, or the stop. */
+static void wait_for_next(struct session *s, const struct live *l)
+{
+    usec_t lived = l->up ? clock_mono() - l->up : 0;
+    usec_t wait = session_next_wait(&s->backoff, l->why.code, lived, l->spread);
+    bool refused = wait >= REFUSED_MIN && s->backoff.refused > 0;
+    AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);
+    log_err(LOG_WARN, &l->why, l->up ? "the link to the control plane was lost" : "the control plane was not reached", "endpoint", s->endpoint,
+            "next_try", text, NULL);
+    set_state(s, refused ? SESSION_REFUSED : SESSION_WAITING);
+    s->next_try = clock_add(clock_real(), wait);
+    (void)event_wait(&s->stop, deadline_in(wait));
+}
+
+static void session_main(void *arg)
+{
+    struct session *s = arg;
+    while (!s->stopping) {
+        struct live l = {.session = s, .why = ERR_INIT};
+        list_init(&l.out);
+        event_init(&l.out_ready, s->loop);
+        event_init(&l.out_room, s->loop);
+        event_init(&l.ended, s->loop);
+        one_connection(&l);
+        live_release(&l);
+        if (s->stopping)
+            break;
+        s->last = l.why;
+        if (l.fenced) {
+            set_state(s, SESSION_FENCED);
+            s->fenced(s->arg, l.why.msg);
+            return;
+        }
+        wait_for_next(s, &l);
+    }
+}
+
+int session_start(struct session *s)
+{
+    return fiber_spawn(s->loop, "session", session_main, s, &s->fiber);
+}
+
+int session_stop(struct session *s, usec_t deadline)
+{
+    struct err err = ERR_INIT;
+    int rc = 0;
+    s->stopping = true;
+    event_signal(&s->stop);
+    fiber_cancel(s->resumer);
+    fiber_cancel(s->connector);
+    (void)err_set(&err, ERR_CANCELLED, "the agent ends");
+    if (s->live)
+        live_end(s->live, &err);
+    if (s->fiber)
+        rc = fiber_join(s->fiber, deadline);
+    if (rc == 0 && s->resumer)
+        rc = fiber_join(s->resumer, deadline);
+    if (rc == 0 && s->state != SESSION_STOPPED)
+        set_state(s, SESSION_STOPPED);
+    return rc;
+}

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session_command — see session.h: commands from their arrival to the acknowledgement of their result. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "host/link/session_internal.h"
+
+/* In the journal's `kind` beside the number of the body: it came with credentials, which are not in the journal. */
+enum { KIND_CREDENTIALS = 0x10000 };
+#define JOURNAL_RETRY (5 * USEC_SEC)
+
+/* A command that runs, waits for its turn, or waits for its credentials. Owned by its fiber. */
+struct run {
+    struct list node;
+    struct session *session;
+    struct fiber *fiber;
+    Davit__Link__V1__Command *cmd; /* whole, seq and id included */
+    int resume_step;
+    enum step_state resume_state;
+    bool parked;                   /* until the control plane sends it again with its credentials */
+    struct event unpark;
+};
+
+/* --- Messages ---- */
+
+static void send_received(struct session *s, const Davit__Link__V1__Command *cmd)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__CommandReceived received = DAVIT__LINK__V1__COMMAND_RECEIVED__INIT;
+    received.seq = cmd->seq;
+    received.id = cmd->id;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RECEIVED;
+    m.received = &received;
+    session_enqueue(s, &m);
+}
+
+static void send_result(struct session *s, Davit__Link__V1__CommandResult *r)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT;
+    m.result = r;
+    session_enqueue(s, &m);
+}
+
+/* A failure as a result; the texts are those of @err, borrowed. */
+static void fill_failure(const Davit__Link__V1__Command *cmd, struct err *err, const char *reason, Davit__Common__V1__Failure *f,
+                         Davit__Link__V1__CommandResult *r)
+{
+    davit__common__v1__failure__init(f);
+    davit__link__v1__command_result__init(r);
+    f->code = (uint32_t)err->code;
+    f->message = err->msg;
+    f->hint = err->hint;
+    f->reason = (char *)(uintptr_t)reason;
+    r->seq = cmd->seq;
+    r->id = cmd->id;
+    r->failure = f;
+    r->finished_us = clock_real();
+}
+
+static void send_failure(struct session *s, const Davit__Link__V1__Command *cmd, struct err *err, const char *reason)
+{
+    Davit__Common__V1__Failure f;
+    Davit__Link__V1__CommandResult r;
+    fill_failure(cmd, err, reason, &f, &r);
+    send_result(s, &r);
+}
+
+/* What the journal keeps of a result, as a message. */
+static void send_stored(struct session *s, const struct journal_entry *e)
+{
+    ProtobufCMessage *m = NULL;
+    struct err err = ERR_INIT;
+    if (rpc_unpack(&davit__link__v1__command_result__descriptor, buf_str(&e->bytes), &m, &err) != 0) {
+        log_err(LOG_ERROR, &err, "a result in the journal cannot be read", "command", e->id, NULL);
+        return;
+    }
+    send_result(s, (Davit__Link__V1__CommandResult *)m);
+    (void)rpc_message_free(m);
+}
+
+/* --- Running ---- */
+
+static int journal_one_step(void *arg, unsigned index, const char *name, enum step_state state)
+{
+    struct run *r = arg;
+    return journal_step(r->session->journal, r->cmd->seq, index, name, (uint32_t)state, NULL);
+}
+
+/* Writes the result down until it is there, however long the disk is full, then sends it. */
+static void finish(struct run *r, Davit__Link__V1__CommandResult *result)
+{
+    struct session *s = r->session;
+    AUTO_BUF bytes = BUF_INIT(JOURNAL_BYTES_MAX);
+    Davit__Common__V1__Failure f;
+    Davit__Link__V1__CommandResult small;
+    struct err err = ERR_INIT;
+    int rc;
+    if (rpc_pack(&result->base, &bytes) != 0) {
+        (void)err_set(&err, ERR_INTERNAL, "the result is larger than the journal takes");
+        fill_failure(r->cmd, &err, "internal", &f, &small);
+        result = &small;
+        BUG_ON(rpc_pack(&small.base, &bytes) != 0);
+    }
+    while ((rc = journal_result(s->journal, r->cmd->seq, buf_str(&bytes), &err)) < 0) {
+        if (rc == -(int)ERR_NOT_FOUND) /* emptied meanwhile: another control plane */
+            return;
+        if (rc != -(int)ERR_CANCELLED)
+            log_err(LOG_ERROR, &err, "the result of a command cannot be written to the journal", "command", r->cmd->id, NULL);
+        if (fiber_sleep(JOURNAL_RETRY) < 0)
+            return; /* the program ends: it is resumed, and finds its steps done */
+    }
+    send_result(s, result);
+}
+
+static void end_run(struct run *r)
+{
+    struct session *s = r->session;
+    list_remove(&r->node);
+    s->n_runs--;
+    event_release(&r->unpark);
+    (void)rpc_message_free(r->cmd);
+    (void)fiber_unref(r->fiber);
+    free(r);
+    event_pulse(&s->run_ended);
+}
+
+static void run_main(void *arg)
+{
+    struct run *r = arg;
+    struct session *s = r->session;
+    Davit__Link__V1__CommandResult result = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
+    int rc = r->parked ? event_wait(&r->unpark, USEC_INFINITY) : 0;
+    r->parked = false;
+    struct job_journal journal = {.step = journal_one_step, .arg = r, .resume_state = r->resume_state};
+    if (rc == 0 && s->work && !fiber_cancelled() && work_command(s->work, r->cmd, &journal, r->resume_step, &result) == 0) {
+        log_event(result.failure ? LOG_WARN : LOG_INFO, "command ended", "command", r->cmd->id, "outcome", result.outcome, "failure",
+                  result.failure ? result.failure->message : NULL, NULL);
+        finish(r, &result);
+        work_result_release(&result);
+    }
+    end_run(r);
+}
+
+/* Takes @cmd. @e NULL: a fresh one. */
+static int start_run(struct session *s, Davit__Link__V1__Command *cmd, const struct journal_entry *e)
+{
+    struct run *r = NEW(struct run);
+    r->session = s;
+    r->cmd = cmd;
+    r->resume_step = e ? e->step : -1;
+    r->resume_state = e && e->step >= 0 ? (enum step_state)e->step_state : STEP_NONE;
+    /* Only what has not begun to pull, or pulls, needs its credentials. */
+    r->parked = e && (e->kind & KIND_CREDENTIALS) && (e->step < 0 || str_eq(str_from(e->step_name), STR("pull"))) &&
+                r->resume_state != STEP_FAILED && r->resume_state != STEP_UNDONE;
+    list_init(&r->node);
+    event_init(&r->unpark, s->loop);
+    list_push(&s->runs, &r->node);
+    s->n_runs++;
+    int rc = s->n_runs > SESSION_RUNS_MAX ? -(int)ERR_EXHAUSTED : fiber_spawn(s->loop, "command", run_main, r, &r->fiber);
+    if (rc < 0)
+        end_run(r);
+    return rc;
+}
+
+static bool is_running(struct session *s, uint64_t seq)
+{
+    struct run *r;
+    list_each (r, &s->runs, struct run, node)
+        if (r->cmd->seq == seq)
+            return true;
+    return false;
+}
+
+static struct run *find_run(struct session *s, const Davit__Link__V1__Command *cmd)
+{
+    struct run *r;
+    list_each (r, &s->runs, struct run, node)
+        if (r->cmd->seq == cmd->seq && str_eq(str_from(r->cmd->id), str_from(cmd->id)))
+            return r;
+    return NULL;
+}
+
+static Davit__Link__V1__Command *copy_of(const Davit__Link__V1__Command *cmd)
+{
+    ProtobufCMessage *copy = NULL;
+    return rpc_copy(&cmd->base, &copy) == 0 ? (Davit__Link__V1__Command *)copy : NULL;
+}
+
+/* --- Arrival ---- */
+
+static bool has_credentials(const Davit__Link__V1__Command *cmd)
+{
+    return cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && cmd->deploy->registry_auth;
+}
+
+/* The wire form without credentials. */
+static int pack_for_journal(const Davit__Link__V1__Command *cmd, struct buf *out)
+{
+    Davit__Link__V1__Command stored = *cmd;
+    Davit__Link__V1__Deploy deploy;
+    if (has_credentials(cmd)) {
+        deploy = *cmd->deploy;
+        deploy.registry_auth = NULL;
+        stored.deploy = &deploy;
+    }
+    return rpc_pack(&stored.base, out);
+}
+
+/* It was known already: says again what there is to say. 0 or -ERR_CANCELLED. */
+static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
+{
+    struct run *r = find_run(s, cmd);
+    struct err err = ERR_INIT;
+    if (r && r->parked && !r->unpark.set) {
+        Davit__Link__V1__Command *whole = copy_of(cmd);
+        if (whole) {
+            (void)rpc_message_free(r->cmd);
+            r->cmd = whole;
+            event_signal(&r->unpark);
+        }
+    }
+    send_received(s, cmd);
+    if (r)
+        return 0;
+    struct journal_entry e = {0};
+    int rc = journal_unacked(s->journal, cmd->seq - 1, &e, &err);
+    bool stored = rc == 0 && e.seq == cmd->seq && str_eq(str_from(e.id), str_from(cmd->id));
+    if (stored)
+        send_stored(s, &e);
+    journal_entry_release(&e);
+    if (rc < 0 || stored)
+        return rc == -(int)ERR_CANCELLED ? rc : 0;
+    rc = journal_pending(s->journal, cmd->seq - 1, &e, &err);
+    bool waits = rc == 0 && e.seq == cmd->seq && str_eq(str_from(e.id), str_from(cmd->id));
+    if (waits && !find_run(s, cmd) && s->n_runs < SESSION_RUNS_MAX) {
+        Davit__Link__V1__Command *whole = copy_of(cmd);
+        e.kind = 0; /* whole: nothing is missing */
+        if (whole && start_run(s, whole, &e) < 0)
+            log_event(LOG_ERROR, "a command cannot start now; it does when it comes again", "command", cmd->id, NULL);
+    }
+    journal_entry_release(&e);
+    if (rc < 0 || waits || find_run(s, cmd))
+        return rc == -(int)ERR_CANCELLED ? rc : 0;
+    (void)err_set(&err, ERR_ABORTED, "this command, or another one with its number, was done before and its result was acknowledged");
+    err_hint(&err, "was the control plane restored from a backup? Give the command again");
+    send_failure(s, cmd, &err, "known");
+    return 0;
+}
+
+/* It could not be written down, so it does not run. */
+static int arrived_in_vain(struct session *s, const Davit__Link__V1__Command *cmd, int rc, struct err *err)
+{
+    if (rc == -(int)ERR_CANCELLED)
+        return rc;
+    (void)err_wrap(err, "the command cannot be written to the agent's journal");
+    if (err->code == ERR_EXHAUSTED && !*err->hint)
+        err_hint(err, "make room on the disk of this server");
+    log_err(LOG_ERROR, err, "a command was refused", "command", cmd->id, NULL);
+    send_failure(s, cmd, err, "journal");
+    return 0;
+}
+
+int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd)
+{
+    struct session *s = l->session;
+    AUTO_BUF payload = BUF_INIT(JOURNAL_BYTES_MAX);
+    struct err err = ERR_INIT;
+    uint32_t kind = (uint32_t)cmd->body_case | (has_credentials(cmd) ? KIND_CREDENTIALS : 0);
+    Davit__Link__V1__Command *copy = NULL;
+    int rc = pack_for_journal(cmd, &payload);
+    if (rc < 0)
+        rc = err_set(&err, ERR_INVALID, "it is larger than %d bytes", JOURNAL_BYTES_MAX);
+    else if (s->n_runs >= SESSION_RUNS_MAX)
+        rc = find_run(s, cmd) ? 1 : err_set(&err, ERR_EXHAUSTED, "%d commands wait already", SESSION_RUNS_MAX);
+    else if (!(copy = copy_of(cmd)))
+        rc = err_set(&err, ERR_INVALID, "it cannot be read");
+    else
+        rc = journal_add(s->journal, cmd->seq, cmd->id, kind, buf_str(&payload), cmd->deadline_us, &err);
+    if (rc == 0) {
+        send_received(s, cmd);
+        log_event(LOG_INFO, "command received", "command", cmd->id, NULL);
+        if (start_run(s, TAKE(copy), NULL) < 0)
+            log_event(LOG_ERROR, "a command cannot start now; it does when it comes again", "command", cmd->id, NULL);
+        return 0;
+    }
+    (void)rpc_message_free(copy);
+    return rc == 1 ? arrived_again(s, cmd) : arrived_in_vain(s, cmd, rc, &err);
+}
+
+int command_acked(struct live *l, uint64_t seq)
+{
+    struct err err = ERR_INIT;
+    int rc = journal_acked(l->session->journal, seq, &err);
+    if (rc == -(int)ERR_CANCELLED)
+        return rc;
+    if (rc < 0)
+        log_err(LOG_WARN, &err, "an acknowledged result stays in the journal", NULL);
+    return 0;
+}
+
+void commands_resend(struct live *l)
+{
+    struct session *s = l->session;
+    struct err err = ERR_INIT;
+    uint64_t after = 0;
+    for (;;) {
+        struct journal_entry e = {0};
+        int rc = journal_unacked(s->journal, after, &e, &err);
+        if (rc == 0) {
+            after = e.seq;
+            send_stored(s, &e);
+        } else if (rc < 0 && rc != -(int)ERR_CANCELLED) {
+            log_err(LOG_ERROR, &err, "results in the journal cannot be read", NULL);
+        }
+        journal_entry_release(&e);
+        if (rc != 0)
+            return;
+        while (l->out_bytes >= SESSION_OUT_SOFT || l->out_items >= SESSION_ITEMS_SOFT)
+            if (event_wait(&l->out_room, USEC_INFINITY) < 0)
+                return;
+    }
+}
+
+/* --- What the journal has ---- */
+
+static void resume_one(struct session *s, const struct journal_entry *e)
+{
+    ProtobufCMessage *m = NULL;
+    struct err err = ERR_INIT;
+    if (rpc_unpack(&davit__link__v1__command__descriptor, buf_str(&e->bytes), &m, &err) != 0) {
+        Davit__Link__V1__Command unreadable = DAVIT__LINK__V1__COMMAND__INIT;
+        Davit__Common__V1__Failure f;
+        Davit__Link__V1__CommandResult r;
+        AUTO_BUF bytes = BUF_INIT(JOURNAL_BYTES_MAX);
+        unreadable.seq = e->seq;
+        unreadable.id = (char *)(uintptr_t)e->id;
+        (void)err_wrap(&err, "the command in the agent's journal cannot be read");
+        fill_failure(&unreadable, &err, "journal", &f, &r);
+        if (rpc_pack(&r.base, &bytes) != 0 || journal_result(s->journal, e->seq, buf_str(&bytes), &err) < 0)
+            log_err(LOG_ERROR, &err, "a command in the journal cannot be read", "command", e->id, NULL);
+        return;
+    }
+    log_event(LOG_NOTICE, "command resumed", "command", e->id, "step", e->step >= 0 ? e->step_name : NULL, NULL);
+    if (start_run(s, (Davit__Link__V1__Command *)m, e) < 0)
+        log_event(LOG_ERROR, "a command cannot be resumed now; it is when the agent starts again", "command", e->id, NULL);
+}
+
+/* One at a time, and not more than may run. */
+static void resume_main(void *arg)
+{
+    struct session *s = arg;
+    struct err err = ERR_INIT;
+    uint64_t after = 0;
+    int rc = 0;
+    while (rc == 0) {
+        struct journal_entry e = {0};
+        rc = journal_pending(s->journal, after, &e, &err);
+        if (rc == 0 && e.seq > s->resume_last)
+            rc = 1;
+        if (rc == 0) {
+            after = e.seq;
+            if (!is_running(s, e.seq))
+                resume_one(s, &e);
+        }
+        journal_entry_release(&e);
+        while (rc == 0 && s->n_runs >= SESSION_RUNS_MAX)
+            rc = event_wait(&s->run_ended, USEC_INFINITY);
+    }
+    if (rc < 0 && rc != -(int)ERR_CANCELLED)
+        log_err(LOG_ERROR, &err, "commands in the journal cannot be resumed", NULL);
+}
+
+int session_set_work(struct session *s, struct work *work, struct err *err)
+{
+    s->work = work;
+    if (s->resumer) {
+        fiber_cancel(s->resumer);
+        if (fiber_join(s->resumer, deadline_in(JOURNAL_WAIT)) < 0)
+            return err_set(err, ERR_CANCELLED, "the agent ends");
+        s->resumer = fiber_unref(s->resumer);
+    }
+    if (!work)
+        return 0;
+    /* What comes in from now on starts by itself. */
+    int rc = journal_last_seq(s->journal, &s->resume_last, err);
+    if (rc < 0)
+        return rc;
+    if (fiber_spawn(s->loop, "resume", resume_main, s, &s->resumer) < 0)
+        return err_set(err, ERR_EXHAUSTED, "too much runs at once");
+    return 0;
+}
+
+int session_join(struct session *s, usec_t deadline)
+{
+    struct run *r;
+    list_each (r, &s->runs, struct run, node)
+        if (r->parked)
+            fiber_cancel(r->fiber);
+    while (!list_empty(&s->runs)) {
+        int rc = event_wait(&s->run_ended, deadline);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session_internal — what the files of the session share: session.c (connections), session_live.c (one connection that is up),
+ * session_command.c (commands).  Not included elsewhere.  Thread: loop. */
+#ifndef DAVIT_HOST_LINK_SESSION_INTERNAL_H
+#define DAVIT_HOST_LINK_SESSION_INTERNAL_H
+
+#include "davit/link/v1/link.davit.h"
+#include "host/link/session.h"
+#include "rpc/rpc.h"
+
+struct live;
+
+struct session {
+    struct loop *loop;
+    struct journal *journal;
+    struct sysinfo *sysinfo;
+    struct tls_ctx *tls;
+    char *endpoint, *server_id;
+    uint32_t generation;
+    int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
+    void (*fenced)(void *arg, const char *reason);
+    void *arg;
+
+    struct work *work;
+    struct fiber *fiber;      /* is never cancelled: it waits for the others, which are */
+    struct fiber *connector;  /* while it connects */
+    bool stopping;
+    struct event stop;
+    char instance_id[37];
+    struct live *live;        /* the connection that is up, after its Welcome */
+    struct session_backoff backoff;
+
+    enum session_state state;
+    usec_t since, heartbeat, next_try;
+    struct err last;
+    char seen_address[64];
+    uint64_t connections, dropped;
+    uint64_t sent_hash;       /* of the system information that went out last */
+
+    struct list runs;         /* struct run.node */
+    unsigned n_runs;
+    struct event run_ended;
+    struct fiber *resumer;    /* starts what the journal has, up to this number: */
+    uint64_t resume_last;
+};
+
+/* A message that waits to be sent. */
+struct out {
+    struct list node;
+    ProtobufCMessage *message;
+    size_t size;
+};
+
+/* One connection, on the stack of the session's fiber. */
+struct live {
+    struct session *session;
+    struct rpc_channel *channel;
+    struct rpc_stream *stream;
+    struct list out;
+    size_t out_bytes;
+    unsigned out_items;
+    struct event out_ready, out_room;
+    bool states_lost;         /* container states were dropped: all are sent again when there is room */
+    usec_t up;                /* monotonic, when Welcome came */
+    usec_t interval, spread;
+    uint64_t beats;
+    usec_t unanswered;        /* monotonic: the first heartbeat without an answer, 0: none */
+    struct event ended;
+    bool fenced;
+    struct err why;           /* the end */
+};
+
+/* --- session_live.c ---- */
+
+/* Waits: from Welcome to the end of the connection, which is then in l->why. All fibers of it have ended then. */
+void live_run(struct live *l);
+/* The connection is over; the first reason stays. @why is copied. */
+void live_end(struct live *l, const struct err *why);
+/* Queues a copy if there is a connection. Progress and the like may be dropped. */
+void session_enqueue(struct session *s, const Davit__Link__V1__AgentMessage *m);
+/* Frees what waits. */
+void live_release(struct live *l);
+
+/* --- session_command.c ---- */
+
+/* Waits, on the reader: a command came; journals it. -ERR_CANCELLED only. */
+int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd);
+/* Waits: the control plane has the result. */
+int command_acked(struct live *l, uint64_t seq);
+/* Waits: sends all results that are not acknowledged. */
+void commands_resend(struct live *l);
+
+#endif
