@@ -9,7 +9,7 @@
 
 enum { BUCKET_MAX = 1000, BUCKET_PER_SEC = 100 };
 
-#define PING_TIMEOUT (20 * USEC_SEC)
+#define PING_TIMEOUT    (20 * USEC_SEC)
 #define PREFACE_TIMEOUT (10 * USEC_SEC)
 
 static const uint8_t drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 0};
@@ -123,8 +123,8 @@ static int cb_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-static int cb_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t namelen, const uint8_t *value,
-                     size_t valuelen, uint8_t flags, void *arg)
+static int cb_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t namelen,
+                     const uint8_t *value, size_t valuelen, uint8_t flags, void *arg)
 {
     (void)session;
     (void)flags;
@@ -179,8 +179,8 @@ static int cb_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         if (!ack)
             charge(h);
         else if (h->draining && memcmp(frame->ping.opaque_data, drain_ping, sizeof(drain_ping)) == 0)
-            (void)nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR,
-                                        NULL, 0);
+            (void)nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
+                                        NGHTTP2_NO_ERROR, NULL, 0);
         break;
     case NGHTTP2_RST_STREAM:
     case NGHTTP2_PRIORITY: charge(h); break;
@@ -418,7 +418,8 @@ static void session_new(struct h2 *h)
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, cb_frame_send);
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_no_closed_streams(opt, 1);
-    int rc = h->server ? nghttp2_session_server_new2(&h->session, cb, h, opt) : nghttp2_session_client_new2(&h->session, cb, h, opt);
+    int rc =
+        h->server ? nghttp2_session_server_new2(&h->session, cb, h, opt) : nghttp2_session_client_new2(&h->session, cb, h, opt);
     BUG_ON(rc != 0);
     nghttp2_session_callbacks_del(cb);
     nghttp2_option_del(opt);

@@ -19,7 +19,7 @@ enum {
     H2_HEAD_MAX = 8192,
     H2_FIELDS_MAX = 100,
     H2_STREAMS_MAX = 100,
-    H2_QUEUE_HIGH = 1024 * 1024,                       /* above: wait for on_drain */
+    H2_QUEUE_HIGH = 1024 * 1024, /* above: wait for on_drain */
     H2_QUEUE_LOW = 256 * 1024,
     H2_QUEUE_MAX = H2_QUEUE_HIGH + 4 * 1024 * 1024 + 64 /* one message of 4 MiB on top */
 };

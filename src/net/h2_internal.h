@@ -8,7 +8,8 @@
 #include "net/h2.h"
 
 enum {
-    H2_WINDOW_CONN = 1024 * 1024, /* given back as soon as bytes are handed over: what a stream holds back is bounded by its own window */
+    H2_WINDOW_CONN =
+        1024 * 1024, /* given back as soon as bytes are handed over: what a stream holds back is bounded by its own window */
     H2_TRAILERS_MAX = 16
 };
 

@@ -65,8 +65,8 @@ static int submit_trailers(struct h2_stream *st)
     return nghttp2_submit_trailer(st->h->session, st->id, nv, n);
 }
 
-static ssize_t cb_read(nghttp2_session *session, int32_t id, uint8_t *dst, size_t size, uint32_t *flags, nghttp2_data_source *source,
-                       void *arg)
+static ssize_t cb_read(nghttp2_session *session, int32_t id, uint8_t *dst, size_t size, uint32_t *flags,
+                       nghttp2_data_source *source, void *arg)
 {
     (void)session;
     (void)id;

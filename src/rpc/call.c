@@ -162,7 +162,9 @@ static int route_deadline(struct rpc_call *c, struct err *err)
 
 static int route_encoding(struct rpc_call *c, struct err *err)
 {
-    const char *name = c->protocol == RPC_GRPC ? "grpc-encoding" : c->protocol == RPC_CONNECT ? "content-encoding" : "connect-content-encoding";
+    const char *name = c->protocol == RPC_GRPC      ? "grpc-encoding"
+                       : c->protocol == RPC_CONNECT ? "content-encoding"
+                                                    : "connect-content-encoding";
     const char *encoding = call_meta(c, name);
     if (encoding && strcmp(encoding, "identity") != 0)
         return err_set(err, ERR_UNIMPLEMENTED, "compression is not supported, only identity");
@@ -253,8 +255,7 @@ void call_data(struct rpc_call *c, struct str bytes)
         return;
     }
     if (c->protocol == RPC_CONNECT) {
-        if (c->state == CALL_READING &&
-            (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
+        if (c->state == CALL_READING && (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
             (void)err_set(&err, ERR_EXHAUSTED, "a message over the limit of %d bytes", RPC_MESSAGE_MAX);
             call_end(c, &err);
         } else if (c->st) {

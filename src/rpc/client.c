@@ -22,7 +22,7 @@ struct rpc_stream {
     struct list node;
     struct rpc_channel *ch; /* NULL when it was closed before us */
     struct loop *loop;
-    struct h2_stream *st;   /* NULL when over */
+    struct h2_stream *st; /* NULL when over */
     const struct rpc_method *method;
     usec_t deadline;
     struct timer timer;
@@ -163,8 +163,8 @@ static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed
 
 /* ---- channels ---- */
 
-int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline, struct rpc_channel **ret,
-                     struct err *err)
+int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
+                     struct rpc_channel **ret, struct err *err)
 {
     struct conn *conn;
     int rc = conn_dial(loop, addr, tls, NULL, deadline, &conn, err);
@@ -247,8 +247,8 @@ static int start(struct rpc_stream *s, const char *service, struct err *err)
     return 0;
 }
 
-int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline, struct rpc_stream **ret,
-                    struct err *err)
+int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
+                    struct rpc_stream **ret, struct err *err)
 {
     const struct rpc_method *m = find_method(service, method);
     BUG_ON(!m);
@@ -302,7 +302,7 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
         event_reset(&s->room);
         int rc = event_wait(&s->room, deadline);
         if (rc < 0)
-            return err_set(err, (enum err_code)-rc, "the peer takes no more messages now");
+            return err_set(err, (enum err_code) - rc, "the peer takes no more messages now");
     }
     if (s->over)
         return s->status.code ? report(s, err) : err_set(err, ERR_UNAVAILABLE, "the call has ended");
@@ -313,7 +313,7 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
     if (n > RPC_MESSAGE_MAX || buf_append(&out, prefix, sizeof(prefix)) < 0 || rpc_pack(message, &out) < 0)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", n, RPC_MESSAGE_MAX);
     int rc = h2_write(s->st, buf_str(&out));
-    return rc < 0 ? err_set(err, (enum err_code)-rc, "the message could not be queued") : 0;
+    return rc < 0 ? err_set(err, (enum err_code) - rc, "the message could not be queued") : 0;
 }
 
 void rpc_stream_half_close(struct rpc_stream *s)
@@ -348,12 +348,12 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
         event_reset(&s->readable);
         rc = event_wait(&s->readable, deadline);
         if (rc < 0)
-            return err_set(err, (enum err_code)-rc, "no message came in time");
+            return err_set(err, (enum err_code) - rc, "no message came in time");
     }
 }
 
-int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t deadline,
-              ProtobufCMessage **ret, struct err *err)
+int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+              usec_t deadline, ProtobufCMessage **ret, struct err *err)
 {
     struct rpc_stream *s;
     ProtobufCMessage *answer = NULL, *extra = NULL;

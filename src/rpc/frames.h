@@ -16,9 +16,10 @@ struct frames {
     size_t owed; /* bytes not yet given back to the window */
 };
 
+/* Embedded in its owner; frames_release ends it. */
 void frames_init(struct frames *f);
 void frames_release(struct frames *f);
-/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix, -ERR_UNIMPLEMENTED for a compressed one. */
+/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix or a compressed message. */
 int frames_add(struct frames *f, struct str bytes, struct err *err) MUST_USE;
 /* The next whole message (borrowed until frames_add or frames_release): 1, or 0 when there is none; failures as frames_add. */
 int frames_take(struct frames *f, struct str *ret, struct err *err) MUST_USE;

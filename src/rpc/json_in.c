@@ -300,7 +300,8 @@ static int get_field(struct reader *r, const ProtobufCFieldDescriptor *f, Protob
         return rc;
     }
     rc = get_value(r, f, token, at, depth);
-    if (rc == 0 && f->label == PROTOBUF_C_LABEL_OPTIONAL && f->type != PROTOBUF_C_TYPE_MESSAGE && f->type != PROTOBUF_C_TYPE_STRING)
+    if (rc == 0 && f->label == PROTOBUF_C_LABEL_OPTIONAL && f->type != PROTOBUF_C_TYPE_MESSAGE &&
+        f->type != PROTOBUF_C_TYPE_STRING)
         *(protobuf_c_boolean *)(void *)quantifier = 1;
     return rc;
 }

@@ -12,12 +12,7 @@
 #include "base/buf.h"
 #include "net/conn.h"
 
-enum {
-    RPC_MESSAGE_MAX = 4 * 1024 * 1024,
-    RPC_STREAMS_MAX = 100,
-    RPC_QUEUE_MAX = 1024 * 1024,
-    RPC_DEPTH_MAX = 32
-};
+enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
 
 /* ---- tables made by the plugin ---- */
 struct rpc_method {
@@ -33,10 +28,11 @@ struct rpc_service {
 };
 
 /* ---- server ---- */
-struct rpc_call;   /* one call being served */
+struct rpc_call; /* one call being served */
 struct rpc_server;
 
-/* Unary and server streaming: runs on a fiber. @request is owned by the call. Sends its message(s) with rpc_send and returns 0, or a failure in @err. */
+/* Unary and server streaming: runs on a fiber. @request is owned by the call. Sends its message(s) with rpc_send and returns 0, or a failure
+ * in @err. */
 typedef int rpc_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err);
 
 /* Both ways, without a stack: for links. All callbacks on the loop, never inside a call of this module. */
@@ -60,11 +56,13 @@ struct rpc_handler {
 };
 
 /* May @call be made? Runs before the handler, must not wait. 0 or a failure (UNAUTHENTICATED, DENIED) in @err. */
-typedef int rpc_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err);
+typedef int rpc_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                          struct err *err);
 
 /* @authorize(@ctx) is asked before every call. Aborts on out of memory. End with rpc_server_free. */
 struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, void *ctx) MUST_USE;
-/* Cuts everything. Accepts NULL; returns NULL. */
+/* Cuts everything: `closed` of open streams runs inside; handlers on fibers are cancelled and unwind in later turns, so their ctx must live
+ * until the loop has run on. Accepts NULL; returns NULL. */
 struct rpc_server *rpc_server_free(struct rpc_server *s);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
@@ -85,7 +83,7 @@ size_t rpc_stream_queued(const struct rpc_call *call);
 /* Ends the call; @failure NULL: success. `closed` follows in a later turn. */
 void rpc_stream_finish(struct rpc_call *call, const struct err *failure);
 
-/* The connection that it came by. Borrowed. */
+/* The connection that it came by. Borrowed. NULL once the peer has gone or the call has ended. */
 struct conn *rpc_call_conn(const struct rpc_call *call);
 /* Absolute monotonic deadline of the caller, USEC_INFINITY if none. */
 usec_t rpc_call_deadline(const struct rpc_call *call);
@@ -99,20 +97,21 @@ struct rpc_channel;
 struct rpc_stream;
 
 /* Waits: connects. Ends with rpc_channel_close. keepalive: PING after @keepalive of silence, dead after 20 s without an answer; 0: none. */
-int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline, struct rpc_channel **ret,
-                     struct err *err) MUST_USE;
+int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
+                     struct rpc_channel **ret, struct err *err) MUST_USE;
 /* Open streams end with -ERR_UNAVAILABLE. Accepts NULL; returns NULL. */
 struct rpc_channel *rpc_channel_close(struct rpc_channel *ch);
 struct conn *rpc_channel_conn(const struct rpc_channel *ch);
 bool rpc_channel_alive(const struct rpc_channel *ch);
 
-/* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline travels. */
-int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t deadline,
-              ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline
+ * travels. */
+int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+              usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
 
 /* Opens a call of any kind. @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
-int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline, struct rpc_stream **ret,
-                    struct err *err) MUST_USE;
+int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
+                    struct rpc_stream **ret, struct err *err) MUST_USE;
 /* Waits while more than RPC_QUEUE_MAX is queued. */
 int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err) MUST_USE;
 /* No more messages from us. */

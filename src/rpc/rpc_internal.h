@@ -33,7 +33,7 @@ struct rpc_call {
     enum rpc_protocol protocol;
     enum call_state state;
     bool json, head_sent, cancelled, opened;
-    bool refused; /* `reason` says why; reported when the request is complete */
+    bool refused;           /* `reason` says why; reported when the request is complete */
     struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
     struct http_call *http; /* NULL: HTTP/2, or gone */
     struct conn *conn;      /* NULL once the peer has gone */

@@ -6,8 +6,8 @@
 #include "rpc/rpc_internal.h"
 
 #define SNIFF_TIMEOUT (10 * USEC_SEC)
-#define TLS_TIMEOUT (10 * USEC_SEC)
-#define KEEPALIVE (60 * USEC_SEC)
+#define TLS_TIMEOUT   (10 * USEC_SEC)
+#define KEEPALIVE     (60 * USEC_SEC)
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum { PREFACE_SIZE = sizeof(preface) - 1 };
@@ -66,7 +66,8 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
     buf_release(&c->meta);
     c->meta = head->store;
     head->store = BUF_INIT(0);
-    int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX) : call_route(c, &err);
+    int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX)
+                           : call_route(c, &err);
     if (rc < 0 && !end && c->protocol != RPC_GRPC)
         call_refuse(c, &err);
     else if (rc < 0)

@@ -114,9 +114,9 @@ enum err_code status_from_http(const char *status)
     static const struct {
         const char *status;
         enum err_code code;
-    } map[] = {{"400", ERR_INTERNAL},    {"401", ERR_UNAUTHENTICATED}, {"403", ERR_DENIED},      {"404", ERR_UNIMPLEMENTED},
-               {"429", ERR_UNAVAILABLE}, {"431", ERR_INTERNAL},        {"502", ERR_UNAVAILABLE}, {"503", ERR_UNAVAILABLE},
-               {"504", ERR_UNAVAILABLE}};
+    } map[] = {{"400", ERR_INTERNAL},      {"401", ERR_UNAUTHENTICATED}, {"403", ERR_DENIED},
+               {"404", ERR_UNIMPLEMENTED}, {"429", ERR_UNAVAILABLE},     {"431", ERR_INTERNAL},
+               {"502", ERR_UNAVAILABLE},   {"503", ERR_UNAVAILABLE},     {"504", ERR_UNAVAILABLE}};
     for (size_t i = 0; i < ARRAY_LEN(map); i++)
         if (strcmp(map[i].status, status) == 0)
             return map[i].code;

@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const ProtobufCMessageDescriptor *types[] = {&davit__control__v1__deploy_request__descriptor, &davit__control__v1__list_servers_response__descriptor,
+    const ProtobufCMessageDescriptor *types[] = {&davit__control__v1__deploy_request__descriptor,
+                                                 &davit__control__v1__list_servers_response__descriptor,
                                                  &davit__link__v1__agent_message__descriptor};
     if (size == 0)
         return 0;

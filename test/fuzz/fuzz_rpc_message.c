@@ -15,7 +15,8 @@ static void run_frames(struct str bytes)
     struct str m;
     size_t cut = bytes.n / 3;
     frames_init(&f);
-    if (frames_add(&f, (struct str){bytes.p, cut}, NULL) == 0 && frames_add(&f, (struct str){bytes.p + cut, bytes.n - cut}, NULL) == 0)
+    if (frames_add(&f, (struct str){bytes.p, cut}, NULL) == 0 &&
+        frames_add(&f, (struct str){bytes.p + cut, bytes.n - cut}, NULL) == 0)
         while (frames_take(&f, &m, NULL) > 0)
             (void)frames_settle(&f);
     frames_release(&f);
@@ -23,7 +24,8 @@ static void run_frames(struct str bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const ProtobufCMessageDescriptor *types[] = {&davit__link__v1__enroll_request__descriptor, &davit__link__v1__agent_message__descriptor,
+    const ProtobufCMessageDescriptor *types[] = {&davit__link__v1__enroll_request__descriptor,
+                                                 &davit__link__v1__agent_message__descriptor,
                                                  &davit__link__v1__control_message__descriptor};
     if (size == 0)
         return 0;

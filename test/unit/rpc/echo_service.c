@@ -9,7 +9,8 @@
 
 struct echo_log echo_log;
 
-int echo_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+int echo_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                   struct err *err)
 {
     (void)ctx;
     (void)service;
@@ -125,8 +126,8 @@ static void chat_closed(void *state, const struct err *reason)
 
 static const struct rpc_stream_handler chat = {chat_open, chat_message, chat_half_close, NULL, chat_closed};
 
-static const struct rpc_handler handlers[] = {{.run = run_echo},    {.run = run_fail}, {.run = run_produce}, {.stream = &chat},
-                                              {.run = run_wait},    {.run = run_echo}, {.run = run_reflect}};
+static const struct rpc_handler handlers[] = {{.run = run_echo}, {.run = run_fail}, {.run = run_produce}, {.stream = &chat},
+                                              {.run = run_wait}, {.run = run_echo}, {.run = run_reflect}};
 _Static_assert(ARRAY_LEN(handlers) == davit_test_v1_echo_service_METHODS, "one handler for each method");
 
 void echo_service_add(struct rpc_server *s)

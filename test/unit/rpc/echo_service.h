@@ -8,7 +8,7 @@
 /* What happened, for tests. */
 struct echo_log {
     unsigned opened, messages, closed, waits_cancelled;
-    int last_send;          /* of Produce */
+    int last_send; /* of Produce */
     enum err_code last_reason;
 };
 extern struct echo_log echo_log;

@@ -57,8 +57,9 @@ static void test_all_types(void **state)
          "\"aInt64\":\"-9223372036854775808\",\"aSint64\":\"9223372036854775807\",\"aSfixed64\":\"-1\","
          "\"aUint64\":\"18446744073709551615\",\"aFixed64\":\"1\",\"aFloat\":0.1,\"aDouble\":1e+300,\"aBool\":true,"
          "\"aColor\":\"COLOR_BLUE\",\"aString\":\"\xe2\x98\xa0\\n\\\"\",\"aBytes\":\"AAEC/w==\",\"anInner\":{}}");
-    same("{\"ints\":[1,-2,0],\"strings\":[\"a\",\"\"],\"blobs\":[\"\",\"YQ==\"],\"inners\":[{\"name\":\"x\",\"numbers\":[\"1\",\"0\"]},{}],"
-         "\"colors\":[\"COLOR_RED\",\"COLOR_UNSPECIFIED\"],\"bools\":[true,false]}");
+    same(
+        "{\"ints\":[1,-2,0],\"strings\":[\"a\",\"\"],\"blobs\":[\"\",\"YQ==\"],\"inners\":[{\"name\":\"x\",\"numbers\":[\"1\",\"0\"]},{}],"
+        "\"colors\":[\"COLOR_RED\",\"COLOR_UNSPECIFIED\"],\"bools\":[true,false]}");
     same("{\"choiceText\":\"\"}");
     same("{\"choiceNumber\":0}");
     same("{\"choiceInner\":{\"name\":\"n\"}}");
@@ -86,14 +87,48 @@ static void test_refused(void **state)
 {
     (void)state;
     const char *const wrong[] = {
-        "", "[]", "1", "{} {}", "{\"aInt32\":1,}", "{\"aInt32\":2147483648}", "{\"aInt32\":-2147483649}", "{\"aUint32\":-1}",
-        "{\"aUint32\":4294967296}", "{\"aInt64\":\"9223372036854775808\"}", "{\"aUint64\":\"18446744073709551616\"}", "{\"aInt32\":1.5}",
-        "{\"aInt32\":\"\"}", "{\"aInt32\":\" 1\"}", "{\"aInt32\":\"0x1\"}", "{\"aInt32\":\"01\"}", "{\"aInt32\":true}", "{\"aInt32\":1e30}",
-        "{\"aBool\":1}", "{\"aBool\":\"true\"}", "{\"aString\":1}", "{\"aString\":\"\\u0000\"}", "{\"aString\":\"\\ud800\"}",
-        "{\"aBytes\":\"a\"}", "{\"aBytes\":\"a!bc\"}", "{\"aColor\":\"COLOR_GREEN\"}", "{\"aColor\":1.5}", "{\"aDouble\":1e400}",
-        "{\"aFloat\":1e39}", "{\"aDouble\":\"inf\"}", "{\"aInt32\":1,\"aInt32\":1}", "{\"aInt32\":1,\"a_int32\":1}",
-        "{\"choiceText\":\"a\",\"choiceNumber\":1}", "{\"ints\":[1,null]}", "{\"ints\":1}", "{\"ints\":{}}", "{\"anInner\":[]}",
-        "{\"anInner\":\"x\"}", "{\"inners\":[{\"name\":1}]}", "{\"anInner\":{\"name\":\"a\"", "{\"aInt32\":", "{\"strings\":[\"a\" \"b\"]}",
+        "",
+        "[]",
+        "1",
+        "{} {}",
+        "{\"aInt32\":1,}",
+        "{\"aInt32\":2147483648}",
+        "{\"aInt32\":-2147483649}",
+        "{\"aUint32\":-1}",
+        "{\"aUint32\":4294967296}",
+        "{\"aInt64\":\"9223372036854775808\"}",
+        "{\"aUint64\":\"18446744073709551616\"}",
+        "{\"aInt32\":1.5}",
+        "{\"aInt32\":\"\"}",
+        "{\"aInt32\":\" 1\"}",
+        "{\"aInt32\":\"0x1\"}",
+        "{\"aInt32\":\"01\"}",
+        "{\"aInt32\":true}",
+        "{\"aInt32\":1e30}",
+        "{\"aBool\":1}",
+        "{\"aBool\":\"true\"}",
+        "{\"aString\":1}",
+        "{\"aString\":\"\\u0000\"}",
+        "{\"aString\":\"\\ud800\"}",
+        "{\"aBytes\":\"a\"}",
+        "{\"aBytes\":\"a!bc\"}",
+        "{\"aColor\":\"COLOR_GREEN\"}",
+        "{\"aColor\":1.5}",
+        "{\"aDouble\":1e400}",
+        "{\"aFloat\":1e39}",
+        "{\"aDouble\":\"inf\"}",
+        "{\"aInt32\":1,\"aInt32\":1}",
+        "{\"aInt32\":1,\"a_int32\":1}",
+        "{\"choiceText\":\"a\",\"choiceNumber\":1}",
+        "{\"ints\":[1,null]}",
+        "{\"ints\":1}",
+        "{\"ints\":{}}",
+        "{\"anInner\":[]}",
+        "{\"anInner\":\"x\"}",
+        "{\"inners\":[{\"name\":1}]}",
+        "{\"anInner\":{\"name\":\"a\"",
+        "{\"aInt32\":",
+        "{\"strings\":[\"a\" \"b\"]}",
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         expect(wrong[i], NULL);

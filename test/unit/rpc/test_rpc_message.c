@@ -14,7 +14,7 @@
 #include "davit/link/v1/link.davit.h"
 #include "echo.davit.h"
 
-#define ALL (&davit__test__v1__all_types__descriptor)
+#define ALL  (&davit__test__v1__all_types__descriptor)
 #define ECHO (&davit__test__v1__echo_request__descriptor)
 
 static int unpack(const ProtobufCMessageDescriptor *type, const void *p, size_t n)
@@ -42,13 +42,13 @@ static void test_malformed(void **state)
                      -ERR_INVALID); /* cut off */
     assert_int_equal(UNPACK(ECHO, "\x0a"), -ERR_INVALID);
     assert_int_equal(UNPACK(ECHO, "\x80"), -ERR_INVALID);
-    assert_int_equal(UNPACK(ECHO, "\x00"), -ERR_INVALID);                             /* field 0 */
-    assert_int_equal(UNPACK(ECHO, "\x0b\x0c"), -ERR_INVALID);                         /* group */
-    assert_int_equal(UNPACK(ECHO, "\x08\x01"), -ERR_INVALID);                         /* a string as varint */
+    assert_int_equal(UNPACK(ECHO, "\x00"), -ERR_INVALID);     /* field 0 */
+    assert_int_equal(UNPACK(ECHO, "\x0b\x0c"), -ERR_INVALID); /* group */
+    assert_int_equal(UNPACK(ECHO, "\x08\x01"), -ERR_INVALID); /* a string as varint */
     assert_int_equal(UNPACK(ECHO, "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), -ERR_INVALID);
     assert_int_equal(UNPACK(ECHO, "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), -ERR_INVALID); /* 70 bits */
-    assert_int_equal(UNPACK(ECHO, "\xf8\xff\xff\xff\x0f\x01"), 0);                    /* unknown, highest number */
-    assert_int_equal(UNPACK(ALL, "\x92\x01\x02\x01\x80"), -ERR_INVALID);              /* packed varint cut off */
+    assert_int_equal(UNPACK(ECHO, "\xf8\xff\xff\xff\x0f\x01"), 0);                                /* unknown, highest number */
+    assert_int_equal(UNPACK(ALL, "\x92\x01\x02\x01\x80"), -ERR_INVALID);                          /* packed varint cut off */
     assert_int_equal(UNPACK(ALL, "\x92\x01\x02\x01\x02"), 0);
     assert_int_equal(UNPACK(ALL, "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 0); /* -1 */
 }
@@ -56,9 +56,9 @@ static void test_malformed(void **state)
 static void test_text(void **state)
 {
     (void)state;
-    assert_int_equal(UNPACK(ECHO, "\x0a\x02\xc3\x28"), -ERR_INVALID); /* no UTF-8 */
+    assert_int_equal(UNPACK(ECHO, "\x0a\x02\xc3\x28"), -ERR_INVALID);     /* no UTF-8 */
     assert_int_equal(UNPACK(ECHO, "\x0a\x03\x61\x00\x62"), -ERR_INVALID); /* protobuf-c would see "a" */
-    assert_int_equal(UNPACK(ECHO, "\x12\x03\x61\x00\x62"), 0); /* bytes may */
+    assert_int_equal(UNPACK(ECHO, "\x12\x03\x61\x00\x62"), 0);            /* bytes may */
     assert_int_equal(UNPACK(ECHO, "\x0a\x03\xed\xa0\x80"), -ERR_INVALID); /* surrogate */
 }
 
