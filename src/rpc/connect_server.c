@@ -200,7 +200,7 @@ void connect_http1(void *arg, struct http_call *http)
         (void)err_set(&err, ERR_EXHAUSTED, "the head is too large");
     else
         rc = call_route(c, &err);
-    if (rc == 0 && (c->protocol == RPC_GRPC || c->method->client_streams))
+    if (rc == 0 && (c->protocol == RPC_GRPC || c->handler->stream))
         rc = err_set(&err, ERR_UNIMPLEMENTED, "this call needs HTTP/2");
     if (rc < 0) {
         call_end(c, &err);

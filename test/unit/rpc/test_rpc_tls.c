@@ -8,7 +8,8 @@
 static struct testcert root, server_cert, renewed_cert, client_cert, stranger_root;
 static char seen_uri[256];
 
-static int remember(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+static int remember(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                    struct err *err)
 {
     const struct tls_peer *peer = conn_peer(rpc_call_conn(call));
     (void)snprintf(seen_uri, sizeof(seen_uri), "%s", peer->present ? peer->uri : "none");
@@ -77,7 +78,8 @@ static void body(void *arg)
     assert_string_equal(seen_uri, "none");
     assert_int_equal(call_once(loop, addr, client_ctx(root.spki_sha256, &client_cert, "h2"), first, &err), 0);
     assert_string_equal(seen_uri, "davit://server/7");
-    assert_int_equal(call_once(loop, addr, client_ctx(stranger_root.spki_sha256, NULL, "h2"), second, &err), -ERR_UNAUTHENTICATED);
+    assert_int_equal(call_once(loop, addr, client_ctx(stranger_root.spki_sha256, NULL, "h2"), second, &err),
+                     -ERR_UNAUTHENTICATED);
     assert_int_equal(call_once(loop, addr, client_ctx(root.spki_sha256, NULL, "http/1.1"), second, &err), -ERR_UNIMPLEMENTED);
     assert_int_equal(rpc_server_set_tls(s, "127.0.0.1:1", renewed), -ERR_NOT_FOUND);
     assert_int_equal(rpc_server_set_tls(s, addr, renewed), 0);
