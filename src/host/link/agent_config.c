@@ -66,9 +66,6 @@ int agent_config_init(struct agent_config *c, const char *dir, struct err *err)
         err_hint(err, "name one with --config-dir DIR");
         return -(int)ERR_PRECONDITION;
     }
-    int rc = fd_mkdir_p(path, 0700, err);
-    if (rc < 0)
-        return rc;
     *c = (struct agent_config){.dir = TAKE(path)};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         agent_config_set(text_at(c, i), "");
@@ -279,7 +276,9 @@ int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_ma
     AUTO_FREE char *path = agent_config_path(c, "lock");
     AUTO_FD int dir_fd = -1;
     *ret_dir_fd = *ret_machine_fd = -1;
-    int rc = lock(path, "uses this directory", &dir_fd, err);
+    int rc = fd_mkdir_p(c->dir, 0700, err);
+    if (rc == 0)
+        rc = lock(path, "uses this directory", &dir_fd, err);
     if (rc == 0 && agent_config_is_system(c))
         rc = lock(AGENT_LOCK_MACHINE, "runs on this machine", ret_machine_fd, err);
     if (rc == 0)

@@ -150,7 +150,7 @@ static int explain_dial(const struct enrolment *e, struct err *err)
 {
     struct err why = *err;
     if (why.code == ERR_UNAUTHENTICATED) {
-        (void)err_set(err, ERR_UNAUTHENTICATED, "%s is not the control plane that made this token: %s; nothing of the token was sent",
+        (void)err_set(err, ERR_UNAUTHENTICATED, "another control plane than the token's answers at %s: %s; nothing of the token was sent",
                       e->options->server, why.msg);
         err_hint(err, "check the address; if the control plane was set up anew, make a new token there");
         return -(int)ERR_UNAUTHENTICATED;

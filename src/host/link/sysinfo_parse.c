@@ -163,9 +163,9 @@ int sysinfo_route6(struct str route, char ret[IFNAMSIZ])
 
 bool sysinfo_own_interface(const char *name, unsigned flags)
 {
-    static const char *const foreign[] = {"br-", "veth", "davit", "cni"};
+    static const char *const foreign[] = {"docker", "br-", "veth", "davit", "cni", "podman", "virbr"};
     struct str n = str_from(name);
-    if (!(flags & IFF_UP) || (flags & IFF_LOOPBACK) || str_eq(n, STR("docker0")))
+    if (!(flags & IFF_UP) || (flags & IFF_LOOPBACK))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
         if (str_starts(n, str_from(foreign[i])))

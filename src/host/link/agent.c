@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agent — see agent.h. */
+#include "host/link/agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "host/link/agent_internal.h"
+#include "host/link/link_dial.h"
+#include "loop/lane.h"
+
+#define STOP_WAIT (20 * USEC_SEC)
+
+/* --- Identity and work ---- */
+
+static int save_job(void *arg)
+{
+    struct agent *a = arg;
+    return agent_config_save(&a->config, &a->save_err);
+}
+
+/* Off the loop: it waits for the disk. */
+static int save_config(struct agent *a, struct err *err)
+{
+    struct lane *lane = lane_new(a->loop, "config", 1, 1);
+    a->save_err = ERR_INIT;
+    int rc = lane_call(lane, save_job, a, deadline_in(STOP_WAIT));
+    (void)lane_free(lane);
+    if (rc < 0 && err)
+        *err = a->save_err;
+    return err_ensure(err, rc);
+}
+
+static int end_work(struct agent *a, struct err *err)
+{
+    if (!a->work)
+        return 0;
+    int rc = work_stop(a->work, deadline_in(STOP_WAIT));
+    if (rc == 0)
+        rc = session_join(a->session, deadline_in(STOP_WAIT));
+    if (rc < 0)
+        return err_set(err, (enum err_code)-rc, "commands that run did not end in time");
+    rc = session_set_work(a->session, NULL, err);
+    if (rc == 0)
+        a->work = work_free(a->work);
+    return rc;
+}
+
+/* The journal is bound to the server before anything of it is resumed. */
+static int begin_work(struct agent *a, struct err *err)
+{
+    int rc = journal_set_server(a->journal, a->config.server_id, err);
+    if (rc < 0)
+        return rc;
+    if (rc == 1)
+        log_event(LOG_WARN, "the journal was of another server and was emptied", "server", a->config.server_id, NULL);
+    struct work_config config = {
+        .loop = a->loop, .docker = a->docker, .server_id = a->config.server_id, .send = session_send, .arg = a->session};
+    a->work = work_new(&config);
+    return session_set_work(a->session, a->work, err);
+}
+
+static int identify(void *arg, const char *server_id, const char *server_name, struct err *err)
+{
+    struct agent *a = arg;
+    struct agent_config *c = &a->config;
+    AUTO_FREE char *clean = sysinfo_clean(str_from(server_name));
+    AUTO_FREE char *name = str_dup(str_trim(str_from(clean)));
+    bool same = a->work && str_eq(str_from(c->server_id), str_from(server_id));
+    if (!*server_id)
+        return err_set(err, ERR_INTERNAL, "the control plane did not say which server this is");
+    if (same && str_eq(str_from(c->server_name), str_from(name)))
+        return 0;
+    int rc = same ? 0 : end_work(a, err);
+    if (rc < 0)
+        return rc;
+    agent_config_set(&c->server_id, server_id);
+    agent_config_set(&c->server_name, name);
+    if (a->local) {
+        agent_config_set(&c->grpc_endpoint, a->link);
+        agent_config_set(&c->auth_mode, "local");
+    }
+    rc = save_config(a, err);
+    return rc < 0 || same ? rc : begin_work(a, err);
+}
+
+static void fenced(void *arg, const char *reason)
+{
+    struct agent *a = arg;
+    log_event(LOG_ERROR, "another agent uses the identity of this server; this one ends and leaves the containers alone", "reason", reason, "hint",
+              "two agents use one identity (a copied disk?): stop one of them, or enroll it under its own name", NULL);
+    a->exit_status = AGENT_EXIT_FENCED;
+    event_signal(&a->quit);
+}
+
+/* --- Start ---- */
+
+static int settle_identity(struct agent *a, const struct agent_options *o, struct err *err)
+{
+    struct agent_config *c = &a->config;
+    int rc = agent_config_load(c, err);
+    if (rc < 0)
+        return rc;
+    a->local = o->link != NULL || (rc == 0 && str_eq(str_from(c->auth_mode), STR("local")));
+    if (rc == 1 && !a->local) {
+        (void)err_set(err, ERR_PRECONDITION, "%s holds no enrolment", c->dir);
+        err_hint(err, "paste the line that \"davit server add NAME\" prints on the control plane");
+        return -(int)ERR_PRECONDITION;
+    }
+    if (rc == 0 && o->link && !str_eq(str_from(c->auth_mode), STR("local"))) {
+        (void)err_set(err, ERR_PRECONDITION, "%s is the directory of an agent that is enrolled at %s", c->dir, c->grpc_endpoint);
+        err_hint(err, "run it without --link, or name another directory with --config-dir");
+        return -(int)ERR_PRECONDITION;
+    }
+    a->link = str_dup(str_from(o->link ? o->link : c->grpc_endpoint));
+    if (a->local && !str_starts(str_from(a->link), STR("unix:/")))
+        return err_set(err, ERR_INVALID, "link: \"%s\" is no unix:/PATH", a->link);
+    return a->local ? 0 : link_tls_enrolled(c, &a->tls, err);
+}
+
+static int open_parts(struct agent *a, const struct agent_options *o, struct err *err)
+{
+    AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db");
+    int rc = journal_open(a->loop, journal, &a->journal, err);
+    if (rc == 0)
+        rc = docker_new(a->loop, o->docker, &a->docker, err);
+    if (rc < 0)
+        return rc;
+    struct sysinfo_config info = {
+        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url};
+    a->sysinfo = sysinfo_new(&info);
+    struct session_config session = {
+        .loop = a->loop,
+        .journal = a->journal,
+        .sysinfo = a->sysinfo,
+        .endpoint = a->link,
+        .tls = a->tls,
+        .server_id = a->local ? NULL : a->config.server_id,
+        .generation = a->config.generation,
+        .identify = identify,
+        .fenced = fenced,
+        .arg = a,
+    };
+    a->session = session_new(&session);
+    return *a->config.server_id ? begin_work(a, err) : 0;
+}
+
+static int start(struct agent *a, const struct agent_options *o, struct err *err)
+{
+    int rc = agent_config_init(&a->config, o->config_dir, err);
+    if (rc == 0)
+        rc = agent_config_lock(&a->config, &a->lock_fd, &a->machine_fd, err);
+    if (rc == 0)
+        rc = settle_identity(a, o, err);
+    if (rc == 0)
+        rc = open_parts(a, o, err);
+    if (rc == 0)
+        rc = agent_health_listen(a, o->health_listen, err);
+    if (rc == 0)
+        rc = session_start(a->session);
+    return err_ensure(err, rc);
+}
+
+/* --- End ---- */
+
+/* What runs is suspended and resumed from the journal at the next start. 0, or negative: something still runs. */
+static int stop(struct agent *a)
+{
+    int rc = 0;
+    a->http = http_server_free(a->http);
+    if (a->session)
+        rc = session_stop(a->session, deadline_in(STOP_WAIT));
+    if (rc == 0 && a->work)
+        rc = work_stop(a->work, deadline_in(STOP_WAIT));
+    if (rc == 0 && a->session)
+        rc = session_join(a->session, deadline_in(STOP_WAIT));
+    if (rc < 0)
+        return rc;
+    a->session = session_free(a->session);
+    a->work = work_free(a->work);
+    a->sysinfo = sysinfo_free(a->sysinfo);
+    a->docker = docker_free(a->docker);
+    a->journal = journal_close(a->journal);
+    return 0;
+}
+
+static void agent_main(void *arg)
+{
+    struct agent *a = arg;
+    a->rc = start(a, a->options, &a->err);
+    if (a->rc == 0) {
+        log_event(LOG_NOTICE, "agent started", "version", DAVIT_VERSION, "directory", a->config.dir, "server", a->config.server_name, NULL);
+        (void)event_wait(&a->quit, USEC_INFINITY);
+    }
+    if (stop(a) < 0) {
+        log_event(LOG_ERROR, "the agent did not come to an end in time; what runs is resumed at the next start", NULL);
+        _exit(1);
+    }
+    loop_stop(a->loop);
+}
+
+static void on_signal(int signum, void *arg)
+{
+    struct agent *a = arg;
+    (void)signum;
+    event_signal(&a->quit);
+}
+
+static void release(struct agent *a)
+{
+    (void)tls_ctx_unref(a->tls);
+    if (a->config.dir) {
+        AUTO_FREE char *socket = agent_config_path(&a->config, "health.sock");
+        if (a->lock_fd >= 0)
+            (void)unlink(socket);
+        agent_config_release(&a->config);
+    }
+    free(a->link);
+    event_release(&a->quit);
+    if (a->machine_fd >= 0)
+        (void)close(a->machine_fd);
+    if (a->lock_fd >= 0)
+        (void)close(a->lock_fd);
+    a->loop = loop_free(a->loop);
+}
+
+int agent_run(const struct agent_options *o, struct err *err)
+{
+    struct agent a = {.loop = loop_new(), .options = o, .lock_fd = -1, .machine_fd = -1, .err = ERR_INIT};
+    struct fiber *fiber = NULL;
+    event_init(&a.quit, a.loop);
+    int rc = loop_signal(a.loop, SIGTERM, on_signal, &a, err);
+    if (rc == 0)
+        rc = loop_signal(a.loop, SIGINT, on_signal, &a, err);
+    if (rc == 0)
+        rc = fiber_spawn(a.loop, "agent", agent_main, &a, &fiber);
+    if (rc == 0)
+        loop_run(a.loop);
+    (void)fiber_unref(fiber);
+    (void)loop_signal(a.loop, SIGTERM, NULL, NULL, NULL);
+    (void)loop_signal(a.loop, SIGINT, NULL, NULL, NULL);
+    if (rc == 0 && a.rc < 0) {
+        rc = a.rc;
+        if (err)
+            *err = a.err;
+    }
+    release(&a);
+    return rc < 0 ? err_ensure(err, rc) : a.exit_status;
+}

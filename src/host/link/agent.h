@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agent — the daemon as a whole: lock, journal, engine, work, session, health, and their order at start and end.
+ * Health is HTTP on the unix socket <directory>/health.sock (0600): GET /healthz answers 200 while the link is up, else 503, with JSON in both.
+ * No TCP or UDP socket listens unless asked for by --health-listen.
+ * Thread: the one that calls agent_run. */
+#ifndef DAVIT_HOST_LINK_AGENT_H
+#define DAVIT_HOST_LINK_AGENT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+enum { AGENT_EXIT_FENCED = 3 };
+
+struct agent_options {
+    const char *config_dir;    /* NULL: the default place */
+    const char *link;          /* "unix:/path" of the control plane on this machine; NULL: as enrolled */
+    const char *health_listen; /* "127.0.0.1:7080", or NULL */
+    const char *docker;        /* as docker_new */
+    const char *tailscale;     /* as sysinfo.h */
+};
+
+/* Blocks until SIGTERM or SIGINT, or until another agent took over the identity. Returns the exit status: 0 after a signal,
+ * AGENT_EXIT_FENCED, or negative with @err when it could not start. */
+int agent_run(const struct agent_options *o, struct err *err) MUST_USE;
+
+/* Waits, on a fiber of another program: what the agent of @config_dir says of itself, as JSON appended to @out. *ret_online: is its link up?
+ * -ERR_UNAVAILABLE: none runs there. */
+struct loop;
+int agent_ask_health(struct loop *loop, const char *config_dir, struct buf *out, bool *ret_online, struct err *err) MUST_USE;
+
+#endif

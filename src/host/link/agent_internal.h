@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agent_internal — the record that agent.c and agent_health.c share.  Not included elsewhere.  Thread: loop. */
+#ifndef DAVIT_HOST_LINK_AGENT_INTERNAL_H
+#define DAVIT_HOST_LINK_AGENT_INTERNAL_H
+
+#include "host/link/agent.h"
+#include "host/link/session.h"
+#include "net/http_server.h"
+
+struct agent {
+    struct loop *loop;
+    const struct agent_options *options;
+    struct agent_config config;
+    char *link;          /* where the control plane is */
+    bool local;          /* by unix socket, without certificates */
+    int lock_fd, machine_fd;
+    struct tls_ctx *tls;
+    struct journal *journal;
+    struct docker *docker;
+    struct sysinfo *sysinfo;
+    struct session *session;
+    struct work *work;   /* once it is known which server this is */
+    struct http_server *http;
+    struct event quit;
+    int exit_status;
+    int rc;
+    struct err err, save_err;
+};
+
+/* Serves health on the unix socket and, if @listen is not NULL, there. A socket path that is too long costs the socket only. */
+int agent_health_listen(struct agent *a, const char *listen, struct err *err) MUST_USE;
+
+#endif

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* davit-agent — the program on each server: verbs, options, exit status. What it does is in host/link and host/work. */
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "host/link/agent.h"
+#include "host/link/enroll.h"
+
+enum { EXIT_NOT_ONLINE = 5, HEALTH_TEXT_MAX = 64 * 1024 };
+
+/* A verb that waits runs on a fiber; this is its record. */
+struct verb_run {
+    struct loop *loop;
+    const void *options;
+    struct err err;
+    int rc;
+};
+
+struct verb {
+    const char *name, *usage, *about, *example;
+    const struct opt *opts;
+    /* Negative with @err, or the exit status. */
+    int (*run)(const void *options, struct err *err);
+};
+
+#define CONFIG_DIR(type)                                                                                                             \
+    {.name = "config-dir", .type = OPT_STRING, .offset = offsetof(type, config_dir), .arg = "DIR", .env = true,                     \
+     .help = "where configuration and keys are (default: /etc/davit-agent for root, else ~/.davit-agent)"}
+#define DOCKER(type)                                                                                                                 \
+    {.name = "docker", .type = OPT_STRING, .offset = offsetof(type, docker), .arg = "ADDR", .env = true,                            \
+     .help = "socket of the Docker Engine, unix:/PATH (default: $DOCKER_HOST, else /var/run/docker.sock)"}
+#define TAILSCALE(type)                                                                                                              \
+    {.name = "tailscale", .type = OPT_STRING, .offset = offsetof(type, tailscale), .arg = "PATH", .env = true,                      \
+     .help = "the tailscale program (default: in /usr/bin, /usr/sbin or /usr/local/bin)"}
+
+/* --- enroll ---- */
+
+struct enroll_opts {
+    const char *server, *token, *token_file, *mode, *config_dir, *public_ip_url, *docker, *tailscale;
+    bool force;
+};
+
+static const struct opt enroll_table[] = {
+    {.name = "server", .letter = 's', .type = OPT_STRING, .offset = offsetof(struct enroll_opts, server), .arg = "HOST:PORT", .env = true,
+     .help = "address of the control plane's link port"},
+    {.name = "token", .letter = 't', .type = OPT_STRING, .offset = offsetof(struct enroll_opts, token), .arg = "TOKEN", .env = true,
+     .help = "the join token (lists of processes may show it: better by --token-file - or DAVIT_TOKEN)"},
+    {.name = "token-file", .type = OPT_STRING, .offset = offsetof(struct enroll_opts, token_file), .arg = "PATH",
+     .help = "file with the join token; - reads standard input"},
+    {.name = "mode", .type = OPT_ENUM, .offset = offsetof(struct enroll_opts, mode), .choices = "direct|tunnel", .arg = "MODE", .def = "direct",
+     .help = "direct: this server reaches the control plane's address"},
+    CONFIG_DIR(struct enroll_opts),
+    {.name = "public-ip-url", .type = OPT_STRING, .offset = offsetof(struct enroll_opts, public_ip_url), .arg = "URL",
+     .help = "ask this URL for the public address (nobody is asked without it)"},
+    DOCKER(struct enroll_opts),
+    TAILSCALE(struct enroll_opts),
+    {.name = "force", .type = OPT_BOOL, .offset = offsetof(struct enroll_opts, force), .help = "replace the enrolment that is there"},
+    {0},
+};
+
+static int enroll_with(struct loop *loop, const struct enroll_opts *o, struct agent_config *c, const struct join_token *token, struct err *err)
+{
+    struct enroll_options options = {.server = o->server,
+                                     .mode = o->mode,
+                                     .public_ip_url = o->public_ip_url,
+                                     .tailscale = o->tailscale,
+                                     .force = o->force};
+    int rc = docker_new(loop, o->docker, &options.docker, err);
+    if (rc == 0)
+        rc = enroll(loop, c, &options, token, err);
+    (void)docker_free(options.docker);
+    return rc;
+}
+
+static void enroll_main(void *arg)
+{
+    struct verb_run *run = arg;
+    const struct enroll_opts *o = run->options;
+    struct agent_config c = {0};
+    struct join_token token = {0};
+    run->rc = str_eq(str_from(o->mode), STR("tunnel")) ? 0 : enroll_read_token(o->token, o->token_file, &token, &run->err);
+    if (o->token) /* the command line of this process forgets it */
+        explicit_bzero((char *)(uintptr_t)o->token, strlen(o->token));
+    if (run->rc == 0)
+        run->rc = agent_config_init(&c, o->config_dir, &run->err);
+    if (run->rc == 0)
+        run->rc = enroll_with(run->loop, o, &c, &token, &run->err);
+    if (run->rc == 0)
+        printf("enrolled as server %s (%s)\nkeys and configuration: %s\nnext: davit-agent run%s%s\n", c.server_name, c.server_id, c.dir,
+               o->config_dir ? " --config-dir " : "", o->config_dir ? o->config_dir : "");
+    join_token_release(&token);
+    agent_config_release(&c);
+    loop_stop(run->loop);
+}
+
+static void cancel(int signum, void *arg)
+{
+    (void)signum;
+    fiber_cancel(arg);
+}
+
+/* Runs @fn on a fiber of a loop of its own. */
+static int on_fiber(void (*fn)(void *arg), const void *options, struct err *err)
+{
+    struct verb_run run = {.loop = loop_new(), .options = options, .err = ERR_INIT};
+    struct fiber *fiber = NULL;
+    int rc = fiber_spawn(run.loop, "verb", fn, &run, &fiber);
+    if (rc == 0)
+        rc = loop_signal(run.loop, SIGINT, cancel, fiber, err);
+    if (rc == 0)
+        loop_run(run.loop);
+    (void)loop_signal(run.loop, SIGINT, NULL, NULL, NULL);
+    (void)fiber_unref(fiber);
+    (void)loop_free(run.loop);
+    if (rc == 0 && run.rc < 0)
+        *err = run.err;
+    return rc < 0 ? rc : run.rc;
+}
+
+static int run_enroll(const void *options, struct err *err)
+{
+    return on_fiber(enroll_main, options, err);
+}
+
+/* --- run ---- */
+
+struct run_opts {
+    const char *config_dir, *link, *health_listen, *docker, *tailscale, *log_level, *log_format;
+};
+
+static const struct opt run_table[] = {
+    CONFIG_DIR(struct run_opts),
+    {.name = "link", .type = OPT_STRING, .offset = offsetof(struct run_opts, link), .arg = "unix:PATH",
+     .help = "socket of the control plane on this machine, instead of an enrolment"},
+    {.name = "health-listen", .type = OPT_STRING, .offset = offsetof(struct run_opts, health_listen), .arg = "ADDR", .env = true,
+     .help = "serve /healthz on this loopback address too, e.g. 127.0.0.1:7080"},
+    DOCKER(struct run_opts),
+    TAILSCALE(struct run_opts),
+    {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
+     .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
+    {.name = "log-format", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_format), .choices = "text|json", .arg = "FORMAT",
+     .def = "text", .help = "logfmt or JSON lines on standard error", .env = true},
+    {0},
+};
+
+static int check_health_listen(const char *addr, struct err *err)
+{
+    struct str a = str_from(addr);
+    if (!addr || str_starts(a, STR("127.")) || str_starts(a, STR("[::1]:")))
+        return 0;
+    (void)err_set(err, ERR_INVALID, "health-listen: \"%s\" is no loopback address", addr);
+    err_hint(err, "for example 127.0.0.1:7080; the socket health.sock in the configuration directory is always there");
+    return -(int)ERR_INVALID;
+}
+
+static int run_run(const void *options, struct err *err)
+{
+    const struct run_opts *o = options;
+    enum log_level level = LOG_INFO;
+    struct agent_options agent = {.config_dir = o->config_dir,
+                                  .link = o->link,
+                                  .health_listen = o->health_listen,
+                                  .docker = o->docker,
+                                  .tailscale = o->tailscale};
+    int rc = check_health_listen(o->health_listen, err);
+    if (rc == 0)
+        rc = log_level_from_name(o->log_level, &level);
+    if (rc < 0)
+        return rc;
+    log_setup("davit-agent", level, str_eq(str_from(o->log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    return agent_run(&agent, err);
+}
+
+/* --- status ---- */
+
+struct status_opts {
+    const char *config_dir;
+    bool json;
+};
+
+static const struct opt status_table[] = {
+    CONFIG_DIR(struct status_opts),
+    {.name = "json", .type = OPT_BOOL, .offset = offsetof(struct status_opts, json), .help = "print the whole answer as JSON"},
+    {0},
+};
+
+/* One line per value that is there; numbers and texts only. */
+static int print_health(struct str text, struct err *err)
+{
+    AUTO_JSON j = {0};
+    struct str key, raw;
+    json_init(&j, text);
+    int rc = json_enter(&j, JSON_OBJECT, err);
+    while (rc >= 0 && (rc = json_key(&j, &key, err)) == 1) {
+        AUTO_FREE char *name = str_dup(key);
+        rc = json_read_raw(&j, &raw, err);
+        if (rc < 0 || str_eq(raw, STR("null")))
+            continue;
+        AUTO_JSON value = {0};
+        enum json_type type;
+        json_init(&value, raw);
+        if ((rc = json_next(&value, &type, err)) == 0)
+            printf("%-19s " STR_FMT "\n", name, STR_ARG(value.value));
+    }
+    return rc;
+}
+
+static void status_main(void *arg)
+{
+    struct verb_run *run = arg;
+    const struct status_opts *o = run->options;
+    AUTO_BUF out = BUF_INIT(HEALTH_TEXT_MAX);
+    bool online = false;
+    run->rc = agent_ask_health(run->loop, o->config_dir, &out, &online, &run->err);
+    if (run->rc == 0 && o->json)
+        printf("%s", buf_cstr(&out));
+    else if (run->rc == 0)
+        run->rc = print_health(buf_str(&out), &run->err);
+    if (run->rc == 0 && !online)
+        run->rc = EXIT_NOT_ONLINE;
+    loop_stop(run->loop);
+}
+
+static int run_status(const void *options, struct err *err)
+{
+    return on_fiber(status_main, options, err);
+}
+
+/* --- The verbs ---- */
+
+static const struct opt no_options[] = {{0}};
+
+static int run_version(const void *options, struct err *err)
+{
+    (void)options;
+    (void)err;
+    puts("davit-agent " DAVIT_VERSION);
+    return 0;
+}
+
+static const struct verb verbs[] = {
+    {"enroll", "--server HOST:PORT --token-file PATH", "Make this machine a server of a control plane.",
+     "printf '%s\\n' TOKEN | davit-agent enroll --server cp.example.org:7442 --token-file -", enroll_table, run_enroll},
+    {"run", "[OPTIONS]", "Keep the link to the control plane and do what it commands.", "davit-agent run", run_table, run_run},
+    {"status", "[OPTIONS]", "Tell how the agent of this machine is: exit status 0 online, 5 not.", "davit-agent status --json", status_table,
+     run_status},
+    {"version", "", "Print the version.", "davit-agent version", no_options, run_version},
+};
+
+static void print_overview(FILE *out)
+{
+    fputs("davit-agent runs on each server and does there what its control plane commands.\n\nusage: davit-agent VERB [OPTIONS]\n\n", out);
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].about);
+    fputs("\ndavit-agent VERB --help tells the options and an example.\n", out);
+}
+
+static int fail(const struct err *err)
+{
+    fprintf(stderr, "davit-agent: %s\n", *err->msg ? err->msg : err_code_name(err->code));
+    if (*err->hint)
+        fprintf(stderr, "  hint: %s\n", err->hint);
+    return err_exit_status(err->code);
+}
+
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+    union {
+        struct enroll_opts enroll;
+        struct run_opts run;
+        struct status_opts status;
+    } options;
+    AUTO_FREE char *usage = str_printf("davit-agent %s %s", v->name, v->usage);
+    const char *operands[1];
+    size_t n = 0;
+    struct err err = ERR_INIT;
+    int rc = opt_parse(v->opts, argc, argv, &options, operands, &n, &err);
+    if (rc == 1) {
+        opt_help(stdout, usage, v->about, v->opts, v->example);
+        return 0;
+    }
+    if (rc == 0)
+        rc = v->run(&options, &err);
+    if (rc < 0) {
+        (void)err_ensure(&err, rc);
+        return fail(&err);
+    }
+    return fflush(stdout) == 0 ? rc : 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct str name = str_from(argc > 1 ? argv[1] : NULL);
+    struct err err = ERR_INIT;
+    /* Files that are made carry the mode that is asked for and never more. */
+    (void)umask(077);
+    if (str_eq(name, STR("help")) || str_eq(name, STR("--help")) || str_eq(name, STR("-h"))) {
+        print_overview(stdout);
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    if (str_eq(name, STR("--version")))
+        name = STR("version");
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (str_eq(name, str_from(verbs[i].name)))
+            return run_verb(&verbs[i], argc - 1, argv + 1);
+    (void)err_set(&err, ERR_INVALID, name.n ? "there is no verb \"%.64s\"" : "a verb is missing%s", name.n ? name.p : "");
+    err_hint(&err, "davit-agent help lists them");
+    return fail(&err);
+}
