@@ -166,7 +166,7 @@ def test_container_is_what_was_asked_for(driver, docker, web_image, project):
 
 @pytest.mark.req("CL-8", "CL-9")
 def test_pull_from_a_registry_with_progress(driver, docker, web_image, registry, project):
-    full = registry.push(web_image, "work/web:1")
+    full = registry.push(web_image, "app/web:1")
     r = driver.deploy(spec_of(project, full, health=HTTP))
     assert "failure" not in r, r
     assert r["imageDigest"].startswith("sha256:") and docker.has_image(full)
@@ -177,7 +177,7 @@ def test_pull_from_a_registry_with_progress(driver, docker, web_image, registry,
 
 
 def test_private_registry(driver, docker, web_image, private_registry, project):
-    full = private_registry.push(web_image, "work/private:1")
+    full = private_registry.push(web_image, "app/private:1")
     r = driver.deploy(spec_of(project, full, health=HTTP))
     assert r["failure"]["reason"] in ("registry_denied", "image_not_found"), r
     bad = {"server": private_registry.host, "username": "u1", "password": "no"}
@@ -197,7 +197,7 @@ def test_image_that_cannot_be_had(driver, docker, project, image, pull, reason):
 
 
 def test_missing_tag(driver, registry, project):
-    assert driver.deploy(spec_of(project, f"{registry.host}/work/none:1"))["failure"]["reason"] == "image_not_found"
+    assert driver.deploy(spec_of(project, f"{registry.host}/app/none:1"))["failure"]["reason"] == "image_not_found"
 
 
 @pytest.mark.req("CL-14")

@@ -209,12 +209,14 @@ static bool sample_container(struct sampler *sm, const struct target *t, Davit__
 
     if (!b)
         return false;
+    bool had = b->has_cgroup;
     if (find_cgroup(sm, b, t->pid) && read_cgroup(sm, b, &u)) {
         read_net(sm, t->pid, false, &u);
     } else {
         /* The process may be another one by now. */
         b->pid = 0;
-        watch_touch(sm->w, t->id);
+        if (had)
+            watch_touch(sm->w, t->id);
         if (!ask_engine(sm, t->id, &u))
             return false;
     }
