@@ -103,7 +103,8 @@ static int each_item(struct reader *r, const struct yaml_node *list,
 
 /* ---- health ---- */
 
-static int read_msec(struct reader *r, const struct yaml_node *node, uint32_t *ret)
+/* Bounds are those of the agent, so that a slip is told with its line. */
+static int read_msec(struct reader *r, const struct yaml_node *node, usec_t min, unsigned max_minutes, uint32_t *ret)
 {
     struct str text;
     usec_t t;
@@ -111,8 +112,9 @@ static int read_msec(struct reader *r, const struct yaml_node *node, uint32_t *r
 
     if (rc < 0)
         return rc;
-    if (str_to_usec(text, USEC_HOUR, &t) < 0 || t < USEC_MSEC)
-        return bad(r, node, "a time such as 500ms, 10s or 2m, at most 1h, is needed");
+    if (str_to_usec(text, max_minutes * USEC_MINUTE, &t) < 0 || t < min)
+        return err_set(r->err, ERR_INVALID, "%s line %u: \"%s\" must be a time such as 500ms or 10s, %u ms to %u m", r->name, node->line,
+                       node->key, (unsigned)(min / USEC_MSEC), max_minutes);
     *ret = (uint32_t)(t / USEC_MSEC);
     return 0;
 }
@@ -126,15 +128,15 @@ static int health_check(struct reader *r, const struct yaml_node *node)
 }
 static int health_interval(struct reader *r, const struct yaml_node *node)
 {
-    return read_msec(r, node, &r->spec->health->interval_ms);
+    return read_msec(r, node, 100 * USEC_MSEC, 5, &r->spec->health->interval_ms);
 }
 static int health_timeout(struct reader *r, const struct yaml_node *node)
 {
-    return read_msec(r, node, &r->spec->health->timeout_ms);
+    return read_msec(r, node, 100 * USEC_MSEC, 1, &r->spec->health->timeout_ms);
 }
 static int health_grace(struct reader *r, const struct yaml_node *node)
 {
-    return read_msec(r, node, &r->spec->health->grace_ms);
+    return read_msec(r, node, USEC_MSEC, 30, &r->spec->health->grace_ms);
 }
 static int health_retries(struct reader *r, const struct yaml_node *node)
 {
@@ -144,8 +146,8 @@ static int health_retries(struct reader *r, const struct yaml_node *node)
 
     if (rc < 0)
         return rc;
-    if (str_to_u64(text, 1000, &n) < 0 || n == 0)
-        return bad(r, node, "retries must be a number from 1 to 1000");
+    if (str_to_u64(text, 100, &n) < 0 || n == 0)
+        return bad(r, node, "retries must be a number from 1 to 100");
     r->spec->health->retries = (uint32_t)n;
     return 0;
 }

@@ -134,11 +134,14 @@ static const struct {
     {KEY("health: [/]"), "line 6: \"health\" must be a mapping, here it is a list", ""},
     {KEY("health: {path: /}"), "line 6: there is no key \"path\" here", "known: check, interval, timeout, retries, grace"},
     {KEY("health: {check: [/]}"), "line 6: \"check\" must be a text", ""},
-    {KEY("health: {interval: soon}"), "line 6: a time such as 500ms, 10s or 2m, at most 1h", ""},
-    {KEY("health: {timeout: 61m}"), "line 6: a time such as", ""},
-    {KEY("health: {grace: 10us}"), "line 6: a time such as", ""},
-    {KEY("health: {retries: 0}"), "line 6: retries must be a number from 1 to 1000", ""},
-    {KEY("health: {retries: 1001}"), "line 6: retries must be", ""},
+    {KEY("health: {interval: soon}"), "line 6: \"interval\" must be a time such as 500ms or 10s, 100 ms to 5 m", ""},
+    {KEY("health: {interval: 99ms}"), "line 6: \"interval\" must be", ""},
+    {KEY("health: {interval: 301s}"), "line 6: \"interval\" must be", ""},
+    {KEY("health: {timeout: 61s}"), "line 6: \"timeout\" must be a time such as 500ms or 10s, 100 ms to 1 m", ""},
+    {KEY("health: {grace: 10us}"), "line 6: \"grace\" must be", ""},
+    {KEY("health: {grace: 31m}"), "line 6: \"grace\" must be", ""},
+    {KEY("health: {retries: 0}"), "line 6: retries must be a number from 1 to 100", ""},
+    {KEY("health: {retries: 101}"), "line 6: retries must be", ""},
 };
 
 static void test_refusals_name_the_line(void **state)
@@ -230,6 +233,27 @@ static void test_env_as_list_and_values_with_equals(void **state)
     accepted(&m, KEY("env: {A: =b}"));
     assert_string_equal(m.services[0]->env[0]->name, "A");
     assert_string_equal(m.services[0]->env[0]->value, "=b");
+    manifest_release(&m);
+}
+
+/* The examples of the documentation are read as they stand. */
+static void test_examples_in_the_documentation(void **state)
+{
+    AUTO_BUF page = BUF_INIT(MANIFEST_MAX);
+    struct manifest m;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    if (manifest_load("doc/examples/davit.yaml", &m, &err) < 0)
+        fail_msg("%s", err.msg);
+    manifest_release(&m);
+    assert_int_equal(fd_read_file("doc/deploy.md", &page, &err), 0);
+    char *text = strstr(buf_cstr(&page), "```yaml\n");
+    assert_non_null(text);
+    text += sizeof "```yaml";
+    *strstr(text, "```") = 0;
+    accepted(&m, text);
+    assert_int_equal((int)m.services[0]->n_ports, 2);
     manifest_release(&m);
 }
 
@@ -403,6 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals_name_the_line), cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_examples_in_the_documentation),
         cmocka_unit_test(test_env_as_list_and_values_with_equals), cmocka_unit_test(test_bytes_that_are_no_text),
         cmocka_unit_test(test_size_limit), cmocka_unit_test(test_load_from_file), cmocka_unit_test(test_depth_limit),
         cmocka_unit_test(test_node_limit), cmocka_unit_test(test_services_limit), cmocka_unit_test(test_list_limits),
