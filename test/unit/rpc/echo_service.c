@@ -110,11 +110,18 @@ static void chat_message(void *state, const ProtobufCMessage *message)
     r.text = q->text;
     r.payload = q->payload;
     echo_log.last_send = rpc_stream_send(call, &r.base);
+    echo_log.refused += echo_log.last_send == -ERR_EXHAUSTED;
 }
 
 static void chat_half_close(void *state)
 {
     rpc_stream_finish(state, NULL);
+}
+
+static void chat_drain(void *state)
+{
+    (void)state;
+    echo_log.drains++;
 }
 
 static void chat_closed(void *state, const struct err *reason)
@@ -124,7 +131,7 @@ static void chat_closed(void *state, const struct err *reason)
     echo_log.last_reason = reason->code;
 }
 
-static const struct rpc_stream_handler chat = {chat_open, chat_message, chat_half_close, NULL, chat_closed};
+static const struct rpc_stream_handler chat = {chat_open, chat_message, chat_half_close, chat_drain, chat_closed};
 
 static const struct rpc_handler handlers[] = {{.run = run_echo}, {.run = run_fail}, {.run = run_produce}, {.stream = &chat},
                                               {.run = run_wait}, {.run = run_echo}, {.run = run_reflect}};

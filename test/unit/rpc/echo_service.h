@@ -7,7 +7,7 @@
 
 /* What happened, for tests. */
 struct echo_log {
-    unsigned opened, messages, closed, waits_cancelled;
+    unsigned opened, messages, closed, waits_cancelled, refused, drains;
     int last_send; /* of Produce */
     enum err_code last_reason;
 };

@@ -211,6 +211,53 @@ static void test_cancelled_by_peer(void **state)
     harness_run(cancel_body);
 }
 
+/* A reader that does not read: the handler on a fiber waits for room until the deadline; one without a stack is told. */
+static void stalled_body(struct harness *h)
+{
+    struct err err = ERR_INIT;
+    struct rpc_stream *s;
+    ProtobufCMessage *m = NULL;
+    Davit__Test__V1__ProduceRequest q = DAVIT__TEST__V1__PRODUCE_REQUEST__INIT;
+    q.count = 1000;
+    q.size = 100000;
+    echo_log.last_send = 1;
+    assert_int_equal(rpc_stream_open(h->ch, SVC, "Produce", deadline_in(200 * USEC_MSEC), &s, &err), 0);
+    assert_int_equal(rpc_stream_put(s, &q.base, USEC_INFINITY, &err), 0);
+    rpc_stream_half_close(s);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    assert_int_equal(echo_log.last_send, 1); /* it waits */
+    assert_int_equal(fiber_sleep(300 * USEC_MSEC), 0);
+    assert_true(echo_log.last_send < 0);
+    int rc;
+    while ((rc = rpc_stream_get(s, USEC_INFINITY, &m, &err)) == 0)
+        m = rpc_message_free(m);
+    assert_int_equal(rc, -ERR_DEADLINE);
+    s = rpc_stream_close(s);
+
+    static uint8_t bytes[100000];
+    echo_request e = DAVIT__TEST__V1__ECHO_REQUEST__INIT;
+    e.payload = (ProtobufCBinaryData){sizeof(bytes), bytes};
+    assert_int_equal(rpc_stream_open(h->ch, SVC, "Chat", USEC_INFINITY, &s, &err), 0);
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(rpc_stream_put(s, &e.base, deadline_in(5 * USEC_SEC), &err), 0);
+    assert_int_equal(fiber_sleep(200 * USEC_MSEC), 0);
+    assert_int_equal(echo_log.messages, 30);
+    assert_true(echo_log.refused >= 15); /* a megabyte may wait */
+    assert_int_equal(echo_log.drains, 0);
+    for (unsigned i = 0; i < 30 - echo_log.refused; i++) {
+        assert_int_equal(rpc_stream_get(s, deadline_in(5 * USEC_SEC), &m, &err), 0);
+        m = rpc_message_free(m);
+    }
+    assert_int_equal(echo_log.drains, 1);
+    s = rpc_stream_close(s);
+}
+
+static void test_stalled_reader(void **state)
+{
+    (void)state;
+    harness_run(stalled_body);
+}
+
 static int put_bytes(struct harness *h, size_t n, echo_response **ret, struct err *err)
 {
     echo_request q = DAVIT__TEST__V1__ECHO_REQUEST__INIT;
@@ -343,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_bidi),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_cancelled_by_peer),
+        cmocka_unit_test(test_stalled_reader),
         cmocka_unit_test(test_message_limit),
         cmocka_unit_test(test_stream_limit),
         cmocka_unit_test(test_drain),
