@@ -158,7 +158,7 @@ struct issue {
 static int sign(void *arg)
 {
     struct issue *i = arg;
-    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS, &i->chain, &i->issued, &i->err);
+    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS * USEC_DAY, &i->chain, &i->issued, &i->err);
     return rc < 0 ? rc : pki_read(i->dir, "root.crt", &i->root, &i->err);
 }
 

@@ -58,7 +58,7 @@ void fixture_run(void (*body)(struct fixture *f))
     f->options = (struct control_options){.state_dir = f->state, .api_listen = "127.0.0.1:0", .link_listen = "127.0.0.1:0",
                                           .link_socket = f->socket, .health_listen = "127.0.0.1:0", .advertise = "127.0.0.1",
                                           .agent_uid = -1, .heartbeat_interval = USEC_SEC, .offline_after = 3 * USEC_SEC};
-    log_setup("test", LOG_ERROR, LOG_FORMAT_TEXT);
+    log_setup("test", getenv("DAVIT_TEST_DEBUG") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
     f->body = body;
     f->loop = loop_new();
     timer_init(&f->watchdog, f->loop, on_late, f);
