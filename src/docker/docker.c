@@ -130,7 +130,8 @@ int docker_engine_error(int status, struct str message, struct err *err)
     }
     enum err_code code = code_of_status(status, message);
     const char *hint = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(texts) && (code == ERR_UNKNOWN || code == ERR_NOT_FOUND || code == ERR_DENIED); i++) {
+    bool vague = code == ERR_UNKNOWN || code == ERR_NOT_FOUND || code == ERR_DENIED || code == ERR_UNIMPLEMENTED;
+    for (size_t i = 0; vague && i < ARRAY_LEN(texts); i++) {
         if (!has(message, texts[i].text))
             continue;
         code = texts[i].code;

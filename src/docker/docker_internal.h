@@ -60,6 +60,9 @@ int docker_read_array(struct str json, docker_value_fn *fn, void *obj, struct do
 typedef int docker_member_fn(struct str key, struct str json, void *obj, struct docker_pool *pool, struct err *err);
 int docker_read_members(struct str json, docker_member_fn *fn, void *obj, struct docker_pool *pool, struct err *err) MUST_USE;
 
+/* A string's value in pool memory, "" for anything else. */
+const char *docker_json_string(struct str json, struct docker_pool *pool) MUST_USE;
+
 /* Points every DOCKER_F_STR that is still NULL at "". */
 void docker_fill_strings(const struct docker_field *table, void *obj);
 

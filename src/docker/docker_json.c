@@ -122,8 +122,7 @@ int docker_read_members(struct str json, docker_member_fn *fn, void *obj, struct
     return rc;
 }
 
-/* A string's value as pool memory, "" for anything else. */
-static const char *string_of(struct str json, struct docker_pool *pool)
+const char *docker_json_string(struct str json, struct docker_pool *pool)
 {
     if (!is_container(json, '"'))
         return "";
@@ -143,7 +142,7 @@ static int add_string(struct str json, void *obj, struct docker_pool *pool, stru
     (void)err;
     struct strs *s = obj;
     s->items = docker_pool_grow(pool, s->items, s->n, sizeof(*s->items));
-    s->items[s->n++] = string_of(json, pool);
+    s->items[s->n++] = docker_json_string(json, pool);
     return 0;
 }
 
@@ -162,7 +161,7 @@ static int add_pair(struct str key, struct str json, void *obj, struct docker_po
     (void)err;
     struct docker_map *m = obj;
     m->items = docker_pool_grow(pool, m->items, m->n, sizeof(*m->items));
-    m->items[m->n++] = (struct docker_pair){docker_pool_str(pool, key), string_of(json, pool)};
+    m->items[m->n++] = (struct docker_pair){docker_pool_str(pool, key), docker_json_string(json, pool)};
     return 0;
 }
 
@@ -182,7 +181,7 @@ static int read_field(const struct docker_field *f, struct str json, void *obj, 
 {
     void *at = (char *)obj + f->offset;
     switch (f->type) {
-    case DOCKER_F_STR: *(const char **)at = string_of(json, pool); return 0;
+    case DOCKER_F_STR: *(const char **)at = docker_json_string(json, pool); return 0;
     case DOCKER_F_U64: *(uint64_t *)at = number_of(json, UINT64_MAX); return 0;
     case DOCKER_F_U32: *(uint32_t *)at = (uint32_t)number_of(json, UINT32_MAX); return 0;
     case DOCKER_F_U16: *(uint16_t *)at = (uint16_t)number_of(json, UINT16_MAX); return 0;

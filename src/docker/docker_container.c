@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* docker_container — the life of containers after their creation, one-shot stats, and archives. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "docker/docker_internal.h"
+
+/* POST /containers/ID/verb. */
+static int post(struct docker *d, const char *id, const char *rest, struct buf *out, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    int rc = docker_path(&path, "/containers/", id, rest, err);
+    return rc < 0 ? rc : docker_do(d, "POST", &path, STR(""), out, deadline, err);
+}
+
+int docker_container_start(struct docker *d, const char *id, usec_t deadline, struct err *err)
+{
+    return post(d, id, "/start", NULL, deadline, err);
+}
+
+int docker_container_stop(struct docker *d, const char *id, unsigned timeout_s, usec_t deadline, struct err *err)
+{
+    char rest[32];
+    (void)snprintf(rest, sizeof(rest), "/stop?t=%u", timeout_s);
+    return post(d, id, rest, NULL, deadline, err);
+}
+
+int docker_container_restart(struct docker *d, const char *id, unsigned timeout_s, usec_t deadline, struct err *err)
+{
+    char rest[32];
+    (void)snprintf(rest, sizeof(rest), "/restart?t=%u", timeout_s);
+    return post(d, id, rest, NULL, deadline, err);
+}
+
+int docker_container_kill(struct docker *d, const char *id, const char *signal, usec_t deadline, struct err *err)
+{
+    AUTO_BUF rest = BUF_INIT(256);
+    if (buf_append_cstr(&rest, "/kill?signal=") != 0 || http_escape(&rest, str_from(signal)) != 0)
+        return err_set(err, ERR_INVALID, "signal name too long");
+    return post(d, id, buf_cstr(&rest), NULL, deadline, err);
+}
+
+int docker_container_rename(struct docker *d, const char *id, const char *new_name, usec_t deadline, struct err *err)
+{
+    AUTO_BUF rest = BUF_INIT(2048);
+    if (buf_append_cstr(&rest, "/rename?name=") != 0 || http_escape(&rest, str_from(new_name)) != 0)
+        return err_set(err, ERR_INVALID, "name too long");
+    return post(d, id, buf_cstr(&rest), NULL, deadline, err);
+}
+
+int docker_container_remove(struct docker *d, const char *id, bool force, bool volumes, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    char rest[32];
+    (void)snprintf(rest, sizeof(rest), "?force=%d&v=%d", force, volumes);
+    int rc = docker_path(&path, "/containers/", id, rest, err);
+    if (rc < 0)
+        return rc;
+    struct err e = ERR_INIT;
+    rc = docker_do(d, "DELETE", &path, STR(""), NULL, deadline, &e);
+    if (rc == -(int)ERR_NOT_FOUND || (rc < 0 && strstr(e.msg, "is already in progress")))
+        return DOCKER_UNCHANGED;
+    if (rc < 0 && err)
+        *err = e;
+    return rc;
+}
+
+struct waited {
+    int code;
+};
+static const struct docker_field waited_fields[] = {{.name = "StatusCode", .type = DOCKER_F_INT, .offset = offsetof(struct waited, code)}, {0}};
+
+int docker_container_wait(struct docker *d, const char *id, int *ret_exit_code, usec_t deadline, struct err *err)
+{
+    AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
+    int rc = post(d, id, "/wait?condition=not-running", &out, deadline, err);
+    if (rc < 0)
+        return rc;
+    struct docker_pool *pool = docker_pool_new();
+    struct waited waited = {0};
+    rc = docker_read_object(buf_str(&out), waited_fields, &waited, pool, err);
+    docker_pool_free(pool);
+    *ret_exit_code = waited.code;
+    return rc;
+}
+
+/* --- Archives ------------------------------------------------------------------------------------------------------------------------ */
+
+static int archive_path(struct buf *path, const char *id, const char *inside, struct err *err)
+{
+    int rc = docker_path(path, "/containers/", id, "/archive?path=", err);
+    if (rc == 0 && http_escape(path, str_from(inside)) != 0)
+        rc = err_set(err, ERR_INVALID, "path too long");
+    return rc;
+}
+
+int docker_archive_get(struct docker *d, const char *id, const char *path, docker_sink_fn *sink, void *arg, usec_t deadline, struct err *err)
+{
+    AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX);
+    struct http_exchange *x = NULL;
+    int rc = archive_path(&target, id, path, err);
+    if (rc < 0)
+        return rc;
+    struct http_request req = {.method = "GET", .target = buf_cstr(&target)};
+    rc = docker_request(d, &req, deadline, &x, err);
+    if (rc < 0)
+        return rc;
+    rc = docker_status(x, deadline, err);
+    AUTO_FREE char *piece = mem_alloc(DOCKER_READ_SIZE);
+    size_t n = rc == 0;
+    while (rc == 0 && n) {
+        rc = http_read(x, piece, DOCKER_READ_SIZE, deadline, &n, err);
+        if (rc < 0 || n == 0)
+            break;
+        rc = sink(arg, (struct str){piece, n});
+        if (rc < 0)
+            err_set(err, (enum err_code)-rc, "archive given up");
+    }
+    http_finish(x);
+    return docker_note(d, rc);
+}
+
+int docker_archive_put(struct docker *d, const char *id, const char *path, docker_source_fn *source, void *arg, usec_t deadline,
+                       struct err *err)
+{
+    AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX);
+    int rc = archive_path(&target, id, path, err);
+    return rc < 0 ? rc : docker_upload(d, "PUT", &target, source, arg, NULL, deadline, err);
+}
+
+/* --- Stats --------------------------------------------------------------------------------------------------------------------------- */
+
+struct raw_stats {
+    struct docker_stats out;
+    uint64_t inactive_file, total_inactive_file, max_usage;
+};
+
+#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_stats, member)}
+static const struct docker_field cpu_usage_fields[] = {F(out.cpu_ns, "total_usage", U64), {0}};
+static const struct docker_field throttling_fields[] = {F(out.throttled_ns, "throttled_time", U64), {0}};
+static const struct docker_field cpu_fields[] = {
+    {.name = "cpu_usage", .type = DOCKER_F_OBJECT, .sub = cpu_usage_fields},
+    F(out.system_cpu_ns, "system_cpu_usage", U64),
+    F(out.online_cpus, "online_cpus", U32),
+    {.name = "throttling_data", .type = DOCKER_F_OBJECT, .sub = throttling_fields},
+    {0},
+};
+static const struct docker_field memory_stat_fields[] = {
+    F(inactive_file, "inactive_file", U64), F(total_inactive_file, "total_inactive_file", U64), {0},
+};
+static const struct docker_field memory_fields[] = {
+    F(out.mem_bytes, "usage", U64),
+    F(out.mem_limit, "limit", U64),
+    {.name = "stats", .type = DOCKER_F_OBJECT, .sub = memory_stat_fields},
+    {0},
+};
+static const struct docker_field pids_fields[] = {F(out.pids, "current", U64), {0}};
+
+static int add_network(struct str key, struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    (void)key;
+    struct raw_stats *total = obj, one = {.max_usage = 0};
+    static const struct docker_field fields[] = {F(out.net_rx_bytes, "rx_bytes", U64), F(out.net_tx_bytes, "tx_bytes", U64), {0}};
+    int rc = docker_read_object(json, fields, &one, pool, err);
+    total->out.net_rx_bytes += one.out.net_rx_bytes;
+    total->out.net_tx_bytes += one.out.net_tx_bytes;
+    return rc;
+}
+
+static int read_networks(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    return docker_read_members(json, add_network, obj, pool, err);
+}
+#undef F
+
+struct blkio {
+    const char *op;
+    uint64_t value;
+};
+static const struct docker_field blkio_fields[] = {
+    {.name = "op", .type = DOCKER_F_STR, .offset = offsetof(struct blkio, op)},
+    {.name = "value", .type = DOCKER_F_U64, .offset = offsetof(struct blkio, value)},
+    {0},
+};
+
+/* "Read" on cgroup v1, "read" on v2. */
+static int add_blkio(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    struct docker_stats *s = &((struct raw_stats *)obj)->out;
+    struct blkio b = {0};
+    int rc = docker_read_object(json, blkio_fields, &b, pool, err);
+    if (rc == 0 && str_eq_ci(str_from(b.op), STR("read")))
+        s->blk_read_bytes += b.value;
+    else if (rc == 0 && str_eq_ci(str_from(b.op), STR("write")))
+        s->blk_write_bytes += b.value;
+    return rc;
+}
+
+static int read_blkio(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    return docker_read_array(json, add_blkio, obj, pool, err);
+}
+
+static const struct docker_field io_fields[] = {{.name = "io_service_bytes_recursive", .type = DOCKER_F_FN, .fn = read_blkio}, {0}};
+static const struct docker_field stats_fields[] = {
+    {.name = "cpu_stats", .type = DOCKER_F_OBJECT, .sub = cpu_fields},
+    {.name = "memory_stats", .type = DOCKER_F_OBJECT, .sub = memory_fields},
+    {.name = "pids_stats", .type = DOCKER_F_OBJECT, .sub = pids_fields},
+    {.name = "networks", .type = DOCKER_F_FN, .fn = read_networks},
+    {.name = "blkio_stats", .type = DOCKER_F_OBJECT, .sub = io_fields},
+    {0},
+};
+
+int docker_container_stats(struct docker *d, const char *id, struct docker_stats *ret, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
+    int rc = docker_path(&path, "/containers/", id, "/stats?stream=false&one-shot=true", err);
+    if (rc == 0)
+        rc = docker_do(d, "GET", &path, STR(""), &out, deadline, err);
+    if (rc < 0)
+        return rc;
+    struct docker_pool *pool = docker_pool_new();
+    struct raw_stats raw = {.max_usage = 0};
+    rc = docker_read_object(buf_str(&out), stats_fields, &raw, pool, err);
+    docker_pool_free(pool);
+    if (rc == 0 && raw.out.mem_limit == 0 && raw.out.pids == 0)
+        rc = err_set(err, ERR_PRECONDITION, "container %.100s does not run", id);
+    uint64_t cache = raw.total_inactive_file ? raw.total_inactive_file : raw.inactive_file;
+    if (cache < raw.out.mem_bytes)
+        raw.out.mem_bytes -= cache;
+    *ret = raw.out;
+    return rc;
+}
