@@ -141,8 +141,13 @@ void opt_help(FILE *out, const char *usage, const char *about, const struct opt 
         help_line(out, o, (int)width);
     if (help.name != NULL)
         help_line(out, &help, (int)width);
-    if (example != NULL)
-        (void)fprintf(out, "\nExample:\n  %s\n", example);
+    if (example == NULL)
+        return;
+    (void)fputs("\nExample:\n", out);
+    for (struct str rest = str_from(example), line; rest.n > 0;) {
+        line = str_cut(&rest, '\n');
+        (void)fprintf(out, "  " STR_FMT "\n", STR_ARG(line));
+    }
 }
 
 /* Text for roff: no escapes, no hyphens that may be broken, no line that starts with a control character. */

@@ -41,14 +41,25 @@ static void print_words(const struct verb *v)
         printf("--%s ", o->name);
 }
 
+static void bash_case(const char *parent, const struct verb *v)
+{
+    printf("    \"%s%s%s\") words=\"", parent, *parent ? " " : "", v->name);
+    print_words(v);
+    printf("\" ;;\n");
+    for (const struct verb *s = v->sub; s && s->name; s++)
+        bash_case(v->name, s);
+}
+
 static void complete_bash(void)
 {
-    printf("_davit() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words=\n    case ${COMP_WORDS[1]} in\n");
-    for (size_t i = 0; cli_verb_list[i]; i++) {
-        printf("    %s) words=\"", cli_verb_list[i]->name);
-        print_words(cli_verb_list[i]);
-        printf("\" ;;\n");
-    }
+    /* A verb with verbs below it is told by its two words. */
+    printf("_davit() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words='' verb=${COMP_WORDS[1]}\n    case $verb in\n");
+    for (size_t i = 0; cli_verb_list[i]; i++)
+        if (cli_verb_list[i]->sub)
+            printf("    %s) [ \"$COMP_CWORD\" -lt 3 ] || verb+=\" ${COMP_WORDS[2]}\" ;;\n", cli_verb_list[i]->name);
+    printf("    esac\n    case $verb in\n");
+    for (size_t i = 0; cli_verb_list[i]; i++)
+        bash_case("", cli_verb_list[i]);
     printf("    esac\n    [ \"$COMP_CWORD\" -gt 1 ] || words=\"");
     for (size_t i = 0; cli_verb_list[i]; i++)
         printf("%s ", cli_verb_list[i]->name);

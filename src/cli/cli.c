@@ -185,7 +185,9 @@ static int unknown_verb(struct cli *cli, const struct verb *parent, const char *
     const struct verb *near = nearest(parent, name);
 
     (void)err_set(&err, ERR_INVALID, "there is no verb \"%.64s\"", name);
-    if (near)
+    if (name[0] == '-')
+        err_hint(&err, "options stand behind the verb: davit VERB [OPTIONS]; davit --help lists all");
+    else if (near)
         err_hint(&err, "did you mean \"%s\"? davit --help lists all", near->name);
     else
         err_hint(&err, "davit --help lists all");

@@ -182,7 +182,7 @@ static void test_help_and_man(void **state)
     FILE *out = open_memstream(&text, &n);
 
     (void)state;
-    opt_help(out, "prog [OPTIONS] FILE", "Does it.", table, "prog -v x");
+    opt_help(out, "prog [OPTIONS] FILE", "Does it.", table, "prog -v x\nprog y");
     assert_int_equal(fclose(out), 0);
     assert_non_null(strstr(text, "Usage: prog [OPTIONS] FILE\n\nDoes it.\n\nOptions:\n  -v, --verbose         say more\n"));
     assert_non_null(strstr(text, "      --[no-]color      colors (default true; DAVIT_COLOR)\n"));
@@ -190,7 +190,7 @@ static void test_help_and_man(void **state)
     assert_non_null(strstr(text, "  -p, --port NUMBER     where to listen (default 8080; 1..65535; DAVIT_PORT)\n"));
     assert_non_null(strstr(text, "how long (default 30s; 1ms..1h; DAVIT_WAIT_TIME)\n"));
     assert_non_null(strstr(text, "processors (default 0.5; 0.010..64)\n"));
-    assert_non_null(strstr(text, "  -h, --help            show this text\n\nExample:\n  prog -v x\n"));
+    assert_non_null(strstr(text, "  -h, --help            show this text\n\nExample:\n  prog -v x\n  prog y\n"));
     free(text);
     out = open_memstream(&text, &n);
     opt_man(out, table);

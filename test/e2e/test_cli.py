@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The davit program by itself: no control plane is up."""
+import json
+import os
+
+import pytest
+
+from lib import proc
+
+
+@pytest.fixture
+def alone(bin_dir, tmp_home):
+    """davit ARGS... with a home that nothing was ever in."""
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS")}
+    env |= {"DAVIT_HOME": str(tmp_home / "davit"), "LANG": "C.UTF-8"}
+    return lambda *args, **more: proc.run([bin_dir / "davit", *args], **{"env": env, "check": False, **more})
+
+
+@pytest.mark.parametrize("args,status,said", [
+    ([], 2, "usage: davit VERB"),
+    (["--help"], 0, "usage: davit VERB"),
+    (["stauts"], 2, 'did you mean "status"'),
+    (["--output", "json", "status"], 2, "options stand behind the verb"),
+    (["server"], 2, "usage: davit server VERB"),
+    (["server", "nonsense"], 2, "there is no verb"),
+    (["logs"], 2, "something is missing"),
+    (["ps", "extra"], 2, "too much was given"),
+    (["deploy"], 2, "what shall be deployed"),
+    (["deploy", "--file", "/nonexistent/davit.yaml"], 3, "/nonexistent/davit.yaml"),
+    (["deploy", "--file", "/dev/null"], 2, "names no service"),
+    (["deploy", "--file", "x", "--env", "A=1"], 2, "described in the file"),
+    (["deploy", "x", "--publish", "80"], 2, "write HOST:CONTAINER"),
+    (["deploy", "x", "--health", "soon"], 2, "/path, 8080/path"),
+    (["deploy", "x", "--health-retries", "101"], 2, "allowed: 1..100"),
+    (["deploy", "x", "--registry-user", "u"], 2, "belong together"),
+    (["restart", "A/B"], 2, "PROJECT/SERVICE"),
+    (["ps"], 7, "run `davit up` first"),
+    (["down"], 0, "was not running"),
+    (["completion", "ksh"], 2, "bash, zsh or fish"),
+])
+def test_ends_with_status_and_advice(alone, args, status, said):
+    r = alone(*args)
+    assert r.rc == status and said in r.out + r.err, str(r)
+
+
+def test_large_file_is_refused_at_once(alone, tmp_home):
+    big = tmp_home / "davit.yaml"
+    with big.open("wb") as f:
+        f.truncate(100 * 1024 * 1024)
+    r = alone("deploy", "--file", str(big), timeout=20)
+    assert r.rc == 8 and "larger than 1048576 bytes" in r.err, str(r)
+
+
+def test_error_as_json(alone):
+    r = alone("ps", "--format", "json")
+    error = json.loads(r.err)["error"]
+    assert r.rc == 7 and error["code"] == "failed_precondition" and "davit up" in error["hint"] and r.out == ""
+
+
+def completed(alone, *words):
+    script = alone("completion", "bash", check=True).out
+    show = f'{script}\nCOMP_WORDS=(davit {" ".join(words)}); COMP_CWORD={len(words)}; _davit; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    return proc.run(["bash", "-c", show]).out.split()
+
+
+def test_completion_of_verbs_and_options(alone):
+    assert completed(alone, "lo") == ["logs"]
+    assert "--health-grace" in completed(alone, "deploy", "--hea")
+    assert completed(alone, "server", "sh") == ["show"]
+    assert completed(alone, "server", "add", "--pro") == ["--profile"]
+
+
+def test_man_page_names_every_verb(alone):
+    man = alone("man", check=True).out
+    for verb in ("up", "down", "server add", "deploy", "logs", "completion"):
+        assert f'.SS "davit {verb}' in man, verb
+    r = proc.run(["man", "-l", "--warnings", "-"], stdin=man, check=False) if os.path.exists("/usr/bin/man") else None
+    assert r is None or (r.rc == 0 and "warning" not in r.err), str(r)
