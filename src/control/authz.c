@@ -32,7 +32,8 @@ static int no_certificate(struct err *err)
     return -(int)ERR_UNAUTHENTICATED;
 }
 
-int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+              struct err *err)
 {
     const struct tls_peer *peer = conn_peer(rpc_call_conn(call));
     (void)ctx;
@@ -57,7 +58,8 @@ static int authz_uid(const struct control *c, uid_t uid, struct err *err)
     return -(int)ERR_DENIED;
 }
 
-int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+               struct err *err)
 {
     const struct control *c = ctx;
     struct conn *conn = rpc_call_conn(call);

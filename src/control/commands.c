@@ -45,7 +45,7 @@ static void insert_sorted(struct server *s, struct command *cmd)
         at = at->prev;
     list_unshift(at, &cmd->node);
     struct command *c;
-    list_each (c, &s->commands, struct command, node)
+    list_each(c, &s->commands, struct command, node)
         if (c->seq == s->known_seq + 1)
             s->known_seq++;
 }
@@ -62,7 +62,7 @@ unsigned commands_pending(const struct control *c)
 {
     unsigned n = 0;
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         n += pending_of(s);
     return n;
 }
@@ -80,16 +80,18 @@ static int submit(struct db *db, void *arg, struct err *err)
     int rc = j->n->also ? j->n->also(db, j->n->also_arg, err) : 0;
     if (rc != 0)
         return rc;
-    rc = db_get_i64(db, &j->seq, err, "UPDATE servers SET last_seq = last_seq + 1 WHERE id = ? RETURNING last_seq", "t", j->server_id);
+    rc = db_get_i64(db, &j->seq, err, "UPDATE servers SET last_seq = last_seq + 1 WHERE id = ? RETURNING last_seq", "t",
+                    j->server_id);
     if (rc == 1)
         return err_set(err, ERR_ABORTED, "the server was removed meanwhile");
     if (rc < 0)
         return rc;
-    return db_exec(db, err,
-                   "INSERT INTO commands (server_id, seq, id, kind, subject, payload, credentials, state, result, created_us, received_us,"
-                   " finished_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
-                   "tititbiibi", j->server_id, j->seq, j->id, (int64_t)j->n->kind, j->n->subject, j->payload, (int64_t)(j->n->auth != NULL),
-                   (int64_t)COMMAND_QUEUED, STR(""), (int64_t)clock_real());
+    return db_exec(
+        db, err,
+        "INSERT INTO commands (server_id, seq, id, kind, subject, payload, credentials, state, result, created_us, received_us,"
+        " finished_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+        "tititbiibi", j->server_id, j->seq, j->id, (int64_t)j->n->kind, j->n->subject, j->payload, (int64_t)(j->n->auth != NULL),
+        (int64_t)COMMAND_QUEUED, STR(""), (int64_t)clock_real());
 }
 
 int commands_submit(struct server *s, const struct command_new *n, struct command **ret, struct err *err)
@@ -141,7 +143,7 @@ int commands_wait(struct command *cmd, usec_t deadline, struct err *err)
     if (rc == -(int)ERR_DEADLINE)
         return err_set(err, ERR_DEADLINE, "the agent did not answer in time");
     if (rc < 0)
-        return err_set(err, (enum err_code)-rc, "the wait for the agent was given up");
+        return err_set(err, (enum err_code) - rc, "the wait for the agent was given up");
     return cmd->dropped ? err_set(err, ERR_ABORTED, "the server was removed meanwhile") : 0;
 }
 
@@ -163,8 +165,9 @@ static int load(struct db *db, void *arg, struct err *err)
 {
     struct control *c = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT server_id, seq, id, kind, subject, payload, credentials, state FROM commands WHERE state <> 3 ORDER BY seq", "");
+    int rc = db_query(
+        db, &rows, err,
+        "SELECT server_id, seq, id, kind, subject, payload, credentials, state FROM commands WHERE state <> 3 ORDER BY seq", "");
     if (rc < 0)
         return rc;
     while ((rc = rows_next(rows, err)) == 1) {
@@ -186,7 +189,7 @@ int commands_load(struct control *c, struct err *err)
 void commands_release(struct server *s)
 {
     struct command *cmd;
-    list_each (cmd, &s->commands, struct command, node) {
+    list_each(cmd, &s->commands, struct command, node) {
         list_remove(&cmd->node);
         cmd->dropped = true;
         event_signal(&cmd->done);
@@ -197,7 +200,7 @@ void commands_release(struct server *s)
 struct command *commands_by_seq(const struct server *s, uint64_t seq)
 {
     struct command *cmd;
-    list_each (cmd, &s->commands, struct command, node)
+    list_each(cmd, &s->commands, struct command, node)
         if (cmd->seq == seq)
             return cmd;
     return NULL;
@@ -236,7 +239,7 @@ uint64_t commands_resume_at(const struct server *s, uint64_t last_received)
 uint64_t commands_pump(struct server *s, uint64_t from)
 {
     struct command *cmd;
-    list_each (cmd, &s->commands, struct command, node) {
+    list_each(cmd, &s->commands, struct command, node) {
         if (cmd->seq < from)
             continue;
         /* Behind known_seq one may be missing whose fiber has not come back from the store. */

@@ -24,15 +24,16 @@ struct command {
     char id[37];
     enum command_kind kind;
     enum command_state state;
-    char *subject;    /* deployment id, or "project/service" */
-    bool credentials; /* was recorded with credentials */
-    Davit__Link__V1__Command *message;    /* without credentials, owned */
-    Davit__Common__V1__RegistryAuth *auth; /* owned, or NULL */
+    char *subject;                          /* deployment id, or "project/service" */
+    bool credentials;                       /* was recorded with credentials */
+    Davit__Link__V1__Command *message;      /* without credentials, owned */
+    Davit__Common__V1__RegistryAuth *auth;  /* owned, or NULL */
     Davit__Link__V1__CommandResult *result; /* once it is done */
     struct event done;
     bool dropped; /* its server was removed */
 };
 
+/* One more holder. */
 struct command *command_ref(struct command *cmd);
 /* Accepts NULL. Returns NULL. */
 struct command *command_unref(struct command *cmd);

@@ -22,8 +22,8 @@ struct received_job {
 static int received(struct db *db, void *arg, struct err *err)
 {
     struct received_job *j = arg;
-    int rc = db_exec(db, err, "UPDATE commands SET state = 2, received_us = ? WHERE server_id = ? AND seq = ? AND state = 1", "iti",
-                     (int64_t)clock_real(), j->server_id, j->seq);
+    int rc = db_exec(db, err, "UPDATE commands SET state = 2, received_us = ? WHERE server_id = ? AND seq = ? AND state = 1",
+                     "iti", (int64_t)clock_real(), j->server_id, j->seq);
     if (rc == 0 && j->kind == COMMAND_DEPLOY)
         rc = deployment_set_state(db, j->subject, DEPLOYMENT_DEPLOYING, NULL, err);
     return rc < 0 ? rc : 0;
@@ -115,7 +115,8 @@ static int result(struct db *db, void *arg, struct err *err)
 {
     struct result_job *j = arg;
     /* The spec with its secrets is not needed any more; the deployment has its own. */
-    int rc = db_exec(db, err, "UPDATE commands SET state = 3, result = ?, finished_us = ?, payload = ? WHERE server_id = ? AND seq = ?",
+    int rc = db_exec(db, err,
+                     "UPDATE commands SET state = 3, result = ?, finished_us = ?, payload = ? WHERE server_id = ? AND seq = ?",
                      "bibti", j->wire, (int64_t)clock_real(), STR(""), j->server_id, (int64_t)j->cmd->seq);
     if (rc < 0)
         return rc;
@@ -147,8 +148,9 @@ static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__
         cut(r->failure->detail, RESULT_DETAIL_MAX);
         failure = *r->failure;
         if (cmd->credentials && !cmd->auth) {
-            failure.hint = lend("the control plane was restarted before the server took the command, and it keeps no registry passwords:"
-                                " deploy again with the credentials");
+            failure.hint =
+                lend("the control plane was restarted before the server took the command, and it keeps no registry passwords:"
+                     " deploy again with the credentials");
             failure.reason = lend("credentials_lost");
         }
         shown.failure = &failure;

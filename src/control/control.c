@@ -90,8 +90,12 @@ static int make_tls(const struct control *c, enum tls_verify verify, const char 
     rc = buf_append_str(&cert, buf_str(&root));
     if (rc < 0)
         return err_set(err, ERR_EXHAUSTED, "the certificates in %s are too large", dir);
-    struct tls_config config = {.server = true, .cert_pem = buf_str(&cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root),
-                                .verify = verify, .alpn = alpn};
+    struct tls_config config = {.server = true,
+                                .cert_pem = buf_str(&cert),
+                                .key_pem = buf_str(&key),
+                                .ca_pem = buf_str(&root),
+                                .verify = verify,
+                                .alpn = alpn};
     rc = tls_ctx_new(&config, ret, err);
     explicit_bzero(key.data, key.cap);
     return rc;
@@ -173,7 +177,7 @@ static int open_store(struct control *c, struct err *err)
 static bool any_remote(const struct control *c)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (!s->local)
             return true;
     return false;
@@ -268,7 +272,7 @@ struct control *control_stop(struct control *c)
         rpc_server_drain(c->api);
     if (c->link)
         rpc_server_drain(c->link);
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
     (void)fiber_yield();

@@ -29,24 +29,24 @@ struct control {
     struct loop *loop;
     struct control_options opt;
     struct store *store;
-    struct lane *fast;        /* signatures and key files */
+    struct lane *fast; /* signatures and key files */
     struct rpc_server *api, *link;
     struct http_server *health;
     struct enroll *enroll;
-    char *link_socket;        /* address of the unix listener */
+    char *link_socket; /* address of the unix listener */
     int lock_fd;
-    usec_t started;           /* real time */
-    bool link_open;           /* the TCP listener of links is there */
+    usec_t started; /* real time */
+    bool link_open; /* the TCP listener of links is there */
     bool stopping;
-    bool making_local;        /* the row of the local server is being written */
-    uint8_t pin[32];          /* of the root: goes into tokens */
+    bool making_local; /* the row of the local server is being written */
+    uint8_t pin[32];   /* of the root: goes into tokens */
 
-    struct list servers;      /* struct server.node */
+    struct list servers; /* struct server.node */
     unsigned n_servers;
-    unsigned fibers;          /* ours that are alive; control_stop waits for them */
-    struct event idle;        /* pulsed when a fiber of ours ends */
-    bool saving;              /* a fiber writes dirty servers */
-    struct list watchers;     /* struct watcher.node, see deployments.h */
+    unsigned fibers;      /* ours that are alive; control_stop waits for them */
+    struct event idle;    /* pulsed when a fiber of ours ends */
+    bool saving;          /* a fiber writes dirty servers */
+    struct list watchers; /* struct watcher.node, see deployments.h */
     struct fiber *renewal;
     struct counters counters;
 };
@@ -57,10 +57,10 @@ void control_fiber_end(struct control *c);
 
 /* Runs a handler so that control_stop waits for its end: a caller that goes away ends its call, not at once the code that works for it. */
 int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err) MUST_USE;
-#define CONTROL_HANDLER(fn)                                                                                             \
-    static int fn##_tracked(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)         \
-    {                                                                                                                   \
-        return control_run(fn, call, ctx, request, err);                                                                \
+#define CONTROL_HANDLER(fn)                                                                                                      \
+    static int fn##_tracked(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)                  \
+    {                                                                                                                            \
+        return control_run(fn, call, ctx, request, err);                                                                         \
     }
 
 /* Opens the listener of remote links unless it is open. */

@@ -7,9 +7,10 @@
 /* What the agent reports may be lost with a link, so a result may come while we still believe an earlier state. */
 static const unsigned moves[DEPLOYMENT_STATE_MAX] = {
     [DEPLOYMENT_NONE] = BIT(DEPLOYMENT_PENDING),
-    [DEPLOYMENT_PENDING] = BIT(DEPLOYMENT_DEPLOYING) | BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) |
-                           BIT(DEPLOYMENT_REMOVED),
-    [DEPLOYMENT_DEPLOYING] = BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
+    [DEPLOYMENT_PENDING] = BIT(DEPLOYMENT_DEPLOYING) | BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) |
+                           BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
+    [DEPLOYMENT_DEPLOYING] =
+        BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
     [DEPLOYMENT_HEALTH_CHECKING] = BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
     [DEPLOYMENT_ACTIVE] = BIT(DEPLOYMENT_SUPERSEDED) | BIT(DEPLOYMENT_REMOVED),
     [DEPLOYMENT_FAILED] = 0,
@@ -53,8 +54,8 @@ static int look(struct db *db, const char *id, enum deployment_state *ret_state,
     return 0;
 }
 
-static int insert_event(struct db *db, const char *id, enum deployment_state state, int64_t number, const struct deployment_event *ev,
-                        struct err *err)
+static int insert_event(struct db *db, const char *id, enum deployment_state state, int64_t number,
+                        const struct deployment_event *ev, struct err *err)
 {
     Davit__Control__V1__WatchDeploymentResponse m = DAVIT__CONTROL__V1__WATCH_DEPLOYMENT_RESPONSE__INIT;
     AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
@@ -81,7 +82,8 @@ static int write_failure(struct db *db, const char *id, const Davit__Common__V1_
     return db_exec(db, err, "UPDATE deployments SET failure = ? WHERE id = ?", "bt", buf_str(&wire), id);
 }
 
-int deployment_set_state(struct db *db, const char *id, enum deployment_state to, const struct deployment_event *ev, struct err *err)
+int deployment_set_state(struct db *db, const char *id, enum deployment_state to, const struct deployment_event *ev,
+                         struct err *err)
 {
     enum deployment_state from = DEPLOYMENT_NONE;
     int64_t n = 0;
@@ -117,9 +119,10 @@ int deployment_add_event(struct db *db, const char *id, const struct deployment_
 static int active_of(struct db *db, const char *id, char dst[64], struct err *err)
 {
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT s.active FROM services s JOIN deployments d ON d.project = s.project AND d.service = s.name WHERE d.id = ?", "t",
-                      id);
+    int rc = db_query(
+        db, &rows, err,
+        "SELECT s.active FROM services s JOIN deployments d ON d.project = s.project AND d.service = s.name WHERE d.id = ?", "t",
+        id);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -135,7 +138,8 @@ int deployment_activate(struct db *db, const char *id, const char *container_id,
     int rc = deployment_set_state(db, id, DEPLOYMENT_ACTIVE, &ev, err);
     if (rc != 0)
         return rc;
-    rc = db_exec(db, err, "UPDATE deployments SET container_id = ?, image_digest = ? WHERE id = ?", "ttt", container_id, image_digest, id);
+    rc = db_exec(db, err, "UPDATE deployments SET container_id = ?, image_digest = ? WHERE id = ?", "ttt", container_id,
+                 image_digest, id);
     if (rc == 0)
         rc = active_of(db, id, old, err);
     if (rc != 0)
@@ -145,10 +149,11 @@ int deployment_activate(struct db *db, const char *id, const char *container_id,
         if (rc < 0 && rc != -(int)ERR_NOT_FOUND)
             return rc;
     }
-    return db_exec(db, err,
-                   "UPDATE services SET active = ?, updated_us = ?, server_id = (SELECT server_id FROM deployments WHERE id = ?)"
-                   " WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = ? AND d.project = services.project AND d.service = services.name)",
-                   "titt", id, (int64_t)clock_real(), id, id);
+    return db_exec(
+        db, err,
+        "UPDATE services SET active = ?, updated_us = ?, server_id = (SELECT server_id FROM deployments WHERE id = ?)"
+        " WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = ? AND d.project = services.project AND d.service = services.name)",
+        "titt", id, (int64_t)clock_real(), id, id);
 }
 
 int deployments_drop_service(struct db *db, const char *project, const char *service, struct err *err)
@@ -156,8 +161,9 @@ int deployments_drop_service(struct db *db, const char *project, const char *ser
     for (;;) {
         char id[64] = "";
         struct rows *rows = NULL;
-        int rc = db_query(db, &rows, err, "SELECT id FROM deployments WHERE project = ? AND service = ? AND state IN (1, 2, 3, 4) LIMIT 1",
-                          "tt", project, service);
+        int rc = db_query(db, &rows, err,
+                          "SELECT id FROM deployments WHERE project = ? AND service = ? AND state IN (1, 2, 3, 4) LIMIT 1", "tt",
+                          project, service);
         if (rc == 0)
             rc = rows_next(rows, err);
         if (rc == 1)
@@ -220,7 +226,7 @@ void watcher_stop(struct watcher *w)
 void deployments_changed(struct control *c, const char *id)
 {
     struct watcher *w;
-    list_each (w, &c->watchers, struct watcher, node)
+    list_each(w, &c->watchers, struct watcher, node)
         if (!id || str_eq(str_from(id), str_from(w->deployment_id)))
             event_signal(&w->news);
 }

@@ -47,7 +47,8 @@ int deployment_set_state(struct db *db, const char *id, enum deployment_state to
 /* Adds an event in the present state. 0, or 1 when it was left out (limit, unknown deployment). */
 int deployment_add_event(struct db *db, const char *id, const struct deployment_event *ev, struct err *err) MUST_USE;
 /* ACTIVE with its container; what was active before is SUPERSEDED and the service points here. */
-int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest, struct err *err) MUST_USE;
+int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest,
+                        struct err *err) MUST_USE;
 /* The service is gone: its unfinished and active deployments are REMOVED, its row goes. */
 int deployments_drop_service(struct db *db, const char *project, const char *service, struct err *err) MUST_USE;
 /* At start: what is unfinished and has no command any more cannot end by itself: FAILED. */

@@ -14,8 +14,8 @@ enum { REQUEST_ID_MAX = 64, EVENTS_PER_READ = 64, WATCH_TURN_S = 15 };
 #define DEPLOY_WAIT USEC_DAY
 
 struct deploy_job {
-    char id[40];              /* in: of the new one; out: of the one that answers this request */
-    const char *request_id;   /* or NULL */
+    char id[40];            /* in: of the new one; out: of the one that answers this request */
+    const char *request_id; /* or NULL */
     const char *server_id, *server_name, *triggered_by;
     const Davit__Common__V1__ServiceSpec *spec;
     struct str wire;
@@ -39,15 +39,16 @@ static int same_request(struct db *db, struct deploy_job *j, struct err *err)
 static int same_server(struct db *db, const struct deploy_job *j, struct err *err)
 {
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT v.name FROM services s JOIN servers v ON v.id = s.server_id WHERE s.project = ? AND s.name = ? AND s.server_id <> ?",
-                      "ttt", j->spec->project, j->spec->name, j->server_id);
+    int rc = db_query(
+        db, &rows, err,
+        "SELECT v.name FROM services s JOIN servers v ON v.id = s.server_id WHERE s.project = ? AND s.name = ? AND s.server_id <> ?",
+        "ttt", j->spec->project, j->spec->name, j->server_id);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
         return rc;
-    (void)err_set(err, ERR_PRECONDITION, "service %s/%s runs on server \"" STR_FMT "\", not on \"%s\"", j->spec->project, j->spec->name,
-                  STR_ARG(row_text(rows, 0)), j->server_name);
+    (void)err_set(err, ERR_PRECONDITION, "service %s/%s runs on server \"" STR_FMT "\", not on \"%s\"", j->spec->project,
+                  j->spec->name, STR_ARG(row_text(rows, 0)), j->server_name);
     err_hint(err, "deploy it there, or remove it first: davit rm %s/%s", j->spec->project, j->spec->name);
     return -(int)ERR_PRECONDITION;
 }
@@ -61,11 +62,12 @@ static int record(struct db *db, void *arg, struct err *err)
     if (rc != 0)
         return rc;
     int64_t now = (int64_t)clock_real();
-    rc = db_exec(db, err,
-                 "INSERT INTO deployments (id, request_id, project, service, server_id, server_name, spec, state, failure, container_id,"
-                 " image_digest, triggered_by, created_us, finished_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', ?, ?, 0)",
-                 "ttttttbibti", j->id, j->request_id, j->spec->project, j->spec->name, j->server_id, j->server_name, j->wire,
-                 (int64_t)DEPLOYMENT_PENDING, STR(""), j->triggered_by, now);
+    rc = db_exec(
+        db, err,
+        "INSERT INTO deployments (id, request_id, project, service, server_id, server_name, spec, state, failure, container_id,"
+        " image_digest, triggered_by, created_us, finished_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', ?, ?, 0)",
+        "ttttttbibti", j->id, j->request_id, j->spec->project, j->spec->name, j->server_id, j->server_name, j->wire,
+        (int64_t)DEPLOYMENT_PENDING, STR(""), j->triggered_by, now);
     if (rc == 0)
         rc = deployment_set_state(db, j->id, DEPLOYMENT_PENDING, NULL, err);
     if (rc < 0)
@@ -122,7 +124,8 @@ static int answer(struct rpc_call *call, const char *id, bool same, const struct
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
-static int submit(struct rpc_call *call, struct server *s, const Davit__Control__V1__DeployRequest *r, struct deploy_job *j, struct err *err)
+static int submit(struct rpc_call *call, struct server *s, const Davit__Control__V1__DeployRequest *r, struct deploy_job *j,
+                  struct err *err)
 {
     Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
     Davit__Link__V1__Deploy deploy = DAVIT__LINK__V1__DEPLOY__INIT;
@@ -134,15 +137,19 @@ static int submit(struct rpc_call *call, struct server *s, const Davit__Control_
     wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_DEPLOY;
     wire.deploy = &deploy;
     wire.deadline_us = clock_real() + DEPLOY_WAIT;
-    struct command_new n = {.kind = COMMAND_DEPLOY, .subject = id, .message = &wire, .auth = auth ? r->registry_auth : NULL,
-                            .also = record, .also_arg = j};
+    struct command_new n = {.kind = COMMAND_DEPLOY,
+                            .subject = id,
+                            .message = &wire,
+                            .auth = auth ? r->registry_auth : NULL,
+                            .also = record,
+                            .also_arg = j};
     int rc = commands_submit(s, &n, NULL, err);
     return rc < 0 ? rc : answer(call, j->id, false, s, err);
 }
 
 /* The server that was named, else the one where the service is, else the only one. */
-static int choose_server(struct control *c, const Davit__Control__V1__DeployRequest *r, struct service_row *row, struct server **ret,
-                         struct err *err)
+static int choose_server(struct control *c, const Davit__Control__V1__DeployRequest *r, struct service_row *row,
+                         struct server **ret, struct err *err)
 {
     struct err none = ERR_INIT;
     int rc = workloads_service(c, r->spec->project, r->spec->name, row, &none);
@@ -179,8 +186,12 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     if (rc == 1) {
         rc = answer(call, row.active, true, s, err);
     } else if (rc == 0) {
-        struct deploy_job j = {.request_id = *text(r->request_id) ? r->request_id : NULL, .server_id = s->id, .server_name = s->name,
-                               .triggered_by = "cli", .spec = r->spec, .wire = buf_str(&wire)};
+        struct deploy_job j = {.request_id = *text(r->request_id) ? r->request_id : NULL,
+                               .server_id = s->id,
+                               .server_name = s->name,
+                               .triggered_by = "cli",
+                               .spec = r->spec,
+                               .wire = buf_str(&wire)};
         rng_uuid(j.id);
         rc = submit(call, s, r, &j, err);
     }
@@ -213,7 +224,8 @@ static int read_events(struct db *db, void *arg, struct err *err)
     j->found = true;
     j->state = (enum deployment_state)row_i64(head, 0);
     (void)str_copy(j->server_id, sizeof(j->server_id), row_text(head, 1));
-    rc = db_query(db, &rows, err, "SELECT number, event FROM deployment_events WHERE deployment_id = ? AND number > ? ORDER BY number LIMIT ?",
+    rc = db_query(db, &rows, err,
+                  "SELECT number, event FROM deployment_events WHERE deployment_id = ? AND number > ? ORDER BY number LIMIT ?",
                   "tii", j->id, j->after, (int64_t)EVENTS_PER_READ);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         struct buf *b = &j->events[j->n++];
@@ -230,7 +242,8 @@ static int send_events(struct rpc_call *call, struct events_job *j, enum deploym
     int rc = 0;
     for (size_t i = 0; i < j->n; i++) {
         ProtobufCMessage *m = NULL;
-        if (rc == 0 && rpc_unpack(&davit__control__v1__watch_deployment_response__descriptor, buf_str(&j->events[i]), &m, NULL) == 0) {
+        if (rc == 0 &&
+            rpc_unpack(&davit__control__v1__watch_deployment_response__descriptor, buf_str(&j->events[i]), &m, NULL) == 0) {
             *last = (enum deployment_state)((Davit__Control__V1__WatchDeploymentResponse *)m)->state;
             rc = rpc_send(call, m);
         }
@@ -253,7 +266,8 @@ static int send_waiting(struct rpc_call *call, struct control *c, const struct e
     if (*said)
         return 0;
     *said = true;
-    (void)snprintf(what, sizeof(what), "server %s is %s", s->name, s->state == SERVER_ONLINE ? "not connected" : server_state_name(s->state));
+    (void)snprintf(what, sizeof(what), "server %s is %s", s->name,
+                   s->state == SERVER_ONLINE ? "not connected" : server_state_name(s->state));
     m.state = (Davit__Common__V1__DeploymentState)j->state;
     m.at_us = clock_real();
     m.waiting_for = what;

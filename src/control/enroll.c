@@ -114,7 +114,8 @@ static int read_token(struct db *db, void *arg, struct err *err)
     struct token_job *j = arg;
     AUTO_ROWS rows = NULL;
     int rc = db_query(db, &rows, err,
-                      "SELECT server_id, hash, expires_us, used_us, void, key_sha256, certificate FROM tokens WHERE id = ?", "t", j->id);
+                      "SELECT server_id, hash, expires_us, used_us, void, key_sha256, certificate FROM tokens WHERE id = ?", "t",
+                      j->id);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -158,7 +159,8 @@ struct issue {
 static int sign(void *arg)
 {
     struct issue *i = arg;
-    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS * USEC_DAY, &i->chain, &i->issued, &i->err);
+    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS * USEC_DAY, &i->chain,
+                                    &i->issued, &i->err);
     return rc < 0 ? rc : pki_read(i->dir, "root.crt", &i->root, &i->err);
 }
 
@@ -174,21 +176,24 @@ static int consume(struct db *db, void *arg, struct err *err)
     struct issue *i = arg;
     char serial[64];
     plain_serial(i->issued.serial, serial);
-    int rc = db_exec(db, err,
-                     "UPDATE tokens SET used_us = ?, key_sha256 = ?, certificate = ? WHERE id = ? AND used_us = 0 AND void = 0 AND expires_us > ?",
-                     "ibsti", (int64_t)i->now, (struct str){(const char *)i->issued.spki_hash, 32}, buf_str(&i->chain), i->token_id,
-                     (int64_t)i->now);
+    int rc = db_exec(
+        db, err,
+        "UPDATE tokens SET used_us = ?, key_sha256 = ?, certificate = ? WHERE id = ? AND used_us = 0 AND void = 0 AND expires_us > ?",
+        "ibsti", (int64_t)i->now, (struct str){(const char *)i->issued.spki_hash, 32}, buf_str(&i->chain), i->token_id,
+        (int64_t)i->now);
     if (rc < 0)
         return rc;
     if (db_changes(db) != 1)
         return 1;
-    rc = db_exec(db, err,
-                 "INSERT INTO certificates (serial, server_id, generation, issued_us, expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, 0)", "ttiii",
-                 serial, i->server_id, (int64_t)i->generation, (int64_t)i->now, (int64_t)i->issued.not_after);
+    rc = db_exec(
+        db, err,
+        "INSERT INTO certificates (serial, server_id, generation, issued_us, expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, 0)",
+        "ttiii", serial, i->server_id, (int64_t)i->generation, (int64_t)i->now, (int64_t)i->issued.not_after);
     if (rc < 0)
         return rc;
-    rc = db_exec(db, err, "UPDATE servers SET generation = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?", "iibti",
-                 (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
+    rc =
+        db_exec(db, err, "UPDATE servers SET generation = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?",
+                "iibti", (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
     return rc < 0 ? rc : db_changes(db) == 1 ? 0 : 1;
 }
 
@@ -200,7 +205,8 @@ struct generation_job {
 static int read_generation(struct db *db, void *arg, struct err *err)
 {
     struct generation_job *j = arg;
-    return db_get_i64(db, &j->generation, err, "SELECT generation FROM certificates WHERE serial = ? AND server_id = ? AND revoked_us = 0", "tt",
+    return db_get_i64(db, &j->generation, err,
+                      "SELECT generation FROM certificates WHERE serial = ? AND server_id = ? AND revoked_us = 0", "tt",
                       j->serial, j->server_id);
 }
 
@@ -214,7 +220,8 @@ int enroll_certificate_generation(struct control *c, const char *serial, const c
     return rc;
 }
 
-static int answer(struct rpc_call *call, struct server *s, const char *chain, const char *root, uint32_t generation, struct err *err)
+static int answer(struct rpc_call *call, struct server *s, const char *chain, const char *root, uint32_t generation,
+                  struct err *err)
 {
     static const char *const profiles[] = {"unknown", "unknown", "public", "local"};
     Davit__Link__V1__EnrollResponse m = DAVIT__LINK__V1__ENROLL_RESPONSE__INIT;
@@ -298,8 +305,7 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
         i->server_id = s->id;
         i->token_id = r->token_id;
         rc = rc == 1 ? repeat(c, call, s, i, j.row.certificate, err) : issue(c, call, s, i, err);
-        log_event(LOG_NOTICE, rc == 0 ? "server enrolled" : "enrolment failed", "server", s->name, "peer", source,
-                  NULL);
+        log_event(LOG_NOTICE, rc == 0 ? "server enrolled" : "enrolment failed", "server", s->name, "peer", source, NULL);
         server_unref(s);
     }
     free(j.row.certificate);
@@ -311,8 +317,13 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     struct control *c = ctx;
     const Davit__Link__V1__EnrollRequest *r = (const Davit__Link__V1__EnrollRequest *)request;
     char source[ADDRESS_SIZE];
-    struct issue i = {.dir = c->opt.state_dir, .now = clock_real(), .system = r->system, .chain = BUF_INIT(CERT_PEM_MAX),
-                      .root = BUF_INIT(CERT_PEM_MAX), .system_wire = BUF_INIT(RPC_MESSAGE_MAX), .err = ERR_INIT,
+    struct issue i = {.dir = c->opt.state_dir,
+                      .now = clock_real(),
+                      .system = r->system,
+                      .chain = BUF_INIT(CERT_PEM_MAX),
+                      .root = BUF_INIT(CERT_PEM_MAX),
+                      .system_wire = BUF_INIT(RPC_MESSAGE_MAX),
+                      .err = ERR_INIT,
                       .csr = {(const char *)r->csr_der.data, r->csr_der.len}};
     address_host(conn_peer_addr(rpc_call_conn(call)), source);
     int rc = enroll_admit(c->enroll, source, clock_mono(), err);

@@ -16,7 +16,7 @@ static int by_state(struct buf *b, const struct control *c)
 {
     unsigned n[SERVER_STATE_MAX] = {0};
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         n[s->state]++;
     int rc = buf_append_cstr(b, "# HELP davit_servers Servers by state.\n# TYPE davit_servers gauge\n");
     for (int i = SERVER_PENDING; i < SERVER_STATE_MAX && rc == 0; i++)
@@ -28,27 +28,33 @@ static int metrics(struct buf *b, struct control *c)
 {
     const struct counters *k = &c->counters;
     usec_t lag = loop_take_lag(c->loop);
-    int rc = buf_printf(b, "# HELP davit_build_info Version of this program.\n# TYPE davit_build_info gauge\ndavit_build_info{version=\"%s\"} 1\n",
-                        DAVIT_VERSION);
+    int rc = buf_printf(
+        b,
+        "# HELP davit_build_info Version of this program.\n# TYPE davit_build_info gauge\ndavit_build_info{version=\"%s\"} 1\n",
+        DAVIT_VERSION);
     rc = rc ? rc : by_state(b, c);
     rc = rc ? rc : one(b, "davit_links", "gauge", "Agents connected.", links_live(c));
     rc = rc ? rc : one(b, "davit_links_opened_total", "counter", "Links that were accepted.", k->links_opened);
     rc = rc ? rc : one(b, "davit_links_fenced_total", "counter", "Links cut for another of the same identity.", k->links_fenced);
     rc = rc ? rc : one(b, "davit_links_refused_total", "counter", "Links refused at Hello.", k->links_refused);
     rc = rc ? rc : one(b, "davit_rss_bytes", "gauge", "Resident set of this process.", status_rss());
-    rc = rc ? rc : buf_printf(b,
-                              "# HELP davit_loop_lag_seconds Longest turn of the loop since the last scrape.\n"
-                              "# TYPE davit_loop_lag_seconds gauge\ndavit_loop_lag_seconds %" PRIu64 ".%06" PRIu64 "\n",
-                              lag / USEC_SEC, lag % USEC_SEC);
+    rc = rc ? rc
+            : buf_printf(b,
+                         "# HELP davit_loop_lag_seconds Longest turn of the loop since the last scrape.\n"
+                         "# TYPE davit_loop_lag_seconds gauge\ndavit_loop_lag_seconds %" PRIu64 ".%06" PRIu64 "\n",
+                         lag / USEC_SEC, lag % USEC_SEC);
     rc = rc ? rc : one(b, "davit_commands_pending", "gauge", "Commands without a result.", commands_pending(c));
     rc = rc ? rc : one(b, "davit_commands_sent_total", "counter", "Commands sent, repeats included.", k->commands_sent);
     rc = rc ? rc : one(b, "davit_commands_done_total", "counter", "Commands with a result.", k->commands_done);
     rc = rc ? rc : one(b, "davit_enrolments_total", "counter", "Servers enrolled.", k->enrol_ok);
     rc = rc ? rc : one(b, "davit_enrolments_refused_total", "counter", "Enrolments refused.", k->enrol_refused);
-    return rc ? rc : buf_printf(b,
-                                "# HELP davit_deployments_total Deployments that ended, by result.\n# TYPE davit_deployments_total counter\n"
-                                "davit_deployments_total{result=\"active\"} %" PRIu64 "\ndavit_deployments_total{result=\"failed\"} %" PRIu64 "\n",
-                                k->deployments_ok, k->deployments_failed);
+    return rc ? rc
+              : buf_printf(
+                    b,
+                    "# HELP davit_deployments_total Deployments that ended, by result.\n# TYPE davit_deployments_total counter\n"
+                    "davit_deployments_total{result=\"active\"} %" PRIu64 "\ndavit_deployments_total{result=\"failed\"} %" PRIu64
+                    "\n",
+                    k->deployments_ok, k->deployments_failed);
 }
 
 /* What failing to send means is the connection's business: the caller sees it closed. */

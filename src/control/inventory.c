@@ -91,10 +91,17 @@ static void put_sample(struct inventory *inv, const Davit__Common__V1__Usage *u)
             return;
         }
     }
-    ring->at[ring->next] = (struct usage){.at_us = u->at_us, .cpu_usec = u->cpu_usec, .memory = u->memory_bytes,
-                                          .memory_limit = u->memory_limit_bytes, .disk_read = u->disk_read_bytes,
-                                          .disk_write = u->disk_write_bytes, .net_rx = u->net_rx_bytes, .net_tx = u->net_tx_bytes,
-                                          .disk_total = u->disk_total_bytes, .disk_free = u->disk_free_bytes, .pids = u->pids,
+    ring->at[ring->next] = (struct usage){.at_us = u->at_us,
+                                          .cpu_usec = u->cpu_usec,
+                                          .memory = u->memory_bytes,
+                                          .memory_limit = u->memory_limit_bytes,
+                                          .disk_read = u->disk_read_bytes,
+                                          .disk_write = u->disk_write_bytes,
+                                          .net_rx = u->net_rx_bytes,
+                                          .net_tx = u->net_tx_bytes,
+                                          .disk_total = u->disk_total_bytes,
+                                          .disk_free = u->disk_free_bytes,
+                                          .pids = u->pids,
                                           .cpu_milli = u->cpu_milli};
     ring->next = (ring->next + 1) % INVENTORY_SAMPLES;
     if (ring->n < INVENTORY_SAMPLES)

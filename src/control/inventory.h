@@ -30,6 +30,7 @@ struct inventory {
     uint64_t dropped;
 };
 
+/* Makes an empty one. */
 void inventory_init(struct inventory *inv);
 /* Frees everything; accepts one that was zeroed only. */
 void inventory_release(struct inventory *inv);

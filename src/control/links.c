@@ -14,7 +14,7 @@ static struct link *link_unref(struct link *l)
     struct item *it;
     if (--l->refs)
         return NULL;
-    list_each (it, &l->queue, struct item, node) {
+    list_each(it, &l->queue, struct item, node) {
         (void)rpc_message_free(it->m);
         free(it);
     }
@@ -97,7 +97,7 @@ static void on_heartbeat(struct link *l, const Davit__Link__V1__Heartbeat *h)
 static struct log_stream *find_log(struct link *l, uint64_t id)
 {
     struct log_stream *ls;
-    list_each (ls, &l->logs, struct log_stream, node)
+    list_each(ls, &l->logs, struct log_stream, node)
         if (ls->id == id)
             return ls;
     return NULL;
@@ -119,30 +119,18 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
 {
     struct log_stream *ls;
     switch (m->body_case) {
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT:
-        on_heartbeat(l, m->heartbeat);
-        return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CONTAINERS:
-        inventory_containers(&l->server->inventory, m->containers);
-        return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_USAGE:
-        inventory_usage(&l->server->inventory, m->usage);
-        return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT: on_heartbeat(l, m->heartbeat); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CONTAINERS: inventory_containers(&l->server->inventory, m->containers); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_USAGE: inventory_usage(&l->server->inventory, m->usage); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOGS:
         ls = find_log(l, m->logs->stream_id);
         if (ls) /* else it was closed while this was on its way */
             ls->on_batch(ls, m->logs);
         return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOG_END:
-        on_log_end(l, m->log_end);
-        return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO:
-        link_end(l, ERR_INVALID, "a second Hello on one link", NULL);
-        return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY__NOT_SET: /* of a newer protocol: passed over */
-        return true;
-    default:
-        return false;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOG_END: on_log_end(l, m->log_end); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO: link_end(l, ERR_INVALID, "a second Hello on one link", NULL); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY__NOT_SET: /* of a newer protocol: passed over */ return true;
+    default: return false;
     }
 }
 
@@ -165,7 +153,8 @@ static void handle_stored(struct link *l, const Davit__Link__V1__AgentMessage *m
         rc = commands_received(l->server, m->received, &err);
     else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_PROGRESS)
         rc = commands_progress(l->server, m->progress, &err);
-    else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT && (rc = commands_result(l->server, m->result, &err)) >= 0)
+    else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT &&
+             (rc = commands_result(l->server, m->result, &err)) >= 0)
         ack_result(l, m->result->seq);
     if (rc >= 0)
         return;
@@ -205,7 +194,7 @@ static void drop_progress(struct link *l, const Davit__Link__V1__AgentMessage *m
 {
     struct item *it;
     const Davit__Common__V1__StepProgress *p = running(m);
-    list_each (it, &l->queue, struct item, node) {
+    list_each(it, &l->queue, struct item, node) {
         const Davit__Common__V1__StepProgress *q = running(it->m);
         bool same = p && q && it->m->progress->seq == m->progress->seq && str_eq(str_from(p->step), str_from(q->step));
         if (!same && !(q && l->queued >= LINK_QUEUE_MAX))
@@ -320,7 +309,7 @@ unsigned links_live(const struct control *c)
 {
     unsigned n = 0;
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (s->link)
             n++;
     return n;

@@ -55,7 +55,8 @@ static int check_certificate(struct link *l, struct err *err)
         return rc;
     if (rc == 0 && generation == l->server->generation)
         return 0;
-    (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last", l->server->name);
+    (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last",
+                  l->server->name);
     err_hint(err, "make a new token with: davit server token %s", l->server->name);
     return -(int)ERR_UNAUTHENTICATED;
 }

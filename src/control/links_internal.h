@@ -14,20 +14,20 @@ struct link {
     unsigned refs;         /* the call's and the worker's */
     enum link_state state;
     bool unix_peer;
-    char id[37];           /* of the server by its certificate, or "" */
-    char serial[48];       /* of the certificate */
+    char id[37];     /* of the server by its certificate, or "" */
+    char serial[48]; /* of the certificate */
     char seen[ADDRESS_SIZE];
     struct server *server; /* a reference, from the Hello on */
     uint64_t epoch;
     uint64_t next_seq;
-    bool blocked;          /* the peer is slow: commands wait for the drain */
+    bool blocked; /* the peer is slow: commands wait for the drain */
 
     struct timer hello;
-    struct list queue;     /* struct item.node */
+    struct list queue; /* struct item.node */
     unsigned queued;
     bool working;
 
-    struct list logs;      /* struct log_stream.node */
+    struct list logs; /* struct log_stream.node */
     unsigned n_logs;
     uint64_t next_log;
 };

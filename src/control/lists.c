@@ -9,7 +9,6 @@
 
 enum { LIST_DEFAULT = 50, LIST_MAX = 500, SERVICES_MAX = 5000, ROWS_MAX = 5000 };
 
-
 static char *own(struct str s)
 {
     return str_dup(s);
@@ -64,11 +63,12 @@ static int read_deployments(struct db *db, void *arg, struct err *err)
 {
     struct deployments_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"
-                      " triggered_by FROM deployments WHERE (? = '' OR project = ?) AND (? = '' OR service = ?)"
-                      " ORDER BY created_us DESC, id LIMIT ?",
-                      "tttti", j->project, j->project, j->service, j->service, j->limit);
+    int rc =
+        db_query(db, &rows, err,
+                 "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"
+                 " triggered_by FROM deployments WHERE (? = '' OR project = ?) AND (? = '' OR service = ?)"
+                 " ORDER BY created_us DESC, id LIMIT ?",
+                 "tttti", j->project, j->project, j->service, j->service, j->limit);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         j->m->deployments[j->m->n_deployments++] = deployment_from(rows);
         rc = 0;
@@ -82,7 +82,9 @@ int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     const Davit__Control__V1__ListDeploymentsRequest *r = (const Davit__Control__V1__ListDeploymentsRequest *)request;
     if (r->limit > LIST_MAX)
         return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", r->limit, LIST_MAX);
-    struct deployments_job j = {.project = text(r->project), .service = text(r->service), .limit = r->limit ? r->limit : LIST_DEFAULT};
+    struct deployments_job j = {.project = text(r->project),
+                                .service = text(r->service),
+                                .limit = r->limit ? r->limit : LIST_DEFAULT};
     j.m = NEW(Davit__Control__V1__ListDeploymentsResponse);
     davit__control__v1__list_deployments_response__init(j.m);
     j.m->deployments = mem_zalloc((size_t)j.limit, sizeof(Davit__Control__V1__Deployment *));
@@ -135,11 +137,12 @@ static int read_services(struct db *db, void *arg, struct err *err)
 {
     struct services_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure"
-                      " FROM services s JOIN servers v ON v.id = s.server_id JOIN deployments d ON d.id = s.newest"
-                      " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
-                      "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)SERVICES_MAX);
+    int rc =
+        db_query(db, &rows, err,
+                 "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure"
+                 " FROM services s JOIN servers v ON v.id = s.server_id JOIN deployments d ON d.id = s.newest"
+                 " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
+                 "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)SERVICES_MAX);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         j->m->services[j->m->n_services++] = service_from(rows);
         rc = 0;
@@ -200,7 +203,8 @@ int lists_services(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
 
 /* --- Stats ------------------------------------------------------------------------------------------------------------------------ */
 
-static Davit__Control__V1__UsageRow *row_from(const struct server *s, const Davit__Common__V1__Container *k, const struct usage *u, const struct usage *b)
+static Davit__Control__V1__UsageRow *row_from(const struct server *s, const Davit__Common__V1__Container *k,
+                                              const struct usage *u, const struct usage *b)
 {
     Davit__Control__V1__UsageRow *row = NEW(Davit__Control__V1__UsageRow);
     davit__control__v1__usage_row__init(row);
@@ -267,7 +271,7 @@ int lists_stats(struct rpc_call *call, void *ctx, const ProtobufCMessage *reques
     Davit__Control__V1__StatsResponse *m = NEW(Davit__Control__V1__StatsResponse);
     davit__control__v1__stats_response__init(m);
     m->rows = mem_zalloc(ROWS_MAX, sizeof(Davit__Control__V1__UsageRow *));
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (!only || only == s)
             add_rows(s, r, m);
     return send_and_free(call, &m->base, err);

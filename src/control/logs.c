@@ -27,7 +27,7 @@ struct reader {
     struct event news;
     struct list batches;
     unsigned n_batches;
-    size_t bytes;      /* in the batches */
+    size_t bytes; /* in the batches */
     enum outcome outcome;
     struct err failure;
 
@@ -35,7 +35,7 @@ struct reader {
     uint64_t started;   /* of that container: a restart makes a new run of the same one */
     uint64_t cursor;    /* time of the newest entry that went out */
     bool begun;
-    bool noticed;       /* the caller knows that we wait */
+    bool noticed; /* the caller knows that we wait */
 };
 
 static size_t bytes_of(const Davit__Link__V1__LogBatch *m)
@@ -168,8 +168,11 @@ static int open_next(struct reader *r, struct server *s, const struct service_ro
     bool resume = r->outcome == LOST || r->outcome == OVERRUN;
     if (r->begun && !other && !resume && k->started_at_us == r->started)
         return 1;
-    struct log_query lq = {.container_id = k->id, .since_ns = r->begun ? r->cursor : q->since_ns, .tail = r->begun ? -1 : q->tail,
-                           .follow = q->follow, .credit = LOG_CREDIT_BYTES};
+    struct log_query lq = {.container_id = k->id,
+                           .since_ns = r->begun ? r->cursor : q->since_ns,
+                           .tail = r->begun ? -1 : q->tail,
+                           .follow = q->follow,
+                           .credit = LOG_CREDIT_BYTES};
     /* Nothing has come yet: the tail that was asked for still is what is wanted. */
     if (r->begun && !r->cursor) {
         lq.since_ns = q->since_ns;
@@ -196,7 +199,8 @@ static int cannot_open(struct reader *r, const struct server *s, int rc, struct 
     if (rc == 1 && !r->request->follow && r->begun)
         return 1; /* read to the end */
     if (rc == 1 && !r->request->follow) {
-        (void)err_set(err, ERR_NOT_FOUND, "server \"%s\" shows no container of %s/%s", s->name, r->request->project, r->request->service);
+        (void)err_set(err, ERR_NOT_FOUND, "server \"%s\" shows no container of %s/%s", s->name, r->request->project,
+                      r->request->service);
         err_hint(err, "davit ps shows the state of the deployment");
         return -(int)ERR_NOT_FOUND;
     }

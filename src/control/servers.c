@@ -32,8 +32,8 @@ int server_set_state(struct server *s, enum server_state to, const char *reason)
 {
     if (!server_move_allowed(s->state, to))
         return -(int)ERR_INTERNAL;
-    log_event(LOG_INFO, "server changes state", "server", s->name, "from", server_state_name(s->state), "to", server_state_name(to),
-              "reason", reason, NULL);
+    log_event(LOG_INFO, "server changes state", "server", s->name, "from", server_state_name(s->state), "to",
+              server_state_name(to), "reason", reason, NULL);
     s->state = to;
     (void)str_copy(s->reason, sizeof(s->reason), str_from(reason));
     return 0;
@@ -59,7 +59,7 @@ struct server *server_unref(struct server *s)
 struct server *servers_by_id(const struct control *c, const char *id)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (str_eq(str_from(s->id), str_from(id)))
             return s;
     return NULL;
@@ -68,7 +68,7 @@ struct server *servers_by_id(const struct control *c, const char *id)
 struct server *servers_by_name(const struct control *c, const char *name)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (str_eq(str_from(s->name), str_from(name)))
             return s;
     return NULL;
@@ -77,7 +77,7 @@ struct server *servers_by_name(const struct control *c, const char *name)
 struct server *servers_local(const struct control *c)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (s->local)
             return s;
     return NULL;
@@ -171,8 +171,8 @@ static void say_disk(const struct server *s, struct server_view *v)
     struct usage last, before;
     if (inventory_last(&s->inventory, "", &last, &before) != 0 || !last.disk_total || last.disk_free >= last.disk_total / 10)
         return;
-    (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "disk low: %" PRIu64 " MiB of %" PRIu64 " MiB are free", last.disk_free >> 20,
-                   last.disk_total >> 20);
+    (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "disk low: %" PRIu64 " MiB of %" PRIu64 " MiB are free",
+                   last.disk_free >> 20, last.disk_total >> 20);
 }
 
 /* At most SERVER_HEALTH_MAX reasons: one of each kind. */
@@ -185,8 +185,8 @@ static void say_health(const struct server *s, struct server_view *v)
     if (s->state == SERVER_OFFLINE)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "offline: %s", s->reason);
     if (s->system && (*text(s->system->docker_error) || !*text(s->system->docker_version)))
-        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "Docker does not answer%s%.100s", *text(s->system->docker_error) ? ": " : "",
-                       text(s->system->docker_error));
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "Docker does not answer%s%.100s",
+                       *text(s->system->docker_error) ? ": " : "", text(s->system->docker_error));
     uint64_t off = (uint64_t)(s->skew < 0 ? -s->skew : s->skew);
     if (off > SERVER_SKEW_MAX)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its clock is %" PRIu64 " s %s", off / USEC_SEC,

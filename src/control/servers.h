@@ -34,22 +34,22 @@ struct server {
     char name[SERVER_NAME_SIZE];
     enum server_state state; /* server_set_state only */
     char reason[SERVER_REASON_SIZE];
-    int profile;             /* Davit__Control__V1__ServerProfile */
+    int profile;                  /* Davit__Control__V1__ServerProfile */
     char preferred[ADDRESS_SIZE]; /* the user's choice, or "" */
     bool local;
     Davit__Common__V1__SystemInfo *system; /* owned, or NULL */
     char seen[ADDRESS_SIZE];
-    char mode[8];            /* direct | tunnel | local */
+    char mode[8]; /* direct | tunnel | local */
     usec_t created, enrolled, heartbeat, heartbeat_saved;
     int64_t skew;
     uint32_t generation;
     usec_t certificate_expires, token_expires;
 
     struct timer offline;
-    struct link *link;       /* the live one, or NULL */
+    struct link *link; /* the live one, or NULL */
     struct inventory inventory;
-    struct list commands;    /* struct command.node by seq: those without a result */
-    uint64_t known_seq;      /* commands up to this number have all been in the list */
+    struct list commands; /* struct command.node by seq: those without a result */
+    uint64_t known_seq;   /* commands up to this number have all been in the list */
 };
 
 /* Name as in the API's words: "pending". */
@@ -59,6 +59,7 @@ bool server_move_allowed(enum server_state from, enum server_state to);
 /* The one setter. @reason is kept and shown. -ERR_INTERNAL for a move that the table does not have. */
 int server_set_state(struct server *s, enum server_state to, const char *reason) MUST_USE;
 
+/* One more holder. */
 struct server *server_ref(struct server *s);
 /* Accepts NULL. Returns NULL. */
 struct server *server_unref(struct server *s);
@@ -113,6 +114,7 @@ struct server_view {
     char reasons[SERVER_HEALTH_MAX][SERVER_HEALTH_SIZE];
     char *reason_ptrs[SERVER_HEALTH_MAX];
 };
+/* Fills @v from @s as it is now. */
 void server_describe(const struct server *s, struct server_view *v);
 
 #endif

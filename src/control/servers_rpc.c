@@ -55,7 +55,9 @@ static int choose_mode(const struct control *c, const char **ret_mode, struct bu
 
 static int install_line(struct buf *out, const char *mode, const char *target, struct str token)
 {
-    return buf_printf(out, "printf '%%s\\n' '" STR_FMT "' | sudo davit-agent enroll --mode %s --server %s --token-file - && sudo davit-agent run",
+    return buf_printf(out,
+                      "printf '%%s\\n' '" STR_FMT
+                      "' | sudo davit-agent enroll --mode %s --server %s --token-file - && sudo davit-agent run",
                       STR_ARG(token), mode, target);
 }
 
@@ -83,7 +85,8 @@ static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct
 {
     *f = (struct fresh){.target = BUF_INIT(512), .line = BUF_INIT(2048)};
     if (ttl_s && (ttl_s < TOKEN_TTL_MIN_S || ttl_s > TOKEN_TTL_MAX_S))
-        return err_set(err, ERR_INVALID, "token_ttl: %llu s are not allowed; %d s to 7 days", (unsigned long long)ttl_s, TOKEN_TTL_MIN_S);
+        return err_set(err, ERR_INVALID, "token_ttl: %llu s are not allowed; %d s to 7 days", (unsigned long long)ttl_s,
+                       TOKEN_TTL_MIN_S);
     int rc = choose_mode(c, &f->mode, &f->target, err);
     if (rc == 0 && str_eq(str_from(f->mode), STR("direct")))
         rc = control_open_link(c, err);
@@ -133,14 +136,20 @@ static int create_server(struct rpc_call *call, void *ctx, const ProtobufCMessag
     struct fresh f;
     struct server *s = NULL;
     if (!str_is_label(str_from(r->name)))
-        return err_set(err, ERR_INVALID, "name: \"%.80s\" is not allowed; 1 to 63 of a-z, 0-9 and \"-\", not at the ends", r->name);
+        return err_set(err, ERR_INVALID, "name: \"%.80s\" is not allowed; 1 to 63 of a-z, 0-9 and \"-\", not at the ends",
+                       r->name);
     int rc = check_profile((int)r->profile, err);
     if (rc < 0)
         return rc;
     rc = fresh_make(c, r->token_ttl_s, &f, err);
     if (rc == 0) {
-        struct server_new n = {.name = r->name, .profile = r->profile ? (int)r->profile : DAVIT__CONTROL__V1__SERVER_PROFILE__SERVER_PROFILE_UNKNOWN,
-                               .mode = f.mode, .token_id = f.token.id, .token_hash = f.hash, .token_expires = f.expires};
+        struct server_new n = {.name = r->name,
+                               .profile =
+                                   r->profile ? (int)r->profile : DAVIT__CONTROL__V1__SERVER_PROFILE__SERVER_PROFILE_UNKNOWN,
+                               .mode = f.mode,
+                               .token_id = f.token.id,
+                               .token_hash = f.hash,
+                               .token_expires = f.expires};
         rc = servers_add(c, &n, &s, err);
     }
     if (rc == 0) {
@@ -164,7 +173,7 @@ static int list_servers(struct rpc_call *call, void *ctx, const ProtobufCMessage
     struct server *s;
     (void)request;
     m.servers = list;
-    list_each (s, &c->servers, struct server, node) {
+    list_each(s, &c->servers, struct server, node) {
         server_describe(s, &views[m.n_servers]);
         list[m.n_servers] = &views[m.n_servers].m;
         m.n_servers++;
@@ -204,7 +213,8 @@ static int set_preferred(struct server *s, const char *address, struct err *err)
         return 0;
     }
     if (address_kind_of(address) <= ADDRESS_LOCAL)
-        return err_set(err, ERR_INVALID, "preferred_address: \"%.64s\" is not an address that others could use; an IP address, or auto", address);
+        return err_set(err, ERR_INVALID,
+                       "preferred_address: \"%.64s\" is not an address that others could use; an IP address, or auto", address);
     (void)str_copy(s->preferred, sizeof(s->preferred), str_from(address));
     return 0;
 }
@@ -294,10 +304,6 @@ CONTROL_HANDLER(create_token)
 CONTROL_HANDLER(remove_server)
 
 const struct rpc_handler servers_handlers[] = {
-    {.run = create_server_tracked},
-    {.run = list_servers_tracked},
-    {.run = get_server_tracked},
-    {.run = update_server_tracked},
-    {.run = create_token_tracked},
-    {.run = remove_server_tracked},
+    {.run = create_server_tracked}, {.run = list_servers_tracked}, {.run = get_server_tracked},
+    {.run = update_server_tracked}, {.run = create_token_tracked}, {.run = remove_server_tracked},
 };

@@ -44,11 +44,12 @@ static int write_rows(struct db *db, void *arg, struct err *err)
     struct rows_job *j = arg;
     for (size_t i = 0; i < j->n; i++) {
         struct row *r = &j->v[i];
-        int rc = db_exec(db, err,
-                         "UPDATE servers SET state = ?, reason = ?, profile = ?, preferred = ?, system = ?, seen = ?, heartbeat_us = ?,"
-                         " skew_us = ? WHERE id = ?",
-                         "ititbtiit", r->state, r->reason, r->profile, r->preferred, buf_str(&r->system), r->seen, r->heartbeat, r->skew,
-                         r->id);
+        int rc = db_exec(
+            db, err,
+            "UPDATE servers SET state = ?, reason = ?, profile = ?, preferred = ?, system = ?, seen = ?, heartbeat_us = ?,"
+            " skew_us = ? WHERE id = ?",
+            "ititbtiit", r->state, r->reason, r->profile, r->preferred, buf_str(&r->system), r->seen, r->heartbeat, r->skew,
+            r->id);
         if (rc < 0)
             return rc;
     }
@@ -75,7 +76,7 @@ int servers_save_dirty(struct control *c, struct err *err)
 {
     struct rows_job j = {.v = mem_zalloc(c->n_servers + 1, sizeof(struct row))};
     struct server *s;
-    list_each (s, &c->servers, struct server, node) {
+    list_each(s, &c->servers, struct server, node) {
         if (!s->dirty)
             continue;
         s->dirty = false;
@@ -88,7 +89,7 @@ int servers_save_dirty(struct control *c, struct err *err)
 static bool any_dirty(const struct control *c)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node)
+    list_each(s, &c->servers, struct server, node)
         if (s->dirty)
             return true;
     return false;
@@ -175,13 +176,14 @@ static int load(struct db *db, void *arg, struct err *err)
 {
     struct control *c = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err,
-                      "SELECT s.id, s.name, s.state, s.reason, s.profile, s.preferred, s.local, s.system, s.seen, s.mode, s.created_us,"
-                      " s.enrolled_us, s.heartbeat_us, s.skew_us, s.generation, s.last_seq,"
-                      " (SELECT MAX(t.expires_us) FROM tokens t WHERE t.server_id = s.id AND t.used_us = 0 AND t.void = 0),"
-                      " (SELECT MAX(k.expires_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.generation)"
-                      " FROM servers s ORDER BY s.created_us",
-                      "");
+    int rc = db_query(
+        db, &rows, err,
+        "SELECT s.id, s.name, s.state, s.reason, s.profile, s.preferred, s.local, s.system, s.seen, s.mode, s.created_us,"
+        " s.enrolled_us, s.heartbeat_us, s.skew_us, s.generation, s.last_seq,"
+        " (SELECT MAX(t.expires_us) FROM tokens t WHERE t.server_id = s.id AND t.used_us = 0 AND t.void = 0),"
+        " (SELECT MAX(k.expires_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.generation)"
+        " FROM servers s ORDER BY s.created_us",
+        "");
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         struct server *s = from_row(c, rows);
         server_link(c, s);
@@ -201,7 +203,7 @@ int servers_load(struct control *c, struct err *err)
 void servers_release(struct control *c)
 {
     struct server *s;
-    list_each (s, &c->servers, struct server, node) {
+    list_each(s, &c->servers, struct server, node) {
         list_remove(&s->node);
         s->gone = true;
         timer_stop(&s->offline);
@@ -230,11 +232,12 @@ static int insert(struct db *db, void *arg, struct err *err)
 {
     struct add_job *j = arg;
     const struct server_new *n = j->n;
-    int rc = db_exec(db, err,
-                     "INSERT INTO servers (id, name, state, reason, profile, preferred, local, system, seen, mode, created_us, enrolled_us,"
-                     " heartbeat_us, skew_us, generation, last_seq) VALUES (?, ?, ?, ?, ?, '', ?, ?, '', ?, ?, ?, 0, 0, 0, 0)",
-                     "ttitiibtii", j->id, n->name, (int64_t)SERVER_PENDING, n->local ? "first contact" : "created", (int64_t)n->profile,
-                     (int64_t)n->local, STR(""), n->mode, (int64_t)j->now, (int64_t)(n->local ? j->now : 0));
+    int rc = db_exec(
+        db, err,
+        "INSERT INTO servers (id, name, state, reason, profile, preferred, local, system, seen, mode, created_us, enrolled_us,"
+        " heartbeat_us, skew_us, generation, last_seq) VALUES (?, ?, ?, ?, ?, '', ?, ?, '', ?, ?, ?, 0, 0, 0, 0)",
+        "ttitiibtii", j->id, n->name, (int64_t)SERVER_PENDING, n->local ? "first contact" : "created", (int64_t)n->profile,
+        (int64_t)n->local, STR(""), n->mode, (int64_t)j->now, (int64_t)(n->local ? j->now : 0));
     if (rc < 0 || !n->token_id)
         return rc;
     return insert_token(db, j->id, n->token_id, n->token_hash, j->now, n->token_expires, err);
@@ -273,8 +276,8 @@ int servers_add(struct control *c, const struct server_new *n, struct server **r
 static int delete_row(struct db *db, void *arg, struct err *err)
 {
     const char *id = arg;
-    int rc = db_exec(db, err, "UPDATE deployments SET state = ?, finished_us = ? WHERE server_id = ? AND state IN (1, 2, 3, 4)", "iit",
-                     (int64_t)DEPLOYMENT_REMOVED, (int64_t)clock_real(), id);
+    int rc = db_exec(db, err, "UPDATE deployments SET state = ?, finished_us = ? WHERE server_id = ? AND state IN (1, 2, 3, 4)",
+                     "iit", (int64_t)DEPLOYMENT_REMOVED, (int64_t)clock_real(), id);
     return rc < 0 ? rc : db_exec(db, err, "DELETE FROM servers WHERE id = ?", "t", id);
 }
 

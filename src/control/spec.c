@@ -12,12 +12,20 @@
 
 /* Capabilities of Linux as the engine names them. */
 static const char *const capabilities[] = {
-    "AUDIT_CONTROL",  "AUDIT_READ",      "AUDIT_WRITE",        "BLOCK_SUSPEND", "BPF",         "CHECKPOINT_RESTORE", "CHOWN",
-    "DAC_OVERRIDE",   "DAC_READ_SEARCH", "FOWNER",             "FSETID",        "IPC_LOCK",    "IPC_OWNER",          "KILL",
-    "LEASE",          "LINUX_IMMUTABLE", "MAC_ADMIN",          "MAC_OVERRIDE",  "MKNOD",       "NET_ADMIN",          "NET_BIND_SERVICE",
-    "NET_BROADCAST",  "NET_RAW",         "PERFMON",            "SETFCAP",       "SETGID",      "SETPCAP",            "SETUID",
-    "SYSLOG",         "SYS_ADMIN",       "SYS_BOOT",           "SYS_CHROOT",    "SYS_MODULE",  "SYS_NICE",           "SYS_PACCT",
-    "SYS_PTRACE",     "SYS_RAWIO",       "SYS_RESOURCE",       "SYS_TIME",      "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL",   "AUDIT_READ",   "AUDIT_WRITE",
+    "BLOCK_SUSPEND",   "BPF",          "CHECKPOINT_RESTORE",
+    "CHOWN",           "DAC_OVERRIDE", "DAC_READ_SEARCH",
+    "FOWNER",          "FSETID",       "IPC_LOCK",
+    "IPC_OWNER",       "KILL",         "LEASE",
+    "LINUX_IMMUTABLE", "MAC_ADMIN",    "MAC_OVERRIDE",
+    "MKNOD",           "NET_ADMIN",    "NET_BIND_SERVICE",
+    "NET_BROADCAST",   "NET_RAW",      "PERFMON",
+    "SETFCAP",         "SETGID",       "SETPCAP",
+    "SETUID",          "SYSLOG",       "SYS_ADMIN",
+    "SYS_BOOT",        "SYS_CHROOT",   "SYS_MODULE",
+    "SYS_NICE",        "SYS_PACCT",    "SYS_PTRACE",
+    "SYS_RAWIO",       "SYS_RESOURCE", "SYS_TIME",
+    "SYS_TTY_CONFIG",  "WAKE_ALARM",
 };
 
 static bool lower_alnum(char c)
@@ -123,7 +131,8 @@ static int check_image(const char *image, struct err *err)
 {
     if (is_image(str_from(image)))
         return 0;
-    return err_set(err, ERR_INVALID, "image: \"%.100s\" is no reference; allowed is [host[:port]/]name[:tag][@sha256:digest] in lower case", image);
+    return err_set(err, ERR_INVALID,
+                   "image: \"%.100s\" is no reference; allowed is [host[:port]/]name[:tag][@sha256:digest] in lower case", image);
 }
 
 void spec_complete(Davit__Common__V1__ServiceSpec *spec)
@@ -142,7 +151,8 @@ static int check_label(const char *field, const char *s, struct err *err)
 {
     if (str_is_label(str_from(s)))
         return 0;
-    return err_set(err, ERR_INVALID, "%s: \"%.80s\" is not allowed; 1 to 63 of a-z, 0-9 and \"-\", not at the ends", field, s ? s : "");
+    return err_set(err, ERR_INVALID, "%s: \"%.80s\" is not allowed; 1 to 63 of a-z, 0-9 and \"-\", not at the ends", field,
+                   s ? s : "");
 }
 
 static bool is_env_name(struct str n)
@@ -162,7 +172,8 @@ static int check_env(const Davit__Common__V1__ServiceSpec *s, struct err *err)
     for (size_t i = 0; i < s->n_env; i++) {
         struct str name = str_from(s->env[i]->name);
         if (!is_env_name(name))
-            return err_set(err, ERR_INVALID, "env: the name \"%.80s\" is not allowed; letters, digits and _.- without a digit in front, at most %d",
+            return err_set(err, ERR_INVALID,
+                           "env: the name \"%.80s\" is not allowed; letters, digits and _.- without a digit in front, at most %d",
                            s->env[i]->name, SPEC_ENV_NAME_MAX);
         if (strlen(s->env[i]->value) > SPEC_ENV_VALUE_MAX)
             return err_set(err, ERR_INVALID, "env: the value of %s is longer than %d bytes", s->env[i]->name, SPEC_ENV_VALUE_MAX);
@@ -210,7 +221,8 @@ static int check_volumes(const Davit__Common__V1__ServiceSpec *s, struct err *er
         if (rc < 0)
             return rc;
         if (!is_mount_path(str_from(s->volumes[i]->path)))
-            return err_set(err, ERR_INVALID, "volumes.path: \"%.80s\" is not allowed; an absolute path below / without \":\", \".\" and \"..\"",
+            return err_set(err, ERR_INVALID,
+                           "volumes.path: \"%.80s\" is not allowed; an absolute path below / without \":\", \".\" and \"..\"",
                            s->volumes[i]->path);
         for (size_t k = 0; k < i; k++)
             if (str_eq(str_from(s->volumes[i]->path), str_from(s->volumes[k]->path)))
@@ -274,7 +286,8 @@ static int check_words(const Davit__Common__V1__ServiceSpec *s, struct err *err)
     static const char *const restarts[] = {"", "no", "on-failure", "always", "unless-stopped"};
     static const char *const pulls[] = {"", "missing", "always", "never"};
     if (!one_of(s->restart, restarts, ARRAY_LEN(restarts)))
-        return err_set(err, ERR_INVALID, "restart: \"%.32s\" is not allowed; no, on-failure, always or unless-stopped", s->restart);
+        return err_set(err, ERR_INVALID, "restart: \"%.32s\" is not allowed; no, on-failure, always or unless-stopped",
+                       s->restart);
     if (!one_of(s->pull, pulls, ARRAY_LEN(pulls)))
         return err_set(err, ERR_INVALID, "pull: \"%.32s\" is not allowed; missing, always or never", s->pull);
     if (s->n_cap_add > ARRAY_LEN(capabilities))
@@ -300,10 +313,12 @@ static int check_health(const Davit__Common__V1__HealthCheck *h, struct err *err
         for (size_t i = 0; i < path.n; i++)
             fine = fine && (unsigned char)path.p[i] > 0x20 && (unsigned char)path.p[i] < 0x7f;
         if (!fine)
-            return err_set(err, ERR_INVALID, "health.path: \"%.80s\" is not allowed; begins with /, printable ASCII without blanks", h->path);
+            return err_set(err, ERR_INVALID,
+                           "health.path: \"%.80s\" is not allowed; begins with /, printable ASCII without blanks", h->path);
     }
     if (h->port > 65535)
-        return err_set(err, ERR_INVALID, "health.port: %u is not allowed; 1 to 65535, or none for the first that the image exposes", h->port);
+        return err_set(err, ERR_INVALID,
+                       "health.port: %u is not allowed; 1 to 65535, or none for the first that the image exposes", h->port);
     if ((h->interval_ms && h->interval_ms < 100) || h->interval_ms > 3600000)
         return err_set(err, ERR_INVALID, "health.interval: %u ms are not allowed; 100 ms to 1 h", h->interval_ms);
     if ((h->timeout_ms && h->timeout_ms < 100) || h->timeout_ms > 600000)

@@ -37,7 +37,7 @@ static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     int rc = store_read(c->store, count_services, &services, deadline_in(STORE_WAIT), err);
     if (rc < 0)
         return rc;
-    list_each (s, &c->servers, struct server, node) {
+    list_each(s, &c->servers, struct server, node) {
         m.servers_online += s->state == SERVER_ONLINE;
         m.servers_offline += s->state == SERVER_OFFLINE;
         m.servers_pending += s->state == SERVER_PENDING;

@@ -16,8 +16,8 @@ static int read_service(struct db *db, void *arg, struct err *err)
 {
     struct service_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err, "SELECT server_id, newest, active FROM services WHERE project = ? AND name = ?", "tt", j->project,
-                      j->service);
+    int rc = db_query(db, &rows, err, "SELECT server_id, newest, active FROM services WHERE project = ? AND name = ?", "tt",
+                      j->project, j->service);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -40,7 +40,8 @@ int workloads_service(struct control *c, const char *project, const char *servic
     return -(int)ERR_NOT_FOUND;
 }
 
-const Davit__Common__V1__Container *workloads_container(const struct server *s, const char *project, const char *service, const char *prefer)
+const Davit__Common__V1__Container *workloads_container(const struct server *s, const char *project, const char *service,
+                                                        const char *prefer)
 {
     const Davit__Common__V1__Container *best = NULL;
     for (struct hmap_entry *e = hmap_first(s->inventory.containers); e; e = hmap_next(e)) {
@@ -169,7 +170,8 @@ static int forget_service(struct control *c, const char *project, const char *se
     return 0;
 }
 
-static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveServiceRequest *r, char **ret_outcome, struct err *err)
+static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveServiceRequest *r, char **ret_outcome,
+                           struct err *err)
 {
     Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
     Davit__Link__V1__RemoveService rm = DAVIT__LINK__V1__REMOVE_SERVICE__INIT;
@@ -219,12 +221,7 @@ CONTROL_HANDLER(logs_run)
 CONTROL_HANDLER(lists_stats)
 
 const struct rpc_handler workloads_handlers[] = {
-    {.run = deploys_deploy_tracked},
-    {.run = deploys_watch_tracked},
-    {.run = lists_deployments_tracked},
-    {.run = lists_services_tracked},
-    {.run = control_service_tracked},
-    {.run = remove_service_tracked},
-    {.run = logs_run_tracked},
-    {.run = lists_stats_tracked},
+    {.run = deploys_deploy_tracked}, {.run = deploys_watch_tracked},   {.run = lists_deployments_tracked},
+    {.run = lists_services_tracked}, {.run = control_service_tracked}, {.run = remove_service_tracked},
+    {.run = logs_run_tracked},       {.run = lists_stats_tracked},
 };

@@ -14,10 +14,12 @@ struct service_row {
 };
 
 /* Waits: the row of a service. -ERR_NOT_FOUND with advice. */
-int workloads_service(struct control *c, const char *project, const char *service, struct service_row *ret, struct err *err) MUST_USE;
+int workloads_service(struct control *c, const char *project, const char *service, struct service_row *ret,
+                      struct err *err) MUST_USE;
 /* The container of a service as its server reports it: that of deployment @prefer if there is one, else the one that started last; NULL: none.
  * Borrowed until anything waits. */
-const Davit__Common__V1__Container *workloads_container(const struct server *s, const char *project, const char *service, const char *prefer);
+const Davit__Common__V1__Container *workloads_container(const struct server *s, const char *project, const char *service,
+                                                        const char *prefer);
 
 /* Handlers, in files of their own. */
 rpc_run deploys_deploy, deploys_watch;

@@ -54,10 +54,17 @@ void fixture_run(void (*body)(struct fixture *f))
     (void)snprintf(f->address, sizeof(f->address), "unix:%s", f->socket);
     CHECK_OK(fd_mkdir_p(f->user, 0700, &err));
     CHECK_OK(fd_mkdir_p(f->state, 0700, &err));
-    CHECK(pki_user_init(f->user, &err) >= 0 && pki_control_prepare(f->state, &err) >= 0 && pki_user_sign(f->user, f->state, &err) >= 0);
-    f->options = (struct control_options){.state_dir = f->state, .api_listen = "127.0.0.1:0", .link_listen = "127.0.0.1:0",
-                                          .link_socket = f->socket, .health_listen = "127.0.0.1:0", .advertise = "127.0.0.1",
-                                          .agent_uid = -1, .heartbeat_interval = USEC_SEC, .offline_after = 3 * USEC_SEC};
+    CHECK(pki_user_init(f->user, &err) >= 0 && pki_control_prepare(f->state, &err) >= 0 &&
+          pki_user_sign(f->user, f->state, &err) >= 0);
+    f->options = (struct control_options){.state_dir = f->state,
+                                          .api_listen = "127.0.0.1:0",
+                                          .link_listen = "127.0.0.1:0",
+                                          .link_socket = f->socket,
+                                          .health_listen = "127.0.0.1:0",
+                                          .advertise = "127.0.0.1",
+                                          .agent_uid = -1,
+                                          .heartbeat_interval = USEC_SEC,
+                                          .offline_after = 3 * USEC_SEC};
     log_setup("test", getenv("DAVIT_TEST_DEBUG") ? LOG_DEBUG : LOG_ERROR, LOG_FORMAT_TEXT);
     f->body = body;
     f->loop = loop_new();
@@ -84,7 +91,8 @@ struct tls_ctx *fixture_tls(struct fixture *f, struct str cert, struct str key, 
     AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
     struct tls_ctx *tls = NULL;
     CHECK(pki_read(f->user, "root.crt", &root, err) == 0);
-    struct tls_config config = {.cert_pem = cert, .key_pem = key, .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2"};
+    struct tls_config config = {
+        .cert_pem = cert, .key_pem = key, .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2"};
     int rc = tls_ctx_new(&config, &tls, err);
     CHECK(rc == 0);
     return tls;
@@ -124,10 +132,10 @@ int agent_put(struct agent *a, Davit__Link__V1__AgentMessage *m)
     return rpc_stream_put(a->stream, &m->base, SOON, &err);
 }
 
-#define MESSAGE(kind, field, value)                                             \
-    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;     \
-    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_##kind;                  \
-    m.field = (value);                                                          \
+#define MESSAGE(kind, field, value)                                                                                              \
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;                                                      \
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_##kind;                                                                   \
+    m.field = (value);                                                                                                           \
     CHECK(agent_put(a, &m) == 0)
 
 void agent_hello(struct agent *a, uint64_t epoch, uint64_t last_received)

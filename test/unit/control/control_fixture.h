@@ -14,34 +14,34 @@
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
 
-#define CHECK(cond)                                                                  \
-    do {                                                                             \
-        if (!(cond)) {                                                               \
-            (void)fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond); \
-            abort();                                                                 \
-        }                                                                            \
+#define CHECK(cond)                                                                                                              \
+    do {                                                                                                                         \
+        if (!(cond)) {                                                                                                           \
+            (void)fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond);                                             \
+            abort();                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 
-#define CHECK_OK(call)                                                                               \
-    do {                                                                                             \
-        int rc_ = (call);                                                                            \
-        if (rc_ != 0) {                                                                              \
-            (void)fprintf(stderr, "%s:%d: %s = %d (%s)\n", __FILE__, __LINE__, #call, rc_, err.msg); \
-            abort();                                                                                 \
-        }                                                                                            \
+#define CHECK_OK(call)                                                                                                           \
+    do {                                                                                                                         \
+        int rc_ = (call);                                                                                                        \
+        if (rc_ != 0) {                                                                                                          \
+            (void)fprintf(stderr, "%s:%d: %s = %d (%s)\n", __FILE__, __LINE__, #call, rc_, err.msg);                             \
+            abort();                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 
-#define CHECK_STR(a, b)                                                                                       \
-    do {                                                                                                      \
-        const char *a_ = (a), *b_ = (b);                                                                      \
-        if (!str_eq(str_from(a_), str_from(b_))) {                                                            \
-            (void)fprintf(stderr, "%s:%d: \"%s\", wanted \"%s\"\n", __FILE__, __LINE__, a_ ? a_ : "-", b_);   \
-            abort();                                                                                          \
-        }                                                                                                     \
+#define CHECK_STR(a, b)                                                                                                          \
+    do {                                                                                                                         \
+        const char *a_ = (a), *b_ = (b);                                                                                         \
+        if (!str_eq(str_from(a_), str_from(b_))) {                                                                               \
+            (void)fprintf(stderr, "%s:%d: \"%s\", wanted \"%s\"\n", __FILE__, __LINE__, a_ ? a_ : "-", b_);                      \
+            abort();                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 
 #define W(lit) ((char *)(uintptr_t)(lit))
-#define SOON deadline_in(20 * USEC_SEC)
+#define SOON   deadline_in(20 * USEC_SEC)
 
 struct fixture {
     char dir[64], user[80], state[80], socket[96], address[104];

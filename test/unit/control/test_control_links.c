@@ -377,7 +377,8 @@ static char *create(struct fixture *f, const char *name, bool renew)
     Davit__Control__V1__CreateTokenRequest t = DAVIT__CONTROL__V1__CREATE_TOKEN_REQUEST__INIT;
     ProtobufCMessage *m = NULL;
     r.name = t.server = W(name);
-    CHECK_OK(fixture_call(f, &davit_control_v1_server_service, renew ? "CreateToken" : "CreateServer", renew ? &t.base : &r.base, &m, &err));
+    CHECK_OK(fixture_call(f, &davit_control_v1_server_service, renew ? "CreateToken" : "CreateServer", renew ? &t.base : &r.base,
+                          &m, &err));
     const Davit__Control__V1__CreateServerResponse *s = (const Davit__Control__V1__CreateServerResponse *)m;
     const char *token = renew ? ((const Davit__Control__V1__CreateTokenResponse *)m)->token : s->token;
     const char *line = renew ? ((const Davit__Control__V1__CreateTokenResponse *)m)->install_command : s->install_command;
@@ -505,7 +506,8 @@ static void audiences_body(struct fixture *f)
     CHECK_OK(enroll(f, token, &id, &err));
     /* The CLI on the API: everything. A server there: nothing that has a scope. Nobody: not even a connection. */
     CHECK_OK(version_call(f, control_api_addr(f->c), buf_str(&cert), buf_str(&key), "GetStatus", &err));
-    CHECK(version_call(f, control_api_addr(f->c), buf_str(&id.chain), secret_reveal(id.pem), "GetStatus", &err) == -(int)ERR_DENIED);
+    CHECK(version_call(f, control_api_addr(f->c), buf_str(&id.chain), secret_reveal(id.pem), "GetStatus", &err) ==
+          -(int)ERR_DENIED);
     CHECK(version_call(f, control_api_addr(f->c), STR(""), STR(""), "GetStatus", &err) < 0);
     /* The CLI on the link: no agent. Nobody: neither. */
     struct tls_ctx *tls = fixture_tls(f, buf_str(&cert), buf_str(&key), &err);

@@ -25,7 +25,9 @@
 static void server_states_walked_whole(void **state)
 {
     (void)state;
-    static const int allowed[][2] = {{SERVER_NONE, SERVER_PENDING}, {SERVER_PENDING, SERVER_ONLINE}, {SERVER_ONLINE, SERVER_OFFLINE},
+    static const int allowed[][2] = {{SERVER_NONE, SERVER_PENDING},
+                                     {SERVER_PENDING, SERVER_ONLINE},
+                                     {SERVER_ONLINE, SERVER_OFFLINE},
                                      {SERVER_OFFLINE, SERVER_ONLINE}};
     for (int from = 0; from < SERVER_STATE_MAX; from++)
         for (int to = 0; to < SERVER_STATE_MAX; to++) {
@@ -54,7 +56,8 @@ static void deployment_states_walked_whole(void **state)
     };
     for (int from = 0; from < DEPLOYMENT_STATE_MAX; from++)
         for (int to = 0; to < DEPLOYMENT_STATE_MAX; to++)
-            assert_int_equal(deployment_move_allowed((enum deployment_state)from, (enum deployment_state)to), table[from][to] == '1');
+            assert_int_equal(deployment_move_allowed((enum deployment_state)from, (enum deployment_state)to),
+                             table[from][to] == '1');
     for (int s = 0; s < DEPLOYMENT_STATE_MAX; s++)
         assert_int_equal(deployment_ended((enum deployment_state)s), s >= DEPLOYMENT_ACTIVE);
     assert_false(deployment_move_allowed(DEPLOYMENT_STATE_MAX, DEPLOYMENT_ACTIVE));
@@ -69,14 +72,35 @@ static void kinds_of_addresses(void **state)
         const char *text;
         enum address_kind kind;
     } v[] = {
-        {"8.8.8.8", ADDRESS_GLOBAL},       {"10.1.2.3", ADDRESS_PRIVATE},       {"172.16.0.1", ADDRESS_PRIVATE},  {"172.32.0.1", ADDRESS_GLOBAL},
-        {"192.168.1.1", ADDRESS_PRIVATE},  {"100.64.0.1", ADDRESS_TAILNET},     {"100.127.255.255", ADDRESS_TAILNET},
-        {"100.128.0.1", ADDRESS_GLOBAL},   {"127.0.0.1", ADDRESS_LOCAL},        {"169.254.1.1", ADDRESS_LOCAL},   {"0.0.0.0", ADDRESS_NONE},
-        {"224.0.0.1", ADDRESS_NONE},       {"255.255.255.255", ADDRESS_NONE},   {"203.0.113.5", ADDRESS_PRIVATE}, {"198.18.0.1", ADDRESS_PRIVATE},
-        {"2600::1", ADDRESS_GLOBAL},       {"2001:db8::1", ADDRESS_PRIVATE},    {"fd00::1", ADDRESS_PRIVATE},
-        {"fd7a:115c:a1e0::1", ADDRESS_TAILNET}, {"fe80::1", ADDRESS_LOCAL},     {"::1", ADDRESS_LOCAL},           {"::", ADDRESS_NONE},
-        {"ff02::1", ADDRESS_NONE},         {"::ffff:10.0.0.1", ADDRESS_PRIVATE}, {"::ffff:8.8.4.4", ADDRESS_GLOBAL},
-        {"", ADDRESS_NONE},                {"example.com", ADDRESS_NONE},       {"8.8.8.8:1", ADDRESS_NONE},      {NULL, ADDRESS_NONE},
+        {"8.8.8.8", ADDRESS_GLOBAL},
+        {"10.1.2.3", ADDRESS_PRIVATE},
+        {"172.16.0.1", ADDRESS_PRIVATE},
+        {"172.32.0.1", ADDRESS_GLOBAL},
+        {"192.168.1.1", ADDRESS_PRIVATE},
+        {"100.64.0.1", ADDRESS_TAILNET},
+        {"100.127.255.255", ADDRESS_TAILNET},
+        {"100.128.0.1", ADDRESS_GLOBAL},
+        {"127.0.0.1", ADDRESS_LOCAL},
+        {"169.254.1.1", ADDRESS_LOCAL},
+        {"0.0.0.0", ADDRESS_NONE},
+        {"224.0.0.1", ADDRESS_NONE},
+        {"255.255.255.255", ADDRESS_NONE},
+        {"203.0.113.5", ADDRESS_PRIVATE},
+        {"198.18.0.1", ADDRESS_PRIVATE},
+        {"2600::1", ADDRESS_GLOBAL},
+        {"2001:db8::1", ADDRESS_PRIVATE},
+        {"fd00::1", ADDRESS_PRIVATE},
+        {"fd7a:115c:a1e0::1", ADDRESS_TAILNET},
+        {"fe80::1", ADDRESS_LOCAL},
+        {"::1", ADDRESS_LOCAL},
+        {"::", ADDRESS_NONE},
+        {"ff02::1", ADDRESS_NONE},
+        {"::ffff:10.0.0.1", ADDRESS_PRIVATE},
+        {"::ffff:8.8.4.4", ADDRESS_GLOBAL},
+        {"", ADDRESS_NONE},
+        {"example.com", ADDRESS_NONE},
+        {"8.8.8.8:1", ADDRESS_NONE},
+        {NULL, ADDRESS_NONE},
     };
     for (size_t i = 0; i < ARRAY_LEN(v); i++)
         if (address_kind_of(v[i].text) != v[i].kind)
@@ -99,8 +123,8 @@ static void hosts_of_peers(void **state)
     assert_string_equal(host, "");
 }
 
-static char str8[] = "8.8.8.8", str9[] = "9.9.9.9", priv10[] = "10.0.0.5", lan1[] = "192.168.7.7", tail[] = "100.64.3.3", running[] = "Running",
-            stopped[] = "Stopped";
+static char str8[] = "8.8.8.8", str9[] = "9.9.9.9", priv10[] = "10.0.0.5", lan1[] = "192.168.7.7", tail[] = "100.64.3.3",
+            running[] = "Running", stopped[] = "Stopped";
 
 /* req: CL-52 */
 static void public_address_rule(void **state)
@@ -241,12 +265,25 @@ static void enrolment_is_rate_limited(void **state)
 static void images(void **state)
 {
     (void)state;
-    static const char *const good[] = {"busybox", "busybox:1", "library/busybox:1.36", "localhost:5000/a/b:latest", "127.0.0.1:5000/web:1",
-                                       "registry.example.com/team/app:V1.2_3-x", "a__b/c-d.e:t",
+    static const char *const good[] = {"busybox",
+                                       "busybox:1",
+                                       "library/busybox:1.36",
+                                       "localhost:5000/a/b:latest",
+                                       "127.0.0.1:5000/web:1",
+                                       "registry.example.com/team/app:V1.2_3-x",
+                                       "a__b/c-d.e:t",
                                        "busybox@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
-    static const char *const bad[] = {"",        "Busybox",   "busybox:",  "busybox:a b", ":1",        "/a",       "a//b",  "a/",  "busybox@",
-                                      "a@sha256:12", "a@md5:00", "-a",       "a:-x",       "http://a/b", "a b",      "a\n",   "h:99999/a", "..",
-                                      "a:1:2",   "UPPER/a",   "a/../b",    "a@sha256:0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"};
+    static const char *const bad[] = {"",          "Busybox",
+                                      "busybox:",  "busybox:a b",
+                                      ":1",        "/a",
+                                      "a//b",      "a/",
+                                      "busybox@",  "a@sha256:12",
+                                      "a@md5:00",  "-a",
+                                      "a:-x",      "http://a/b",
+                                      "a b",       "a\n",
+                                      "h:99999/a", "..",
+                                      "a:1:2",     "UPPER/a",
+                                      "a/../b",    "a@sha256:0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"};
     static char project[] = "p", name[] = "s";
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < (pass ? ARRAY_LEN(bad) : ARRAY_LEN(good)); i++) {
@@ -265,7 +302,8 @@ static void images(void **state)
 static void images_get_a_tag(void **state)
 {
     (void)state;
-    static const char *const v[][2] = {{"a", "a:latest"}, {"a:1", "a:1"}, {"h:5000/a", "h:5000/a:latest"}, {"a@sha256:x", "a@sha256:x"}};
+    static const char *const v[][2] = {
+        {"a", "a:latest"}, {"a:1", "a:1"}, {"h:5000/a", "h:5000/a:latest"}, {"a@sha256:x", "a@sha256:x"}};
     for (size_t i = 0; i < ARRAY_LEN(v); i++) {
         Davit__Common__V1__ServiceSpec s = DAVIT__COMMON__V1__SERVICE_SPEC__INIT;
         s.image = str_dup(str_from(v[i][0]));
@@ -328,22 +366,22 @@ static void refused(const struct parts *p, const char *field, int line)
         fail_msg("line %d: wanted a refusal of %s, got \"%s\"", line, field, err.msg);
 }
 
-#define REFUSED(field, ...)           \
-    do {                              \
-        struct parts p;               \
-        fill(&p);                     \
-        __VA_ARGS__;                  \
-        refused(&p, field, __LINE__); \
+#define REFUSED(field, ...)                                                                                                      \
+    do {                                                                                                                         \
+        struct parts p;                                                                                                          \
+        fill(&p);                                                                                                                \
+        __VA_ARGS__;                                                                                                             \
+        refused(&p, field, __LINE__);                                                                                            \
     } while (0)
 
-#define ALLOWED(...)                                   \
-    do {                                               \
-        struct parts p;                                \
-        struct err e_ = ERR_INIT;                      \
-        fill(&p);                                      \
-        __VA_ARGS__;                                   \
-        if (spec_check(&p.s, &e_) != 0)                \
-            fail_msg("line %d: %s", __LINE__, e_.msg); \
+#define ALLOWED(...)                                                                                                             \
+    do {                                                                                                                         \
+        struct parts p;                                                                                                          \
+        struct err e_ = ERR_INIT;                                                                                                \
+        fill(&p);                                                                                                                \
+        __VA_ARGS__;                                                                                                             \
+        if (spec_check(&p.s, &e_) != 0)                                                                                          \
+            fail_msg("line %d: %s", __LINE__, e_.msg);                                                                           \
     } while (0)
 
 static void specs(void **state)
@@ -485,7 +523,8 @@ static void inventory_has_a_limit(void **state)
 static void server_ids_of_certificates(void **state)
 {
     (void)state;
-    assert_string_equal(authz_server_id("davit://server/0f3e8b1e-1111-4222-8333-444455556666"), "0f3e8b1e-1111-4222-8333-444455556666");
+    assert_string_equal(authz_server_id("davit://server/0f3e8b1e-1111-4222-8333-444455556666"),
+                        "0f3e8b1e-1111-4222-8333-444455556666");
     assert_null(authz_server_id("davit://server/"));
     assert_null(authz_server_id("davit://server/../cli"));
     assert_null(authz_server_id("davit://server/0f3e8b1e-1111-4222-8333-44445555666X"));
