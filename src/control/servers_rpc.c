@@ -49,7 +49,7 @@ static int choose_mode(const struct control *c, const char **ret_mode, struct bu
     if (c->opt.hostname && *c->opt.hostname)
         return buf_printf(out, "https://%s", c->opt.hostname);
     (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
-    err_hint(err, "start davitd with --advertise HOST[:PORT], an address of this machine in the network of your servers");
+    err_hint(err, "davit up --advertise HOST[:PORT] with an address of this machine in the network of your servers");
     return -(int)ERR_PRECONDITION;
 }
 
