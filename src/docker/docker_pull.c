@@ -104,10 +104,11 @@ static char *auth_header(const struct docker_auth *auth)
     jsonw_key(&w, "serveraddress");
     jsonw_string(&w, auth->server ? auth->server : "");
     jsonw_object_end(&w);
-    char *text = jsonw_end(&w) == 0 ? str_base64url(json.data, json.len) : NULL;
+    AUTO_FREE char *text = jsonw_end(&w) == 0 ? str_base64url(json.data, json.len) : NULL;
     if (json.data)
         explicit_bzero(json.data, json.len);
-    return text;
+    /* The engine decodes with padding, and takes a value without it for no credentials at all. */
+    return text ? str_printf("%s%s", text, &"==="[3 - (4 - strlen(text) % 4) % 4]) : NULL;
 }
 
 static int start_pull(struct docker *d, const char *target, const struct docker_auth *auth, usec_t deadline, struct http_exchange **ret,
