@@ -165,8 +165,11 @@ def test_container_is_what_was_asked_for(driver, docker, web_image, project):
 
 
 @pytest.mark.req("CL-8", "CL-9")
-def test_pull_from_a_registry_with_progress(driver, docker, web_image, registry, project):
-    full = registry.push(web_image, "app/web:1")
+def test_pull_from_a_registry_with_progress(driver, docker, registry, project):
+    # An image that is here under another name comes without layers: this one must be here under none.
+    image = images.web(docker, "davit-test/pulled:1", hello=uuid.uuid4().hex)
+    full = registry.push(image, "app/web:1")
+    docker.remove_image(image)
     r = driver.deploy(spec_of(project, full, health=HTTP))
     assert "failure" not in r, r
     assert r["imageDigest"].startswith("sha256:") and docker.has_image(full)
@@ -214,8 +217,10 @@ def test_failed_health_leaves_the_old_one_serving(driver, docker, web_image, pro
 
 
 def test_health_timeout(driver, docker, project):
-    image = images.script(docker, "davit-test/silent:1", images.WAITING + "while :; do nc -l -p 8080 -e sleep 30; done & wait\n")
-    r = driver.deploy(spec_of(project, image, health={**HTTP, "timeoutMs": 300, "retries": 2, "graceMs": 500}))
+    image = images.make(docker, "davit-test/slow:1", ["/bin/sh", "-c", images.WAITING + "httpd -f -p 8080 -h /www & wait"],
+                        {"www/cgi-bin/slow": ("#!/bin/sh\nsleep 30\n", 0o755)})
+    slow = {**HTTP, "path": "/cgi-bin/slow", "timeoutMs": 300, "retries": 2, "graceMs": 500}
+    r = driver.deploy(spec_of(project, image, health=slow))
     assert r["failure"]["reason"] == "health_timeout", r
 
 
@@ -515,9 +520,9 @@ def ended(d, stream, timeout=30):
 @pytest.fixture
 def talker(driver, docker, project):
     """A container of ours that wrote ten lines to each stream and waits."""
-    image = images.script(docker, "davit-test/talker:1", images.WAITING +
+    image = images.script(docker, "davit-test/talks:1", images.WAITING +
                           "for i in 0 1 2 3 4 5 6 7 8 9; do echo out $i; echo err $i >&2; done\n"
-                          "printf '\\377\\000raw\\n'; echo\nread x </tmp/go 2>/dev/null; sleep 600 & wait\n")
+                          "printf '\\377\\000raw\\n'; echo\nsleep 600 & wait\n")
     r = driver.deploy(spec_of(project, image, "talk", health=QUICK))
     assert "failure" not in r, r
     return r["containerId"]

@@ -198,9 +198,8 @@ static int project_in_use(struct action *a, usec_t deadline, struct err *err)
     return rc < 0 ? rc : used;
 }
 
-static int step_remove_network(struct job *job, void *ctx, struct err *err)
+static int remove_network(struct action *a, struct job *job, struct err *err)
 {
-    struct action *a = ctx;
     AUTO_FREE char *name = str_printf("davit-%s", a->c->project);
     struct docker_networks l = {0};
     int rc = project_in_use(a, job_deadline(job), err);
@@ -220,6 +219,18 @@ static int step_remove_network(struct job *job, void *ctx, struct err *err)
     }
     docker_networks_release(&l);
     return rc < 0 ? rc : 0;
+}
+
+static int step_remove_network(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    int rc = networks_lock(a->w, job_deadline(job));
+
+    if (rc < 0)
+        return rc;
+    rc = remove_network(a, job, err);
+    networks_unlock(a->w);
+    return rc;
 }
 
 static bool was_mounted(const struct action *a, const char *volume)

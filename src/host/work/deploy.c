@@ -75,32 +75,53 @@ static int probe_network(struct job *job, void *ctx, struct err *err)
     return find_network(ctx, &made, job_deadline(job), err);
 }
 
-static int step_network(struct job *job, void *ctx, struct err *err)
+static int make_network(struct deploy *d, usec_t deadline, struct err *err)
 {
-    struct deploy *d = ctx;
     bool made;
-    int rc = find_network(d, &made, job_deadline(job), err);
+    int rc = find_network(d, &made, deadline, err);
 
     if (rc != 0)
-        return rc < 0 ? rc : 0;
+        return rc;
     AUTO_FREE char *label = deploy_job_label(d, "network");
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
     const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
-    rc = docker_network_ensure(d->w->docker, &spec, NULL, job_deadline(job), err);
+    return docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
+}
+
+static int step_network(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    int rc = networks_lock(d->w, job_deadline(job));
+
+    if (rc < 0)
+        return rc;
+    rc = make_network(d, job_deadline(job), err);
+    networks_unlock(d->w);
     return rc < 0 ? rc : 0;
+}
+
+static int unmake_network(struct deploy *d, usec_t deadline, struct err *err)
+{
+    bool made;
+    int rc = find_network(d, &made, deadline, err);
+
+    if (rc <= 0 || !made || command_project_busy(d->c))
+        return rc == -ERR_EXISTS || rc > 0 ? 0 : rc;
+    rc = docker_network_remove(d->w->docker, d->network, deadline, err);
+    return rc == -ERR_PRECONDITION || rc > 0 ? 0 : rc; /* in use by now: it stays */
 }
 
 static int undo_network(struct job *job, void *ctx, struct err *err)
 {
     struct deploy *d = ctx;
-    bool made;
-    int rc = find_network(d, &made, job_deadline(job), err);
+    int rc = networks_lock(d->w, job_deadline(job));
 
-    if (rc <= 0 || !made || command_project_busy(d->c))
-        return rc == -ERR_EXISTS || rc > 0 ? 0 : rc;
-    rc = docker_network_remove(d->w->docker, d->network, job_deadline(job), err);
-    return rc == -ERR_PRECONDITION || rc > 0 ? 0 : rc; /* in use by now: it stays */
+    if (rc < 0)
+        return rc;
+    rc = unmake_network(d, job_deadline(job), err);
+    networks_unlock(d->w);
+    return rc;
 }
 
 /* --- volumes -------------------------------------------------------------------------------------------------------------------- */

@@ -48,6 +48,7 @@ struct work *work_new(const struct work_config *config)
     list_init(&w->commands);
     event_init(&w->idle, w->loop);
     event_init(&w->pull_ended, w->loop);
+    event_init(&w->networks_free, w->loop);
     work_set_usage_interval(w, config->usage_interval);
     logs_start(w);
     BUG_ON(watch_start(w) < 0 || sampler_start(w) < 0);
@@ -82,6 +83,7 @@ struct work *work_free(struct work *w)
     logs_free(w);
     event_release(&w->idle);
     event_release(&w->pull_ended);
+    event_release(&w->networks_free);
     free(w->server_id);
     free(w);
     return NULL;
@@ -91,6 +93,23 @@ void work_send(struct work *w, const Davit__Link__V1__AgentMessage *msg)
 {
     if (!w->stopping)
         w->send(w->arg, msg);
+}
+
+int networks_lock(struct work *w, usec_t deadline)
+{
+    while (w->networks_held) {
+        int rc = event_wait(&w->networks_free, deadline);
+        if (rc < 0)
+            return rc;
+    }
+    w->networks_held = true;
+    return 0;
+}
+
+void networks_unlock(struct work *w)
+{
+    w->networks_held = false;
+    event_pulse(&w->networks_free);
 }
 
 void work_set_usage_interval(struct work *w, usec_t interval)

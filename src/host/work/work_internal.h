@@ -39,6 +39,8 @@ struct work {
 
     unsigned pulls;
     struct event pull_ended;
+    bool networks_held;
+    struct event networks_free;
 
     struct watch *watch;
     struct sampler *sampler;
@@ -82,6 +84,11 @@ int command_job(struct command *c, const struct job_step *steps, unsigned n_step
 void command_fail(struct command *c, const struct err *err, const char *reason, const char *detail);
 /* Records the outcome, a text for people. */
 void command_outcome(struct command *c, const char *fmt, ...) PRINTF(2, 3);
+
+/* One fiber at a time looks for a network and makes or removes it: the engine itself lets two networks of one name be made at once.
+ * 0, -ERR_DEADLINE, -ERR_CANCELLED; after 0 the caller calls networks_unlock. */
+int networks_lock(struct work *w, usec_t deadline) MUST_USE;
+void networks_unlock(struct work *w);
 
 /* --- names.c ---- */
 
