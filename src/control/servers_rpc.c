@@ -30,27 +30,30 @@ static bool has_port(const char *host)
     return last && (strchr(host, ':') == last || (last > host && last[-1] == ']'));
 }
 
-/* "direct" with HOST:PORT, or "tunnel" with a URL, into @out. */
-static int choose_mode(const struct control *c, const char **ret_mode, struct buf *out, struct err *err)
+int servers_install_target(const struct control_options *opt, struct str port, const char *own, const char **ret_mode,
+                           struct buf *out, struct err *err)
 {
-    char own[ADDRESS_SIZE];
-    const char *host = c->opt.advertise && *c->opt.advertise ? c->opt.advertise : NULL;
+    const char *host = *text(opt->advertise) ? opt->advertise : *own ? own : NULL;
     struct in6_addr v6;
-    if (!host && address_reachable(own) == 0)
-        host = own;
     *ret_mode = host ? "direct" : "tunnel";
     if (host && has_port(host))
         return buf_append_cstr(out, host);
     if (host) {
         bool bare6 = inet_pton(AF_INET6, host, &v6) == 1;
-        struct str port = link_port(c);
-        return buf_printf(out, bare6 ? "[%s]:" STR_FMT : "%s:" STR_FMT, host, STR_ARG(port));
+        return buf_printf(out, "%s%s%s:" STR_FMT, bare6 ? "[" : "", host, bare6 ? "]" : "", STR_ARG(port));
     }
-    if (c->opt.hostname && *c->opt.hostname)
-        return buf_printf(out, "https://%s", c->opt.hostname);
+    if (*text(opt->hostname))
+        return buf_printf(out, "https://%s", opt->hostname);
     (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
-    err_hint(err, "davit up --advertise HOST[:PORT] with an address of this machine in the network of your servers");
+    err_hint(err, "start davitd with --advertise HOST[:PORT], an address of this machine in the network of your servers");
     return -(int)ERR_PRECONDITION;
+}
+
+static int choose_mode(const struct control *c, const char **ret_mode, struct buf *out, struct err *err)
+{
+    char own[ADDRESS_SIZE];
+    (void)address_reachable(own); /* none: "" */
+    return servers_install_target(&c->opt, link_port(c), own, ret_mode, out, err);
 }
 
 static int install_line(struct buf *out, const char *mode, const char *target, struct str token)

@@ -176,6 +176,38 @@ static void preferred_address_rule(void **state)
     assert_string_equal(out, "10.9.9.9");
 }
 
+static void target(const char *advertise, const char *hostname, const char *own, const char *mode, const char *want)
+{
+    struct control_options opt = {.advertise = advertise, .hostname = hostname};
+    struct buf out = BUF_INIT(256);
+    struct err err = ERR_INIT;
+    const char *got = NULL;
+    int rc = servers_install_target(&opt, STR("7442"), own, &got, &out, &err);
+    if (mode) {
+        assert_int_equal(rc, 0);
+        assert_string_equal(got, mode);
+        assert_string_equal(buf_cstr(&out), want);
+    } else {
+        assert_int_equal(rc, -(int)ERR_PRECONDITION);
+        assert_non_null(strstr(err.hint, "--advertise"));
+    }
+    buf_release(&out);
+}
+
+/* req: CL-22 */
+static void mode_of_the_install_line(void **state)
+{
+    (void)state;
+    target("cp.example.com", NULL, "", "direct", "cp.example.com:7442");
+    target("cp.example.com:9000", "x.example.com", "8.8.8.8", "direct", "cp.example.com:9000");
+    target("2600::1", NULL, "", "direct", "[2600::1]:7442");
+    target("[2600::1]:9000", NULL, "", "direct", "[2600::1]:9000");
+    target(NULL, "x.example.com", "8.8.8.8", "direct", "8.8.8.8:7442");
+    target("", "x.example.com", "100.64.0.9", "direct", "100.64.0.9:7442");
+    target(NULL, "x.example.com", "", "tunnel", "https://x.example.com");
+    target(NULL, NULL, "", NULL, NULL);
+}
+
 static void names_from_hosts(void **state)
 {
     (void)state;
@@ -541,6 +573,7 @@ int main(void)
         cmocka_unit_test(hosts_of_peers),
         cmocka_unit_test(public_address_rule),
         cmocka_unit_test(preferred_address_rule),
+        cmocka_unit_test(mode_of_the_install_line),
         cmocka_unit_test(names_from_hosts),
         cmocka_unit_test(token_rules),
         cmocka_unit_test(enrolment_is_rate_limited),
