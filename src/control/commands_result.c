@@ -5,7 +5,7 @@
 #include "control/commands.h"
 #include "control/deployments.h"
 
-enum { RESULT_TEXT_MAX = 4 * 1024, RESULT_DETAIL_MAX = 64 * 1024 };
+enum { COMMANDS_KEPT = 1000, RESULT_TEXT_MAX = 4 * 1024, RESULT_DETAIL_MAX = 64 * 1024 };
 
 static struct command *find(const struct server *s, uint64_t seq, const char *id)
 {
@@ -118,6 +118,11 @@ static int result(struct db *db, void *arg, struct err *err)
     int rc = db_exec(db, err,
                      "UPDATE commands SET state = 3, result = ?, finished_us = ?, payload = ? WHERE server_id = ? AND seq = ?",
                      "bibti", j->wire, (int64_t)clock_real(), STR(""), j->server_id, (int64_t)j->cmd->seq);
+    if (rc < 0)
+        return rc;
+    /* Old ones answer no question: an agent that repeats their result is acknowledged all the same. */
+    rc = db_exec(db, err, "DELETE FROM commands WHERE server_id = ? AND state = 3 AND seq < ?", "ti", j->server_id,
+                 (int64_t)j->cmd->seq - COMMANDS_KEPT);
     if (rc < 0)
         return rc;
     rc = apply(db, j, err);

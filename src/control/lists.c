@@ -170,8 +170,12 @@ static void add_containers(const struct control *c, Davit__Control__V1__Service 
     for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e)) {
         const Davit__Common__V1__Container *k = hmap_value(e);
         ProtobufCMessage *copy = NULL;
-        if (belongs(k, s->project, s->name) && rpc_copy(&k->base, &copy) == 0)
-            s->containers[s->n_containers++] = (Davit__Common__V1__Container *)copy;
+        if (!belongs(k, s->project, s->name) || rpc_copy(&k->base, &copy) != 0)
+            continue;
+        Davit__Common__V1__Container *mine = (Davit__Common__V1__Container *)copy;
+        if (!*text(mine->server_id))
+            mine->server_id = own(str_from(s->server_id));
+        s->containers[s->n_containers++] = mine;
     }
 }
 

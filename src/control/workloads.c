@@ -62,9 +62,10 @@ static int server_of(struct control *c, const struct service_row *row, struct se
     return *ret ? 0 : err_set(err, ERR_NOT_FOUND, "the server of this service was removed");
 }
 
+/* One that counts as online and has no link now (we or it have just started) is expected back: commands wait for it. */
 static int need_link(const struct server *s, struct err *err)
 {
-    if (s->link)
+    if (s->link || s->state == SERVER_ONLINE)
         return 0;
     (void)err_set(err, ERR_UNAVAILABLE, "server \"%s\" is %s: its agent is not connected", s->name, server_state_name(s->state));
     err_hint(err, "on that server: systemctl status davit-agent");
