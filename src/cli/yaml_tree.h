@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* yaml — a YAML text as a small tree of our own (libyaml behind this wall): mappings, sequences, scalars as text, each with its line.
+/* yaml_tree — a YAML text as a small tree of our own (libyaml behind this wall): mappings, sequences, scalars as text, each with its line.
  * Refused: aliases, anchors, tags, several documents, duplicate keys, keys that are no scalars, depth over YAML_DEPTH_MAX, more than
  * YAML_NODES_MAX nodes.
  * Input trust: hostile files.  Thread: any. */
-#ifndef DAVIT_CLI_YAML_H
-#define DAVIT_CLI_YAML_H
+#ifndef DAVIT_CLI_YAML_TREE_H
+#define DAVIT_CLI_YAML_TREE_H
 
 #include <stdbool.h>
 
