@@ -52,7 +52,7 @@ static inline void on_fiber(void (*fn)(struct loop *loop))
 {
     struct on_fiber t = {.loop = loop_new(), .fn = fn};
     timer_init(&t.watchdog, t.loop, on_fiber_late, &t);
-    timer_set(&t.watchdog, 60 * USEC_SEC);
+    timer_set(&t.watchdog, 120 * USEC_SEC);
     CHECK(fiber_spawn(t.loop, "test", on_fiber_run, &t, NULL) == 0);
     loop_run(t.loop);
     CHECK(t.done);
