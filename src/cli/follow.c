@@ -56,11 +56,13 @@ static void show_step(struct follow *f, const Davit__Common__V1__StepProgress *p
     bool running = p->state == DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_RUNNING;
 
     if (!f->cli->progress) {
-        /* Plain output: no line for every percent. */
-        if (!running || strcmp(f->step, p->step) != 0)
+        /* Plain output: the end of each step, before it one line if there is something to say, and none for every percent. */
+        bool told = strcmp(f->step, p->step) == 0;
+        if (!running || (*text && !told))
             fprintf(stderr, "[%u/%u] %s%s%s%s%s\n", p->index, p->total, step, *word((int)p->state) ? " " : "",
                     word((int)p->state), *text ? ": " : "", text);
-        (void)str_copy(f->step, sizeof f->step, str_from(p->step));
+        if (*text)
+            (void)str_copy(f->step, sizeof f->step, str_from(p->step));
         return;
     }
     if (f->open && strcmp(f->step, p->step) != 0)
