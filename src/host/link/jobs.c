@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+enum { UNDO_TRIES = 10 };
+
 #define RETRY_BASE (500 * USEC_MSEC)
 #define RETRY_CAP  (10 * USEC_SEC)
 
@@ -130,6 +132,22 @@ static int suspend(struct job *job)
     return -ERR_CANCELLED;
 }
 
+/* What the undo needs may be away for a moment (a daemon that restarts): that alone is waited for. */
+static int undo_step(struct job *job, struct err *err)
+{
+    int rc = 0;
+
+    for (unsigned try = 0; try < UNDO_TRIES; try++) {
+        if (try > 0 && fiber_sleep(backoff_wait(try, RETRY_BASE, RETRY_CAP)) < 0)
+            return -ERR_CANCELLED;
+        *err = ERR_INIT;
+        rc = call(job, job->steps[job->index].undo, err);
+        if (rc != -ERR_UNAVAILABLE)
+            break;
+    }
+    return rc;
+}
+
 /* Undoes from the present step down to the first. @partial: the present step may have left a part of its effect. */
 static int undo_all(struct job *job, bool partial)
 {
@@ -139,7 +157,7 @@ static int undo_all(struct job *job, bool partial)
         job->index = n;
         if (s->undo) {
             struct err err = ERR_INIT;
-            int rc = call(job, s->undo, &err);
+            int rc = undo_step(job, &err);
             if (fiber_cancelled())
                 return suspend(job);
             if (rc < 0)

@@ -30,6 +30,7 @@ struct world {
     unsigned fail_times;
     bool fail_after_effect;
     int undo_fails_at;
+    unsigned undo_unavailable; /* times */
     int wait_at;
     int journal_fails_at;
     int cancel_at;
@@ -123,6 +124,10 @@ static int do_undo(struct job *job, void *ctx, struct err *err)
     struct world *w = ctx;
     unsigned i = job->index;
 
+    if (w->undo_unavailable > 0) {
+        w->undo_unavailable--;
+        return err_set(err, ERR_UNAVAILABLE, "undo %u must wait", i);
+    }
     if (w->undo_fails_at == (int)i)
         return err_set(err, ERR_INTERNAL, "undo %u failed", i);
     if (w->there[i]) {
@@ -319,6 +324,20 @@ static void test_undo_failures_are_collected(void **state)
     finish(&r);
 }
 
+static void test_undo_waits_for_what_is_away(void **state)
+{
+    struct world w;
+    struct run r;
+
+    world_init(&w, *state);
+    w.fail_at = 2;
+    w.undo_unavailable = 4;
+    start(&r, &w, -1);
+    assert_string_equal(w.order, "+0+1-1-0");
+    assert_int_equal(r.job.n_collected, 0);
+    finish(&r);
+}
+
 static void test_after_the_commit_it_only_goes_forward(void **state)
 {
     struct world w;
@@ -431,6 +450,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_failure_undoes_in_reverse, setup, teardown),
         cmocka_unit_test_setup_teardown(test_partial_effect_of_the_failed_step_is_undone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_undo_failures_are_collected, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_undo_waits_for_what_is_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_after_the_commit_it_only_goes_forward, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_of_a_step, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
