@@ -30,22 +30,35 @@ static bool has_port(const char *host)
     return last && (strchr(host, ':') == last || (last > host && last[-1] == ']'));
 }
 
+static int append_host(struct buf *out, const char *host, struct str port)
+{
+    struct in6_addr v6;
+    bool bare6 = inet_pton(AF_INET6, host, &v6) == 1;
+    return buf_printf(out, "%s%s%s:" STR_FMT, bare6 ? "[" : "", host, bare6 ? "]" : "", STR_ARG(port));
+}
+
 int servers_install_target(const struct control_options *opt, struct str port, const char *own, const char **ret_mode,
                            struct buf *out, struct err *err)
 {
-    const char *host = *text(opt->advertise) ? opt->advertise : *own ? own : NULL;
-    struct in6_addr v6;
-    *ret_mode = host ? "direct" : "tunnel";
-    if (host && has_port(host))
+    const char *given = text(opt->advertise);
+    char bound[ADDRESS_SIZE];
+    /* What listens on one address only is reached there or nowhere. */
+    address_host(text(opt->link_listen), bound);
+    enum address_kind kind = address_kind_of(bound);
+    const char *host = *given ? given : kind > ADDRESS_LOCAL ? bound : kind == ADDRESS_LOCAL ? "" : own;
+    *ret_mode = "direct";
+    if (has_port(host))
         return buf_append_cstr(out, host);
-    if (host) {
-        bool bare6 = inet_pton(AF_INET6, host, &v6) == 1;
-        return buf_printf(out, "%s%s%s:" STR_FMT, bare6 ? "[" : "", host, bare6 ? "]" : "", STR_ARG(port));
-    }
-    if (*text(opt->hostname))
+    if (*host)
+        return append_host(out, host, port);
+    if (*text(opt->hostname)) {
+        *ret_mode = "tunnel";
         return buf_printf(out, "https://%s", opt->hostname);
+    }
+    if (kind == ADDRESS_LOCAL)
+        return append_host(out, bound, port);
     (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
-    err_hint(err, "run: davit up --advertise HOST[:PORT], with an address of this machine in the network of your servers");
+    err_hint(err, "start davitd with --advertise HOST[:PORT], an address of this machine in the network of your servers");
     return -(int)ERR_PRECONDITION;
 }
 

@@ -176,9 +176,10 @@ static void preferred_address_rule(void **state)
     assert_string_equal(out, "10.9.9.9");
 }
 
-static void target(const char *advertise, const char *hostname, const char *own, const char *mode, const char *want)
+static void target(const char *listen, const char *advertise, const char *hostname, const char *own, const char *mode,
+                   const char *want)
 {
-    struct control_options opt = {.advertise = advertise, .hostname = hostname};
+    struct control_options opt = {.link_listen = listen, .advertise = advertise, .hostname = hostname};
     struct buf out = BUF_INIT(256);
     struct err err = ERR_INIT;
     const char *got = NULL;
@@ -198,14 +199,19 @@ static void target(const char *advertise, const char *hostname, const char *own,
 static void mode_of_the_install_line(void **state)
 {
     (void)state;
-    target("cp.example.com", NULL, "", "direct", "cp.example.com:7442");
-    target("cp.example.com:9000", "x.example.com", "8.8.8.8", "direct", "cp.example.com:9000");
-    target("2600::1", NULL, "", "direct", "[2600::1]:7442");
-    target("[2600::1]:9000", NULL, "", "direct", "[2600::1]:9000");
-    target(NULL, "x.example.com", "8.8.8.8", "direct", "8.8.8.8:7442");
-    target("", "x.example.com", "100.64.0.9", "direct", "100.64.0.9:7442");
-    target(NULL, "x.example.com", "", "tunnel", "https://x.example.com");
-    target(NULL, NULL, "", NULL, NULL);
+    target("0.0.0.0:7442", "cp.example.com", NULL, "", "direct", "cp.example.com:7442");
+    target("0.0.0.0:7442", "cp.example.com:9000", "x.example.com", "8.8.8.8", "direct", "cp.example.com:9000");
+    target("0.0.0.0:7442", "2600::1", NULL, "", "direct", "[2600::1]:7442");
+    target("0.0.0.0:7442", "[2600::1]:9000", NULL, "", "direct", "[2600::1]:9000");
+    target("0.0.0.0:7442", NULL, "x.example.com", "8.8.8.8", "direct", "8.8.8.8:7442");
+    target("0.0.0.0:7442", "", "x.example.com", "100.64.0.9", "direct", "100.64.0.9:7442");
+    target("0.0.0.0:7442", NULL, "x.example.com", "", "tunnel", "https://x.example.com");
+    target("0.0.0.0:7442", NULL, NULL, "", NULL, NULL);
+    target("[::]:7442", NULL, NULL, "8.8.8.8", "direct", "8.8.8.8:7442");
+    target("10.0.0.5:7442", NULL, "x.example.com", "8.8.8.8", "direct", "10.0.0.5:7442");
+    target("127.0.0.1:7442", NULL, "x.example.com", "8.8.8.8", "tunnel", "https://x.example.com");
+    target("127.0.0.1:7442", NULL, NULL, "8.8.8.8", "direct", "127.0.0.1:7442");
+    target("127.0.0.1:7442", "cp.example.com", NULL, "", "direct", "cp.example.com:7442");
 }
 
 static void names_from_hosts(void **state)
