@@ -28,14 +28,14 @@ struct verb {
     int (*run)(const void *options, struct err *err);
 };
 
-#define CONFIG_DIR(type)                                                                                                             \
-    {.name = "config-dir", .type = OPT_STRING, .offset = offsetof(type, config_dir), .arg = "DIR", .env = true,                     \
+#define CONFIG_DIR(record)                                                                                                           \
+    {.name = "config-dir", .type = OPT_STRING, .offset = offsetof(record, config_dir), .arg = "DIR", .env = true,                     \
      .help = "where configuration and keys are (default: /etc/davit-agent for root, else ~/.davit-agent)"}
-#define DOCKER(type)                                                                                                                 \
-    {.name = "docker", .type = OPT_STRING, .offset = offsetof(type, docker), .arg = "ADDR", .env = true,                            \
+#define DOCKER(record)                                                                                                               \
+    {.name = "docker", .type = OPT_STRING, .offset = offsetof(record, docker), .arg = "ADDR", .env = true,                            \
      .help = "socket of the Docker Engine, unix:/PATH (default: $DOCKER_HOST, else /var/run/docker.sock)"}
-#define TAILSCALE(type)                                                                                                              \
-    {.name = "tailscale", .type = OPT_STRING, .offset = offsetof(type, tailscale), .arg = "PATH", .env = true,                      \
+#define TAILSCALE(record)                                                                                                            \
+    {.name = "tailscale", .type = OPT_STRING, .offset = offsetof(record, tailscale), .arg = "PATH", .env = true,                      \
      .help = "the tailscale program (default: in /usr/bin, /usr/sbin or /usr/local/bin)"}
 
 /* --- enroll ---- */
