@@ -94,7 +94,8 @@ static const struct {
 } texts[] = {
     {"no space left on device", ERR_EXHAUSTED, "free space where the engine keeps its data (docker system df)"},
     {"disk quota exceeded", ERR_EXHAUSTED, "free space where the engine keeps its data (docker system df)"},
-    {"port is already allocated", ERR_PRECONDITION, "another container or program holds this port: stop it or publish another one"},
+    {"port is already allocated", ERR_PRECONDITION,
+     "another container or program holds this port: stop it or publish another one"},
     {"address already in use", ERR_PRECONDITION, "another container or program holds this port: stop it or publish another one"},
     {"toomanyrequests", ERR_EXHAUSTED, "the registry limits pulls: give credentials or wait"},
     {"rate limit", ERR_EXHAUSTED, "the registry limits pulls: give credentials or wait"},
@@ -217,7 +218,8 @@ int docker_ping(struct docker *d, usec_t deadline, struct err *err)
     if (rc == 0 && (!str_eq(str_cut(&text, '.'), STR("1")) || str_to_u64(text, 999, &minor) != 0))
         rc = err_set(err, ERR_PRECONDITION, "what answers at %s is no Docker Engine", d->addr);
     if (rc == 0 && minor < API_MINOR_FLOOR) {
-        rc = err_set(err, ERR_PRECONDITION, "the Docker Engine speaks API 1.%u; 1.%d is needed", (unsigned)minor, API_MINOR_FLOOR);
+        rc =
+            err_set(err, ERR_PRECONDITION, "the Docker Engine speaks API 1.%u; 1.%d is needed", (unsigned)minor, API_MINOR_FLOOR);
         err_hint(err, "install Docker 20.10 or later");
     }
     http_finish(x);
@@ -271,13 +273,15 @@ int docker_do(struct docker *d, const char *method, const struct buf *path, stru
 {
     struct http_exchange *x = NULL;
     struct http_field type = {"content-type", "application/json"};
-    struct http_request req = {.method = method, .target = buf_cstr(path), .fields = &type, .n_fields = body.n ? 1 : 0, .body = body};
+    struct http_request req = {
+        .method = method, .target = buf_cstr(path), .fields = &type, .n_fields = body.n ? 1 : 0, .body = body};
     int rc = docker_request(d, &req, deadline, &x, err);
     return rc < 0 ? rc : finish_request(d, x, out, deadline, err);
 }
 
 /* 0 when all went out, negative of the source or of the connection. */
-static int send_all(struct http_exchange *x, docker_source_fn *source, void *arg, usec_t deadline, bool *ret_ours, struct err *err)
+static int send_all(struct http_exchange *x, docker_source_fn *source, void *arg, usec_t deadline, bool *ret_ours,
+                    struct err *err)
 {
     AUTO_FREE char *piece = mem_alloc(DOCKER_READ_SIZE);
     for (;;) {
@@ -285,7 +289,7 @@ static int send_all(struct http_exchange *x, docker_source_fn *source, void *arg
         int rc = source(arg, piece, DOCKER_READ_SIZE, &n);
         *ret_ours = rc < 0;
         if (rc < 0)
-            return err_set(err, (enum err_code)-rc, "the data for the engine could not be read");
+            return err_set(err, (enum err_code) - rc, "the data for the engine could not be read");
         if (n == 0)
             return 0;
         rc = http_send_body(x, (struct str){piece, n}, deadline, err);
@@ -294,8 +298,8 @@ static int send_all(struct http_exchange *x, docker_source_fn *source, void *arg
     }
 }
 
-int docker_upload(struct docker *d, const char *method, const struct buf *path, docker_source_fn *source, void *arg, struct buf *out,
-                  usec_t deadline, struct err *err)
+int docker_upload(struct docker *d, const char *method, const struct buf *path, docker_source_fn *source, void *arg,
+                  struct buf *out, usec_t deadline, struct err *err)
 {
     struct http_exchange *x = NULL;
     struct http_field type = {"content-type", "application/x-tar"};
@@ -333,7 +337,10 @@ static int read_cgroup_version(struct str json, void *obj, struct docker_pool *p
     return 0;
 }
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_info, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_info, member)                                     \
+    }
 static const struct docker_field info_fields[] = {
     F(id, "ID", STR),
     F(version, "ServerVersion", STR),

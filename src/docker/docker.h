@@ -95,9 +95,10 @@ struct docker_progress {
 /* May wait. Return 0, or negative to give up (the pull returns it). */
 typedef int docker_progress_fn(void *arg, const struct docker_progress *p);
 
-/* "repo[:tag][@digest]": latest when neither is there. @auth, @fn may be NULL. @ret_digest (72 bytes, may be NULL) gets "sha256:..." of the manifest
- * or "". -ERR_NOT_FOUND no such image or tag (or one that needs credentials, and the engine cannot tell), -ERR_UNAUTHENTICATED credentials wrong or
- * missing, -ERR_DENIED not allowed, -ERR_UNAVAILABLE registry not reachable or overloaded, -ERR_EXHAUSTED disk full or rate limit; each with a hint. */
+/* "repo[:tag][@digest]": latest when neither is there. @auth, @fn may be NULL. @ret_digest (DOCKER_DIGEST_SIZE bytes, may be NULL) gets
+ * "sha256:..." of the manifest or "". -ERR_NOT_FOUND no such image or tag (or one that needs credentials, and the engine cannot tell),
+ * -ERR_UNAUTHENTICATED credentials wrong or missing, -ERR_DENIED not allowed, -ERR_UNAVAILABLE registry not reachable or overloaded,
+ * -ERR_EXHAUSTED disk full or rate limit; each with a hint. */
 enum { DOCKER_DIGEST_SIZE = 72 };
 int docker_pull(struct docker *d, const char *ref, const struct docker_auth *auth, docker_progress_fn *fn, void *arg, char *ret_digest,
                 usec_t deadline, struct err *err) MUST_USE;
@@ -468,7 +469,8 @@ struct docker_log {
 /* May wait: the engine is not read meanwhile, so the container's writes are held up by the log driver's own rules only. Negative gives up,
  * DOCKER_STOPPED ends it. */
 typedef int docker_log_fn(void *arg, const struct docker_log *entry);
-/* Until the log ends (with follow: the container ended). 0 or DOCKER_STOPPED. -ERR_PRECONDITION for a log driver that cannot be read. */
+/* Until the log ends (with follow: the container ended, and its last lines were given even where the engine closes too early). 0 or
+ * DOCKER_STOPPED. -ERR_PRECONDITION for a log driver that cannot be read. */
 int docker_logs(struct docker *d, const char *id, const struct docker_log_options *options, docker_log_fn *fn, void *arg, usec_t deadline,
                 struct err *err) MUST_USE;
 

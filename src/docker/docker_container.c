@@ -69,7 +69,8 @@ int docker_container_remove(struct docker *d, const char *id, bool force, bool v
 struct waited {
     int code;
 };
-static const struct docker_field waited_fields[] = {{.name = "StatusCode", .type = DOCKER_F_INT, .offset = offsetof(struct waited, code)}, {0}};
+static const struct docker_field waited_fields[] = {
+    {.name = "StatusCode", .type = DOCKER_F_INT, .offset = offsetof(struct waited, code)}, {0}};
 
 int docker_container_wait(struct docker *d, const char *id, int *ret_exit_code, usec_t deadline, struct err *err)
 {
@@ -95,7 +96,8 @@ static int archive_path(struct buf *path, const char *id, const char *inside, st
     return rc;
 }
 
-int docker_archive_get(struct docker *d, const char *id, const char *path, docker_sink_fn *sink, void *arg, usec_t deadline, struct err *err)
+int docker_archive_get(struct docker *d, const char *id, const char *path, docker_sink_fn *sink, void *arg, usec_t deadline,
+                       struct err *err)
 {
     AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX);
     struct http_exchange *x = NULL;
@@ -115,7 +117,7 @@ int docker_archive_get(struct docker *d, const char *id, const char *path, docke
             break;
         rc = sink(arg, (struct str){piece, n});
         if (rc < 0)
-            err_set(err, (enum err_code)-rc, "archive given up");
+            err_set(err, (enum err_code) - rc, "archive given up");
     }
     http_finish(x);
     return docker_note(d, rc);
@@ -136,7 +138,10 @@ struct raw_stats {
     uint64_t inactive_file, total_inactive_file, max_usage;
 };
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_stats, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_stats, member)                                       \
+    }
 static const struct docker_field cpu_usage_fields[] = {F(out.cpu_ns, "total_usage", U64), {0}};
 static const struct docker_field throttling_fields[] = {F(out.throttled_ns, "throttled_time", U64), {0}};
 static const struct docker_field cpu_fields[] = {
@@ -147,7 +152,9 @@ static const struct docker_field cpu_fields[] = {
     {0},
 };
 static const struct docker_field memory_stat_fields[] = {
-    F(inactive_file, "inactive_file", U64), F(total_inactive_file, "total_inactive_file", U64), {0},
+    F(inactive_file, "inactive_file", U64),
+    F(total_inactive_file, "total_inactive_file", U64),
+    {0},
 };
 static const struct docker_field memory_fields[] = {
     F(out.mem_bytes, "usage", U64),
@@ -202,7 +209,8 @@ static int read_blkio(struct str json, void *obj, struct docker_pool *pool, stru
     return docker_read_array(json, add_blkio, obj, pool, err);
 }
 
-static const struct docker_field io_fields[] = {{.name = "io_service_bytes_recursive", .type = DOCKER_F_FN, .fn = read_blkio}, {0}};
+static const struct docker_field io_fields[] = {{.name = "io_service_bytes_recursive", .type = DOCKER_F_FN, .fn = read_blkio},
+                                                {0}};
 static const struct docker_field stats_fields[] = {
     {.name = "cpu_stats", .type = DOCKER_F_OBJECT, .sub = cpu_fields},
     {.name = "memory_stats", .type = DOCKER_F_OBJECT, .sub = memory_fields},

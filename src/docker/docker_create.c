@@ -263,14 +263,16 @@ struct made {
 };
 static const struct docker_field made_fields[] = {{.name = "Id", .type = DOCKER_F_STR, .offset = offsetof(struct made, id)}, {0}};
 
-int docker_container_create(struct docker *d, const struct docker_container_spec *spec, char *ret_id, usec_t deadline, struct err *err)
+int docker_container_create(struct docker *d, const struct docker_container_spec *spec, char *ret_id, usec_t deadline,
+                            struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF body = BUF_INIT(DOCKER_BODY_MAX);
     AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
     if (write_container(&body, spec) != 0)
         return err_set(err, ERR_INVALID, "container description over %d bytes", DOCKER_BODY_MAX);
-    int rc = spec->name ? docker_path(&path, "/containers/create?name=", spec->name, "", err) : buf_append_cstr(&path, "/containers/create");
+    int rc = spec->name ? docker_path(&path, "/containers/create?name=", spec->name, "", err)
+                        : buf_append_cstr(&path, "/containers/create");
     if (rc == 0)
         rc = docker_do(d, "POST", &path, buf_str(&body), &out, deadline, err);
     if (rc < 0)

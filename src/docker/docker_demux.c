@@ -2,7 +2,8 @@
 /* docker_demux — frames of the engine's multiplexed streams. */
 #include "docker/docker.h"
 
-int docker_demux_next(struct docker_demux *m, struct str *bytes, int *ret_stream, struct str *ret_piece, bool *ret_end, struct err *err)
+int docker_demux_next(struct docker_demux *m, struct str *bytes, int *ret_stream, struct str *ret_piece, bool *ret_end,
+                      struct err *err)
 {
     while (m->n_head < sizeof(m->head)) {
         if (bytes->n == 0)

@@ -9,7 +9,10 @@ struct raw_event {
     struct docker_map attributes;
 };
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_event, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_event, member)                                       \
+    }
 static const struct docker_field actor_fields[] = {F(e.id, "ID", STR), F(attributes, "Attributes", MAP), {0}};
 static const struct docker_field event_fields[] = {
     F(e.type, "Type", STR),
@@ -36,7 +39,7 @@ static int on_record(void *arg, struct str json, struct err *err)
         raw.e.attributes = &raw.attributes;
         rc = w->fn(w->arg, &raw.e);
         if (rc < 0)
-            err_set(err, (enum err_code)-rc, "events given up");
+            err_set(err, (enum err_code) - rc, "events given up");
     }
     docker_pool_free(pool);
     return rc;
@@ -59,7 +62,8 @@ static int read_events(struct http_exchange *x, struct watch *w, usec_t deadline
     return rc;
 }
 
-int docker_events(struct docker *d, const char *label, uint64_t since_ns, docker_event_fn *fn, void *arg, usec_t deadline, struct err *err)
+int docker_events(struct docker *d, const char *label, uint64_t since_ns, docker_event_fn *fn, void *arg, usec_t deadline,
+                  struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     const unsigned long long s = 1000000000;

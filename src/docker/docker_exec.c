@@ -77,8 +77,8 @@ static int create(struct docker *d, const char *container, const struct docker_e
     return rc;
 }
 
-int docker_exec_start(struct docker *d, const char *container, const struct docker_exec_spec *spec, char *ret_id, struct conn **ret,
-                      usec_t deadline, struct err *err)
+int docker_exec_start(struct docker *d, const char *container, const struct docker_exec_spec *spec, char *ret_id,
+                      struct conn **ret, usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     int rc = create(d, container, spec, ret_id, deadline, err);
@@ -113,7 +113,8 @@ int docker_exec_resize(struct docker *d, const char *exec_id, unsigned rows, uns
     return rc < 0 ? rc : docker_do(d, "POST", &path, STR(""), NULL, deadline, err);
 }
 
-int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline, struct err *err)
+int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline,
+                        struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);

@@ -4,7 +4,10 @@
 
 #include "docker/docker_internal.h"
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_image, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_image, member)                                    \
+    }
 
 static int read_health(struct str json, void *obj, struct docker_pool *pool, struct err *err)
 {
@@ -111,7 +114,8 @@ static int on_record(void *arg, struct str json, struct err *err)
     return rc;
 }
 
-static int upload_image(struct docker *d, const struct buf *path, docker_source_fn *source, void *arg, usec_t deadline, struct err *err)
+static int upload_image(struct docker *d, const struct buf *path, docker_source_fn *source, void *arg, usec_t deadline,
+                        struct err *err)
 {
     AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
     int rc = docker_upload(d, "POST", path, source, arg, &out, deadline, err);

@@ -90,10 +90,13 @@ static int read_port(struct str key, struct str json, void *obj, struct docker_p
     return rc;
 }
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_endpoint, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_endpoint, member)                                 \
+    }
 static const struct docker_field endpoint_fields[] = {
-    F(network_id, "NetworkID", STR), F(ipv4, "IPAddress", STR),   F(ipv6, "GlobalIPv6Address", STR),
-    F(gateway, "Gateway", STR),      F(mac, "MacAddress", STR),   {0},
+    F(network_id, "NetworkID", STR), F(ipv4, "IPAddress", STR), F(ipv6, "GlobalIPv6Address", STR),
+    F(gateway, "Gateway", STR),      F(mac, "MacAddress", STR), {0},
 };
 #undef F
 
@@ -129,7 +132,10 @@ static int read_health_status(struct str json, void *obj, struct docker_pool *po
     return 0;
 }
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_container, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_container, member)                                \
+    }
 
 /* Entries are in order of time: the last one read stays. */
 static int read_health_entry(struct str json, void *obj, struct docker_pool *pool, struct err *err)
@@ -171,9 +177,17 @@ static int read_rw(struct str json, void *obj, struct docker_pool *pool, struct 
     return 0;
 }
 
-#define M(member, key) {.name = key, .type = DOCKER_F_STR, .offset = offsetof(struct docker_container_mount, member)}
+#define M(member, key)                                                                                                           \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_STR, .offset = offsetof(struct docker_container_mount, member)                             \
+    }
 static const struct docker_field mount_fields[] = {
-    M(type, "Type"), M(name, "Name"), M(source, "Source"), M(target, "Destination"), {.name = "RW", .type = DOCKER_F_FN, .fn = read_rw}, {0},
+    M(type, "Type"),
+    M(name, "Name"),
+    M(source, "Source"),
+    M(target, "Destination"),
+    {.name = "RW", .type = DOCKER_F_FN, .fn = read_rw},
+    {0},
 };
 #undef M
 
@@ -291,7 +305,10 @@ static int read_summary_networks(struct str json, void *obj, struct docker_pool 
     return rc;
 }
 
-#define B(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_binding, member)}
+#define B(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_binding, member)                                  \
+    }
 static const struct docker_field summary_port_fields[] = {
     B(container_port, "PrivatePort", U16), B(host_port, "PublicPort", U16), B(proto, "Type", STR), B(host_ip, "IP", STR), {0},
 };
@@ -328,8 +345,12 @@ static int read_names(struct str json, void *obj, struct docker_pool *pool, stru
     return docker_read_array(json, read_name, obj, pool, err);
 }
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_summary, member)}
-static const struct docker_field summary_network_fields[] = {{.name = "Networks", .type = DOCKER_F_FN, .fn = read_summary_networks}, {0}};
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_summary, member)                                  \
+    }
+static const struct docker_field summary_network_fields[] = {
+    {.name = "Networks", .type = DOCKER_F_FN, .fn = read_summary_networks}, {0}};
 static const struct docker_field summary_fields[] = {
     F(id, "Id", STR),
     F(name, "", STR), /* never sent under this name: read_names sets it */
@@ -367,8 +388,8 @@ static int read_summary(struct str json, void *obj, struct docker_pool *pool, st
     return rc;
 }
 
-int docker_container_list(struct docker *d, const char *const *labels, size_t n_labels, struct docker_summaries *ret, usec_t deadline,
-                          struct err *err)
+int docker_container_list(struct docker *d, const char *const *labels, size_t n_labels, struct docker_summaries *ret,
+                          usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF out = BUF_INIT(DOCKER_LIST_MAX);

@@ -32,8 +32,8 @@ void *docker_pool_grow(struct docker_pool *p, void *items, size_t n, size_t size
 /* --- JSON by tables (docker_json.c) --- */
 
 enum docker_field_type {
-    DOCKER_F_STR,    /* const char * */
-    DOCKER_F_U64,    /* uint64_t; anything that is no such number reads as 0 */
+    DOCKER_F_STR, /* const char * */
+    DOCKER_F_U64, /* uint64_t; anything that is no such number reads as 0 */
     DOCKER_F_U32,
     DOCKER_F_U16,
     DOCKER_F_INT,
@@ -54,7 +54,8 @@ struct docker_field {
     docker_value_fn *fn;
 };
 /* Reads the object in @json into @obj; null reads as empty, unknown members are skipped. */
-int docker_read_object(struct str json, const struct docker_field *table, void *obj, struct docker_pool *pool, struct err *err) MUST_USE;
+int docker_read_object(struct str json, const struct docker_field *table, void *obj, struct docker_pool *pool,
+                       struct err *err) MUST_USE;
 /* Calls @fn for each element of an array / @fn with each member (key first) of an object; null has none. */
 int docker_read_array(struct str json, docker_value_fn *fn, void *obj, struct docker_pool *pool, struct err *err) MUST_USE;
 typedef int docker_member_fn(struct str key, struct str json, void *obj, struct docker_pool *pool, struct err *err);
@@ -77,15 +78,16 @@ int docker_write_filters(struct buf *path, const char *const *labels, size_t n, 
 /* "/containers/" + escaped @id + @rest. */
 int docker_path(struct buf *path, const char *prefix, const char *id, const char *rest, struct err *err) MUST_USE;
 /* Settles the version, sends, and waits for the head (with stream_body: only sends). @req->target is without version. */
-int docker_request(struct docker *d, const struct http_request *req, usec_t deadline, struct http_exchange **ret, struct err *err) MUST_USE;
+int docker_request(struct docker *d, const struct http_request *req, usec_t deadline, struct http_exchange **ret,
+                   struct err *err) MUST_USE;
 /* 0 for 2xx and 101, DOCKER_UNCHANGED for 304, else the engine's error. */
 int docker_status(struct http_exchange *x, usec_t deadline, struct err *err) MUST_USE;
 /* One request with its answer appended to @out (NULL: dropped). @body empty: none. 0, DOCKER_UNCHANGED, negative. */
 int docker_do(struct docker *d, const char *method, const struct buf *path, struct str body, struct buf *out, usec_t deadline,
               struct err *err) MUST_USE;
 /* Streams @source as the body and judges the answer, which is appended to @out (may be NULL). */
-int docker_upload(struct docker *d, const char *method, const struct buf *path, docker_source_fn *source, void *arg, struct buf *out,
-                  usec_t deadline, struct err *err) MUST_USE;
+int docker_upload(struct docker *d, const char *method, const struct buf *path, docker_source_fn *source, void *arg,
+                  struct buf *out, usec_t deadline, struct err *err) MUST_USE;
 /* The code and hint for what the engine said; public for tests. @message is hostile. */
 int docker_engine_error(int status, struct str message, struct err *err);
 /* Forgets the version if @rc says that the engine was lost. Returns @rc. */
@@ -98,7 +100,7 @@ struct docker_records {
     bool in_string, escaped;
 };
 /* @fn returns 0 to go on, else the feed returns that. -ERR_EXHAUSTED past DOCKER_RECORD_MAX. */
-int docker_records_feed(struct docker_records *r, struct str bytes, int (*fn)(void *arg, struct str json, struct err *err), void *arg,
-                        struct err *err) MUST_USE;
+int docker_records_feed(struct docker_records *r, struct str bytes, int (*fn)(void *arg, struct str json, struct err *err),
+                        void *arg, struct err *err) MUST_USE;
 
 #endif

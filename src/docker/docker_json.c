@@ -279,8 +279,8 @@ int docker_write_filters(struct buf *path, const char *const *labels, size_t n, 
 
 /* --- Streams of records -------------------------------------------------------------------------------------------------------------- */
 
-static int take_record(struct docker_records *r, struct str piece, int (*fn)(void *arg, struct str json, struct err *err), void *arg,
-                       struct err *err)
+static int take_record(struct docker_records *r, struct str piece, int (*fn)(void *arg, struct str json, struct err *err),
+                       void *arg, struct err *err)
 {
     if (r->pending.len == 0)
         return fn(arg, piece, err);
@@ -293,8 +293,8 @@ static int take_record(struct docker_records *r, struct str piece, int (*fn)(voi
     return rc;
 }
 
-int docker_records_feed(struct docker_records *r, struct str bytes, int (*fn)(void *arg, struct str json, struct err *err), void *arg,
-                        struct err *err)
+int docker_records_feed(struct docker_records *r, struct str bytes, int (*fn)(void *arg, struct str json, struct err *err),
+                        void *arg, struct err *err)
 {
     size_t start = 0;
     r->pending.max = DOCKER_RECORD_MAX;

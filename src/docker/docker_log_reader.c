@@ -26,7 +26,7 @@ static int emit(struct docker_log_reader *r, struct docker_log_line *l, struct s
         text.n--;
     struct docker_log entry = {l->time_ns, l == &r->lines[1], partial, text};
     int rc = r->fn(r->arg, &entry);
-    return rc < 0 ? err_set(err, (enum err_code)-rc, "log reading given up") : rc;
+    return rc < 0 ? err_set(err, (enum err_code) - rc, "log reading given up") : rc;
 }
 
 /* Content of one line, its end excluded. */

@@ -73,8 +73,8 @@ static int read_log(struct http_exchange *x, struct docker_log_reader *r, bool l
     }
 }
 
-static int read_once(struct docker *d, const char *id, const struct docker_log_options *o, bool tty, struct tracker *t, usec_t deadline,
-                     struct err *err)
+static int read_once(struct docker *d, const char *id, const struct docker_log_options *o, bool tty, struct tracker *t,
+                     usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     int rc = write_path(&path, id, o, err);
@@ -110,8 +110,8 @@ static uint64_t read_again_from(struct tracker *t, const struct docker_log_optio
     return first > floor ? first : floor;
 }
 
-int docker_logs(struct docker *d, const char *id, const struct docker_log_options *options, docker_log_fn *fn, void *arg, usec_t deadline,
-                struct err *err)
+int docker_logs(struct docker *d, const char *id, const struct docker_log_options *options, docker_log_fn *fn, void *arg,
+                usec_t deadline, struct err *err)
 {
     /* Only the container's description tells whether its stream has frames: engines before 1.42 send the same content type for both. */
     struct docker_container c = {0};

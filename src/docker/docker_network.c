@@ -6,7 +6,10 @@
 
 /* --- Networks ------------------------------------------------------------------------------------------------------------------------ */
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_network, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_network, member)                                  \
+    }
 
 static int read_ipam_entry(struct str json, void *obj, struct docker_pool *pool, struct err *err)
 {
@@ -124,7 +127,8 @@ static int write_network(struct buf *body, const struct docker_network_spec *spe
     return jsonw_end(&w);
 }
 
-int docker_network_ensure(struct docker *d, const struct docker_network_spec *spec, char *ret_id, usec_t deadline, struct err *err)
+int docker_network_ensure(struct docker *d, const struct docker_network_spec *spec, char *ret_id, usec_t deadline,
+                          struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF body = BUF_INIT(DOCKER_BODY_MAX);
@@ -164,8 +168,8 @@ int docker_network_remove(struct docker *d, const char *name, usec_t deadline, s
     return absent_is_fine(rc);
 }
 
-int docker_network_connect(struct docker *d, const char *network, const char *container, const char *const *aliases, size_t n_aliases,
-                           const char *ipv4, usec_t deadline, struct err *err)
+int docker_network_connect(struct docker *d, const char *network, const char *container, const char *const *aliases,
+                           size_t n_aliases, const char *ipv4, usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF body = BUF_INIT(DOCKER_BODY_MAX);
@@ -198,7 +202,8 @@ int docker_network_connect(struct docker *d, const char *network, const char *co
     return rc;
 }
 
-int docker_network_disconnect(struct docker *d, const char *network, const char *container, bool force, usec_t deadline, struct err *err)
+int docker_network_disconnect(struct docker *d, const char *network, const char *container, bool force, usec_t deadline,
+                              struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF body = BUF_INIT(DOCKER_BODY_MAX);
@@ -250,9 +255,13 @@ int docker_volume_remove(struct docker *d, const char *name, bool force, usec_t 
     return rc < 0 ? rc : absent_is_fine(docker_do(d, "DELETE", &path, STR(""), NULL, deadline, err));
 }
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_volume, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_volume, member)                                   \
+    }
 static const struct docker_field volume_fields[] = {
-    F(name, "Name", STR), F(driver, "Driver", STR), F(mountpoint, "Mountpoint", STR), F(created, "CreatedAt", STR), F(labels, "Labels", MAP), {0},
+    F(name, "Name", STR),         F(driver, "Driver", STR), F(mountpoint, "Mountpoint", STR),
+    F(created, "CreatedAt", STR), F(labels, "Labels", MAP), {0},
 };
 #undef F
 

@@ -17,7 +17,10 @@ struct record {
     uint64_t current, total;
 };
 
-#define F(member, key, kind) {.name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct record, member)}
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct record, member)                                          \
+    }
 static const struct docker_field detail_fields[] = {F(current, "current", U64), F(total, "total", U64), {0}};
 static const struct docker_field record_fields[] = {
     F(id, "id", STR),
@@ -53,7 +56,7 @@ static int on_record(void *arg, struct str json, struct err *err)
         struct docker_progress progress = {r.id, r.status, r.current, r.total};
         rc = p->fn(p->arg, &progress);
         if (rc < 0)
-            err_set(err, (enum err_code)-rc, "pull given up");
+            err_set(err, (enum err_code) - rc, "pull given up");
     }
     docker_pool_free(pool);
     return rc < 0 ? rc : 0;
@@ -111,8 +114,8 @@ static char *auth_header(const struct docker_auth *auth)
     return text ? str_printf("%s%s", text, &"==="[3 - (4 - strlen(text) % 4) % 4]) : NULL;
 }
 
-static int start_pull(struct docker *d, const char *target, const struct docker_auth *auth, usec_t deadline, struct http_exchange **ret,
-                      struct err *err)
+static int start_pull(struct docker *d, const char *target, const struct docker_auth *auth, usec_t deadline,
+                      struct http_exchange **ret, struct err *err)
 {
     AUTO_FREE char *header = auth ? auth_header(auth) : NULL;
     if (auth && !header)
@@ -125,8 +128,8 @@ static int start_pull(struct docker *d, const char *target, const struct docker_
     return rc;
 }
 
-int docker_pull(struct docker *d, const char *ref, const struct docker_auth *auth, docker_progress_fn *fn, void *arg, char *ret_digest,
-                usec_t deadline, struct err *err)
+int docker_pull(struct docker *d, const char *ref, const struct docker_auth *auth, docker_progress_fn *fn, void *arg,
+                char *ret_digest, usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     struct str name, tag;

@@ -176,7 +176,7 @@ static void on_stream_error(void *arg, int rc)
 {
     struct conn *c = arg;
     struct err err = ERR_INIT;
-    err_set(&err, (enum err_code)-rc, "connection to %s lost", conn_peer_addr(c));
+    err_set(&err, (enum err_code) - rc, "connection to %s lost", conn_peer_addr(c));
     conn_enter(c);
     conn_fail(c, &err);
     conn_leave(c);
@@ -306,7 +306,7 @@ static int wait_change(struct conn *c, usec_t deadline, const char *doing, struc
         rc = -(int)ERR_CANCELLED;
     if (rc == 0)
         return 0;
-    return err_set(err, (enum err_code)-rc, "%s while %s", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled", doing);
+    return err_set(err, (enum err_code) - rc, "%s while %s", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled", doing);
 }
 
 static void on_fiber_read(void *arg, const void *p, size_t n)
@@ -371,7 +371,7 @@ static int write_piece(struct conn *c, const char *p, size_t n, usec_t deadline,
     int rc = conn_write(c, p, n);
     if (rc == -(int)ERR_UNAVAILABLE)
         return err_set(err, ERR_UNAVAILABLE, "connection lost while writing");
-    return rc < 0 ? err_set(err, (enum err_code)-rc, "write queue full") : 0;
+    return rc < 0 ? err_set(err, (enum err_code) - rc, "write queue full") : 0;
 }
 
 int conn_write_wait(struct conn *c, const void *p, size_t n, usec_t deadline, struct err *err)

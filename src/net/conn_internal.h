@@ -16,30 +16,31 @@ struct conn {
     struct stream *stream;
     const struct conn_handler *handler;
     void *arg;
-    struct task resume;       /* reading goes on in a turn of its own */
-    struct task flush;        /* TLS: what was written in this turn becomes records */
+    struct task resume; /* reading goes on in a turn of its own */
+    struct task flush;  /* TLS: what was written in this turn becomes records */
     struct buf pending;
     struct buf held;
-    struct buf out;           /* TLS: clear bytes for the next record */
-    struct str in;            /* TLS: what the current read callback lent */
+    struct buf out; /* TLS: clear bytes for the next record */
+    struct str in;  /* TLS: what the current read callback lent */
     bool want_read;
-    bool eof, eof_told;       /* the end is known; the handler knows */
+    bool eof, eof_told; /* the end is known; the handler knows */
     bool failed, failure_told;
     bool shut;
-    unsigned busy;            /* callbacks of ours on the stack */
-    bool closed;              /* free it when the last of them returns */
-    struct err *failure;      /* NULL while there is none */
+    unsigned busy;       /* callbacks of ours on the stack */
+    bool closed;         /* free it when the last of them returns */
+    struct err *failure; /* NULL while there is none */
 
-    struct event wake;        /* fiber reading and writing */
+    struct event wake; /* fiber reading and writing */
 
-    SSL *ssl;                 /* NULL: plain */
+    SSL *ssl; /* NULL: plain */
     struct tls_ctx *ctx;
-    struct tls_peer *peer;    /* NULL: none */
+    struct tls_peer *peer; /* NULL: none */
     bool shaking;
     void (*on_shaken)(void *arg, int rc); /* in the stream's callback: post from it */
     void *shaken_arg;
 };
 
+/* A connection on @s, still without a handler below. */
 struct conn *conn_make(struct stream *s);
 /* Brackets of every callback: conn_leave says true if the connection is gone. */
 void conn_enter(struct conn *c);

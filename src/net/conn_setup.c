@@ -28,14 +28,15 @@ static int dial_tls(struct conn *c, struct tls_ctx *tls, const char *server_name
     rc = event_wait(&dial.done, deadline);
     event_release(&dial.done);
     if (rc < 0)
-        return err_set(err, (enum err_code)-rc, "TLS handshake: %s", rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled");
+        return err_set(err, (enum err_code) - rc, "TLS handshake: %s",
+                       rc == -(int)ERR_DEADLINE ? "deadline exceeded" : "cancelled");
     if (dial.rc < 0 && err)
         *err = *c->failure;
     return dial.rc;
 }
 
-int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct conn **ret,
-              struct err *err)
+int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline,
+              struct conn **ret, struct err *err)
 {
     struct stream *s = NULL;
     int rc = stream_dial(loop, addr, deadline, &s, err);
@@ -104,7 +105,8 @@ static void on_accept_done(void *arg)
     free(a);
 }
 
-struct conn_accept *conn_accept_tls(struct stream *s, struct tls_ctx *tls, usec_t timeout, void (*on_ready)(void *arg, struct conn *c),
+struct conn_accept *conn_accept_tls(struct stream *s, struct tls_ctx *tls, usec_t timeout,
+                                    void (*on_ready)(void *arg, struct conn *c),
                                     void (*on_failed)(void *arg, const char *peer, const struct err *err), void *arg)
 {
     struct conn_accept *a = NEW(struct conn_accept);

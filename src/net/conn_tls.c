@@ -229,7 +229,7 @@ static void on_stream_eof(void *arg)
 
 static void on_stream_error(void *arg, int rc)
 {
-    on_stream_end(arg, (enum err_code)-rc, "lost");
+    on_stream_end(arg, (enum err_code) - rc, "lost");
 }
 
 static void on_stream_drain(void *arg)

@@ -11,13 +11,13 @@
 
 enum state {
     ST_HEAD,
-    ST_LENGTH,      /* `left` bytes of body */
+    ST_LENGTH, /* `left` bytes of body */
     ST_UNTIL_EOF,
     ST_CHUNK_SIZE,
     ST_CHUNK_EXT,
-    ST_CHUNK_LF,    /* after the CR of a chunk's head */
+    ST_CHUNK_LF, /* after the CR of a chunk's head */
     ST_CHUNK_DATA,
-    ST_CHUNK_CR,    /* after its data */
+    ST_CHUNK_CR, /* after its data */
     ST_CHUNK_CRLF,
     ST_TRAILER,
     ST_DONE,
@@ -30,12 +30,12 @@ struct http_parser {
     void *arg;
     enum state state;
     struct http_head head;
-    struct buf lines;        /* head or trailer as received */
+    struct buf lines; /* head or trailer as received */
     size_t line_start;
     unsigned n_lines;
-    bool cr;                 /* the last byte was CR */
+    bool cr; /* the last byte was CR */
     bool no_body;
-    bool last;               /* the message said that none follows */
+    bool last; /* the message said that none follows */
     uint64_t left;
     unsigned digits;
     unsigned ext;
@@ -283,8 +283,9 @@ static int parse_head(struct http_parser *p, struct err *err)
         char *end = strchr(line, '\r'); /* there is no NUL in it */
         size_t n = (size_t)(end - line);
         *end = '\0';
-        int rc = i ? parse_field(h, line, n, err)
-                   : p->request ? parse_request_line(h, line, n, err) : parse_status_line(h, line, n, err);
+        int rc = i            ? parse_field(h, line, n, err)
+                 : p->request ? parse_request_line(h, line, n, err)
+                              : parse_status_line(h, line, n, err);
         if (rc < 0)
             return rc;
         line = end + 2;
@@ -441,19 +442,15 @@ static int feed_step(struct http_parser *p, struct str bytes, size_t *used, stru
         if (p->last)
             return err_set(err, ERR_INVALID, "bytes after the last message");
         return feed_lines(p, bytes, used, err);
-    case ST_TRAILER:
-        return feed_lines(p, bytes, used, err);
+    case ST_TRAILER: return feed_lines(p, bytes, used, err);
     case ST_LENGTH:
     case ST_UNTIL_EOF:
-    case ST_CHUNK_DATA:
-        return feed_data(p, bytes, used);
+    case ST_CHUNK_DATA: return feed_data(p, bytes, used);
     case ST_FAILED:
         if (err)
             *err = p->failure;
         return -(int)p->failure.code;
-    default:
-        *used = 1;
-        return chunk_byte(p, (uint8_t)bytes.p[0], err);
+    default: *used = 1; return chunk_byte(p, (uint8_t)bytes.p[0], err);
     }
 }
 
@@ -466,7 +463,7 @@ int http_parser_feed(struct http_parser *p, struct str bytes, size_t *ret_used, 
         int rc = feed_step(p, bytes, &used, &e);
         if (rc < 0) {
             if (e.code == ERR_OK) /* a handler's own */
-                err_set(&e, (enum err_code)-rc, "message refused");
+                err_set(&e, (enum err_code) - rc, "message refused");
             p->failure = e;
             p->state = ST_FAILED;
             if (err)

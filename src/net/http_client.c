@@ -27,16 +27,16 @@ struct http_exchange {
     struct conn *conn;
     struct http_parser *parser;
     struct http_head head;
-    struct buf raw;          /* received; parsed up to `at` */
+    struct buf raw; /* received; parsed up to `at` */
     size_t at;
-    bool no_body;            /* HEAD */
-    bool kept;               /* the connection came from the pool */
-    bool heard;              /* a byte of the answer arrived */
+    bool no_body; /* HEAD */
+    bool kept;    /* the connection came from the pool */
+    bool heard;   /* a byte of the answer arrived */
     bool stream_body;
     bool got_head, ended;
-    bool interim_ended;      /* an answer of 1xx */
+    bool interim_ended; /* an answer of 1xx */
     unsigned interim;
-    char *dst;               /* of the http_read under way */
+    char *dst; /* of the http_read under way */
     size_t dst_n;
 };
 
@@ -297,7 +297,8 @@ const struct http_head *http_head(const struct http_exchange *x)
 
 /* --- Exchanges ----------------------------------------------------------------------------------------------------------------------- */
 
-static int open_exchange(struct http_client *c, bool may_reuse, bool no_body, usec_t deadline, struct http_exchange **ret, struct err *err)
+static int open_exchange(struct http_client *c, bool may_reuse, bool no_body, usec_t deadline, struct http_exchange **ret,
+                         struct err *err)
 {
     struct conn *conn = may_reuse ? pool_get(c) : NULL;
     bool kept = conn;
@@ -343,7 +344,8 @@ static int run(struct http_exchange *x, const struct http_request *req, usec_t d
     return req->stream_body ? 0 : await_head(x, deadline, err);
 }
 
-int http_request(struct http_client *c, const struct http_request *req, usec_t deadline, struct http_exchange **ret, struct err *err)
+int http_request(struct http_client *c, const struct http_request *req, usec_t deadline, struct http_exchange **ret,
+                 struct err *err)
 {
     bool no_body = strcmp(req->method, "HEAD") == 0;
     for (unsigned attempt = 0;; attempt++) {

@@ -8,31 +8,31 @@
 #include "net/http_server.h"
 
 enum http_phase {
-    HTTP_IDLE,    /* no byte of a request yet */
+    HTTP_IDLE, /* no byte of a request yet */
     HTTP_HEAD,
     HTTP_BODY,
-    HTTP_RUN,     /* the handler has it; nothing is read */
-    HTTP_LINGER   /* answered, closing: what the peer still sends is dropped, so that it can read the answer */
+    HTTP_RUN,   /* the handler has it; nothing is read */
+    HTTP_LINGER /* answered, closing: what the peer still sends is dropped, so that it can read the answer */
 };
 
 struct http_call {
     struct list node;           /* in the server, while both exist */
     struct http_server *server; /* NULL: gone */
     struct loop *loop;
-    struct conn *conn;          /* NULL: gone */
+    struct conn *conn; /* NULL: gone */
     enum http_phase phase;
     struct http_parser *parser;
     struct http_head head;
     struct buf body;
     struct timer timer;
-    struct task next;           /* after a request: go on with the connection */
+    struct task next; /* after a request: go on with the connection */
     struct fiber *fiber;
-    bool handler_done;          /* the fiber will not touch this any more */
-    bool complete;              /* the request is */
-    bool refused;               /* answered by the server itself */
-    bool started, ended;        /* of the answer */
+    bool handler_done;   /* the fiber will not touch this any more */
+    bool complete;       /* the request is */
+    bool refused;        /* answered by the server itself */
+    bool started, ended; /* of the answer */
     bool chunked;
-    bool close;                 /* no further request */
+    bool close; /* no further request */
 };
 
 #endif

@@ -7,10 +7,10 @@
 #include "base/mem.h"
 #include "net/http_internal.h"
 
-#define IDLE_MAX (60 * USEC_SEC)
-#define HEAD_MAX (10 * USEC_SEC)
-#define BODY_MAX (60 * USEC_SEC)
-#define LINGER_MAX (2 * USEC_SEC)
+#define IDLE_MAX      (60 * USEC_SEC)
+#define HEAD_MAX      (10 * USEC_SEC)
+#define BODY_MAX      (60 * USEC_SEC)
+#define LINGER_MAX    (2 * USEC_SEC)
 #define HANDSHAKE_MAX (10 * USEC_SEC)
 
 enum { LISTENERS_MAX = 8 };

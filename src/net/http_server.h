@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http_server — HTTP/1.1 on an accepted conn: health, metrics, Connect over HTTP/1.1.  Each request runs its handler on a fiber.
- * The body is collected before the handler runs (limit per server).  Keep-alive, no pipelining ahead: the next request is read when the answer is out.
- * Limits: body_max, HTTP_CONNS_MAX connections (more are closed at once), idle 60 s, a head must be complete within 10 s, a body within 60 s.  Thread: loop.  Input trust: peer. */
+ * The body is collected before the handler runs (limit per server).  Keep-alive, no pipelining ahead: the next request is read when the
+ * answer is out.
+ * Limits: body_max, HTTP_CONNS_MAX connections (more are closed at once), idle 60 s, a head must be complete within 10 s, a body
+ * within 60 s.  Thread: loop.  Input trust: peer. */
 #ifndef DAVIT_NET_HTTP_SERVER_H
 #define DAVIT_NET_HTTP_SERVER_H
 

@@ -35,8 +35,12 @@ static int parse_url(const char *text, struct url *ret, struct err *err)
     bool port = colon && !strchr(colon, ']');
     AUTO_BUF full = BUF_INIT(sizeof(ret->hostport));
     unsigned number;
-    if (buf_printf(&full, "%s%s", ret->host_field, port ? "" : ret->tls ? ":443" : ":80") != 0 ||
-        str_copy(ret->hostport, sizeof(ret->hostport), buf_str(&full)) != 0 || net_split_hostport(ret->hostport, ret->host, &number) != 0)
+    if (buf_printf(&full, "%s%s", ret->host_field,
+                   port       ? ""
+                   : ret->tls ? ":443"
+                              : ":80") != 0 ||
+        str_copy(ret->hostport, sizeof(ret->hostport), buf_str(&full)) != 0 ||
+        net_split_hostport(ret->hostport, ret->host, &number) != 0)
         return err_set(err, ERR_INVALID, "\"%.100s\": unusable host in the URL", text);
     return 0;
 }

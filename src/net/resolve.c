@@ -134,17 +134,12 @@ static int run_lookup(void *arg)
 static int judge(const struct lookup *l, struct err *err)
 {
     switch (l->status) {
-    case ARES_SUCCESS:
-        return 0;
+    case ARES_SUCCESS: return 0;
     case ARES_ENOTFOUND:
-    case ARES_ENODATA:
-        return err_set(err, ERR_NOT_FOUND, "%s: no such host name", l->host);
-    case ARES_EBADNAME:
-        return err_set(err, ERR_INVALID, "%s: not a host name", l->host);
-    case ARES_ECANCELLED:
-        return err_set(err, ERR_DEADLINE, "%s: no answer from the name server in time", l->host);
-    default:
-        return err_set(err, ERR_UNAVAILABLE, "%s: name look-up failed: %s", l->host, ares_strerror(l->status));
+    case ARES_ENODATA: return err_set(err, ERR_NOT_FOUND, "%s: no such host name", l->host);
+    case ARES_EBADNAME: return err_set(err, ERR_INVALID, "%s: not a host name", l->host);
+    case ARES_ECANCELLED: return err_set(err, ERR_DEADLINE, "%s: no answer from the name server in time", l->host);
+    default: return err_set(err, ERR_UNAVAILABLE, "%s: name look-up failed: %s", l->host, ares_strerror(l->status));
     }
 }
 
@@ -171,6 +166,7 @@ int net_resolve(struct loop *loop, const char *hostport, usec_t deadline, char *
     int rc = lane_call(lane, run_lookup, &l, l.deadline);
     lane_free(lane);
     if (rc < 0)
-        return err_set(err, (enum err_code)-rc, "%s: name look-up %s", host, rc == -(int)ERR_CANCELLED ? "cancelled" : "not done in time");
+        return err_set(err, (enum err_code) - rc, "%s: name look-up %s", host,
+                       rc == -(int)ERR_CANCELLED ? "cancelled" : "not done in time");
     return judge(&l, err);
 }

@@ -11,7 +11,8 @@ enum { NET_ADDR_SIZE = 128 };
 
 /* Waits. @hostport "name:port", "192.0.2.1:443", "[2001:db8::1]:443" or "unix:/path". @ret_numeric (@size bytes; NET_ADDR_SIZE is enough but for
  * long unix paths) gets what conn_dial takes. -ERR_INVALID malformed, -ERR_NOT_FOUND no such name, -ERR_UNAVAILABLE no answer, -ERR_DEADLINE. */
-int net_resolve(struct loop *loop, const char *hostport, usec_t deadline, char *ret_numeric, size_t size, struct err *err) MUST_USE;
+int net_resolve(struct loop *loop, const char *hostport, usec_t deadline, char *ret_numeric, size_t size,
+                struct err *err) MUST_USE;
 
 /* Takes "host:port" apart: @ret_host (256 bytes, without brackets), *ret_port. 0 or -ERR_INVALID. */
 int net_split_hostport(const char *hostport, char *ret_host, unsigned *ret_port) MUST_USE;

@@ -22,7 +22,7 @@ struct tls_ctx {
     SSL_CTX *ssl;
     bool server;
     bool pinned;
-    bool pin_only;            /* no roots but the pinned one */
+    bool pin_only; /* no roots but the pinned one */
     uint8_t pin[TLS_PIN_SIZE];
     char *peer_uri;
     char *verify_host;
@@ -299,7 +299,8 @@ static int configure(struct tls_ctx *ctx, const struct tls_config *config, struc
 {
     SSL_CTX_set_min_proto_version(ctx->ssl, TLS1_3_VERSION);
     SSL_CTX_set_mode(ctx->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_options(ctx->ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_options(ctx->ssl,
+                        SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_session_cache_mode(ctx->ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(ctx->ssl, 0);
     SSL_CTX_set_security_level(ctx->ssl, 2);

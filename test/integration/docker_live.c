@@ -16,9 +16,9 @@
 #include "net/on_fiber.h"
 
 #define LABEL "davit.test=live"
-#define REPO "davit-live"
+#define REPO  "davit-live"
 #define IMAGE REPO ":1"
-#define SOON deadline_in(60 * USEC_SEC)
+#define SOON  deadline_in(60 * USEC_SEC)
 
 static struct docker *engine;
 static const struct docker_pair label = {"davit.test", "live"};
@@ -42,7 +42,10 @@ static void tar_add(struct tar *t, const char *name, char type, const char *link
     memset(h + 148, ' ', 8);
     h[156] = type;
     (void)snprintf(h + 157, 100, "%s", link);
-    memcpy(h + 257, "ustar\0" "00", 8);
+    memcpy(h + 257,
+           "ustar\0"
+           "00",
+           8);
     unsigned sum = 0;
     for (size_t i = 0; i < sizeof(h); i++)
         sum += (uint8_t)h[i];
@@ -74,7 +77,8 @@ static void import_image(void)
     AUTO_BUF busybox = BUF_INIT(8 << 20);
     struct tar t = {.bytes = BUF_INIT(9 << 20)};
     CHECK_OK(fd_read_file("/bin/busybox", &busybox, &err));
-    static const char *const links[] = {"bin/sh", "bin/sleep", "bin/echo", "bin/cat", "bin/seq", "bin/head", "bin/printf", "bin/true"};
+    static const char *const links[] = {"bin/sh",  "bin/sleep", "bin/echo",   "bin/cat",
+                                        "bin/seq", "bin/head",  "bin/printf", "bin/true"};
     tar_add(&t, "bin/", '5', "", STR(""));
     tar_add(&t, "tmp/", '5', "", STR(""));
     tar_add(&t, "bin/busybox", '0', "", buf_str(&busybox));
@@ -111,7 +115,8 @@ static void run_script(const char *script, bool tty, char *ret_id)
 {
     struct err err = ERR_INIT;
     const char *command[] = {"/bin/sh", "-c", script};
-    struct docker_container_spec spec = {.image = IMAGE, .command = command, .n_command = 3, .labels = &label, .n_labels = 1, .tty = tty};
+    struct docker_container_spec spec = {
+        .image = IMAGE, .command = command, .n_command = 3, .labels = &label, .n_labels = 1, .tty = tty};
     CHECK_OK(docker_container_create(engine, &spec, ret_id, SOON, &err));
     CHECK_OK(docker_container_start(engine, ret_id, SOON, &err));
 }
@@ -124,7 +129,8 @@ static void info(void)
     struct docker_info i = {0};
     CHECK_OK(docker_info_get(engine, &i, SOON, &err));
     CHECK(*i.version && *i.os && *i.arch && *i.kernel && i.root_dir[0] == '/' && *i.storage_driver && *i.hostname && *i.id);
-    CHECK(i.mem_bytes > 1000000 && i.ncpu > 0 && strncmp(i.api, "1.4", 3) == 0 && (i.cgroup_version == 1 || i.cgroup_version == 2));
+    CHECK(i.mem_bytes > 1000000 && i.ncpu > 0 && strncmp(i.api, "1.4", 3) == 0 &&
+          (i.cgroup_version == 1 || i.cgroup_version == 2));
     docker_info_release(&i);
 }
 
@@ -171,7 +177,8 @@ static void check_inspected(const char *id)
     struct docker_container c = {0};
     CHECK_OK(docker_container_inspect(engine, id, &c, SOON, &err));
     CHECK(strcmp(c.id, id) == 0 && strcmp(c.name, "davit-live-1") == 0 && strcmp(c.image, IMAGE) == 0);
-    CHECK(c.state == DOCKER_STATE_RUNNING && c.pid > 0 && c.n_networks == 1 && strcmp(c.networks[0].network, "davit-live-net") == 0);
+    CHECK(c.state == DOCKER_STATE_RUNNING && c.pid > 0 && c.n_networks == 1 &&
+          strcmp(c.networks[0].network, "davit-live-net") == 0);
     CHECK(strcmp(c.networks[0].ipv4, "10.213.7.77") == 0 && c.memory == 64 << 20 && c.nano_cpus == 500000000 && c.pids == 50);
     CHECK(strcmp(c.restart, "on-failure") == 0 && strcmp(docker_map_get(&c.labels, "davit.test"), "live") == 0);
     bool published = false;
@@ -198,32 +205,11 @@ static void await_health(const char *id, enum docker_health want)
     CHECK(false);
 }
 
-static void lifecycle(void)
+/* The second half of the life of a running container. */
+static void wind_down(const char *id)
 {
     struct err err = ERR_INIT;
-    char id[DOCKER_ID_SIZE], other[DOCKER_ID_SIZE];
-    const char *command[] = {"/bin/sleep", "1000"};
-    const char *alias[] = {"web"}, *drop[] = {"ALL"}, *add[] = {"NET_BIND_SERVICE"}, *test[] = {"CMD-SHELL", "echo fine"};
-    struct docker_pair env[] = {{"A", "1=2"}}, log_options[] = {{"max-size", "1m"}};
-    struct docker_mount mount = {.type = DOCKER_MOUNT_VOLUME, .source = "davit-live-vol", .target = "/data"};
-    struct docker_port ports[] = {{.container_port = 8080, .publish = true, .host_ip = "127.0.0.1"}, {.container_port = 53, .proto = "udp"}};
-    struct docker_container_spec spec = {
-        .name = "davit-live-1", .image = IMAGE, .command = command, .n_command = 2, .env = env, .n_env = 1, .labels = &label, .n_labels = 1,
-        .nano_cpus = 500000000, .memory = 64 << 20, .pids = 50, .mounts = &mount, .n_mounts = 1, .ports = ports, .n_ports = 2,
-        .network = "davit-live-net", .aliases = alias, .n_aliases = 1, .ipv4 = "10.213.7.77", .restart = "on-failure", .restart_max = 3,
-        .cap_drop = drop, .n_cap_drop = 1, .cap_add = add, .n_cap_add = 1, .no_new_privileges = true, .read_only = true,
-        .log_driver = "json-file", .log_options = log_options, .n_log_options = 1, .init = false,
-        .health = {.test = test, .n_test = 2, .interval = USEC_SEC, .timeout = 2 * USEC_SEC, .retries = 2},
-    };
-    CHECK_OK(docker_container_create(engine, &spec, id, SOON, &err));
-    CHECK(docker_container_create(engine, &spec, other, SOON, &err) == -(int)ERR_EXISTS);
-    CHECK_OK(docker_container_start(engine, id, SOON, &err));
-    CHECK(docker_container_start(engine, id, SOON, &err) == DOCKER_UNCHANGED);
-    check_inspected(id);
-    await_health(id, DOCKER_HEALTH_HEALTHY);
     struct docker_stats stats;
-    CHECK_OK(docker_container_stats(engine, id, &stats, SOON, &err));
-    CHECK(stats.mem_limit == 64 << 20 && stats.pids >= 1 && stats.cpu_ns > 0);
     CHECK(docker_network_connect(engine, "davit-live-net", id, NULL, 0, NULL, SOON, &err) == DOCKER_UNCHANGED);
     CHECK(docker_network_remove(engine, "davit-live-net", SOON, &err) == -(int)ERR_PRECONDITION);
     CHECK_OK(docker_container_restart(engine, id, 0, SOON, &err));
@@ -246,14 +232,70 @@ static void lifecycle(void)
     CHECK(docker_container_inspect(engine, id, &c, SOON, &err) == -(int)ERR_NOT_FOUND);
 }
 
+static void lifecycle(void)
+{
+    struct err err = ERR_INIT;
+    char id[DOCKER_ID_SIZE], other[DOCKER_ID_SIZE];
+    const char *command[] = {"/bin/sleep", "1000"};
+    const char *alias[] = {"web"}, *drop[] = {"ALL"}, *add[] = {"NET_BIND_SERVICE"}, *test[] = {"CMD-SHELL", "echo fine"};
+    struct docker_pair env[] = {{"A", "1=2"}}, log_options[] = {{"max-size", "1m"}};
+    struct docker_mount mount = {.type = DOCKER_MOUNT_VOLUME, .source = "davit-live-vol", .target = "/data"};
+    struct docker_port ports[] = {{.container_port = 8080, .publish = true, .host_ip = "127.0.0.1"},
+                                  {.container_port = 53, .proto = "udp"}};
+    struct docker_container_spec spec = {
+        .name = "davit-live-1",
+        .image = IMAGE,
+        .command = command,
+        .n_command = 2,
+        .env = env,
+        .n_env = 1,
+        .labels = &label,
+        .n_labels = 1,
+        .nano_cpus = 500000000,
+        .memory = 64 << 20,
+        .pids = 50,
+        .mounts = &mount,
+        .n_mounts = 1,
+        .ports = ports,
+        .n_ports = 2,
+        .network = "davit-live-net",
+        .aliases = alias,
+        .n_aliases = 1,
+        .ipv4 = "10.213.7.77",
+        .restart = "on-failure",
+        .restart_max = 3,
+        .cap_drop = drop,
+        .n_cap_drop = 1,
+        .cap_add = add,
+        .n_cap_add = 1,
+        .no_new_privileges = true,
+        .read_only = true,
+        .log_driver = "json-file",
+        .log_options = log_options,
+        .n_log_options = 1,
+        .init = false,
+        .health = {.test = test, .n_test = 2, .interval = USEC_SEC, .timeout = 2 * USEC_SEC, .retries = 2},
+    };
+    CHECK_OK(docker_container_create(engine, &spec, id, SOON, &err));
+    CHECK(docker_container_create(engine, &spec, other, SOON, &err) == -(int)ERR_EXISTS);
+    CHECK_OK(docker_container_start(engine, id, SOON, &err));
+    CHECK(docker_container_start(engine, id, SOON, &err) == DOCKER_UNCHANGED);
+    check_inspected(id);
+    await_health(id, DOCKER_HEALTH_HEALTHY);
+    struct docker_stats stats;
+    CHECK_OK(docker_container_stats(engine, id, &stats, SOON, &err));
+    CHECK(stats.mem_limit == 64 << 20 && stats.pids >= 1 && stats.cpu_ns > 0);
+    wind_down(id);
+}
+
 static void taken_port(void)
 {
     struct err err = ERR_INIT;
     char a[DOCKER_ID_SIZE], b[DOCKER_ID_SIZE];
     const char *command[] = {"/bin/sleep", "1000"};
     struct docker_port port = {.container_port = 80, .publish = true, .host_ip = "127.0.0.1", .host_port = 38471};
-    struct docker_container_spec spec = {.image = IMAGE, .command = command, .n_command = 2, .labels = &label, .n_labels = 1, .ports = &port,
-                                         .n_ports = 1};
+    struct docker_container_spec spec = {
+        .image = IMAGE, .command = command, .n_command = 2, .labels = &label, .n_labels = 1, .ports = &port, .n_ports = 1};
     CHECK_OK(docker_container_create(engine, &spec, a, SOON, &err));
     CHECK_OK(docker_container_create(engine, &spec, b, SOON, &err));
     CHECK_OK(docker_container_start(engine, a, SOON, &err));
@@ -421,8 +463,9 @@ static void everything(struct loop *loop)
     static const struct {
         const char *name;
         void (*fn)(void);
-    } steps[] = {{"info", info}, {"image", image}, {"networks_and_volumes", networks_and_volumes}, {"lifecycle", lifecycle},
-                 {"taken_port", taken_port}, {"logs", logs}, {"events", events}, {"archives", archives}, {"execs", execs}};
+    } steps[] = {{"info", info},           {"image", image},           {"networks_and_volumes", networks_and_volumes},
+                 {"lifecycle", lifecycle}, {"taken_port", taken_port}, {"logs", logs},
+                 {"events", events},       {"archives", archives},     {"execs", execs}};
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         (void)fprintf(stderr, "# %s\n", steps[i].name);
         steps[i].fn();

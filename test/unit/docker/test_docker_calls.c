@@ -81,7 +81,8 @@ static void versions(struct loop *loop)
     for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
         rig_open(&r, loop);
         version = cases[k].theirs;
-        answer = STR("{\"ServerVersion\":\"20.10.24\",\"NCPU\":2,\"MemTotal\":1024,\"CgroupVersion\":\"2\",\"ID\":null,\"Name\":5}");
+        answer =
+            STR("{\"ServerVersion\":\"20.10.24\",\"NCPU\":2,\"MemTotal\":1024,\"CgroupVersion\":\"2\",\"ID\":null,\"Name\":5}");
         int rc = docker_info_get(r.d, &i, SOON, &err);
         if (cases[k].ours) {
             CHECK(rc == 0 && strcmp(i.api, cases[k].ours) == 0 && strcmp(i.version, "20.10.24") == 0 && i.ncpu == 2);
@@ -183,11 +184,11 @@ static void absent(struct loop *loop)
     rig_close(&r);
 }
 
-#define CASE(name)                      \
-    static void test_##name(void **state) \
-    {                                   \
-        (void)state;                    \
-        on_fiber(name);                 \
+#define CASE(name)                                                                                                               \
+    static void test_##name(void **state)                                                                                        \
+    {                                                                                                                            \
+        (void)state;                                                                                                             \
+        on_fiber(name);                                                                                                          \
     }
 CASE(versions)
 CASE(errors)
@@ -197,7 +198,10 @@ CASE(absent)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_versions), cmocka_unit_test(test_errors), cmocka_unit_test(test_pulls), cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_pulls),
+        cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

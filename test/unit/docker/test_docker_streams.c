@@ -12,12 +12,12 @@
 #include "docker/docker_internal.h"
 #include "docker/docker_log_reader.h"
 
-#define T1 "2026-01-02T03:04:05.000000001Z "
-#define T2 "2026-01-02T03:04:05.000000002Z "
+#define T1    "2026-01-02T03:04:05.000000001Z "
+#define T2    "2026-01-02T03:04:05.000000002Z "
 #define T1_NS 1767323045000000001ULL
 
 struct got {
-    struct buf text;  /* "o:" or "e:", "+" when partial, the line, "|" */
+    struct buf text; /* "o:" or "e:", "+" when partial, the line, "|" */
     uint64_t first_ns, last_ns;
     unsigned n;
     int answer;
@@ -65,8 +65,8 @@ static void test_demux(void **state)
 {
     (void)state;
     AUTO_BUF b = BUF_INIT(1 << 20);
-    static const char one[] = T1 "one\n", err_line[] = T2 "oops\n", part1[] = T1 "par", part2[] = T2 "tial\n", two[] = T1 "a\nb\n", none[] = "no stamp\n",
-                      open[] = T2 "open";
+    static const char one[] = T1 "one\n", err_line[] = T2 "oops\n", part1[] = T1 "par", part2[] = T2 "tial\n",
+                      two[] = T1 "a\nb\n", none[] = "no stamp\n", open[] = T2 "open";
     frame(&b, 1, one, sizeof(one) - 1);
     frame(&b, 2, err_line, sizeof(err_line) - 1);
     frame(&b, 1, part1, sizeof(part1) - 1);
@@ -181,7 +181,8 @@ static void test_records(void **state)
         struct docker_records r = {0};
         AUTO_BUF out = BUF_INIT(1000);
         for (size_t at = 0; at < s.n; at += step)
-            assert_int_equal(docker_records_feed(&r, (struct str){s.p + at, s.n - at < step ? s.n - at : step}, on_record, &out, NULL), 0);
+            assert_int_equal(
+                docker_records_feed(&r, (struct str){s.p + at, s.n - at < step ? s.n - at : step}, on_record, &out, NULL), 0);
         assert_string_equal(buf_cstr(&out), "{\"a\":\"}{\\\"\\\\\"}|{\"b\":{\"c\":{}}}|{}|");
         buf_release(&r.pending);
     }
@@ -214,7 +215,8 @@ static void test_errors(void **state)
         {409, "network with name a already exists", ERR_EXISTS, false},
         {409, "Container 1 is not running", ERR_PRECONDITION, false},
         {400, "bad parameter", ERR_INVALID, false},
-        {500, "driver failed programming external connectivity on endpoint a: Bind for 0.0.0.0:80 failed: port is already allocated",
+        {500,
+         "driver failed programming external connectivity on endpoint a: Bind for 0.0.0.0:80 failed: port is already allocated",
          ERR_PRECONDITION, true},
         {500, "write /var/lib/docker/tmp/x: no space left on device", ERR_EXHAUSTED, true},
         {500, "Get \"http://r/v2/\": unauthorized: incorrect username or password", ERR_UNAUTHENTICATED, true},

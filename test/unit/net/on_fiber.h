@@ -31,21 +31,21 @@ static inline void on_fiber_run(void *arg)
 }
 
 /* cmocka's assertions leave by longjmp, which must not cross from the fiber to the loop's stack: CHECK aborts instead. */
-#define CHECK(cond)                                                                       \
-    do {                                                                                  \
-        if (!(cond)) {                                                                    \
-            (void)fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond);      \
-            abort();                                                                      \
-        }                                                                                 \
+#define CHECK(cond)                                                                                                              \
+    do {                                                                                                                         \
+        if (!(cond)) {                                                                                                           \
+            (void)fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond);                                             \
+            abort();                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 
-#define CHECK_OK(call)                                                                                      \
-    do {                                                                                                    \
-        int rc_ = (call);                                                                                   \
-        if (rc_ != 0) {                                                                                     \
-            (void)fprintf(stderr, "%s:%d: %s = %d (%s)\n", __FILE__, __LINE__, #call, rc_, err.msg);        \
-            abort();                                                                                        \
-        }                                                                                                   \
+#define CHECK_OK(call)                                                                                                           \
+    do {                                                                                                                         \
+        int rc_ = (call);                                                                                                        \
+        if (rc_ != 0) {                                                                                                          \
+            (void)fprintf(stderr, "%s:%d: %s = %d (%s)\n", __FILE__, __LINE__, #call, rc_, err.msg);                             \
+            abort();                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 
 static inline void on_fiber(void (*fn)(struct loop *loop))

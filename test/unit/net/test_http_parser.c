@@ -11,11 +11,14 @@
 
 #include "net/http.h"
 
-#define H "Host: a\r\n"
-#define POST "POST /1 HTTP/1.1\r\n"
-#define NEXT "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
+#define H       "Host: a\r\n"
+#define POST    "POST /1 HTTP/1.1\r\n"
+#define NEXT    "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
 #define CHUNKED "Transfer-Encoding: chunked\r\n"
-#define V(name, ok, text) {name, text NEXT, sizeof(text NEXT) - 1, ok}
+#define V(name, ok, text)                                                                                                        \
+    {                                                                                                                            \
+        name, text NEXT, sizeof(text NEXT) - 1, ok                                                                               \
+    }
 
 struct vector {
     const char *name;
@@ -50,7 +53,9 @@ static const struct vector vectors[] = {
     V("encoding chunked, identity", REFUSED, POST H "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
     V("encoding identity", REFUSED, POST H "Transfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
     V("encoding gzip", REFUSED, POST H "Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n"),
-    V("encoding after VT", REFUSED, POST H "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n"),
+    V("encoding after VT", REFUSED,
+      POST H "Transfer-Encoding: \x0b"
+             "chunked\r\n\r\n0\r\n\r\n"),
     V("encoding twice chunked", REFUSED, POST H CHUNKED CHUNKED "\r\n0\r\n\r\n"),
     V("encoding chunked, then false", REFUSED, POST H CHUNKED "Transfer-Encoding: false\r\n\r\n0\r\n\r\n"),
     V("encoding folded", REFUSED, POST H "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
@@ -195,7 +200,8 @@ static void test_responses(void **state)
     assert_false(s.head.keep_alive);
     http_head_release(&s.head);
     s = (struct seen){0};
-    assert_int_equal(ONE(false, "HTTP/1.1 204\r\n\r\nHTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", &s, true, false), 0);
+    assert_int_equal(ONE(false, "HTTP/1.1 204\r\n\r\nHTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", &s, true, false),
+                     0);
     assert_int_equal(s.ends, 2);
     http_head_release(&s.head);
     s = (struct seen){0};

@@ -229,7 +229,9 @@ static void pipelined_and_malformed(struct loop *loop)
 {
     struct http_server *s = serve(loop, "127.0.0.1:0");
     AUTO_BUF out = BUF_INIT(2000000);
-    raw(loop, s, "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n", &out);
+    raw(loop, s,
+        "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n",
+        &out);
     CHECK(count(&out, "HTTP/1.1 404") == 2 && count(&out, "connection: close") == 1);
     buf_clear(&out);
     raw(loop, s, "GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &out);
@@ -295,11 +297,11 @@ static void resolve(struct loop *loop)
     http_server_free(s);
 }
 
-#define CASE(name)                      \
-    static void test_##name(void **state) \
-    {                                   \
-        (void)state;                    \
-        on_fiber(name);                 \
+#define CASE(name)                                                                                                               \
+    static void test_##name(void **state)                                                                                        \
+    {                                                                                                                            \
+        (void)state;                                                                                                             \
+        on_fiber(name);                                                                                                          \
     }
 CASE(keep_alive_tcp)
 CASE(keep_alive_unix)
@@ -314,9 +316,15 @@ CASE(resolve)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keep_alive_tcp), cmocka_unit_test(test_keep_alive_unix), cmocka_unit_test(test_streamed_request),
-        cmocka_unit_test(test_upgraded),       cmocka_unit_test(test_limits),          cmocka_unit_test(test_pipelined_and_malformed),
-        cmocka_unit_test(test_cut_while_running), cmocka_unit_test(test_stale_pool),   cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_keep_alive_tcp),
+        cmocka_unit_test(test_keep_alive_unix),
+        cmocka_unit_test(test_streamed_request),
+        cmocka_unit_test(test_upgraded),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_pipelined_and_malformed),
+        cmocka_unit_test(test_cut_while_running),
+        cmocka_unit_test(test_stale_pool),
+        cmocka_unit_test(test_resolve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

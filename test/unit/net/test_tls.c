@@ -78,8 +78,12 @@ static void on_accept(void *arg, struct stream *stream)
 
 static struct tls_config server_config(const struct testcert *cert, enum tls_verify verify)
 {
-    return (struct tls_config){.server = true, .cert_pem = str_from(cert->chain_pem), .key_pem = str_from(cert->key_pem),
-                               .ca_pem = str_from(root.cert_pem), .verify = verify, .alpn = "h2,http/1.1"};
+    return (struct tls_config){.server = true,
+                               .cert_pem = str_from(cert->chain_pem),
+                               .key_pem = str_from(cert->key_pem),
+                               .ca_pem = str_from(root.cert_pem),
+                               .verify = verify,
+                               .alpn = "h2,http/1.1"};
 }
 
 static void server_open(struct server *s, struct loop *loop, const struct testcert *cert, enum tls_verify verify)
@@ -169,7 +173,9 @@ static void client_certificates(struct loop *loop)
     char b[8];
     size_t n;
     server_open(&s, loop, &server_cert, TLS_VERIFY_REQUIRED);
-    struct tls_config config = {.pin = root.spki_sha256, .cert_pem = str_from(client_cert.chain_pem), .key_pem = str_from(client_cert.key_pem)};
+    struct tls_config config = {.pin = root.spki_sha256,
+                                .cert_pem = str_from(client_cert.chain_pem),
+                                .key_pem = str_from(client_cert.key_pem)};
     CHECK_OK(dial(loop, &s, &config, &c, &err));
     settle();
     CHECK(s.ready == 1 && strcmp(conn_peer(s.conn)->uri, "davit://server/7") == 0 && conn_peer(s.conn)->serial[0]);
@@ -181,7 +187,8 @@ static void client_certificates(struct loop *loop)
     CHECK(conn_read(c, b, sizeof(b), deadline_in(USEC_SEC), &n, &err) == -(int)ERR_UNAUTHENTICATED);
     conn_close(c);
     CHECK(s.failed == 1 && s.why.code == ERR_UNAUTHENTICATED);
-    config = (struct tls_config){.pin = root.spki_sha256, .cert_pem = str_from(foreign_client.chain_pem),
+    config = (struct tls_config){.pin = root.spki_sha256,
+                                 .cert_pem = str_from(foreign_client.chain_pem),
                                  .key_pem = str_from(foreign_client.key_pem)};
     CHECK_OK(dial(loop, &s, &config, &c, &err));
     CHECK(conn_read(c, b, sizeof(b), deadline_in(USEC_SEC), &n, &err) == -(int)ERR_UNAUTHENTICATED);
@@ -287,8 +294,8 @@ static void handshake_timeout(struct loop *loop)
     server_close(&s); /* cancels it */
 }
 
-/* An end without close_notify is a failure, not an end. */
-static void truncation(struct loop *loop)
+/* Half-close, and bytes put back. */
+static void half_close(struct loop *loop)
 {
     struct err err = ERR_INIT;
     struct server s;
@@ -317,11 +324,80 @@ static void truncation(struct loop *loop)
     server_close(&s);
 }
 
-#define CASE(name)                      \
-    static void test_##name(void **state) \
-    {                                   \
-        (void)state;                    \
-        on_fiber(name);                 \
+/* Somebody between the two who passes bytes on and then cuts. */
+struct relay {
+    struct loop *loop;
+    const char *to;
+    struct conn *a, *b;
+};
+
+static void relay_pass(void *arg)
+{
+    struct relay *r = arg;
+    struct err err = ERR_INIT;
+    char b[4096];
+    size_t n;
+    CHECK_OK(conn_dial(r->loop, r->to, NULL, NULL, deadline_in(USEC_SEC), &r->b, &err));
+    while (conn_read(r->a, b, sizeof(b), deadline_in(100 * USEC_MSEC), &n, &err) == 0 && n)
+        CHECK_OK(conn_write(r->b, b, n));
+}
+
+static void relay_back(void *arg)
+{
+    struct relay *r = arg;
+    struct err err = ERR_INIT;
+    char b[4096];
+    size_t n;
+    while (!r->b)
+        CHECK_OK(fiber_sleep(USEC_MSEC));
+    while (conn_read(r->b, b, sizeof(b), deadline_in(100 * USEC_MSEC), &n, &err) == 0 && n)
+        CHECK_OK(conn_write(r->a, b, n));
+    conn_shutdown(r->a); /* an end of the stream without the end of TLS */
+}
+
+static void on_relay(void *arg, struct stream *s)
+{
+    struct relay *r = arg;
+    r->a = conn_plain(s);
+    CHECK(fiber_spawn(r->loop, "pass", relay_pass, r, NULL) == 0);
+    CHECK(fiber_spawn(r->loop, "back", relay_back, r, NULL) == 0);
+}
+
+/* An end without close_notify is a failure, not an end. */
+static void truncation(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct server s;
+    struct listener *l = NULL;
+    struct tls_ctx *ctx = NULL;
+    struct conn *c = NULL;
+    char b[8];
+    size_t n;
+    server_open(&s, loop, &server_cert, TLS_VERIFY_NONE);
+    struct relay r = {.loop = loop, .to = listener_addr(s.listener)};
+    struct tls_config config = {.pin = root.spki_sha256};
+    CHECK_OK(listener_open(loop, "127.0.0.1:0", 0, on_relay, &r, &l, &err));
+    CHECK_OK(tls_ctx_new(&config, &ctx, &err));
+    CHECK_OK(conn_dial(loop, listener_addr(l), ctx, NULL, deadline_in(USEC_SEC), &c, &err));
+    settle();
+    CHECK_OK(conn_write(s.conn, "abc", 3));
+    CHECK_OK(conn_read(c, b, sizeof(b), deadline_in(USEC_SEC), &n, &err));
+    CHECK(n == 3);
+    CHECK(conn_read(c, b, sizeof(b), deadline_in(USEC_SEC), &n, &err) == -(int)ERR_UNAVAILABLE);
+    conn_close(c);
+    CHECK(fiber_sleep(200 * USEC_MSEC) == 0);
+    conn_close(r.a);
+    conn_close(r.b);
+    listener_close(l);
+    tls_ctx_unref(ctx);
+    server_close(&s);
+}
+
+#define CASE(name)                                                                                                               \
+    static void test_##name(void **state)                                                                                        \
+    {                                                                                                                            \
+        (void)state;                                                                                                             \
+        on_fiber(name);                                                                                                          \
     }
 CASE(pins)
 CASE(client_certificates)
@@ -329,6 +405,7 @@ CASE(expired)
 CASE(configs)
 CASE(back_pressure)
 CASE(handshake_timeout)
+CASE(half_close)
 CASE(truncation)
 
 int main(void)
@@ -340,9 +417,9 @@ int main(void)
     testcert_make(&expired_cert, "server", &root, URI, NULL, -3600);
     testcert_make(&foreign_client, "client", &other_root, "davit://server/7", NULL, 86400);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pins),          cmocka_unit_test(test_client_certificates), cmocka_unit_test(test_expired),
-        cmocka_unit_test(test_configs),       cmocka_unit_test(test_back_pressure),       cmocka_unit_test(test_handshake_timeout),
-        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_pins),       cmocka_unit_test(test_client_certificates), cmocka_unit_test(test_expired),
+        cmocka_unit_test(test_configs),    cmocka_unit_test(test_back_pressure),       cmocka_unit_test(test_handshake_timeout),
+        cmocka_unit_test(test_half_close), cmocka_unit_test(test_truncation),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     struct testcert *all[] = {&root, &other_root, &server_cert, &client_cert, &expired_cert, &foreign_client};

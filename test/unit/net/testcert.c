@@ -34,12 +34,14 @@ static void add_names(X509 *x, X509 *issuer, const char *uri, const char *dns)
 {
     if (!uri && !dns)
         return;
-    char *san = str_printf("%s%s%s%s%s", uri ? "URI:" : "", uri ? uri : "", uri && dns ? "," : "", dns ? "DNS:" : "", dns ? dns : "");
+    char *san =
+        str_printf("%s%s%s%s%s", uri ? "URI:" : "", uri ? uri : "", uri && dns ? "," : "", dns ? "DNS:" : "", dns ? dns : "");
     add_ext(x, issuer, NID_subject_alt_name, san);
     free(san);
 }
 
-void testcert_make(struct testcert *ret, const char *cn, const struct testcert *issuer, const char *uri, const char *dns, long seconds)
+void testcert_make(struct testcert *ret, const char *cn, const struct testcert *issuer, const char *uri, const char *dns,
+                   long seconds)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *x = X509_new();

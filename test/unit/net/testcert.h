@@ -15,7 +15,8 @@ struct testcert {
 
 /* P-256. @issuer NULL: a self-signed root. @uri, @dns: SAN or NULL. Valid from an hour ago for @seconds from now (negative: expired).
  * Anything that fails aborts. */
-void testcert_make(struct testcert *ret, const char *cn, const struct testcert *issuer, const char *uri, const char *dns, long seconds);
+void testcert_make(struct testcert *ret, const char *cn, const struct testcert *issuer, const char *uri, const char *dns,
+                   long seconds);
 void testcert_free(struct testcert *c);
 
 #endif
