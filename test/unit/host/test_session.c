@@ -36,7 +36,7 @@ struct ctx {
     struct rpc_server *server;
     /* The control plane: */
     struct rpc_call *call;
-    unsigned opened, hellos;
+    unsigned opened, alive, hellos;
     uint64_t epoch, last_seq;
     bool ack_beats, ack_results;
     bool deaf_once; /* the next connection answers again */
@@ -53,13 +53,13 @@ struct ctx {
 int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
                  Davit__Link__V1__CommandResult *ret)
 {
-    w->started++;
-    w->resume_step = resume_step;
     davit__link__v1__command_result__init(ret);
     if (cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY)
         (void)str_copy(w->auth, sizeof(w->auth), str_from(cmd->deploy->registry_auth ? cmd->deploy->registry_auth->password : ""));
     if (resume_step < 0 && journal->step(journal->arg, 0, "pull", STEP_RUNNING) < 0)
         return -(int)ERR_CANCELLED;
+    w->resume_step = resume_step;
+    w->started++;
     if (event_wait(&w->go, USEC_INFINITY) < 0)
         return -(int)ERR_CANCELLED;
     ret->seq = cmd->seq;
@@ -184,6 +184,7 @@ static int on_open(struct rpc_call *call, void *ctx, void **ret_state, struct er
     (void)err;
     x->call = call;
     x->opened++;
+    x->alive++;
     *ret_state = x;
     return 0;
 }
@@ -219,7 +220,8 @@ static void on_closed(void *state, const struct err *reason)
 {
     struct ctx *x = state;
     (void)reason;
-    x->call = NULL;
+    if (--x->alive == 0) /* the end of an old one may be heard after the next has begun */
+        x->call = NULL;
 }
 
 static const struct rpc_stream_handler stream_handler = {on_open, on_message, on_half_close, NULL, on_closed};
