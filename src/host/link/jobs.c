@@ -132,7 +132,7 @@ static int suspend(struct job *job)
     return -ERR_CANCELLED;
 }
 
-/* What the undo needs may be away for a moment (a daemon that restarts): that alone is waited for. */
+/* What the undo needs may be away for a moment, or on its way out: a daemon that restarts. That alone is waited for. */
 static int undo_step(struct job *job, struct err *err)
 {
     int rc = 0;
@@ -142,7 +142,7 @@ static int undo_step(struct job *job, struct err *err)
             return -ERR_CANCELLED;
         *err = ERR_INIT;
         rc = call(job, job->steps[job->index].undo, err);
-        if (rc != -ERR_UNAVAILABLE)
+        if (rc != -ERR_UNAVAILABLE && rc != -ERR_INTERNAL)
             break;
     }
     return rc;

@@ -306,6 +306,19 @@ static void recall_stopped(struct deploy *d, const struct docker_summaries *l)
     }
 }
 
+/* The failed container goes first: an engine that restarted meanwhile has started it again, and it holds the ports. */
+static int bring_back(struct deploy *d, struct job *job, struct err *err)
+{
+    int rc = undo_create(job, d, err);
+
+    for (size_t i = 0; rc >= 0 && i < d->n_stopped; i++) {
+        rc = docker_container_start(d->w->docker, d->stopped[i], job_deadline(job), err);
+        if (rc == -ERR_NOT_FOUND)
+            rc = 0;
+    }
+    return rc;
+}
+
 static int undo_stop_old(struct job *job, void *ctx, struct err *err)
 {
     struct deploy *d = ctx;
@@ -320,12 +333,13 @@ static int undo_stop_old(struct job *job, void *ctx, struct err *err)
             recall_stopped(d, &l);
         docker_summaries_release(&l);
     }
-    for (size_t i = 0; rc >= 0 && i < d->n_stopped; i++) {
-        rc = docker_container_start(d->w->docker, d->stopped[i], job_deadline(job), err);
-        if (rc == -ERR_NOT_FOUND)
-            rc = 0;
-    }
-    return rc < 0 ? rc : 0;
+    if (rc >= 0)
+        rc = bring_back(d, job, err);
+    if (rc >= 0 || fiber_cancelled())
+        return rc < 0 ? rc : 0;
+    /* It ran before. An engine that is going down or a port that is not free yet refuses with any code: worth another try. */
+    err->code = ERR_UNAVAILABLE;
+    return -ERR_UNAVAILABLE;
 }
 
 static int step_commit(struct job *job, void *ctx, struct err *err)
