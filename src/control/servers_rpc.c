@@ -58,7 +58,7 @@ int servers_install_target(const struct control_options *opt, struct str port, c
     if (kind == ADDRESS_LOCAL)
         return append_host(out, bound, port);
     (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
-    err_hint(err, "start davitd with --advertise HOST[:PORT], an address of this machine in the network of your servers");
+    err_hint(err, "run: davit up --advertise HOST[:PORT], with an address of this machine in the network of your servers");
     return -(int)ERR_PRECONDITION;
 }
 
