@@ -32,10 +32,10 @@ class Davit:
         """The same with --output json, parsed."""
         return json.loads(self.run(*args, "--output", "json", **more).out)
 
-    def up(self, *args, **more):
+    def up(self, *args, link=None, **more):
         """davit up on this object's ports. davitd's account is one that every Debian has: tests make no accounts."""
         account = ("--user", "nobody") if os.geteuid() == 0 else ()
-        return self.run("up", "--api-listen", f"127.0.0.1:{self.api}", "--link-listen", f"127.0.0.1:{self.link}",
+        return self.run("up", "--api-listen", f"127.0.0.1:{self.api}", "--link-listen", link or f"127.0.0.1:{self.link}",
                         "--health-listen", f"127.0.0.1:{self.health}", *account, *args, **{"timeout": 90, **more})
 
     def down(self, *args, **more):
