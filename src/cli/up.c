@@ -225,8 +225,8 @@ static int wait_davitd(struct cli *cli, const struct proc *p, usec_t deadline, s
     return 0;
 }
 
-/* 1: the local server is online (its name in *ret_name); 0: not yet. */
-static int local_online(struct cli *cli, char **ret_name, struct err *err)
+/* 1: the local server is online (its name in *ret_name) and was heard since @since_us; 0: not yet. */
+static int local_online(struct cli *cli, usec_t since_us, char **ret_name, struct err *err)
 {
     Davit__Control__V1__ListServersRequest req = DAVIT__CONTROL__V1__LIST_SERVERS_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
@@ -236,19 +236,21 @@ static int local_online(struct cli *cli, char **ret_name, struct err *err)
         return rc;
     const Davit__Control__V1__ListServersResponse *list = (const void *)message;
     for (size_t i = 0; i < list->n_servers && !*ret_name; i++)
-        if (list->servers[i]->local && list->servers[i]->state == DAVIT__CONTROL__V1__SERVER_STATE__SERVER_STATE_ONLINE)
+        if (list->servers[i]->local && list->servers[i]->state == DAVIT__CONTROL__V1__SERVER_STATE__SERVER_STATE_ONLINE &&
+            list->servers[i]->last_heartbeat_us >= since_us)
             *ret_name = str_dup(str_from(list->servers[i]->name));
     rpc_message_free(message);
     return *ret_name ? 1 : 0;
 }
 
-static int wait_agent(struct cli *cli, const struct proc *p, usec_t deadline, char **ret_name, struct err *err)
+/* A control plane counts a server as online for a while after its agent died: one that was just started must have been heard itself. */
+static int wait_agent(struct cli *cli, const struct proc *p, usec_t since_us, usec_t deadline, char **ret_name, struct err *err)
 {
     usec_t must_live = deadline_in(3 * USEC_SEC);
     pid_t pid;
     int rc;
 
-    while ((rc = local_online(cli, ret_name, err)) == 0) {
+    while ((rc = local_online(cli, since_us, ret_name, err)) == 0) {
         if ((rc = proc_alive(p, &pid, err)) < 0)
             return rc;
         if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
@@ -280,6 +282,7 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     struct local local;
     AUTO_FREE char *server = NULL;
     usec_t deadline = deadline_in(o->wait);
+    usec_t begin = clock_real();
     int davitd, agent = 1, rc;
 
     local_init(&local, cli);
@@ -289,7 +292,7 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     if (rc >= 0 && o->agent)
         rc = agent = ensure_running(cli, &local.agent, err);
     if (rc >= 0 && o->agent)
-        rc = wait_agent(cli, &local.agent, deadline, &server, err);
+        rc = wait_agent(cli, &local.agent, davitd == 0 || agent == 0 ? begin : 0, deadline, &server, err);
     if (rc >= 0)
         report(cli, server, davitd == 0 || agent == 0);
     local_release(&local);

@@ -31,8 +31,7 @@ struct agent_config {
     uint32_t generation; /* of the certificate */
 };
 
-/* @dir NULL: the place of the system for root, else ~/.davit-agent by $HOME. Touches nothing.
- * -ERR_PRECONDITION without $HOME. */
+/* @dir NULL: the place of the system for root, else ~/.davit-agent by $HOME. Touches nothing. -ERR_PRECONDITION without $HOME. */
 int agent_config_init(struct agent_config *c, const char *dir, struct err *err) MUST_USE;
 void agent_config_release(struct agent_config *c);
 /* Is @c->dir the place of the system, where one agent serves the machine? */
@@ -58,13 +57,13 @@ struct agent_identity {
     struct secret *key_pem;
     struct buf cert_pem, ca_pem;
 };
-/* Reads and checks them: the key fits the certificate, the chain leads to the root, the name is that of @c->server_id. Expired certificates
- * and all other misfits are -ERR_PRECONDITION with advice. */
+/* Reads and checks them: the key fits the certificate, the chain leads to the root, the name is that of @c->server_id. What does not fit, and
+ * an expired certificate, is -ERR_PRECONDITION with advice. */
 int agent_identity_load(const struct agent_config *c, struct agent_identity *ret, struct err *err) MUST_USE;
 void agent_identity_release(struct agent_identity *id);
 
-/* Makes the directory (0700) if it is not there and takes its lock, and for the system's place that of the machine. Descriptors are the caller's; -1 where none was needed.
- * -ERR_EXISTS: another agent runs. */
+/* Makes the directory (0700) if it is not there and takes its lock, and for the system's place that of the machine. Descriptors are the
+ * caller's; -1 where none was needed. -ERR_EXISTS: another agent runs. */
 int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_machine_fd, struct err *err) MUST_USE;
 
 #endif

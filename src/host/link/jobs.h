@@ -4,8 +4,9 @@
  *
  * Before a step runs it is in the journal (RUNNING). A resumed job asks the probe of the step that the journal names last before it runs
  * that step again; the steps before it are done. A failure before the commit step is done undoes, in reverse, what was done (journaled
- * FAILED once, then UNDONE after each undo); an undo that fails with -ERR_UNAVAILABLE or -ERR_INTERNAL is
- * tried again, other failures of an undo are collected and do not stop it. After the commit step the job only goes forward: a step that fails is tried again with back-off and, when its tries are used up, passed over and collected.
+ * FAILED once, then UNDONE after each undo). An undo that fails with -ERR_UNAVAILABLE or -ERR_INTERNAL is tried again; other failures of
+ * an undo are collected and do not stop it.  After the commit step the job only goes forward: a step that fails is tried again with
+ * back-off and, when its tries are used up, passed over and collected.
  * A cancelled fiber suspends the job where it stands (JOB_SUSPENDED: nothing is undone; it is resumed from the journal later).
  * job_cancel ends it instead: before the commit by undoing, after it not at all.
  * Ownership: the caller owns the struct job and everything it points to; nothing is allocated.  Thread: loop, on one fiber. */

@@ -16,7 +16,13 @@
 #include "davit/common/v1/system.pb-c.h"
 #include "docker/docker.h"
 
-enum { SYSINFO_TEXT_MAX = 255, SYSINFO_FILE_MAX = 256 * 1024, SYSINFO_ADDRESSES_MAX = 64, SYSINFO_ADDRESS_SIZE = 46, SYSINFO_TAILSCALE_MAX = 4 * 1024 * 1024 };
+enum {
+    SYSINFO_TEXT_MAX = 255,
+    SYSINFO_FILE_MAX = 256 * 1024,
+    SYSINFO_ADDRESSES_MAX = 64,
+    SYSINFO_ADDRESS_SIZE = 46,
+    SYSINFO_TAILSCALE_MAX = 4 * 1024 * 1024
+};
 #define SYSINFO_SLOW (5 * USEC_MINUTE)
 
 struct sysinfo;

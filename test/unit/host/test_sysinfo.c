@@ -175,8 +175,8 @@ static void test_tailscale_status(void **state)
     assert_string_equal(t->state, "NeedsLogin");
     assert_string_equal(t->address, "");
     (void)rpc_message_free(t);
-    static const char *const bad[] = {"", "[]", "null", "{\"BackendState\":1}", "{\"Self\":[]}", "{\"TailscaleIPs\":\"x\"}", "{\"Self\":{\"DNSName\":",
-                                      "failed to connect to local tailscaled"};
+    static const char *const bad[] = {"", "[]", "null", "{\"BackendState\":1}", "{\"Self\":[]}", "{\"TailscaleIPs\":\"x\"}",
+                                      "{\"Self\":{\"DNSName\":", "failed to connect to local tailscaled"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         assert_int_equal(tailscale(bad[i], &t), -ERR_INVALID);
         assert_string_equal(t->state, "");
