@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""davit-agent against davitd: what happens to an enrolment whose answer is lost, to a second one, to a copied one, and how status tells."""
+import json
+import shutil
+import socket
+import sqlite3
+import threading
+
+import pytest
+
+from lib import proc
+from lib.remote import Remote
+
+
+@pytest.fixture
+def remote(davit):
+    davit.up("--advertise", "127.0.0.1")
+    r = Remote(davit, "web-1")
+    r.add()
+    return r
+
+
+@pytest.fixture
+def online(remote):
+    remote.enroll()
+    remote.start()
+    remote.wait()
+    return remote
+
+
+def status(remote):
+    got = proc.run([remote.davit.bin / "davit-agent", "status", "--json", "--config-dir", remote.dir], env=remote.davit.env, check=False)
+    return got.rc, json.loads(got.out) if got.out else None
+
+
+class LosesAnswers:
+    """A TCP relay that goes deaf on the first connection: once the caller has said more than @after bytes, nothing comes back."""
+
+    def __init__(self, port, after):
+        self.port, self.after, self.connections = port, after, 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def addr(self):
+        return "127.0.0.1:%d" % self.server.getsockname()[1]
+
+    def accept(self):
+        while True:
+            try:
+                caller, _ = self.server.accept()
+            except OSError:
+                return
+            self.connections += 1
+            upstream = socket.create_connection(("127.0.0.1", self.port))
+            state = {"deaf": False, "first": self.connections == 1}
+            threading.Thread(target=self.there, args=(caller, upstream, state), daemon=True).start()
+            threading.Thread(target=self.back, args=(caller, upstream, state), daemon=True).start()
+
+    def there(self, caller, upstream, state):
+        said = 0
+        while data := self.read(caller):
+            said += len(data)
+            if said > self.after and state["first"]:
+                state["deaf"] = True
+            upstream.sendall(data)
+        upstream.close()
+
+    def back(self, caller, upstream, state):
+        while data := self.read(upstream):
+            if state["deaf"]:
+                break
+            caller.sendall(data)
+        caller.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def read(s):
+        try:
+            return s.recv(65536)
+        except OSError:
+            return b""
+
+    def close(self):
+        self.server.close()
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(remote):
+    relay = LosesAnswers(remote.davit.link, after=900)
+    try:
+        remote.enroll(server=relay.addr)
+    finally:
+        relay.close()
+    assert relay.connections >= 2
+    with sqlite3.connect(f"file:{remote.davit.home}/state/control.db?mode=ro", uri=True) as db:
+        assert db.execute("SELECT count(*) FROM certificates").fetchone()[0] == 1
+    assert not (remote.dir / "client.key.new").exists()
+
+
+def test_an_enrolment_is_replaced_by_force_only(remote):
+    remote.enroll()
+    before = {p.name: p.read_bytes() for p in remote.dir.iterdir() if p.name != "lock"}
+    remote.token = remote.davit.json("server", "token", remote.name)["token"]
+    got = remote.enroll(check=False)
+    assert got.rc == 7 and "--force" in got.err
+    assert {p.name: p.read_bytes() for p in remote.dir.iterdir() if p.name != "lock"} == before
+    remote.enroll(extra=("--force",))
+    assert (remote.dir / "client.key").read_bytes() != before["client.key"]
+    assert "generation: 2" in (remote.dir / "config.yaml").read_text()
+    remote.start()
+    remote.wait()
+
+
+def test_a_running_agents_directory_is_left_alone(online):
+    online.token = online.davit.json("server", "token", online.name)["token"]
+    before = (online.dir / "client.key").read_bytes()
+    got = online.enroll(check=False, extra=("--force",))
+    assert got.rc == 7 and str(online.p.pid) in got.err
+    assert (online.dir / "client.key").read_bytes() == before
+
+
+def test_an_agent_whose_identity_was_copied_away_ends_with_status_3(online):
+    twin = Remote(online.davit, "twin")
+    shutil.copytree(online.dir, twin.dir, ignore=shutil.ignore_patterns("health.sock"))
+    twin.start()
+    proc.wait_for(lambda: not online.p.running(), 20, text="end of the older agent")
+    assert online.p.p.returncode == 3
+    assert "identity" in online.p.text()
+    assert twin.p.running()
+    online.wait()
+
+
+def test_status_tells_by_its_exit_status_and_sigterm_ends_well(online):
+    rc, said = proc.wait_for(lambda: (lambda s: s if s[1] and s[1]["last_heartbeat"] else None)(status(online)), text="a heartbeat")
+    assert rc == 0 and said["state"] == "online"
+    assert said["server_name"] == "web-1" and said["server_id"] == online.show()["id"]
+    online.davit.kill("davitd")
+    rc, said = proc.wait_for(lambda: (lambda s: s if s[1]["state"] != "online" else None)(status(online)), text="loss of the link")
+    assert rc == 5 and said["error"]
+    assert online.p.stop() == 0
+    assert status(online) == (5, None)
+    online.davit.up("--advertise", "127.0.0.1")
+
+
+def test_tunnel_mode_is_refused_with_what_to_do(remote):
+    got = remote.enroll(server="https://davit.example.org", check=False, extra=("--mode", "tunnel"))
+    assert got.rc == 1 and "--mode direct" in got.err
+    assert not (remote.dir / "client.key").exists()
