@@ -345,6 +345,54 @@ static void command_limit(void **state)
     fixture_run(limit_body);
 }
 
+static void flood(struct fixture *f, bool running, enum err_code want)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    connect_local(f, &a, running ? 1 : 2, 0);
+    fixture_until(is_online, f);
+    if (running)
+        free(deploy(f, "web", "", NULL));
+    Davit__Link__V1__ControlMessage *m = GET(&a, COMMAND);
+    CHECK(m);
+    Davit__Link__V1__AgentMessage am = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__CommandProgress p = DAVIT__LINK__V1__COMMAND_PROGRESS__INIT;
+    Davit__Common__V1__StepProgress s = DAVIT__COMMON__V1__STEP_PROGRESS__INIT;
+    s.step = W("pull");
+    s.state = running ? DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_RUNNING : DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_DONE;
+    p.seq = m->command->seq;
+    p.id = m->command->id;
+    p.progress = &s;
+    am.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_PROGRESS;
+    am.progress = &p;
+    for (int i = 0; i < 8 * LINK_QUEUE_MAX && agent_put(&a, &am) == 0; i++)
+        s.percent = (uint32_t)i % 100;
+    if (want) {
+        CHECK(!GET(&a, RESULT_ACK) && err.code == want);
+    } else {
+        agent_result(&a, m->command, NULL);
+        Davit__Link__V1__ControlMessage *ack = GET(&a, RESULT_ACK);
+        CHECK(ack);
+        (void)rpc_message_free(ack);
+        free(deploy(f, "next", "", NULL));
+    }
+    (void)rpc_message_free(m);
+    agent_close(&a);
+}
+
+/* Progress that is overtaken is dropped; more of what may not be dropped than fits ends the link, and the agent sends it again. */
+static void queue_limit_body(struct fixture *f)
+{
+    flood(f, true, ERR_OK);
+    flood(f, false, ERR_EXHAUSTED);
+}
+
+static void queue_limit(void **state)
+{
+    (void)state;
+    fixture_run(queue_limit_body);
+}
+
 /* --- Enrolment and audiences ------------------------------------------------------------------------------------------------------ */
 
 struct identity {
@@ -535,8 +583,9 @@ static void audiences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(local_agent), cmocka_unit_test(bad_hello),     cmocka_unit_test(fencing),   cmocka_unit_test(sequence),
-        cmocka_unit_test(resend),      cmocka_unit_test(command_limit), cmocka_unit_test(enrolment), cmocka_unit_test(audiences),
+        cmocka_unit_test(local_agent), cmocka_unit_test(bad_hello), cmocka_unit_test(fencing),
+        cmocka_unit_test(sequence),    cmocka_unit_test(resend),    cmocka_unit_test(command_limit),
+        cmocka_unit_test(queue_limit), cmocka_unit_test(enrolment), cmocka_unit_test(audiences),
     };
     return cmocka_run_group_tests_name("control_links", tests, NULL, NULL);
 }

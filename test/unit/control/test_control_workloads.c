@@ -496,6 +496,32 @@ static void backpressure(void **state)
     fixture_run(backpressure_body);
 }
 
+static void reader_limit_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    struct rpc_stream *s[LINK_LOGS_MAX + 1];
+    ProtobufCMessage *none = NULL;
+    connect_agent(f, &a, 1, 0);
+    (void)rpc_message_free(deploy(f, "web", false));
+    obey(&a, "c1", "d1");
+    for (int i = 0; i < LINK_LOGS_MAX; i++) {
+        s[i] = open_logs(f, false, -1);
+        (void)rpc_message_free(GET(&a, LOG_OPEN));
+    }
+    s[LINK_LOGS_MAX] = open_logs(f, false, -1);
+    CHECK(rpc_stream_get(s[LINK_LOGS_MAX], SOON, &none, &err) == -(int)ERR_EXHAUSTED);
+    for (int i = 0; i <= LINK_LOGS_MAX; i++)
+        (void)rpc_stream_close(s[i]);
+    agent_close(&a);
+}
+
+static void reader_limit(void **state)
+{
+    (void)state;
+    fixture_run(reader_limit_body);
+}
+
 /* --- Stats and health ------------------------------------------------------------------------------------------------------------- */
 
 static void send_usage(struct agent *a, const char *container, uint64_t at_s, uint64_t rx, uint64_t disk_free)
@@ -594,7 +620,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deployments), cmocka_unit_test(actions),      cmocka_unit_test(forget), cmocka_unit_test(logs),
-        cmocka_unit_test(logs_end),    cmocka_unit_test(backpressure), cmocka_unit_test(stats),
+        cmocka_unit_test(logs_end),    cmocka_unit_test(backpressure), cmocka_unit_test(stats),  cmocka_unit_test(reader_limit),
     };
     return cmocka_run_group_tests_name("control_workloads", tests, NULL, NULL);
 }
