@@ -214,15 +214,17 @@ static int wait_davitd(struct cli *cli, const struct proc *p, usec_t deadline, s
     pid_t pid;
     int rc;
 
-    while (!healthy(cli)) {
+    for (;;) {
+        /* Another program may hold the port: an answer counts only while ours is alive. */
         if ((rc = proc_alive(p, &pid, err)) < 0)
             return rc;
+        if (rc == 1 && healthy(cli))
+            return 0;
         if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
             return died(cli, p, err);
         if ((rc = fiber_sleep(POLL_STEP)) < 0)
             return rc;
     }
-    return 0;
 }
 
 /* 1: the local server is online (its name in *ret_name) and was heard since @since_us; 0: not yet. */
