@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "control/commands.h"
 #include "control/deployments.h"
-#include "control/spec.h"
+#include "spec/spec.h"
 #include "control/workloads.h"
 
 enum { REQUEST_ID_MAX = 64, EVENTS_PER_READ = 64, WATCH_TURN_S = 15 };

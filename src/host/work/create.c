@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/work/deploy.h"
+#include "spec/spec.h"
 
 enum { PIDS_DEFAULT = 512, STOP_SECONDS = 10 };
 
@@ -18,7 +19,7 @@ struct build {
     struct docker_mount *mounts;
     struct docker_port *ports;
     const char **caps;
-    char *volumes[DEPLOY_MOUNTS_MAX];
+    char *volumes[SPEC_VOLUMES_MAX];
     size_t n_volumes;
     char *job;
 };
@@ -38,7 +39,7 @@ static void build_release(struct build *b)
 static void build_mounts(struct build *b, const Davit__Common__V1__ServiceSpec *s, struct docker_container_spec *out)
 {
     b->mounts = mem_zalloc(s->n_volumes + 1, sizeof(*b->mounts));
-    for (size_t i = 0; i < s->n_volumes && i < DEPLOY_MOUNTS_MAX; i++) {
+    for (size_t i = 0; i < s->n_volumes && i < SPEC_VOLUMES_MAX; i++) {
         b->volumes[i] = str_printf("davit-%s-%s", s->project, s->volumes[i]->name);
         b->n_volumes = i + 1;
         b->mounts[i] = (struct docker_mount){.type = DOCKER_MOUNT_VOLUME,

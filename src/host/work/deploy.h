@@ -7,7 +7,6 @@
 
 #include "host/work/work_internal.h"
 
-enum { DEPLOY_MOUNTS_MAX = 32, DEPLOY_PORTS_MAX = 64, DEPLOY_ENV_MAX = 512, DEPLOY_COMMAND_MAX = 128, DEPLOY_CAPS_MAX = 41 };
 
 struct deploy {
     struct command *c;

@@ -16,7 +16,7 @@
 #include "control/enroll.h"
 #include "control/inventory.h"
 #include "control/servers.h"
-#include "control/spec.h"
+#include "spec/spec.h"
 #include "ident/token.h"
 
 /* --- States ----------------------------------------------------------------------------------------------------------------------- */

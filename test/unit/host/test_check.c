@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "host/work/deploy.h"
+#include "spec/spec.h"
 
 struct fixture {
     Davit__Link__V1__Deploy msg;
@@ -164,24 +165,31 @@ static void test_bounds_of_health(void **state)
 
 static void test_limits_of_lists(void **state)
 {
-    Davit__Common__V1__PortPublish *ports[DEPLOY_PORTS_MAX + 1];
-    Davit__Common__V1__EnvVar **envs = mem_zalloc(DEPLOY_ENV_MAX + 1, sizeof(*envs));
+    Davit__Common__V1__PortPublish *ports[SPEC_PORTS_MAX + 1];
+    Davit__Common__V1__EnvVar **envs = mem_zalloc(SPEC_ENV_MAX + 1, sizeof(*envs));
 
     (void)state;
-    for (size_t i = 0; i <= DEPLOY_PORTS_MAX; i++)
+    for (size_t i = 0; i <= SPEC_PORTS_MAX; i++)
         ports[i] = &f.port;
-    for (size_t i = 0; i <= DEPLOY_ENV_MAX; i++)
-        envs[i] = &f.env;
+    for (size_t i = 0; i <= SPEC_ENV_MAX; i++) {
+        envs[i] = mem_zalloc(1, sizeof(**envs));
+        davit__common__v1__env_var__init(envs[i]);
+        envs[i]->name = str_printf("A%zu", i);
+    }
     f.spec.ports = ports;
     f.spec.env = envs;
-    f.spec.n_ports = DEPLOY_PORTS_MAX;
-    f.spec.n_env = DEPLOY_ENV_MAX;
+    f.spec.n_ports = SPEC_PORTS_MAX;
+    f.spec.n_env = SPEC_ENV_MAX;
     assert_int_equal(check(), 0);
     f.spec.n_ports++;
     assert_int_equal(check(), -ERR_INVALID);
     f.spec.n_ports--;
     f.spec.n_env++;
     assert_int_equal(check(), -ERR_INVALID);
+    for (size_t i = 0; i <= SPEC_ENV_MAX; i++) {
+        free(envs[i]->name);
+        free(envs[i]);
+    }
     free(envs);
 }
 

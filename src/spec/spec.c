@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spec — see spec.h. */
-#include "control/spec.h"
+#include "spec/spec.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -195,10 +195,10 @@ static int check_command(const Davit__Common__V1__ServiceSpec *s, struct err *er
     return 0;
 }
 
-/* Absolute, not "/" itself, no part ".." and no character that the engine's syntax uses. */
+/* Absolute, in its one spelling: not "/" itself, no "/" at the end, no part ".." and no character that the engine's syntax uses. */
 static bool is_mount_path(struct str p)
 {
-    if (p.n < 2 || p.n > SPEC_PATH_MAX || p.p[0] != '/')
+    if (p.n < 2 || p.n > SPEC_PATH_MAX || p.p[0] != '/' || p.p[p.n - 1] == '/')
         return false;
     for (size_t i = 0; i < p.n; i++)
         if ((unsigned char)p.p[i] < 0x20 || p.p[i] == ':')
@@ -210,6 +210,23 @@ static bool is_mount_path(struct str p)
             return false;
     }
     return true;
+}
+
+/* Paths whose content the engine or the kernel makes: a volume there would take the containment apart. */
+static bool is_forbidden_target(struct str path)
+{
+    static const char *const exact[] = {"/etc", "/run", "/var/run"};
+    static const char *const trees[] = {"/proc", "/sys", "/dev"};
+
+    for (size_t i = 0; i < ARRAY_LEN(exact); i++)
+        if (str_eq(path, str_from(exact[i])))
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(trees); i++) {
+        struct str t = str_from(trees[i]);
+        if (str_eq(path, t) || (str_starts(path, t) && path.p[t.n] == '/'))
+            return true;
+    }
+    return false;
 }
 
 static int check_volumes(const Davit__Common__V1__ServiceSpec *s, struct err *err)
@@ -224,6 +241,8 @@ static int check_volumes(const Davit__Common__V1__ServiceSpec *s, struct err *er
             return err_set(err, ERR_INVALID,
                            "volumes.path: \"%.80s\" is not allowed; an absolute path below / without \":\", \".\" and \"..\"",
                            s->volumes[i]->path);
+        if (is_forbidden_target(str_from(s->volumes[i]->path)))
+            return err_set(err, ERR_INVALID, "volumes.path: nothing may be mounted on %.80s", s->volumes[i]->path);
         for (size_t k = 0; k < i; k++)
             if (str_eq(str_from(s->volumes[i]->path), str_from(s->volumes[k]->path)))
                 return err_set(err, ERR_INVALID, "volumes.path: %.80s is given twice", s->volumes[i]->path);
@@ -290,7 +309,7 @@ static int check_words(const Davit__Common__V1__ServiceSpec *s, struct err *err)
                        s->restart);
     if (!one_of(s->pull, pulls, ARRAY_LEN(pulls)))
         return err_set(err, ERR_INVALID, "pull: \"%.32s\" is not allowed; missing, always or never", s->pull);
-    if (s->n_cap_add > ARRAY_LEN(capabilities))
+    if (s->n_cap_add > SPEC_CAPS_MAX)
         return err_set(err, ERR_INVALID, "cap_add: more capabilities than there are");
     for (size_t i = 0; i < s->n_cap_add; i++) {
         struct str cap = str_from(s->cap_add[i]);
@@ -319,14 +338,14 @@ static int check_health(const Davit__Common__V1__HealthCheck *h, struct err *err
     if (h->port > 65535)
         return err_set(err, ERR_INVALID,
                        "health.port: %u is not allowed; 1 to 65535, or none for the first that the image exposes", h->port);
-    if ((h->interval_ms && h->interval_ms < 100) || h->interval_ms > 3600000)
-        return err_set(err, ERR_INVALID, "health.interval: %u ms are not allowed; 100 ms to 1 h", h->interval_ms);
-    if ((h->timeout_ms && h->timeout_ms < 100) || h->timeout_ms > 600000)
-        return err_set(err, ERR_INVALID, "health.timeout: %u ms are not allowed; 100 ms to 10 m", h->timeout_ms);
-    if (h->retries > 100)
+    if ((h->interval_ms && h->interval_ms < 100) || h->interval_ms > SPEC_INTERVAL_MAX_MS)
+        return err_set(err, ERR_INVALID, "health.interval: %u ms are not allowed; 100 ms to 5 m", h->interval_ms);
+    if ((h->timeout_ms && h->timeout_ms < 100) || h->timeout_ms > SPEC_TIMEOUT_MAX_MS)
+        return err_set(err, ERR_INVALID, "health.timeout: %u ms are not allowed; 100 ms to 1 m", h->timeout_ms);
+    if (h->retries > SPEC_RETRIES_MAX)
         return err_set(err, ERR_INVALID, "health.retries: %u is not allowed; 1 to 100", h->retries);
-    if (h->grace_ms > 3600000)
-        return err_set(err, ERR_INVALID, "health.grace: %u ms are not allowed; at most 1 h", h->grace_ms);
+    if (h->grace_ms > SPEC_GRACE_MAX_MS)
+        return err_set(err, ERR_INVALID, "health.grace: %u ms are not allowed; at most 30 m", h->grace_ms);
     return 0;
 }
 
