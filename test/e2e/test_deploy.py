@@ -250,9 +250,10 @@ def test_bad_input_is_refused_before_anything_happens(up, args):
     assert up.json("ps").get("services", []) == []
 
 
-def test_the_agent_refuses_mounts_that_would_break_the_containment(up, busybox_image):
+def test_mounts_that_would_break_the_containment_are_refused(up, busybox_image):
     for target in ("/proc", "/sys/fs", "/dev", "/etc", "/var/run", "/run"):
-        failure(up.run("deploy", "--name", "web", "--volume", f"data:{target}", busybox_image, check=False), "invalid")
+        got = up.run("deploy", "--name", "web", "--volume", f"data:{target}", busybox_image, check=False)
+        assert got.rc == 2 and f"nothing may be mounted on {target}" in got.err
     assert ours(up) == []
 
 
