@@ -72,7 +72,8 @@ bool log_enabled(enum log_level level)
 
 static bool put(struct line *l, struct str s)
 {
-    if (l->cut || s.n > LINE_MAX_BYTES - LINE_TAIL - l->n) {
+    /* The quote that ends a value may stand in the tail: there may be less than no room. */
+    if (l->cut || l->n > LINE_MAX_BYTES - LINE_TAIL || s.n > LINE_MAX_BYTES - LINE_TAIL - l->n) {
         l->cut = true;
         return false;
     }
@@ -140,7 +141,7 @@ static bool is_bare(struct str s)
 
 static void put_value(struct line *l, struct str s)
 {
-    if (!l->json && is_bare(s) && s.n <= LINE_MAX_BYTES - LINE_TAIL - l->n) {
+    if (!l->json && is_bare(s) && l->n + s.n <= LINE_MAX_BYTES - LINE_TAIL) {
         (void)put(l, s);
         return;
     }

@@ -86,7 +86,7 @@ static void test_cut_line_stays_well_formed(void **state)
             memset(big, len % 2 ? 'x' : '\n', len);
             big[len] = '\0';
             capture();
-            log_event(LOG_INFO, "m", "v", big, "after", "1", NULL);
+            log_event(LOG_INFO, "m", "v", big, "after_a_name_of_more_than_twelve_bytes", "1", NULL);
             size_t n = release();
             assert_in_range(n, 3000, 4096);
             assert_ptr_equal(strchr(line, '\n'), line + n - 1);
