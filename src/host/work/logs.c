@@ -13,6 +13,13 @@ struct entry {
     bool is_stderr, partial;
 };
 
+/* Where one of the two outputs of a container is. */
+struct position {
+    uint64_t last_ns;
+    int64_t skew; /* real minus monotonic clock when that entry came, in microseconds */
+    bool repeating;
+};
+
 struct log_stream {
     struct list node;
     struct work *w;
@@ -20,6 +27,8 @@ struct log_stream {
     uint64_t id;
     char *container;
     struct docker_log_options options;
+    uint64_t opened_ns;
+    struct position at[2];
     int64_t credit;
     bool closed;       /* nothing may be sent any more */
     struct event more; /* credit came, or a batch went */
@@ -120,12 +129,31 @@ static void add(struct log_stream *s, const struct docker_log *e)
         timer_set(&s->flush, FLUSH_AFTER);
 }
 
+/* An engine that rotates its log file under a reader may send the new file twice. What is older than what came already is such a
+ * repetition, unless the clock was set back meanwhile, or it is history from before this stream, whose clock nobody knows. */
+static bool is_repeated(struct log_stream *s, const struct docker_log *e)
+{
+    struct position *at = &s->at[e->is_stderr];
+    int64_t skew = (int64_t)clock_real() - (int64_t)clock_mono();
+
+    if (e->time_ns == at->last_ns)
+        return at->repeating;
+    at->repeating = e->time_ns < at->last_ns && at->last_ns > s->opened_ns && skew > at->skew - (int64_t)USEC_MSEC;
+    if (at->repeating)
+        return true;
+    at->last_ns = e->time_ns;
+    at->skew = skew;
+    return false;
+}
+
 static int on_line(void *arg, const struct docker_log *e)
 {
     struct log_stream *s = arg;
 
     /* The engine's `since` includes the moment itself; ours does not. */
     if (s->options.since_ns != 0 && e->time_ns <= s->options.since_ns)
+        return 0;
+    if (s->options.follow && is_repeated(s, e))
         return 0;
     if (s->bytes.len + e->line.n > WORK_BATCH_MAX)
         send_batch(s);
@@ -235,6 +263,7 @@ void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open)
                     .since_ns = open->since_ns,
                     .tail = open->since_ns != 0 && open->tail == 0 ? -1 : open->tail},
         .credit = open->credit_bytes,
+        .opened_ns = clock_real() * 1000,
         .bytes = BUF_INIT(WORK_BATCH_MAX + DOCKER_LINE_MAX),
     };
     event_init(&s->more, w->loop);
