@@ -248,6 +248,7 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *key = agent_config_path(c, "client.key");
     AUTO_FREE char *cert = agent_config_path(c, "client.crt");
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
+    BUG_ON(!a);
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
     int rc = fd_write_file(cert, a->certificate_pem, strlen(a->certificate_pem), 0600, err);

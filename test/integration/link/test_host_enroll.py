@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """davit-agent against davitd: what happens to an enrolment whose answer is lost, to a second one, to a copied one, and how status tells."""
 import contextlib
+import http.server
 import json
 import shutil
 import socket
@@ -147,3 +148,31 @@ def test_tunnel_mode_is_refused_with_what_to_do(remote):
     got = remote.enroll(server="https://davit.example.org", check=False, extra=("--mode", "tunnel"))
     assert got.rc == 1 and "--mode direct" in got.err
     assert not (remote.dir / "client.key").exists()
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Says which address the caller has, as a look-up service does."""
+
+    said = b"203.0.113.9\n"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.said)))
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.req("CL-52")
+def test_public_address_comes_from_the_users_look_up_url(remote):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote.enroll(extra=("--public-ip-url", f"http://127.0.0.1:{server.server_address[1]}/"))
+        remote.start()
+        remote.wait()
+        s = remote.show()
+        server.shutdown()
+    assert s["system"]["lookedUpAddress"] == "203.0.113.9"
+    assert s["publicAddress"] == "203.0.113.9"
