@@ -229,3 +229,67 @@ Davit__Link__V1__ControlMessage *agent_get(struct agent *a, int body, struct err
         (void)rpc_message_free(m);
     }
 }
+
+/* --- Work for an agent --- */
+
+#define GET(a, kind) agent_get((a), DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_##kind, &err)
+
+bool work_online(void *arg)
+{
+    struct fixture *f = arg;
+    return servers_local(f->c) && servers_local(f->c)->state == SERVER_ONLINE;
+}
+
+bool work_offline(void *arg)
+{
+    struct fixture *f = arg;
+    return servers_local(f->c)->state == SERVER_OFFLINE;
+}
+
+void work_connect(struct fixture *f, struct agent *a, uint64_t epoch, uint64_t last)
+{
+    struct err err = ERR_INIT;
+    CHECK_OK(agent_open(f, a, NULL, &err));
+    agent_hello(a, epoch, last);
+    Davit__Link__V1__ControlMessage *m = GET(a, WELCOME);
+    CHECK(m);
+    (void)rpc_message_free(m);
+    agent_heartbeat(a);
+    fixture_until(work_online, f);
+}
+
+Davit__Control__V1__DeployResponse *work_deploy(struct fixture *f, const char *image, bool if_changed)
+{
+    struct err err = ERR_INIT;
+    Davit__Control__V1__DeployRequest r = DAVIT__CONTROL__V1__DEPLOY_REQUEST__INIT;
+    Davit__Common__V1__ServiceSpec spec = DAVIT__COMMON__V1__SERVICE_SPEC__INIT;
+    Davit__Common__V1__EnvVar env = DAVIT__COMMON__V1__ENV_VAR__INIT;
+    Davit__Common__V1__EnvVar *envs[] = {&env};
+    ProtobufCMessage *m = NULL;
+    spec.project = W("shop");
+    spec.name = W("web");
+    spec.image = W(image);
+    env.name = W("KEY");
+    env.value = W("s3cret");
+    spec.env = envs;
+    spec.n_env = 1;
+    r.spec = &spec;
+    r.if_changed = if_changed;
+    CHECK_OK(fixture_call(f, &davit_control_v1_workload_service, "Deploy", &r.base, &m, &err));
+    return (Davit__Control__V1__DeployResponse *)m;
+}
+
+/* Takes the next command and answers it with success. */
+void work_obey(struct agent *a, const char *container, const char *deployment)
+{
+    struct err err = ERR_INIT;
+    Davit__Link__V1__ControlMessage *m = GET(a, COMMAND);
+    CHECK(m);
+    if (container)
+        agent_container(a, container, "shop", "web", deployment);
+    agent_result(a, m->command, NULL);
+    (void)rpc_message_free(m);
+    m = GET(a, RESULT_ACK);
+    CHECK(m);
+    (void)rpc_message_free(m);
+}

@@ -86,4 +86,14 @@ void agent_result(struct agent *a, const Davit__Link__V1__Command *cmd, const ch
 /* The next message of kind @body, passing over heartbeat acknowledgements. NULL: the stream ended, *err says how. */
 Davit__Link__V1__ControlMessage *agent_get(struct agent *a, int body, struct err *err);
 
+/* Is the local server of the fixture (@arg) online, offline? For fixture_until. */
+bool work_online(void *arg);
+bool work_offline(void *arg);
+/* Hello, Welcome, first heartbeat; waits until the server is online. */
+void work_connect(struct fixture *f, struct agent *a, uint64_t epoch, uint64_t last);
+/* Deploys shop/web from @image with one variable. The caller frees the answer. */
+Davit__Control__V1__DeployResponse *work_deploy(struct fixture *f, const char *image, bool if_changed);
+/* Takes the next command, reports @container (NULL: none) as running for @deployment and answers with success. */
+void work_obey(struct agent *a, const char *container, const char *deployment);
+
 #endif

@@ -16,8 +16,8 @@
 #include "control/enroll.h"
 #include "control/inventory.h"
 #include "control/servers.h"
-#include "spec/spec.h"
 #include "ident/token.h"
+#include "spec/spec.h"
 
 /* --- States ----------------------------------------------------------------------------------------------------------------------- */
 
