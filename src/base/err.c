@@ -63,12 +63,14 @@ static void scrub(char *s)
 {
     bool utf8 = str_is_utf8(str_from(s));
 
-    for (; *s != '\0'; s++) {
+    while (*s != '\0') {
         unsigned char c = (unsigned char)*s;
+        size_t n = utf8 ? str_utf8_len((struct str){s, strnlen(s, 4)}) : 1;
         if (c < 0x20 || c == 0x7f)
             *s = ' ';
-        else if (c >= 0x80 && !utf8)
-            *s = '?';
+        else if ((c >= 0x80 && !utf8) || str_is_trick((struct str){s, n}))
+            memset(s, '?', n);
+        s += n;
     }
 }
 

@@ -92,26 +92,13 @@ static void put_tail(struct line *l, const char *s)
     l->n += n;
 }
 
-/* Characters that move the cursor or turn the text around: C1 controls, line and paragraph separators, bidi controls. */
-static bool is_trick(const char *p, size_t len)
-{
-    const unsigned char *u = (const unsigned char *)p;
-
-    if (len == 2)
-        return u[0] == 0xc2 && u[1] < 0xa0;
-    if (len != 3 || u[0] != 0xe2)
-        return false;
-    return (u[1] == 0x80 && ((u[2] >= 0x8e && u[2] <= 0x8f) || (u[2] >= 0xa8 && u[2] <= 0xae))) ||
-           (u[1] == 0x81 && u[2] >= 0xa6 && u[2] <= 0xa9);
-}
-
 /* One character (or stray byte) of a quoted value. */
 static bool put_char(struct line *l, const char *p, size_t len)
 {
     unsigned char c = (unsigned char)p[0];
     char text[16];
 
-    if (len == 0 || is_trick(p, len)) {
+    if (len == 0 || str_is_trick((struct str){p, len})) {
         if (l->json)
             return put(l, STR("\\ufffd"));
         size_t at = 0;

@@ -162,6 +162,18 @@ bool str_is_utf8(struct str s)
     return true;
 }
 
+bool str_is_trick(struct str c)
+{
+    const unsigned char *u = (const unsigned char *)c.p;
+
+    if (c.n == 2)
+        return (u[0] == 0xc2 && u[1] < 0xa0) || (u[0] == 0xd8 && u[1] == 0x9c);
+    if (c.n != 3 || u[0] != 0xe2)
+        return false;
+    return (u[1] == 0x80 && ((u[2] >= 0x8e && u[2] <= 0x8f) || (u[2] >= 0xa8 && u[2] <= 0xae))) ||
+           (u[1] == 0x81 && u[2] >= 0xa6 && u[2] <= 0xa9);
+}
+
 bool str_is_label(struct str s)
 {
     if (s.n < 1 || s.n > 63 || s.p[0] == '-' || s.p[s.n - 1] == '-')

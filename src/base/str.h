@@ -59,6 +59,10 @@ bool str_is_utf8(struct str s);
 /* Bytes of the one well-formed sequence (same rules) that @s starts with: 1..4, or 0 if it does not or @s is empty. */
 size_t str_utf8_len(struct str s);
 
+/* Is this one well-formed sequence a character that moves the cursor or turns the text around: a C1 control, a line or paragraph
+ * separator, a bidi control? What is shown on a terminal must not have it. (ASCII controls are the caller's to see.) */
+bool str_is_trick(struct str c);
+
 /* DNS label: 1..63 of [a-z0-9-], not starting or ending with '-'. What projects, services and servers are named by. */
 bool str_is_label(struct str s);
 

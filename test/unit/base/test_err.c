@@ -57,6 +57,9 @@ static void test_message_is_one_clean_line(void **state)
     (void)state;
     (void)err_set(&err, ERR_INVALID, "a\nb\x1b[31m\xff");
     assert_string_equal(err.msg, "a b [31m?");
+    /* A C1 control (CSI) and what turns text around work on terminals as well; other UTF-8 stays. */
+    (void)err_set(&err, ERR_INVALID, "\xc2\x9b" "31m \xe2\x80\xae \xd8\x9c \xc3\xa4");
+    assert_string_equal(err.msg, "??31m ??? ?? \xc3\xa4");
     memset(big, 'x', sizeof(big) - 1);
     big[sizeof(big) - 1] = '\0';
     (void)err_set(&err, ERR_INVALID, "%s", big);
