@@ -109,6 +109,7 @@ void conn_fail(struct conn *c, const struct err *err)
     c->failed = true;
     c->failure = NEW(struct err);
     *c->failure = *err;
+    event_pulse(&c->wake); /* a fiber that writes has no handler */
     tell_failure(c);
 }
 

@@ -161,7 +161,8 @@ static void read_failed(struct conn *c, int rc)
 
 static void decrypt(struct conn *c)
 {
-    while (c->want_read && !c->closed && !c->eof) {
+    /* What a handler put back comes first: it goes by the resume task. */
+    while (c->want_read && !c->closed && !c->eof && !c->pending.len) {
         ERR_clear_error();
         int n = SSL_read(c->ssl, clear, sizeof(clear));
         if (n <= 0) {

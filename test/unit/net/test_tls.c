@@ -393,6 +393,84 @@ static void truncation(struct loop *loop)
     server_close(&s);
 }
 
+/* Puts back what it got first and takes it again by another handler, as one does who looked at what a connection speaks. */
+struct second_look {
+    struct conn *c;
+    size_t got;
+    bool in_order;
+};
+
+static void on_second_look(void *arg, const void *p, size_t n)
+{
+    struct second_look *l = arg;
+    for (size_t i = 0; i < n; i++, l->got++)
+        l->in_order = l->in_order && ((const uint8_t *)p)[i] == (uint8_t)(l->got / 1000);
+}
+
+static const struct conn_handler second_look = {on_second_look, NULL, on_error, NULL};
+
+static void on_first_look(void *arg, const void *p, size_t n)
+{
+    struct second_look *l = arg;
+    conn_read_stop(l->c);
+    CHECK(conn_unread(l->c, p, n) == 0);
+    conn_set_handler(l->c, &second_look, l);
+    conn_read_start(l->c);
+}
+
+static const struct conn_handler first_look = {on_first_look, NULL, on_error, NULL};
+
+/* Two records in one read: the second must not overtake the first one that was put back. */
+static void put_back_order(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct server s;
+    struct conn *c = NULL;
+    static uint8_t bytes[20000];
+    server_open(&s, loop, &server_cert, TLS_VERIFY_NONE);
+    struct tls_config config = {.pin = root.spki_sha256};
+    CHECK_OK(dial(loop, &s, &config, &c, &err));
+    settle();
+    struct second_look l = {.c = s.conn, .in_order = true};
+    conn_set_handler(s.conn, &first_look, &l);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i / 1000);
+    /* In this order both records leave with one write. */
+    CHECK_OK(conn_write(c, bytes, 100));
+    CHECK_OK(conn_write(c, bytes + 100, sizeof(bytes) - 100));
+    settle();
+    CHECK(l.got == sizeof(bytes) && l.in_order);
+    conn_close(c);
+    server_close(&s);
+}
+
+static void cut_later(void *arg)
+{
+    struct server *s = arg;
+    settle();
+    s->conn = conn_close(s->conn);
+}
+
+/* Who waits for room learns at once that the connection is gone, also where nothing was read from it yet. */
+static void lost_while_writing(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct server s;
+    struct conn *c = NULL;
+    enum { TOTAL = 20000000 };
+    server_open(&s, loop, &server_cert, TLS_VERIFY_NONE);
+    struct tls_config config = {.pin = root.spki_sha256};
+    CHECK_OK(dial(loop, &s, &config, &c, &err));
+    settle();
+    conn_read_stop(s.conn);
+    char *big = calloc(1, TOTAL);
+    CHECK(big && fiber_spawn(loop, "cut", cut_later, &s, NULL) == 0);
+    CHECK(conn_write_wait(c, big, TOTAL, deadline_in(10 * USEC_SEC), &err) == -(int)ERR_UNAVAILABLE);
+    free(big);
+    conn_close(c);
+    server_close(&s);
+}
+
 #define CASE(name)                                                                                                               \
     static void test_##name(void **state)                                                                                        \
     {                                                                                                                            \
@@ -407,6 +485,8 @@ CASE(back_pressure)
 CASE(handshake_timeout)
 CASE(half_close)
 CASE(truncation)
+CASE(put_back_order)
+CASE(lost_while_writing)
 
 int main(void)
 {
@@ -420,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_pins),       cmocka_unit_test(test_client_certificates), cmocka_unit_test(test_expired),
         cmocka_unit_test(test_configs),    cmocka_unit_test(test_back_pressure),       cmocka_unit_test(test_handshake_timeout),
         cmocka_unit_test(test_half_close), cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_put_back_order), cmocka_unit_test(test_lost_while_writing),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     struct testcert *all[] = {&root, &other_root, &server_cert, &client_cert, &expired_cert, &foreign_client};
