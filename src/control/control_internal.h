@@ -20,7 +20,7 @@ struct counters {
     uint64_t deployments_ok, deployments_failed;
     uint64_t commands_sent, commands_done;
     uint64_t enrol_ok, enrol_refused;
-    uint64_t links_opened, links_fenced, links_refused;
+    uint64_t links_opened, links_fenced, links_refused, link_bytes;
 };
 
 struct enroll;

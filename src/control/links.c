@@ -230,10 +230,20 @@ static void enqueue(struct link *l, const Davit__Link__V1__AgentMessage *m)
     l->refs++;
 }
 
+/* What went over the wire since the last message; the conn is gone when the link is closed, so it is counted on the way. */
+static void count_bytes(struct link *l)
+{
+    const struct conn *conn = l->call ? rpc_call_conn(l->call) : NULL;
+    uint64_t now = conn ? conn_bytes_in(conn) + conn_bytes_out(conn) : l->bytes;
+    l->control->counters.link_bytes += now - l->bytes;
+    l->bytes = now;
+}
+
 static void link_message(void *state, const ProtobufCMessage *message)
 {
     struct link *l = state;
     const Davit__Link__V1__AgentMessage *m = (const Davit__Link__V1__AgentMessage *)message;
+    count_bytes(l);
     if (l->state == LINK_ENDED)
         return;
     if (l->state == LINK_WAIT_HELLO) {

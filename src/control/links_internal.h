@@ -20,6 +20,7 @@ struct link {
     struct server *server; /* a reference, from the Hello on */
     uint64_t epoch;
     uint64_t next_seq;
+    uint64_t bytes; /* on the wire, both ways, as counted last */
     bool blocked; /* the peer is slow: commands wait for the drain */
 
     struct timer hello;
