@@ -275,7 +275,7 @@ static void resend_body(struct fixture *f)
     connect_local(f, &a, 1, 0);
     fixture_until(is_online, f);
     for (int i = 0; i < 3; i++) {
-        char name[8];
+        char name[16];
         (void)snprintf(name, sizeof(name), "s%d", i);
         free(deploy(f, name, "", NULL));
         m[i] = GET(&a, COMMAND);

@@ -273,7 +273,7 @@ static void enrolment_is_rate_limited(void **state)
     (void)state;
     struct enroll *e = enroll_new(NULL);
     struct err err = ERR_INIT;
-    char source[16];
+    char source[32];
     usec_t now = 1000 * USEC_SEC;
     for (int i = 0; i < ENROLL_SOURCE_BURST; i++)
         assert_int_equal(enroll_admit(e, "192.0.2.1", now, &err), 0);
@@ -472,7 +472,7 @@ static void spec_limits(void **state)
     (void)state;
     static Davit__Common__V1__EnvVar env[SPEC_ENV_MAX + 1];
     static Davit__Common__V1__EnvVar *envs[SPEC_ENV_MAX + 1];
-    static char names[SPEC_ENV_MAX + 1][8];
+    static char names[SPEC_ENV_MAX + 1][16];
     char *value = mem_zalloc(SPEC_ENV_VALUE_MAX + 2, 1);
     for (int i = 0; i <= SPEC_ENV_MAX; i++) {
         davit__common__v1__env_var__init(&env[i]);
