@@ -153,7 +153,7 @@ def test_tunnel_mode_is_refused_with_what_to_do(remote):
 class Echo(http.server.BaseHTTPRequestHandler):
     """Says which address the caller has, as a look-up service does."""
 
-    said = b"203.0.113.9\n"
+    said = b"1.2.3.4\n"  # an address for documentation would not count as a global one
 
     def do_GET(self):
         self.send_response(200)
@@ -174,5 +174,5 @@ def test_public_address_comes_from_the_users_look_up_url(remote):
         remote.wait()
         s = remote.show()
         server.shutdown()
-    assert s["system"]["lookedUpAddress"] == "203.0.113.9"
-    assert s["publicAddress"] == "203.0.113.9"
+    assert s["system"]["lookedUpAddress"] == "1.2.3.4"
+    assert s["publicAddress"] == "1.2.3.4"
