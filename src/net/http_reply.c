@@ -127,7 +127,10 @@ int http_reply_start(struct http_call *c, int status, const struct http_field *f
     if (rc < 0)
         return rc;
     c->started = true;
-    return conn_write(c->conn, out.data, out.len);
+    rc = conn_write(c->conn, out.data, out.len);
+    if (rc == 0 && c->chunked)
+        conn_read_start(c->conn); /* a stream may be silent for long: only reading tells that its taker has gone */
+    return rc;
 }
 
 int http_reply_chunk(struct http_call *c, struct str bytes, usec_t deadline)

@@ -38,6 +38,7 @@ struct http_server {
     struct list calls;
     struct list guests;
     unsigned n_conns; /* calls and guests */
+    size_t bodies;    /* bytes of all request bodies that are held */
 };
 
 static void begin_request(struct http_call *c);
@@ -56,10 +57,18 @@ static void call_free(struct http_call *c)
     free(c);
 }
 
+/* The body's memory is about to go, or is no longer the server's. */
+static void body_uncount(struct http_call *c)
+{
+    if (c->server)
+        c->server->bodies -= c->body.len;
+}
+
 /* The connection goes. The record goes with it unless a fiber has it. */
 static void call_drop(struct http_call *c)
 {
     if (c->server) {
+        body_uncount(c);
         list_remove(&c->node);
         c->server->n_conns--;
         c->server = NULL;
@@ -109,7 +118,13 @@ static int on_head(void *arg, struct http_head *head)
 static int on_body(void *arg, struct str bytes)
 {
     struct http_call *c = arg;
-    return buf_append_str(&c->body, bytes) == 0 ? 0 : -(int)ERR_RANGE;
+    struct http_server *s = c->server;
+    if (bytes.n > HTTP_BODIES_MAX * s->body_max - s->bodies)
+        return -(int)ERR_UNAVAILABLE;
+    if (buf_append_str(&c->body, bytes) != 0)
+        return -(int)ERR_RANGE;
+    s->bodies += bytes.n;
+    return 0;
 }
 
 static int on_end(void *arg)
@@ -126,6 +141,12 @@ static void on_conn_read(void *arg, const void *p, size_t n)
     struct http_call *c = arg;
     if (c->phase == HTTP_LINGER)
         return;
+    if (c->phase == HTTP_RUN) { /* the next request has to wait */
+        conn_read_stop(c->conn);
+        if (conn_unread(c->conn, p, n) != 0)
+            c->close = true;
+        return;
+    }
     if (c->phase == HTTP_IDLE) {
         c->phase = HTTP_HEAD;
         timer_set(&c->timer, HEAD_MAX);
@@ -135,6 +156,8 @@ static void on_conn_read(void *arg, const void *p, size_t n)
     int rc = http_parser_feed(c->parser, (struct str){p, n}, &used, &err);
     if (rc == -(int)ERR_RANGE) {
         refuse(c, 413, "request body too large\n");
+    } else if (rc == -(int)ERR_UNAVAILABLE) {
+        refuse(c, 503, "too many request bodies at once\n");
     } else if (rc == -(int)ERR_EXHAUSTED) {
         refuse(c, 431, err.msg);
     } else if (rc < 0) {
@@ -154,8 +177,13 @@ static void on_conn_read(void *arg, const void *p, size_t n)
 static void on_conn_eof(void *arg)
 {
     struct http_call *c = arg;
-    if (c->phase != HTTP_RUN) /* a running handler may still answer a client that closed its half */
-        call_drop(c);
+    /* Whole answers still go to a client that closed its half; of a stream nothing tells it from one that has gone. */
+    if (c->phase == HTTP_RUN && (!c->started || c->ended)) {
+        c->close = true;
+        return;
+    }
+    fiber_cancel(c->fiber);
+    call_drop(c);
 }
 
 static void on_conn_error(void *arg, const struct err *err)
@@ -216,6 +244,7 @@ static void begin_request(struct http_call *c)
 {
     http_parser_reset(c->parser);
     http_head_release(&c->head);
+    body_uncount(c);
     buf_release(&c->body);
     c->complete = c->started = c->ended = c->chunked = c->handler_done = false;
     c->phase = HTTP_IDLE;
@@ -251,6 +280,7 @@ struct conn *http_call_take_conn(struct http_call *c)
     struct conn *conn = TAKE(c->conn);
     conn_set_handler(conn, NULL, NULL);
     list_remove(&c->node);
+    body_uncount(c);
     if (c->server)
         c->server->n_conns--;
     c->server = NULL;

@@ -2,15 +2,15 @@
 /* http_server — HTTP/1.1 on an accepted conn: health, metrics, Connect over HTTP/1.1.  Each request runs its handler on a fiber.
  * The body is collected before the handler runs (limit per server).  Keep-alive, no pipelining ahead: the next request is read when the
  * answer is out.
- * Limits: body_max, HTTP_CONNS_MAX connections (more are closed at once), idle 60 s, a head must be complete within 10 s, a body
- * within 60 s.  Thread: loop.  Input trust: peer. */
+ * Limits: body_max, HTTP_BODIES_MAX times as much in all bodies together (503), HTTP_CONNS_MAX connections (more are closed at once),
+ * idle 60 s, a head must be complete within 10 s, a body within 60 s.  Thread: loop.  Input trust: peer. */
 #ifndef DAVIT_NET_HTTP_SERVER_H
 #define DAVIT_NET_HTTP_SERVER_H
 
 #include "net/conn.h"
 #include "net/http.h"
 
-enum { HTTP_CONNS_MAX = 1024 };
+enum { HTTP_CONNS_MAX = 1024, HTTP_BODIES_MAX = 16 };
 
 struct http_call;
 
@@ -40,7 +40,8 @@ struct conn *http_call_take_conn(struct http_call *c) MUST_USE;
 /* Answers: 0, or -ERR_* when the connection is gone, the queue full, the deadline over or the fiber cancelled.
  * Whole answer at once. */
 int http_reply(struct http_call *c, int status, const char *content_type, struct str body) MUST_USE;
-/* Chunked answer. @fields may be NULL. */
+/* Chunked answer. @fields may be NULL. From here on a client of HTTP/1.1 that ends its side has gone: the
+ * fiber is cancelled. */
 int http_reply_start(struct http_call *c, int status, const struct http_field *fields, size_t n_fields) MUST_USE;
 int http_reply_chunk(struct http_call *c, struct str bytes, usec_t deadline) MUST_USE; /* waits while the peer is slow */
 int http_reply_end(struct http_call *c) MUST_USE;

@@ -32,6 +32,17 @@ static void reply_chunks(struct http_call *call)
     (void)http_reply_end(call);
 }
 
+static unsigned stream_ends;
+
+/* A stream with nothing to say for long. */
+static void reply_quietly(struct http_call *call)
+{
+    if (http_reply_start(call, 200, NULL, 0) == 0 && http_reply_chunk(call, STR("a"), deadline_in(USEC_SEC)) == 0)
+        stream_ends += fiber_sleep(60 * USEC_SEC) == -(int)ERR_CANCELLED;
+    if (http_call_conn(call))
+        (void)http_reply_end(call);
+}
+
 static void upgrade(struct http_call *call)
 {
     struct conn *c = http_call_take_conn(call);
@@ -57,6 +68,8 @@ static void handler(void *arg, struct http_call *call)
         (void)http_reply(call, 200, "text/plain", http_call_body(call));
     else if (strcmp(head->target, "/chunks") == 0)
         reply_chunks(call);
+    else if (strcmp(head->target, "/quiet") == 0)
+        reply_quietly(call);
     else if (strcmp(head->target, "/upgrade") == 0)
         upgrade(call);
     else if (strcmp(head->target, "/broken") == 0)
@@ -256,6 +269,55 @@ static void cut_while_running(struct loop *loop)
     CHECK(fiber_count(loop) == 1);
 }
 
+/* The taker of a silent stream goes: its handler is told without writing anything. */
+static void gone_while_silent(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct http_server *s = serve(loop, "127.0.0.1:0");
+    struct http_client *c = http_client_new(loop, http_server_addr(s, 0), "h", NULL);
+    struct http_request req = {.method = "GET", .target = "/quiet"};
+    struct http_exchange *x = NULL;
+    CHECK_OK(http_request(c, &req, deadline_in(5 * USEC_SEC), &x, &err));
+    CHECK(fiber_count(loop) == 2);
+    http_finish(x);
+    CHECK_OK(fiber_sleep(100 * USEC_MSEC));
+    CHECK(fiber_count(loop) == 1 && stream_ends == 1);
+    http_client_free(c);
+    http_server_free(s);
+}
+
+/* Bodies that do not end: together they take no more than the server's sum, and what they took comes back. */
+static void bodies_together(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct http_server *s = serve(loop, "127.0.0.1:0");
+    AUTO_FREE char *head = str_printf("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", BODY_MAX);
+    static char most[BODY_MAX - 1];
+    struct conn *c[HTTP_BODIES_MAX + 1];
+    char b[64] = "";
+    size_t n = 0;
+    memset(most, 'm', sizeof(most));
+    for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+        CHECK_OK(conn_dial(loop, http_server_addr(s, 0), NULL, NULL, deadline_in(USEC_SEC), &c[i], &err));
+        CHECK_OK(conn_write(c[i], head, strlen(head)));
+        CHECK_OK(conn_write(c[i], most, sizeof(most)));
+        CHECK_OK(fiber_sleep(20 * USEC_MSEC));
+    }
+    CHECK_OK(conn_read(c[HTTP_BODIES_MAX], b, sizeof(b) - 1, deadline_in(5 * USEC_SEC), &n, &err));
+    CHECK(n && strncmp(b, "HTTP/1.1 503 ", 13) == 0);
+    CHECK_OK(conn_write(c[0], "m", 1));
+    CHECK_OK(conn_read(c[0], b, sizeof(b) - 1, deadline_in(5 * USEC_SEC), &n, &err));
+    CHECK(n && strncmp(b, "HTTP/1.1 200 ", 13) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(c); i++)
+        conn_close(c[i]);
+    CHECK_OK(fiber_sleep(50 * USEC_MSEC));
+    struct http_client *client = http_client_new(loop, http_server_addr(s, 0), "h", NULL);
+    AUTO_BUF out = BUF_INIT(BODY_MAX);
+    CHECK(fetch(client, "POST", "/echo", (struct str){most, sizeof(most)}, &out, &err) == 200);
+    http_client_free(client);
+    http_server_free(s);
+}
+
 /* A connection that the server closed while it lay in the pool. */
 static void stale_pool(struct loop *loop)
 {
@@ -310,6 +372,8 @@ CASE(upgraded)
 CASE(limits)
 CASE(pipelined_and_malformed)
 CASE(cut_while_running)
+CASE(gone_while_silent)
+CASE(bodies_together)
 CASE(stale_pool)
 CASE(resolve)
 
@@ -323,6 +387,8 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_pipelined_and_malformed),
         cmocka_unit_test(test_cut_while_running),
+        cmocka_unit_test(test_gone_while_silent),
+        cmocka_unit_test(test_bodies_together),
         cmocka_unit_test(test_stale_pool),
         cmocka_unit_test(test_resolve),
     };
