@@ -7,7 +7,8 @@
 #include "base/mem.h"
 #include "net/h2_internal.h"
 
-enum { BUCKET_MAX = 1000, BUCKET_PER_SEC = 100 };
+/* HEAD_BOMB: a head that unpacks to more is no mistake of size: a block of some KB names one field thousands of times. */
+enum { BUCKET_MAX = 1000, BUCKET_PER_SEC = 100, HEAD_BOMB = 16 * H2_HEAD_MAX };
 
 #define PING_TIMEOUT    (20 * USEC_SEC)
 #define PREFACE_TIMEOUT (10 * USEC_SEC)
@@ -129,9 +130,13 @@ static int cb_header(nghttp2_session *session, const nghttp2_frame *frame, const
     (void)session;
     (void)flags;
     struct h2_stream *st = stream_of(arg, frame->hd.stream_id);
-    if (!st || st->head.too_big)
+    if (!st)
         return 0;
     st->head_size += namelen + valuelen + 32;
+    if (st->head_size > HEAD_BOMB) /* resets the stream; the rest is unpacked for the table only, not looked at */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (st->head.too_big)
+        return 0;
     if (st->head_size > H2_HEAD_MAX || st->head.n_fields == H2_FIELDS_MAX ||
         h2_head_add(&st->head, (struct str){(const char *)name, namelen}, (struct str){(const char *)value, valuelen}) < 0)
         st->head.too_big = true;

@@ -59,6 +59,8 @@ void call_unref(struct rpc_call *c)
     timer_stop(&c->timer);
     task_cancel(&c->closed);
     list_remove(&c->node);
+    if (c->server)
+        c->server->held -= c->held;
     (void)fiber_unref(c->fiber);
     (void)rpc_message_free(c->request);
     frames_release(&c->in);
@@ -243,6 +245,18 @@ void call_refuse(struct rpc_call *c, const struct err *failure)
     timer_set(&c->timer, READ_TIMEOUT);
 }
 
+/* Requests that are coming in may be from anybody: counted for all of them together, until their memory goes. */
+static int hold(struct rpc_call *c, size_t n, struct err *err)
+{
+    if (c->state != CALL_READING || c->http) /* HTTP/1.1: counted where it was collected */
+        return 0;
+    if (n > RPC_HELD_MAX - c->server->held)
+        return err_set(err, ERR_UNAVAILABLE, "too many requests at once");
+    c->held += n;
+    c->server->held += n;
+    return 0;
+}
+
 void call_data(struct rpc_call *c, struct str bytes)
 {
     struct err err = ERR_INIT;
@@ -252,6 +266,10 @@ void call_data(struct rpc_call *c, struct str bytes)
             call_half_close(c);
         else
             h2_consume(c->st, bytes.n);
+        return;
+    }
+    if (hold(c, bytes.n, &err) < 0) {
+        call_end(c, &err);
         return;
     }
     if (c->protocol == RPC_CONNECT) {
@@ -397,7 +415,8 @@ void rpc_stream_finish(struct rpc_call *c, const struct err *failure)
 
 struct conn *rpc_call_conn(const struct rpc_call *c)
 {
-    return c->conn;
+    /* The server of HTTP/1.1 closes its connection before this call hears of it. */
+    return c->conn && c->http ? http_call_conn(c->http) : c->conn;
 }
 
 usec_t rpc_call_deadline(const struct rpc_call *c)

@@ -48,6 +48,7 @@ struct rpc_call {
     struct event done; /* the fiber of an HTTP/1.1 connection waits for it */
     unsigned refs;     /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
     size_t sent;
+    size_t held; /* its part of the server's */
     void *stream_state;
     struct task closed;
     struct err reason; /* how it ended */
@@ -66,6 +67,7 @@ struct rpc_server {
     void *ctx;
     struct list services, listeners, conns, calls, handshakes;
     struct http_server *http;
+    size_t held; /* bytes of requests that came in, RPC_HELD_MAX at most */
     bool draining;
 };
 

@@ -8,6 +8,7 @@
 #define SNIFF_TIMEOUT (10 * USEC_SEC)
 #define TLS_TIMEOUT   (10 * USEC_SEC)
 #define KEEPALIVE     (60 * USEC_SEC)
+#define STRANGER_IDLE (60 * USEC_SEC) /* without a certificate and without a call */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum { PREFACE_SIZE = sizeof(preface) - 1 };
@@ -176,9 +177,14 @@ static void sniff_error(void *arg, const struct err *err)
     conn_free(arg);
 }
 
-static void sniff_timeout(void *arg)
+/* Nothing that can be known came; or one that nobody vouches for has no call open. */
+static void conn_timeout(void *arg)
 {
-    conn_free(arg);
+    struct server_conn *sc = arg;
+    if (sc->h2 && h2_streams(sc->h2))
+        timer_set(&sc->timer, STRANGER_IDLE);
+    else
+        conn_free(sc);
 }
 
 static const struct conn_handler sniff_handler = {sniff_read, sniff_eof, sniff_error, NULL};
@@ -190,9 +196,11 @@ static void take_conn(struct rpc_server *s, struct conn *c)
     sc->conn = c;
     list_init(&sc->node);
     list_push(&s->conns, &sc->node);
-    timer_init(&sc->timer, s->loop, sniff_timeout, sc);
+    timer_init(&sc->timer, s->loop, conn_timeout, sc);
     if (strcmp(conn_alpn(c), "h2") == 0) {
         become_h2(sc);
+        if (!conn_peer(c)->present)
+            timer_set(&sc->timer, STRANGER_IDLE);
     } else if (conn_alpn(c)[0]) {
         become_http1(sc);
     } else {

@@ -51,6 +51,36 @@ static void test_failure_with_hint(void **state)
     harness_run(fail_body);
 }
 
+/* Requests that do not end: what all of them hold is limited, and comes back with them. */
+static void held_body(struct harness *h)
+{
+    enum { N = RPC_HELD_MAX / RPC_MESSAGE_MAX + 1, SIZE = RPC_MESSAGE_MAX - 100 };
+    struct err err = ERR_INIT;
+    struct rpc_stream *s[N];
+    ProtobufCMessage *m;
+    echo_response *r;
+    echo_request q = DAVIT__TEST__V1__ECHO_REQUEST__INIT;
+    q.payload = (ProtobufCBinaryData){SIZE, calloc(1, SIZE)};
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(rpc_stream_open(h->ch, SVC, "Echo", deadline_in(60 * USEC_SEC), &s[i], &err), 0);
+        assert_int_equal(rpc_stream_put(s[i], &q.base, deadline_in(60 * USEC_SEC), &err), 0);
+    }
+    free(q.payload.data);
+    assert_int_equal(rpc_stream_get(s[N - 1], deadline_in(60 * USEC_SEC), &m, &err), -ERR_UNAVAILABLE);
+    assert_string_equal(err.msg, "too many requests at once");
+    for (size_t i = 0; i < N; i++)
+        s[i] = rpc_stream_close(s[i]);
+    assert_int_equal(fiber_sleep(50 * USEC_MSEC), 0);
+    assert_int_equal(echo(h, "Echo", (char *)(uintptr_t) "again", 5 * USEC_SEC, &r, &err), 0);
+    r = rpc_message_free(r);
+}
+
+static void test_requests_held(void **state)
+{
+    (void)state;
+    harness_run(held_body);
+}
+
 static void denied_body(struct harness *h)
 {
     struct err err = ERR_INIT;
@@ -385,6 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_failure_with_hint),
+        cmocka_unit_test(test_requests_held),
         cmocka_unit_test(test_unauthorized_scope),
         cmocka_unit_test(test_server_streaming_flow_control),
         cmocka_unit_test(test_bidi),

@@ -199,6 +199,49 @@ static void test_reset(void **state)
     end();
 }
 
+static void put(char *to, size_t *n, const void *p, size_t size)
+{
+    memcpy(to + *n, p, size);
+    *n += size;
+}
+
+/* One field of 4 KB goes into the table and is named again for each byte of the block: 60 MB in one frame of 16 KB. */
+static void test_head_bomb(void **state)
+{
+    enum { BLOCK = 16000, VALUE = 4000 };
+    static char bytes[BLOCK + 200];
+    size_t n = 0, at;
+    (void)state;
+    int fd = begin(true);
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    server.h2 = h2_new(conn_of(pair[1]), true, &handler, &server);
+    put(bytes, &n, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
+    put(bytes, &n, (uint8_t[]){BLOCK >> 16, (BLOCK >> 8) & 255, BLOCK & 255, 1, 5, 0, 0, 0, 1}, 9);
+    at = n;
+    put(bytes, &n, "\x83\x86\x84\x41\x01" "a", 6);                      /* POST http / a */
+    put(bytes, &n, "\x40\x01x\x7f\xa1\x1e", 6);                          /* x: 4000 bytes */
+    memset(bytes + n, 'v', VALUE);
+    n += VALUE;
+    memset(bytes + n, 0xbe, BLOCK - (n - at)); /* the newest entry of the table */
+    n = at + BLOCK;
+    for (size_t sent = 0; sent < n;) {
+        ssize_t rc = write(pair[0], bytes + sent, n - sent);
+        assert_true(rc > 0);
+        sent += (size_t)rc;
+        loop_advance(loop, USEC_MSEC);
+    }
+    static char answer[4096];
+    ssize_t got = read(pair[0], answer, sizeof(answer));
+    assert_true(got > 0);
+    assert_non_null(memmem(answer, (size_t)got, "\0\0\4\3\0\0\0\0\1\0\0\0\2", 13)); /* RST_STREAM(INTERNAL_ERROR) */
+    assert_int_equal(server.heads, 0);
+    assert_int_equal(server.dead, 0);
+    end();
+    close(pair[0]);
+    close(fd);
+}
+
 static void test_resets_without_end(void **state)
 {
     (void)state;
@@ -247,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head_limit),         cmocka_unit_test(test_window_and_queue), cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_head_bomb),
         cmocka_unit_test(test_resets_without_end), cmocka_unit_test(test_silent_peer),      cmocka_unit_test(test_keepalive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
