@@ -18,6 +18,7 @@ struct idle {
 struct http_client {
     struct loop *loop;
     char *addr, *host;
+    char *name; /* @host without port and brackets: for SNI */
     struct tls_ctx *tls;
     struct idle idle[POOL_MAX];
 };
@@ -90,12 +91,24 @@ static struct conn *pool_get(struct http_client *client)
     return NULL;
 }
 
+static char *name_of(const char *host)
+{
+    struct str s = str_from(host), rest = s;
+    if (s.n && *s.p == '[') {
+        rest = (struct str){s.p + 1, s.n - 1};
+        return str_dup(str_cut(&rest, ']'));
+    }
+    const char *colon = strchr(host, ':');
+    return str_dup(colon && !strchr(colon + 1, ':') ? str_cut(&rest, ':') : s);
+}
+
 struct http_client *http_client_new(struct loop *loop, const char *addr, const char *host, struct tls_ctx *tls)
 {
     struct http_client *c = NEW(struct http_client);
     c->loop = loop;
     c->addr = str_dup(str_from(addr));
     c->host = str_dup(str_from(host));
+    c->name = name_of(host);
     c->tls = tls ? tls_ctx_ref(tls) : NULL;
     return c;
 }
@@ -109,6 +122,7 @@ struct http_client *http_client_free(struct http_client *c)
     tls_ctx_unref(c->tls);
     free(c->addr);
     free(c->host);
+    free(c->name);
     free(c);
     return NULL;
 }
@@ -303,7 +317,7 @@ static int open_exchange(struct http_client *c, bool may_reuse, bool no_body, us
     struct conn *conn = may_reuse ? pool_get(c) : NULL;
     bool kept = conn;
     if (!conn) {
-        int rc = conn_dial(c->loop, c->addr, c->tls, c->host, deadline, &conn, err);
+        int rc = conn_dial(c->loop, c->addr, c->tls, c->name, deadline, &conn, err);
         if (rc < 0)
             return rc;
     }

@@ -11,7 +11,7 @@
 struct http_client;
 struct http_exchange;
 
-/* @addr as stream_dial; @host for the Host field; @tls NULL: plain (referenced, not taken). */
+/* @addr as stream_dial; @host for the Host field and, without its port, for SNI; @tls NULL: plain (referenced, not taken). */
 struct http_client *http_client_new(struct loop *loop, const char *addr, const char *host, struct tls_ctx *tls) MUST_USE;
 /* No exchange may be open. Accepts NULL; returns NULL. */
 struct http_client *http_client_free(struct http_client *c);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "net/conn.h"
+#include "net/http_client.h"
 #include "net/on_fiber.h"
 #include "net/testcert.h"
 
@@ -471,6 +472,58 @@ static void lost_while_writing(struct loop *loop)
     server_close(&s);
 }
 
+/* What a client sends first. */
+struct hello {
+    struct stream *stream;
+    char bytes[4096];
+    size_t n;
+};
+
+static void on_hello_read(void *arg, const void *p, size_t n)
+{
+    struct hello *h = arg;
+    if (n < sizeof(h->bytes) - h->n) {
+        memcpy(h->bytes + h->n, p, n);
+        h->n += n;
+    }
+}
+
+static void on_hello_error(void *arg, int rc)
+{
+    (void)arg;
+    (void)rc;
+}
+
+static void on_hello(void *arg, struct stream *s)
+{
+    static const struct stream_handler handler = {.on_read = on_hello_read, .on_error = on_hello_error};
+    struct hello *h = arg;
+    h->stream = s;
+    stream_set_handler(s, &handler, h);
+    stream_read_start(s);
+}
+
+/* The name that a client of HTTP asks for is the host's without its port. */
+static void server_name(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct listener *l = NULL;
+    struct hello h = {.n = 0};
+    struct tls_ctx *ctx = NULL;
+    struct tls_config config = {.pin = root.spki_sha256};
+    CHECK_OK(listener_open(loop, "127.0.0.1:0", 0, on_hello, &h, &l, &err));
+    CHECK_OK(tls_ctx_new(&config, &ctx, &err));
+    struct http_client *c = http_client_new(loop, listener_addr(l), "name.test:8443", ctx);
+    struct http_request req = {.method = "GET", .target = "/"};
+    struct http_exchange *x = NULL;
+    CHECK(http_request(c, &req, deadline_in(100 * USEC_MSEC), &x, &err) == -(int)ERR_DEADLINE);
+    CHECK(memmem(h.bytes, h.n, "name.test", 9) && !memmem(h.bytes, h.n, "name.test:", 10));
+    http_client_free(c);
+    tls_ctx_unref(ctx);
+    stream_close(h.stream);
+    listener_close(l);
+}
+
 #define CASE(name)                                                                                                               \
     static void test_##name(void **state)                                                                                        \
     {                                                                                                                            \
@@ -487,6 +540,7 @@ CASE(half_close)
 CASE(truncation)
 CASE(put_back_order)
 CASE(lost_while_writing)
+CASE(server_name)
 
 int main(void)
 {
@@ -501,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_configs),    cmocka_unit_test(test_back_pressure),       cmocka_unit_test(test_handshake_timeout),
         cmocka_unit_test(test_half_close), cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_put_back_order), cmocka_unit_test(test_lost_while_writing),
+        cmocka_unit_test(test_server_name),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     struct testcert *all[] = {&root, &other_root, &server_cert, &client_cert, &expired_cert, &foreign_client};

@@ -101,9 +101,54 @@ static void test_tls(void **state)
     loop = loop_free(loop);
 }
 
+struct idler {
+    struct loop *loop;
+    const char *addr;
+    const struct testcert *cert;
+    struct rpc_channel *ch;
+};
+
+static void idle(void *arg)
+{
+    struct idler *i = arg;
+    struct err err = ERR_INIT;
+    struct tls_ctx *ctx = client_ctx(root.spki_sha256, i->cert, "h2");
+    assert_int_equal(rpc_channel_open(i->loop, i->addr, ctx, 5 * USEC_SEC, deadline_in(5 * USEC_SEC), &i->ch, &err), 0);
+    tls_ctx_unref(ctx);
+}
+
+/* Who sent no certificate and makes no call has a minute, even if it answers pings; who sent one may stay. */
+static void test_stranger_without_call(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    clock_fake(1000 * USEC_SEC, clock_real());
+    struct loop *loop = loop_new();
+    struct rpc_server *s = rpc_server_new(loop, remember, NULL);
+    struct tls_ctx *tls = server_ctx(&server_cert);
+    assert_int_equal(rpc_server_listen(s, "127.0.0.1:0", 0, tls, &err), 0);
+    struct idler i[2] = {{loop, rpc_server_addr(s, 0), NULL, NULL}, {loop, rpc_server_addr(s, 0), &client_cert, NULL}};
+    for (size_t k = 0; k < 2; k++)
+        assert_int_equal(fiber_spawn(loop, "idle", idle, &i[k], NULL), 0);
+    for (int k = 0; k < 100 && !(i[0].ch && i[1].ch); k++)
+        loop_advance(loop, USEC_MSEC);
+    loop_advance(loop, 55 * USEC_SEC);
+    assert_true(rpc_channel_alive(i[0].ch) && rpc_channel_alive(i[1].ch));
+    loop_advance(loop, 10 * USEC_SEC);
+    assert_false(rpc_channel_alive(i[0].ch));
+    assert_true(rpc_channel_alive(i[1].ch));
+    for (size_t k = 0; k < 2; k++)
+        i[k].ch = rpc_channel_close(i[k].ch);
+    tls_ctx_unref(tls);
+    s = rpc_server_free(s);
+    loop_advance(loop, USEC_SEC);
+    loop = loop_free(loop);
+    clock_fake(USEC_INFINITY, USEC_INFINITY);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls), cmocka_unit_test(test_stranger_without_call)};
     testcert_make(&root, "root", NULL, NULL, NULL, 3600);
     testcert_make(&stranger_root, "stranger", NULL, NULL, NULL, 3600);
     testcert_make(&server_cert, "server", &root, "davit://controlplane", NULL, 3600);
