@@ -23,7 +23,8 @@ struct conn_handler {
 struct conn *conn_plain(struct stream *s) MUST_USE;
 
 /* Waits: dials @addr (as stream_dial) and, with @tls, shakes hands with SNI @server_name (may be NULL). A pin, URI or chain that does not
- * fit is -ERR_UNAUTHENTICATED and nothing of the caller's data was sent. */
+ * fit is -ERR_UNAUTHENTICATED and nothing of the caller's data was sent; a peer that has no version or protocol in common with us and says so
+ * is -ERR_UNIMPLEMENTED. */
 int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct conn **ret,
               struct err *err) MUST_USE;
 

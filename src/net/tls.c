@@ -47,6 +47,28 @@ static void tls_init(void)
     BUG_ON(!done);
 }
 
+/* What the peer's alert means (RFC 8446, section 6): most say nothing about who we are. */
+static enum err_code code_of_alert(int alert, enum err_code other)
+{
+    switch (alert) {
+    case SSL3_AD_BAD_CERTIFICATE:
+    case SSL3_AD_UNSUPPORTED_CERTIFICATE:
+    case SSL3_AD_CERTIFICATE_REVOKED:
+    case SSL3_AD_CERTIFICATE_EXPIRED:
+    case SSL3_AD_CERTIFICATE_UNKNOWN:
+    case TLS1_AD_UNKNOWN_CA:
+    case TLS1_AD_ACCESS_DENIED:
+    case TLS1_AD_DECRYPT_ERROR:
+    case TLS13_AD_CERTIFICATE_REQUIRED: return ERR_UNAUTHENTICATED;
+    case SSL3_AD_HANDSHAKE_FAILURE:
+    case TLS1_AD_PROTOCOL_VERSION:
+    case TLS1_AD_INSUFFICIENT_SECURITY:
+    case TLS13_AD_MISSING_EXTENSION:
+    case TLS1_AD_NO_APPLICATION_PROTOCOL: return ERR_UNIMPLEMENTED; /* no way of speaking in common */
+    default: return other;
+    }
+}
+
 int tls_fail(SSL *ssl, enum err_code code, const char *what, struct err *err)
 {
     long verify = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
@@ -63,7 +85,8 @@ int tls_fail(SSL *ssl, enum err_code code, const char *what, struct err *err)
     else if (e && (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE || reason == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED))
         rc = err_set(err, ERR_UNAUTHENTICATED, "%s: no client certificate", what);
     else if (e && reason > SSL_AD_REASON_OFFSET) /* an alert: the peer said so */
-        rc = err_set(err, ERR_UNAUTHENTICATED, "%s: refused by the peer: %s", what, text ? text : "alert");
+        rc = err_set(err, code_of_alert(reason - SSL_AD_REASON_OFFSET, code), "%s: refused by the peer: %s", what,
+                     text ? text : "alert");
     else
         rc = err_set(err, code, "%s: %s", what, text ? text : "connection ended");
     ERR_clear_error();
