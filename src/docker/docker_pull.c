@@ -110,8 +110,12 @@ static char *auth_header(const struct docker_auth *auth)
     AUTO_FREE char *text = jsonw_end(&w) == 0 ? str_base64url(json.data, json.len) : NULL;
     if (json.data)
         explicit_bzero(json.data, json.len);
+    if (!text)
+        return NULL;
     /* The engine decodes with padding, and takes a value without it for no credentials at all. */
-    return text ? str_printf("%s%s", text, &"==="[3 - (4 - strlen(text) % 4) % 4]) : NULL;
+    char *padded = str_printf("%s%s", text, &"==="[3 - (4 - strlen(text) % 4) % 4]);
+    explicit_bzero(text, strlen(text));
+    return padded;
 }
 
 static int start_pull(struct docker *d, const char *target, const struct docker_auth *auth, usec_t deadline,
