@@ -85,8 +85,7 @@ int fd_write_all(int fd, const void *p, size_t n, struct err *err)
     return 0;
 }
 
-/* Flushes the directory that holds @path: without it a rename may be lost with the power. */
-static int sync_parent(const char *path, struct err *err)
+int fd_sync_parent(const char *path, struct err *err)
 {
     const char *slash = strrchr(path, '/');
     AUTO_FREE char *dir = slash == NULL ? str_dup(STR("."))
@@ -134,7 +133,7 @@ int fd_write_file(const char *path, const void *p, size_t n, mode_t mode, struct
         (void)unlink(tmp);
         return rc;
     }
-    return sync_parent(path, err);
+    return fd_sync_parent(path, err);
 }
 
 /* The last step of fd_mkdir_p: it must be a directory, and no more open than asked for. */

@@ -17,6 +17,9 @@ int fd_read_file(const char *path, struct buf *out, struct err *err) MUST_USE;
 /* Replaces @path by @n bytes with @mode: temporary file beside it, fsync, rename, fsync of the directory. */
 int fd_write_file(const char *path, const void *p, size_t n, mode_t mode, struct err *err) MUST_USE;
 
+/* Flushes the directory that holds @path: without it a name that was made or renamed may be lost with the power. */
+int fd_sync_parent(const char *path, struct err *err) MUST_USE;
+
 /* Makes the directory and its missing parents (parents 0755, last @mode). Existing is fine; a mode that is wider than @mode is
  * narrowed on the last one. */
 int fd_mkdir_p(const char *path, mode_t mode, struct err *err) MUST_USE;

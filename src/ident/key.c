@@ -144,14 +144,6 @@ int key_spki_hash(const struct key *key, uint8_t ret[SPKI_HASH_SIZE], struct err
 
 /* --- Files --- */
 
-static int sync_parent(const char *path, struct err *err)
-{
-    const char *slash = strrchr(path, '/');
-    AUTO_FREE char *dir = slash ? str_dup((struct str){path, (size_t)(slash - path) + 1}) : str_dup(STR("."));
-    AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fsync(fd) != 0 ? err_sys(err, errno, "cannot sync %s", dir) : 0;
-}
-
 static int write_new(const char *path, struct str bytes, struct err *err)
 {
     AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -177,7 +169,7 @@ int key_save(const struct key *key, const char *path, struct err *err)
     if (rc == 0 && link(tmp, path) != 0)
         rc = err_sys(err, errno, "cannot make %s", path);
     (void)unlink(tmp);
-    return rc < 0 ? rc : sync_parent(path, err);
+    return rc < 0 ? rc : fd_sync_parent(path, err);
 }
 
 static int read_private(const char *path, struct buf *out, struct err *err)

@@ -376,11 +376,6 @@ struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx)
     return NULL;
 }
 
-bool tls_ctx_is_server(const struct tls_ctx *ctx)
-{
-    return ctx->server;
-}
-
 /* --- Sessions ------------------------------------------------------------------------------------------------------------------- */
 
 static bool is_address(const char *name)

@@ -9,8 +9,6 @@
 
 /* A session on @ctx, of which it holds no reference of its own. @server_name: SNI of a client, NULL or a numeric address: none sent. */
 int tls_session_new(struct tls_ctx *ctx, const char *server_name, SSL **ret, struct err *err) MUST_USE;
-/* Whether sessions of this context are the server's side. */
-bool tls_ctx_is_server(const struct tls_ctx *ctx);
 /* Turns what OpenSSL has to say about @ssl into @err; @code when it says nothing better. Empties OpenSSL's error queue. */
 int tls_fail(SSL *ssl, enum err_code code, const char *what, struct err *err);
 /* What the peer's certificate says. */

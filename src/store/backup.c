@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fd.h"
 #include "base/str.h"
 
 enum { BACKUP_PAGES = 256 };
@@ -48,18 +49,6 @@ static int backup_fn(struct db *db, void *arg, struct err *err)
     return rc;
 }
 
-static int sync_dir(const char *path, struct err *err)
-{
-    const char *slash = strrchr(path, '/');
-    AUTO_FREE char *dir = slash == NULL   ? str_dup(STR("."))
-                          : slash == path ? str_dup(STR("/"))
-                                          : str_dup((struct str){path, (size_t)(slash - path)});
-    AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
-        return err_sys(err, errno, "cannot sync %s", dir);
-    return 0;
-}
-
 static int make_empty(const char *path, struct err *err)
 {
     if (unlink(path) != 0 && errno != ENOENT)
@@ -91,5 +80,5 @@ int db_backup_locked(struct db *db, const char *path, usec_t deadline, struct er
         (void)unlink(tmp);
         return rc;
     }
-    return sync_dir(path, err);
+    return fd_sync_parent(path, err);
 }
