@@ -32,7 +32,8 @@ struct deployments_job {
 static void hide_values(Davit__Common__V1__ServiceSpec *spec)
 {
     for (size_t i = 0; i < spec->n_env; i++)
-        spec->env[i]->value[0] = '\0';
+        if (spec->env[i]->value[0]) /* an empty one is a constant of protobuf-c, which cannot be written to */
+            spec->env[i]->value[0] = '\0';
 }
 
 static Davit__Control__V1__Deployment *deployment_from(const struct rows *r)
