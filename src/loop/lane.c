@@ -61,7 +61,7 @@ static void *worker(void *arg)
     return NULL;
 }
 
-struct lane *lane_new(struct loop *loop, const char *name, unsigned threads, unsigned queue_max)
+struct lane *lane_try_new(struct loop *loop, const char *name, unsigned threads, unsigned queue_max)
 {
     struct lane *lane = NEW(struct lane);
     sigset_t all, old;
@@ -77,9 +77,17 @@ struct lane *lane_new(struct loop *loop, const char *name, unsigned threads, uns
     /* Signals are the loop's. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    for (; lane->n_threads < threads; lane->n_threads++)
-        BUG_ON(pthread_create(&lane->threads[lane->n_threads], NULL, worker, lane) != 0);
+    while (lane->n_threads < threads && pthread_create(&lane->threads[lane->n_threads], NULL, worker, lane) == 0)
+        lane->n_threads++;
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return lane->n_threads == threads ? lane : lane_free(lane);
+}
+
+struct lane *lane_new(struct loop *loop, const char *name, unsigned threads, unsigned queue_max)
+{
+    struct lane *lane = lane_try_new(loop, name, threads, queue_max);
+
+    BUG_ON(!lane);
     return lane;
 }
 

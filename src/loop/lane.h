@@ -13,6 +13,8 @@ struct lane;
 
 /* @threads 1..8, @queue_max jobs may wait. Never NULL (aborts if no thread can be made). */
 struct lane *lane_new(struct loop *loop, const char *name, unsigned threads, unsigned queue_max) MUST_USE;
+/* The same, but NULL when the system has no thread to give: for lanes that come and go. */
+struct lane *lane_try_new(struct loop *loop, const char *name, unsigned threads, unsigned queue_max) MUST_USE;
 /* Waits for running jobs, drops queued ones (their callers get -ERR_CANCELLED), ends the threads. Accepts NULL. Returns NULL. */
 struct lane *lane_free(struct lane *lane);
 

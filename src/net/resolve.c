@@ -162,7 +162,9 @@ int net_resolve(struct loop *loop, const char *hostport, usec_t deadline, char *
     }
     usec_t limit = deadline_in(LOOKUP_MAX);
     l.deadline = deadline < limit ? deadline : limit;
-    struct lane *lane = lane_new(loop, "resolve", 1, 1);
+    struct lane *lane = lane_try_new(loop, "resolve", 1, 1);
+    if (!lane)
+        return err_set(err, ERR_EXHAUSTED, "%s: no thread for the name look-up", host);
     int rc = lane_call(lane, run_lookup, &l, l.deadline);
     lane_free(lane);
     if (rc < 0)

@@ -203,6 +203,28 @@ static void test_free_drops_what_is_queued(void **state)
     assert_int_equal(c->ran, 0);
 }
 
+/* A machine that has no thread to give: who can do without is told. */
+static void test_no_thread(void **state)
+{
+    struct loop *loop = loop_new();
+    pthread_attr_t attr;
+
+    (void)state;
+    assert_int_equal(pthread_getattr_default_np(&attr), 0);
+    size_t size = 0;
+    assert_int_equal(pthread_attr_getstacksize(&attr, &size), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)1 << 50), 0); /* more than there are addresses */
+    assert_int_equal(pthread_setattr_default_np(&attr), 0);
+    assert_null(lane_try_new(loop, "none", 2, 1));
+    assert_int_equal(pthread_attr_setstacksize(&attr, size), 0);
+    assert_int_equal(pthread_setattr_default_np(&attr), 0);
+    assert_int_equal(pthread_attr_destroy(&attr), 0);
+    struct lane *lane = lane_try_new(loop, "one", 1, 1);
+    assert_non_null(lane);
+    lane = lane_free(lane);
+    loop_free(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_queued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_running, setup, teardown),
         cmocka_unit_test_setup_teardown(test_free_drops_what_is_queued, setup, teardown),
+        cmocka_unit_test(test_no_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
