@@ -206,6 +206,15 @@ struct command *commands_by_seq(const struct server *s, uint64_t seq)
     return NULL;
 }
 
+/* The agent asks its own clock whether a command comes too late, and that may be hours off. */
+static uint64_t by_clock_of(const struct server *s, uint64_t deadline)
+{
+    int64_t at = 0;
+    if (!deadline || deadline > (uint64_t)INT64_MAX || __builtin_add_overflow((int64_t)deadline, s->skew, &at) || at <= 0)
+        return deadline;
+    return (uint64_t)at;
+}
+
 /* The stored message with what only the wire carries. */
 static int send_one(struct server *s, struct command *cmd)
 {
@@ -214,6 +223,7 @@ static int send_one(struct server *s, struct command *cmd)
     Davit__Link__V1__Deploy deploy;
     wire.seq = cmd->seq;
     wire.id = cmd->id;
+    wire.deadline_us = by_clock_of(s, wire.deadline_us);
     if (wire.body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && cmd->auth) {
         deploy = *wire.deploy;
         deploy.registry_auth = cmd->auth;
