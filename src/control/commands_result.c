@@ -108,7 +108,7 @@ static int apply(struct db *db, const struct result_job *j, struct err *err)
         return 0;
     AUTO_FREE char *project = str_dup(str_cut(&rest, '/'));
     AUTO_FREE char *service = str_dup(rest);
-    return deployments_drop_service(db, project, service, err);
+    return deployments_drop_service(db, project, service, (int64_t)cmd->seq, err);
 }
 
 static int result(struct db *db, void *arg, struct err *err)
@@ -141,6 +141,13 @@ static void count(struct control *c, const struct command *cmd)
         c->counters.deployments_ok++;
 }
 
+/* Registries answer "not found" to strangers, too. */
+static bool for_want_of_credentials(const Davit__Common__V1__Failure *f)
+{
+    struct str reason = str_from(f->reason);
+    return str_eq(reason, STR("registry_denied")) || str_eq(reason, STR("image_not_found"));
+}
+
 static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__CommandResult *r, struct err *err)
 {
     AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
@@ -152,7 +159,7 @@ static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__
         cut(r->failure->hint, RESULT_TEXT_MAX);
         cut(r->failure->detail, RESULT_DETAIL_MAX);
         failure = *r->failure;
-        if (cmd->credentials && !cmd->auth) {
+        if (cmd->credentials && !cmd->auth && for_want_of_credentials(r->failure)) {
             failure.hint =
                 lend("the control plane was restarted before the server took the command, and it keeps no registry passwords:"
                      " deploy again with the credentials");

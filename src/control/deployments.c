@@ -156,14 +156,29 @@ int deployment_activate(struct db *db, const char *id, const char *container_id,
         "titt", id, (int64_t)clock_real(), id, id);
 }
 
-int deployments_drop_service(struct db *db, const char *project, const char *service, struct err *err)
+/* The row goes, unless a newer deployment is on its way; then nothing is active until that one is. */
+static int drop_row(struct db *db, const char *project, const char *service, struct err *err)
+{
+    int rc = db_exec(db, err,
+                     "DELETE FROM services WHERE project = ? AND name = ? AND NOT EXISTS (SELECT 1 FROM deployments d"
+                     " WHERE d.project = services.project AND d.service = services.name AND d.state IN (1, 2, 3, 4))",
+                     "tt", project, service);
+    return rc < 0 ? rc
+                  : db_exec(db, err,
+                            "UPDATE services SET active = '' WHERE project = ? AND name = ? AND active IN"
+                            " (SELECT d.id FROM deployments d WHERE d.id = services.active AND d.state = ?)",
+                            "tti", project, service, (int64_t)DEPLOYMENT_REMOVED);
+}
+
+int deployments_drop_service(struct db *db, const char *project, const char *service, int64_t upto, struct err *err)
 {
     for (;;) {
         char id[64] = "";
         struct rows *rows = NULL;
         int rc = db_query(db, &rows, err,
-                          "SELECT id FROM deployments WHERE project = ? AND service = ? AND state IN (1, 2, 3, 4) LIMIT 1", "tt",
-                          project, service);
+                          "SELECT d.id FROM deployments d WHERE d.project = ? AND d.service = ? AND d.state IN (1, 2, 3, 4) AND NOT EXISTS"
+                          " (SELECT 1 FROM commands c WHERE c.server_id = d.server_id AND c.seq > ? AND c.subject = d.id) LIMIT 1",
+                          "tti", project, service, upto);
         if (rc == 0)
             rc = rows_next(rows, err);
         if (rc == 1)
@@ -177,7 +192,7 @@ int deployments_drop_service(struct db *db, const char *project, const char *ser
         if (rc < 0)
             return rc;
     }
-    return db_exec(db, err, "DELETE FROM services WHERE project = ? AND name = ?", "tt", project, service);
+    return drop_row(db, project, service, err);
 }
 
 int deployments_reconcile(struct db *db, void *unused, struct err *err)

@@ -49,8 +49,9 @@ int deployment_add_event(struct db *db, const char *id, const struct deployment_
 /* ACTIVE with its container; what was active before is SUPERSEDED and the service points here. */
 int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest,
                         struct err *err) MUST_USE;
-/* The service is gone: its unfinished and active deployments are REMOVED, its row goes. */
-int deployments_drop_service(struct db *db, const char *project, const char *service, struct err *err) MUST_USE;
+/* The service is gone: its unfinished and active deployments are REMOVED, its row goes. What was commanded behind number @upto is newer
+ * than the removal: it stays, and the row with it. INT64_MAX: nothing is. */
+int deployments_drop_service(struct db *db, const char *project, const char *service, int64_t upto, struct err *err) MUST_USE;
 /* At start: what is unfinished and has no command any more cannot end by itself: FAILED. */
 int deployments_reconcile(struct db *db, void *unused, struct err *err) MUST_USE;
 

@@ -156,7 +156,7 @@ struct forget_job {
 static int forget(struct db *db, void *arg, struct err *err)
 {
     struct forget_job *j = arg;
-    return deployments_drop_service(db, j->project, j->service, err);
+    return deployments_drop_service(db, j->project, j->service, INT64_MAX, err);
 }
 
 /* Removes the records without asking the agent. */

@@ -209,6 +209,7 @@ void agent_result(struct agent *a, const Davit__Link__V1__Command *cmd, const ch
     r.image_digest = W("sha256:00");
     f.code = ERR_UNAVAILABLE;
     f.message = W(failure ? failure : "");
+    f.reason = W("registry_denied");
     r.failure = failure ? &f : NULL;
     MESSAGE(RESULT, result, &r);
 }

@@ -195,6 +195,82 @@ static void actions(void **state)
     fixture_run(actions_body);
 }
 
+/* A deployment that is commanded while the removal is at work is newer than it, and outlives it. */
+static void remove_then_deploy_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    work_connect(f, &a, 1, 0);
+    (void)rpc_message_free(work_deploy(f, "web", false));
+    work_obey(&a, NULL, NULL);
+    Davit__Control__V1__RemoveServiceRequest rm = DAVIT__CONTROL__V1__REMOVE_SERVICE_REQUEST__INIT;
+    rm.project = W("shop");
+    rm.service = W("web");
+    struct pending_call p = {.f = f, .method = "RemoveService", .request = &rm.base};
+    begin(&p);
+    Davit__Link__V1__ControlMessage *m = GET(&a, COMMAND);
+    Davit__Control__V1__DeployResponse *two = work_deploy(f, "web:2", false);
+    agent_result(&a, m->command, NULL);
+    (void)rpc_message_free(m);
+    end(&p);
+    CHECK(p.rc == 0);
+    (void)rpc_message_free(p.answer);
+    Davit__Control__V1__ListServicesResponse *l = services(f);
+    CHECK(l->n_services == 1 && l->services[0]->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_PENDING);
+    CHECK_STR(l->services[0]->active_deployment_id, "");
+    (void)rpc_message_free(l);
+    m = GET(&a, COMMAND);
+    CHECK_STR(m->command->deploy->deployment_id, two->deployment_id);
+    (void)rpc_message_free(GET(&a, RESULT_ACK)); /* of the removal */
+    agent_result(&a, m->command, NULL);
+    (void)rpc_message_free(m);
+    (void)rpc_message_free(GET(&a, RESULT_ACK));
+    l = services(f);
+    CHECK(l->n_services == 1);
+    CHECK_STR(l->services[0]->active_deployment_id, two->deployment_id);
+    (void)rpc_message_free(l);
+    (void)rpc_message_free(two);
+    agent_close(&a);
+}
+
+static void remove_then_deploy(void **state)
+{
+    (void)state;
+    fixture_run(remove_then_deploy_body);
+}
+
+/* An agent whose clock is an hour ahead: a command of one minute is not late there. */
+static void wrong_clock_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    work_connect(f, &a, 1, 0);
+    (void)rpc_message_free(work_deploy(f, "web", false));
+    work_obey(&a, NULL, NULL);
+    servers_local(f->c)->skew = (int64_t)USEC_HOUR;
+    Davit__Control__V1__ControlServiceRequest stop = DAVIT__CONTROL__V1__CONTROL_SERVICE_REQUEST__INIT;
+    stop.project = W("shop");
+    stop.service = W("web");
+    stop.action = W("stop");
+    struct pending_call p = {.f = f, .method = "ControlService", .request = &stop.base};
+    begin(&p);
+    Davit__Link__V1__ControlMessage *m = GET(&a, COMMAND);
+    CHECK(m->command->deadline_us > clock_real() + USEC_HOUR && m->command->deadline_us < clock_real() + USEC_HOUR + 2 * USEC_MINUTE);
+    agent_result(&a, m->command, NULL);
+    (void)rpc_message_free(m);
+    (void)rpc_message_free(GET(&a, RESULT_ACK));
+    end(&p);
+    CHECK(p.rc == 0);
+    (void)rpc_message_free(p.answer);
+    agent_close(&a);
+}
+
+static void wrong_clock(void **state)
+{
+    (void)state;
+    fixture_run(wrong_clock_body);
+}
+
 static void forget_body(struct fixture *f)
 {
     struct agent a;
@@ -325,6 +401,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deployments),
         cmocka_unit_test(actions),
+        cmocka_unit_test(remove_then_deploy),
+        cmocka_unit_test(wrong_clock),
         cmocka_unit_test(forget),
         cmocka_unit_test(stats),
     };
