@@ -140,7 +140,7 @@ static int set_server_fn(struct db *db, void *arg, struct err *err)
     c->finished = rc == 0; /* there was another one */
     rc = db_exec(db, err, "DELETE FROM command", "");
     if (rc == 0)
-        rc = db_exec(db, err, "DELETE FROM counter", "");
+        rc = db_exec(db, err, "DELETE FROM counter WHERE name <> 'epoch'", "");
     return rc < 0 ? rc : meta_set(db, "server_id", c->value, err);
 }
 

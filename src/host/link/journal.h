@@ -28,7 +28,8 @@ int journal_open(struct loop *loop, const char *path, struct journal **ret, stru
 /* Accepts NULL. Returns NULL. */
 struct journal *journal_close(struct journal *journal);
 
-/* Binds the journal to a control plane's name for this server. Another one than before empties it, since numbers begin anew there.
+/* Binds the journal to a control plane's name for this server. Another one than before empties it, since numbers begin anew there; connections
+ * are counted on, for the one that is up was told of the count before.
  * 0: as before (or first); 1: it was emptied. */
 int journal_set_server(struct journal *journal, const char *server_id, struct err *err) MUST_USE;
 /* Counts connections of this identity: increments, and returns only when that is on disk. */

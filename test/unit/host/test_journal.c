@@ -152,6 +152,9 @@ static void test_facts(void **state)
     assert_int_equal(add(f->j, 8, "a"), 1);
     assert_int_equal(journal_set_server(f->j, "s2", NULL), 1);
     assert_int_equal(add(f->j, 1, "a"), 0);
+    /* The connection that brought the new name counts: the next one must be above it. */
+    assert_int_equal(journal_next_epoch(f->j, &epoch, NULL), 0);
+    assert_true(epoch == 4);
 }
 
 static void fill(void *arg)
