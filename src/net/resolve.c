@@ -64,6 +64,27 @@ static bool is_numeric(const char *host, bool *six)
     return *six || inet_pton(AF_INET, host, &any) == 1;
 }
 
+/* Has this machine a way there at all? Nothing is sent. */
+static bool routable(const struct ares_addrinfo_node *node)
+{
+    AUTO_FD int fd = socket(node->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return fd >= 0 && connect(fd, node->ai_addr, node->ai_addrlen) == 0;
+}
+
+/* One address is dialled, so it has to be the one that most likely answers: davitd and most else listen on IPv4 by default, whatever
+ * the name says. c-ares has put the best of each family first. */
+static const struct ares_addrinfo_node *choose(const struct ares_addrinfo_node *nodes)
+{
+    const struct ares_addrinfo_node *first = NULL;
+    for (const struct ares_addrinfo_node *n = nodes; n; n = n->ai_next) {
+        if (n->ai_family == AF_INET && routable(n))
+            return n;
+        if (!first && (n->ai_family == AF_INET || n->ai_family == AF_INET6))
+            first = n;
+    }
+    return first;
+}
+
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *result)
 {
     struct lookup *l = arg;
@@ -73,16 +94,14 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     if (status != ARES_SUCCESS)
         return;
     l->status = ARES_ENODATA;
-    for (const struct ares_addrinfo_node *node = result->nodes; node; node = node->ai_next) {
+    const struct ares_addrinfo_node *node = choose(result->nodes);
+    if (node) {
         char text[INET6_ADDRSTRLEN];
         bool six = node->ai_family == AF_INET6;
         const void *addr = six ? (const void *)&((const struct sockaddr_in6 *)(const void *)node->ai_addr)->sin6_addr
                                : (const void *)&((const struct sockaddr_in *)(const void *)node->ai_addr)->sin_addr;
-        if ((six || node->ai_family == AF_INET) && inet_ntop(node->ai_family, addr, text, sizeof(text)) &&
-            put(l->dst, l->size, text, l->port, six) == 0) {
+        if (inet_ntop(node->ai_family, addr, text, sizeof(text)) && put(l->dst, l->size, text, l->port, six) == 0)
             l->status = ARES_SUCCESS;
-            break;
-        }
     }
     ares_freeaddrinfo(result);
 }
