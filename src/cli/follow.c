@@ -16,10 +16,10 @@ struct follow {
     struct cli *cli;
     const Davit__Common__V1__ServiceSpec *spec;
     const char *id;
-    size_t seen;   /* events shown; after a reconnect the same ones come again */
+    size_t seen;   /* events shown that are on record: after a reconnect the same ones come again */
     char step[64]; /* line that stands open on a terminal */
     bool open;
-    int end; /* 0 not yet, 1 active, 2 failed */
+    int end; /* 0 not yet, 1 active, 2 failed, 3 it was removed or replaced before */
     char container[80];
 };
 
@@ -103,6 +103,9 @@ static int on_event(struct follow *f, const event_message *e, struct err *err)
         f->end = 1;
     if (e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_FAILED)
         f->end = 2;
+    if (e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_REMOVED ||
+        e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_SUPERSEDED)
+        f->end = 3;
     if (f->cli->json)
         return out_message(&e->base, err);
     if (e->progress)
@@ -113,6 +116,10 @@ static int on_event(struct follow *f, const event_message *e, struct err *err)
     }
     if (f->end == 2 && e->failure)
         show_failure(f, e->failure);
+    if (f->end == 3) {
+        end_line(f);
+        fprintf(stderr, "davit: %s/%s was not deployed: it or its server was removed meanwhile\n", f->spec->project, f->spec->name);
+    }
     return 0;
 }
 
@@ -135,10 +142,13 @@ static int watch(struct follow *f, usec_t deadline, struct err *err)
         ProtobufCMessage *message = NULL;
         if ((rc = rpc_stream_get(stream, deadline, &message, err)) != 0)
             break;
-        if (at++ >= f->seen) {
-            f->seen = at;
-            rc = on_event(f, (const void *)message, err);
-        }
+        const event_message *e = (const void *)message;
+        /* What it waits for is said anew by each connection. */
+        bool on_record = !*e->waiting_for;
+        if (!on_record || at >= f->seen)
+            rc = on_event(f, e, err);
+        at += on_record;
+        f->seen = at > f->seen ? at : f->seen;
         rpc_message_free(message);
     }
     rpc_stream_close(stream);
