@@ -84,6 +84,8 @@ int cli_main(int argc, char **argv);
 /* paths.c. Fills from --home, uid and XDG variables. */
 int cli_paths_init(struct cli_paths *p, const char *home, struct err *err) MUST_USE;
 void cli_paths_release(struct cli_paths *p);
+/* Was `davit up` at work there? */
+bool cli_paths_ours(const struct cli_paths *p);
 /* Settings: defaults where the file or a key is missing. */
 int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err) MUST_USE;
 int cli_settings_save(const struct cli_paths *p, const struct cli_settings *s, struct err *err) MUST_USE;

@@ -25,14 +25,14 @@ static const struct opt down_opts[] = {
 static int stop_both(struct cli *cli, bool forget, bool *ret_changed, struct err *err)
 {
     struct local local;
-    int agent, davitd = 0;
+    int agent, davitd = 0, foreign = agent_is_foreign(cli, err);
 
     local_init(&local, cli);
-    agent = proc_stop(cli, &local.agent, err);
+    agent = foreign == 0 ? proc_stop(cli, &local.agent, err) : foreign;
     if (agent >= 0)
         davitd = proc_stop(cli, &local.davitd, err);
     if (agent >= 0 && davitd >= 0 && forget) {
-        int rc = proc_forget(cli, &local.agent, err);
+        int rc = foreign ? 0 : proc_forget(cli, &local.agent, err);
         davitd = rc < 0 ? rc : davitd;
         rc = rc < 0 ? rc : proc_forget(cli, &local.davitd, err);
         davitd = rc < 0 ? rc : davitd;
@@ -62,7 +62,7 @@ static int run_down(struct cli *cli, const void *options, const char **operands,
 
     (void)operands;
     (void)n;
-    if (access(cli->paths.config, F_OK) < 0) {
+    if (!cli_paths_ours(&cli->paths)) {
         report(cli, false, false);
         return 0;
     }

@@ -99,6 +99,14 @@ int cli_paths_init(struct cli_paths *p, const char *home, struct err *err)
     return 0;
 }
 
+bool cli_paths_ours(const struct cli_paths *p)
+{
+    AUTO_FREE char *lock = str_printf("%s/up.lock", p->config);
+    AUTO_FREE char *settings = str_printf("%s/cli.json", p->config);
+
+    return access(lock, F_OK) == 0 || access(settings, F_OK) == 0;
+}
+
 void cli_paths_release(struct cli_paths *p)
 {
     free(p->config);

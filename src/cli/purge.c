@@ -14,8 +14,8 @@
 enum { CONFIG_MAX = 65536, ID_MAX = 64 };
 static const usec_t ENGINE_TIMEOUT = 60 * USEC_SEC;
 
-/* The agent's config.yaml has one "server_id: X" line. 0; 1: there is none. */
-static int server_id(const struct cli *cli, char ret[ID_MAX], struct err *err)
+/* The value of a key in the agent's config.yaml. 0; 1: there is none. */
+static int agent_setting(const struct cli *cli, const char *name, char ret[ID_MAX], struct err *err)
 {
     AUTO_FREE char *path = str_printf("%s/config.yaml", cli->paths.agent);
     AUTO_BUF text = BUF_INIT(CONFIG_MAX);
@@ -30,10 +30,18 @@ static int server_id(const struct cli *cli, char ret[ID_MAX], struct err *err)
         line = str_trim(line);
         if (line.n >= 2 && line.p[0] == '"' && line.p[line.n - 1] == '"')
             line = (struct str){line.p + 1, line.n - 2};
-        if (str_eq(str_trim(key), STR("server_id")) && line.n > 0 && str_copy(ret, ID_MAX, line) == 0)
+        if (str_eq(str_trim(key), str_from(name)) && line.n > 0 && str_copy(ret, ID_MAX, line) == 0)
             return 0;
     }
     return 1;
+}
+
+int agent_is_foreign(const struct cli *cli, struct err *err)
+{
+    char mode[ID_MAX];
+    int rc = agent_setting(cli, "auth_mode", mode, err);
+
+    return rc < 0 ? rc : rc == 0 && strcmp(mode, "local") != 0;
 }
 
 static int purge_containers(struct docker *d, const char *label, struct err *err)
@@ -73,7 +81,7 @@ static int purge_engine(struct cli *cli, struct err *err)
 {
     char id[ID_MAX];
     struct docker *d = NULL;
-    int rc = server_id(cli, id, err);
+    int rc = agent_setting(cli, "server_id", id, err);
 
     if (rc != 0)
         return rc < 0 ? rc : 0;
@@ -106,14 +114,19 @@ static void remove_account(struct cli *cli)
 
 int purge_all(struct cli *cli, struct err *err)
 {
-    const char *const dirs[] = {cli->paths.run, cli->paths.log, cli->paths.state, cli->paths.agent, cli->paths.config};
-    int rc = purge_engine(cli, err);
+    const char *const dirs[] = {cli->paths.run, cli->paths.log, cli->paths.state, cli->paths.config};
+    int foreign = agent_is_foreign(cli, err);
+    int rc = foreign == 0 ? purge_engine(cli, err) : foreign;
 
     if (rc < 0) {
         (void)err_wrap(err, "what Davit made in the Docker Engine could not be removed; keys and state are kept");
         return rc;
     }
     remove_account(cli);
+    if (foreign)
+        out_note(cli, "The agent of this machine serves another control plane: it, its keys and its containers are left alone.");
+    else if ((rc = fd_remove_tree(cli->paths.agent, err)) < 0)
+        return rc;
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
         if ((rc = fd_remove_tree(dirs[i], err)) < 0)
             return rc;

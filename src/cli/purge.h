@@ -7,6 +7,9 @@
 
 #include "cli/cli.h"
 
+/* Does the agent of this machine serve another control plane than the one here (it was enrolled by token)? 1 yes, 0 no or there is none. */
+int agent_is_foreign(const struct cli *cli, struct err *err) MUST_USE;
+
 /* 0 also when there is nothing. A Docker Engine that does not answer is an error unless the agent never had a server id: else its containers
  * would be left without anybody who knows them. */
 int purge_all(struct cli *cli, struct err *err) MUST_USE;

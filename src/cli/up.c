@@ -111,7 +111,8 @@ static int give(const char *dir, uid_t uid, gid_t gid, struct err *err)
     TAKE_FD(fd);
     for (struct dirent *e; rc == 0 && (e = readdir(d));) {
         struct stat st;
-        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+        /* That account may have made what is there now: a file with a second name may be somebody else's. */
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
             continue;
         if (fchownat(dirfd(d), e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
             rc = err_sys(err, errno, "cannot give %s/%s to the account of davitd", dir, e->d_name);
@@ -301,6 +302,37 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     return rc < 0 ? rc : 0;
 }
 
+static bool is_empty(const char *dir)
+{
+    DIR *d = opendir(dir);
+    bool empty = true;
+
+    if (!d)
+        return errno == ENOENT;
+    for (struct dirent *e; empty && (e = readdir(d));)
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+    (void)closedir(d);
+    return empty;
+}
+
+/* `down --purge` removes the directories of a --home whole: what is in them from before must not be somebody else's. */
+static int check_home(const struct cli *cli, struct err *err)
+{
+    const struct cli_paths *p = &cli->paths;
+    const char *const dirs[] = {p->config, p->state, p->agent, p->run, p->log};
+
+    if (!cli->common.home || cli_paths_ours(p))
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        if (is_empty(dirs[i]))
+            continue;
+        (void)err_set(err, ERR_EXISTS, "%s exists and was not made by davit up", dirs[i]);
+        err_hint(err, "name a directory for --home that is new or empty");
+        return -ERR_EXISTS;
+    }
+    return 0;
+}
+
 /* Two `up` or `down` at once must not meet: one lock for the machine (or the --home). */
 static int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
@@ -312,7 +344,8 @@ static int run_up(struct cli *cli, const void *options, const char **operands, s
     (void)operands;
     (void)n;
     settle(cli, o);
-    if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0)
+    if ((rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
+        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0)
         return rc;
     if ((rc = fd_lock_file(lock, &fd, err)) < 0) {
         if (rc == -ERR_EXISTS)
