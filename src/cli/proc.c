@@ -16,6 +16,8 @@
 #include "loop/child.h"
 
 enum { UNIT_MAX = 16384, LOG_TAIL = 1500, CMDLINE_MAX = 65536 };
+/* How davit-agent ends when another one took its identity over: started again it would take it back, and so on. */
+#define AGENT_FENCED "3"
 static const usec_t STOP_PATIENCE = 15 * USEC_SEC;
 static const usec_t SYSTEMCTL_TIMEOUT = 60 * USEC_SEC;
 static const usec_t POLL_STEP = 50 * USEC_MSEC;
@@ -163,7 +165,7 @@ static int write_unit(const struct proc *p, struct err *err)
     const char *after = p->after ? p->after : "network-online.target";
 
     if (buf_printf(&unit, "[Unit]\nDescription=%s\nAfter=%s\nWants=network-online.target\n\n[Service]\n", p->about, after) < 0 ||
-        append_exec(&unit, p) < 0 ||
+        append_exec(&unit, p) < 0 || (p->final && buf_printf(&unit, "RestartPreventExitStatus=%s\n", p->final) < 0) ||
         buf_append_cstr(&unit, "Restart=always\nRestartSec=2\nUMask=0077\nNoNewPrivileges=yes\nLimitNOFILE=20000\n\n"
                                "[Install]\nWantedBy=multi-user.target\n") < 0)
         return err_set(err, ERR_EXHAUSTED, "the unit of %s is too long", p->name);
@@ -189,17 +191,32 @@ int proc_start(struct cli *cli, const struct proc *p, struct err *err)
     return cli->settings.systemd ? start_unit(cli, p, err) : start_background(cli, p, err);
 }
 
+/* The lock lies where the account of davitd may write: what it names is killed only if it is such a program. */
+static bool is_named(const struct proc *p, pid_t pid)
+{
+    AUTO_FREE char *path = str_printf("/proc/%ld/comm", (long)pid);
+    AUTO_BUF text = BUF_INIT(64);
+    struct str rest;
+
+    if (fd_read_file(path, &text, NULL) < 0)
+        return false;
+    rest = buf_str(&text);
+    return str_eq(str_cut(&rest, '\n'), str_from(p->name));
+}
+
 static int stop_background(const struct proc *p, pid_t pid, struct err *err)
 {
     usec_t patience = deadline_in(STOP_PATIENCE);
     bool killed = false;
     int rc;
 
+    if (!is_named(p, pid) && kill(pid, 0) == 0)
+        return err_set(err, ERR_PRECONDITION, "%s names process %ld, which is not %s", p->lock, (long)pid, p->name);
     if (kill(pid, SIGTERM) < 0 && errno != ESRCH)
         return err_sys(err, errno, "cannot stop %s (process %ld)", p->name, (long)pid);
     while ((rc = proc_alive(p, &pid, err)) == 1) {
         if (clock_mono() > patience) {
-            if (killed)
+            if (killed || !is_named(p, pid))
                 return err_set(err, ERR_DEADLINE, "%s (process %ld) does not end", p->name, (long)pid);
             (void)kill(pid, SIGKILL);
             killed = true;
@@ -290,7 +307,7 @@ void local_init(struct local *l, const struct cli *cli)
 
     *l = (struct local){
         .davitd = {.name = "davitd", .about = "Davit control plane"},
-        .agent = {.name = "davit-agent", .about = "Davit agent", .after = "davitd.service docker.service"},
+        .agent = {.name = "davit-agent", .about = "Davit agent", .after = "davitd.service docker.service", .final = AGENT_FENCED},
     };
     path = keep(l, str_printf("%s/link.sock", at->run));
     socket = keep(l, str_printf("unix:%s", path));
