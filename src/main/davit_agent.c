@@ -189,6 +189,22 @@ static const struct opt status_table[] = {
     {0},
 };
 
+/* What a peer said is shown, not obeyed by the terminal: control characters, C1 included, and what is not UTF-8 become "?". */
+static void print_clean(FILE *out, struct str s)
+{
+    while (s.n > 0) {
+        size_t n = str_utf8_len(s);
+        const unsigned char *p = (const unsigned char *)s.p;
+        bool harmless = n > 1 ? !(n == 2 && p[0] == 0xc2 && p[1] < 0xa0) : n == 1 && p[0] >= 0x20 && p[0] != 0x7f;
+        if (harmless)
+            (void)fwrite(s.p, 1, n, out);
+        else
+            (void)fputc('?', out);
+        n = n ? n : 1;
+        s = (struct str){s.p + n, s.n - n};
+    }
+}
+
 /* One line per value that is there; numbers and texts only. */
 static int print_health(struct str text, struct err *err)
 {
@@ -204,8 +220,11 @@ static int print_health(struct str text, struct err *err)
         AUTO_JSON value = {0};
         enum json_type type;
         json_init(&value, raw);
-        if ((rc = json_next(&value, &type, err)) == 0)
-            printf("%-19s " STR_FMT "\n", name, STR_ARG(value.value));
+        if ((rc = json_next(&value, &type, err)) == 0) {
+            printf("%-19s ", name);
+            print_clean(stdout, value.value);
+            (void)fputc('\n', stdout);
+        }
     }
     return rc;
 }
@@ -262,9 +281,13 @@ static void print_overview(FILE *out)
 
 static int fail(const struct err *err)
 {
-    fprintf(stderr, "davit-agent: %s\n", *err->msg ? err->msg : err_code_name(err->code));
-    if (*err->hint)
-        fprintf(stderr, "  hint: %s\n", err->hint);
+    fputs("davit-agent: ", stderr);
+    print_clean(stderr, str_from(*err->msg ? err->msg : err_code_name(err->code)));
+    if (*err->hint) {
+        fputs("\n  hint: ", stderr);
+        print_clean(stderr, str_from(err->hint));
+    }
+    fputc('\n', stderr);
     return err_exit_status(err->code);
 }
 
