@@ -76,3 +76,12 @@ def test_man_page_names_every_verb(alone):
         assert f'.SS "davit {verb}' in man, verb
     r = proc.run(["man", "-l", "--warnings", "-"], stdin=man, check=False) if os.path.exists("/usr/bin/man") else None
     assert r is None or (r.rc == 0 and "warning" not in r.err), str(r)
+
+
+def test_home_with_things_of_somebody_else_is_left_alone(alone, tmp_home):
+    theirs = tmp_home / "davit/config/app.yml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("keep: this\n")
+    up, down = alone("up"), alone("down", "--purge")
+    assert up.rc == 7 and "not made by davit up" in up.err, str(up)
+    assert down.rc == 0 and "was not running" in down.out and theirs.exists(), str(down)

@@ -114,6 +114,15 @@ def test_adding_twice_or_with_a_bad_name_is_refused(up):
         assert up.run("server", "add", "--", name, check=False).rc == 2
 
 
+def test_deploy_ends_when_its_server_is_removed_meanwhile(remote):
+    d = remote.davit
+    b = d.start("davit", "deploy", "--server", "web-1", "--name", "web", "nothing:1")
+    proc.wait_for(lambda: "waiting: server web-1 is pending" in b.text(), 20, text="the deployment that waits")
+    d.run("server", "rm", "web-1")
+    proc.wait_for(lambda: not b.running(), 20, text="the end of davit deploy")
+    assert b.p.returncode == 1 and "was removed meanwhile" in b.text(), b.text()
+
+
 # --- Enrolling -----------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("CL-1", "CL-46")
 def test_enrolled_server_comes_online_with_all_it_knows(online):
