@@ -201,6 +201,7 @@ struct deploy {
     const struct deploy_options *o;
     const char *server;
     struct secret *password;
+    struct str registry; /* that the login is for; "": of whatever image it is */
 };
 
 /* Sends one spec and follows it. 0; 1: it failed and the user was told. */
@@ -218,7 +219,7 @@ static int deploy_one(struct deploy *d, Davit__Common__V1__ServiceSpec *spec, st
     req.server = (char *)(uintptr_t)(d->server ? d->server : "");
     req.request_id = request_id;
     req.if_changed = !d->o->force;
-    if (d->password) {
+    if (d->password && (!d->registry.n || str_eq(registry_of(spec->image), d->registry))) {
         auth.server = registry;
         auth.username = (char *)(uintptr_t)d->o->registry_user;
         auth.password = (char *)(uintptr_t)secret_reveal(d->password).p;
@@ -236,6 +237,22 @@ static int deploy_one(struct deploy *d, Davit__Common__V1__ServiceSpec *spec, st
     return rc;
 }
 
+/* A login is for one registry, and no other may see it: the one that images of the file name. Those that name none come from elsewhere then. */
+static int choose_registry(struct deploy *d, const struct manifest *m, struct err *err)
+{
+    for (size_t i = 0; d->password && i < m->n; i++) {
+        struct str registry = registry_of(m->services[i]->image);
+        if (d->registry.n > 0 && registry.n > 0 && !str_eq(registry, d->registry)) {
+            (void)err_set(err, ERR_INVALID, "%s names more than one registry, and the login is for one", d->o->file);
+            err_hint(err, "deploy the services of each registry from a file of their own");
+            return -ERR_INVALID;
+        }
+        if (registry.n > 0)
+            d->registry = registry;
+    }
+    return 0;
+}
+
 static int deploy_file(struct deploy *d, struct err *err)
 {
     struct manifest m;
@@ -245,6 +262,7 @@ static int deploy_file(struct deploy *d, struct err *err)
         return rc;
     if (!d->server)
         d->server = m.server;
+    rc = choose_registry(d, &m, err);
     for (size_t i = 0; rc == 0 && i < m.n; i++)
         rc = deploy_one(d, m.services[i], err);
     manifest_release(&m);

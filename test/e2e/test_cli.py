@@ -51,6 +51,18 @@ def test_large_file_is_refused_at_once(alone, tmp_home):
     assert r.rc == 8 and "larger than 1048576 bytes" in r.err, str(r)
 
 
+def test_login_goes_to_one_registry_only(alone, tmp_home):
+    text = "projects:\n  shop:\n    services:\n      a:\n        image: one.example:5000/a:1\n      b:\n        image: %s/b:1\n"
+    manifest, password = tmp_home / "davit.yaml", tmp_home / "password"
+    password.write_text("s3cret\n")
+    login = ("--registry-user", "u", "--registry-password-file", str(password))
+    manifest.write_text(text % "two.example:5000")
+    r = alone("deploy", "--file", str(manifest), *login)
+    assert r.rc == 2 and "more than one registry" in r.err, str(r)
+    manifest.write_text(text % "one.example:5000")
+    assert alone("deploy", "--file", str(manifest), *login).rc == 7  # nothing is up: the file is fine
+
+
 def test_error_as_json(alone):
     r = alone("ps", "--format", "json")
     error = json.loads(r.err)["error"]
