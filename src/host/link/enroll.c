@@ -96,6 +96,7 @@ static int check_options(const struct enroll_options *o, struct err *err)
 static int check_place(struct agent_config *c, bool force, struct err *err)
 {
     AUTO_FREE char *key = agent_config_path(c, "client.key");
+    AUTO_FREE char *fresh = agent_config_path(c, "client.key.new");
     struct err e = ERR_INIT;
     int rc = agent_config_load(c, &e);
     if (force)
@@ -105,7 +106,8 @@ static int check_place(struct agent_config *c, bool force, struct err *err)
             *err = e;
         return rc;
     }
-    if (rc == 1 && access(key, F_OK) != 0)
+    /* Without config.yaml, a key that still has its first name is one whose enrolment was interrupted: the same token finishes it. */
+    if (rc == 1 && (access(key, F_OK) != 0 || access(fresh, F_OK) == 0))
         return 0;
     (void)err_set(err, ERR_EXISTS, "%s holds an enrolment already%s%s", c->dir, *c->server_name ? ", as server " : "", c->server_name);
     err_hint(err, "davit-agent run uses it; --force replaces it");
@@ -238,7 +240,8 @@ static int check_answer(const struct enrolment *e, struct err *err)
     return 0;
 }
 
-/* config.yaml goes first and comes last: while the files are exchanged this directory counts as not enrolled. */
+/* config.yaml goes first and comes last: while the files are exchanged this directory counts as not enrolled. The key keeps its first name
+ * until then, under which a second call finds it again. */
 static int activate(struct enrolment *e, struct err *err)
 {
     struct agent_config *c = e->config;
@@ -254,7 +257,7 @@ static int activate(struct enrolment *e, struct err *err)
     int rc = fd_write_file(cert, a->certificate_pem, strlen(a->certificate_pem), 0600, err);
     if (rc == 0)
         rc = fd_write_file(ca, a->ca_pem, strlen(a->ca_pem), 0600, err);
-    if (rc == 0 && rename(fresh, key) != 0)
+    if (rc == 0 && ((unlink(key) != 0 && errno != ENOENT) || link(fresh, key) != 0))
         rc = err_sys(err, errno, "%s cannot become client.key", fresh);
     if (rc < 0)
         return rc;
@@ -267,7 +270,10 @@ static int activate(struct enrolment *e, struct err *err)
     agent_config_set(&c->cert_dir, c->dir);
     agent_config_set(&c->public_ip_url, e->options->public_ip_url);
     c->generation = a->generation;
-    return agent_config_save(c, err);
+    rc = agent_config_save(c, err);
+    if (rc == 0 && unlink(fresh) != 0 && errno != ENOENT)
+        rc = err_sys(err, errno, "%s cannot be removed", fresh);
+    return rc;
 }
 
 int enroll(struct loop *loop, struct agent_config *c, const struct enroll_options *o, const struct join_token *token, struct err *err)

@@ -99,6 +99,19 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(remote):
     assert not (remote.dir / "client.key.new").exists()
 
 
+def test_a_crash_while_the_files_are_exchanged_is_mended_by_the_same_line(remote):
+    remote.enroll()
+    certificate = (remote.dir / "client.crt").read_bytes()
+    # As it is when the power goes after the key has its place and before config.yaml is written.
+    (remote.dir / "client.key.new").hardlink_to(remote.dir / "client.key")
+    (remote.dir / "config.yaml").unlink()
+    remote.enroll()
+    assert (remote.dir / "client.crt").read_bytes() == certificate
+    assert not (remote.dir / "client.key.new").exists()
+    remote.start()
+    remote.wait()
+
+
 def test_an_enrolment_is_replaced_by_force_only(remote):
     remote.enroll()
     before = {p.name: p.read_bytes() for p in remote.dir.iterdir() if p.name != "lock"}
