@@ -41,6 +41,7 @@ iptables -t nat -A POSTROUTING -s {GUEST} -d {OUTER} -j SNAT --to-source {HOST}
     sh(f"""
 iptables -t nat -D POSTROUTING -s {GUEST} -d {OUTER} -j SNAT --to-source {HOST}
 ip link del dvout0
+ip link del dvnat0
 ip netns del {name}
 """)
 

@@ -131,7 +131,7 @@ def test_failed_health_leaves_the_old_one_serving(driver, docker, web_image, pro
 
 
 def test_health_timeout(driver, docker, project):
-    image = images.make(docker, "davit-test/slow:1", ["/bin/sh", "-c", images.WAITING + "httpd -f -p 8080 -h /www & wait"],
+    image = images.make(docker, "davit-test/slow-answer:1", ["/bin/sh", "-c", images.WAITING + "httpd -f -p 8080 -h /www & wait"],
                         {"www/cgi-bin/slow": ("#!/bin/sh\nsleep 30\n", 0o755)})
     slow = {**HTTP, "path": "/cgi-bin/slow", "timeoutMs": 300, "retries": 2, "graceMs": 500}
     r = driver.deploy(spec_of(project, image, health=slow))
