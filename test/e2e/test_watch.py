@@ -88,7 +88,7 @@ def test_hostile_output_cannot_drive_a_terminal(up, docker):
 
 @pytest.mark.req("CL-16")
 def test_usage_is_reported_per_container_and_host(up, docker):
-    image = images.script(docker, "davit-test/busy:1", images.WAITING + "(while :; do dd if=/dev/zero of=/tmp/x bs=64k count=16 2>/dev/null; done) &\nwait $!\n")
+    image = images.script(docker, "davit-test/busy-cpu:1", images.WAITING + "(while :; do dd if=/dev/zero of=/tmp/x bs=64k count=16 2>/dev/null; done) &\nwait $!\n")
     up.run("deploy", "--name", "busy", "--cpus", "0.5", "--memory", "64m", image)
 
     def rows():
