@@ -76,47 +76,81 @@ static int renew_leaf(struct control *c, struct err *err)
     return pki_control_leaf(c->opt.state_dir, names, n, err);
 }
 
-/* The root is sent along: agents that enroll know only its pin. */
-static int make_tls(const struct control *c, enum tls_verify verify, const char *alpn, struct tls_ctx **ret, struct err *err)
+/* What is read off the loop. */
+struct tls_files {
+    const char *dir;
+    struct buf cert, key, root;
+    struct err err;
+};
+
+static int read_files(void *arg)
 {
-    AUTO_BUF cert = BUF_INIT(PEM_MAX);
-    AUTO_BUF key = BUF_INIT(KEY_PEM_MAX);
-    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
-    const char *dir = c->opt.state_dir;
+    struct tls_files *f = arg;
     int rc;
-    if ((rc = pki_read(dir, "controlplane.crt", &cert, err)) < 0 || (rc = pki_read(dir, "controlplane.key", &key, err)) < 0 ||
-        (rc = pki_read(dir, "root.crt", &root, err)) < 0)
+    if ((rc = pki_read(f->dir, "controlplane.crt", &f->cert, &f->err)) < 0 ||
+        (rc = pki_read(f->dir, "controlplane.key", &f->key, &f->err)) < 0)
         return rc;
-    rc = buf_append_str(&cert, buf_str(&root));
-    if (rc < 0)
-        return err_set(err, ERR_EXHAUSTED, "the certificates in %s are too large", dir);
-    struct tls_config config = {.server = true,
-                                .cert_pem = buf_str(&cert),
-                                .key_pem = buf_str(&key),
-                                .ca_pem = buf_str(&root),
-                                .verify = verify,
-                                .alpn = alpn};
-    rc = tls_ctx_new(&config, ret, err);
-    explicit_bzero(key.data, key.cap);
-    return rc;
+    return pki_read(f->dir, "root.crt", &f->root, &f->err);
 }
 
-static int listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err)
+static void files_release(struct tls_files *f)
+{
+    if (f->key.data)
+        explicit_bzero(f->key.data, f->key.cap);
+    buf_release(&f->cert);
+    buf_release(&f->key);
+    buf_release(&f->root);
+}
+
+/* Waits. The root is sent along: agents that enroll know only its pin. */
+static int make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err)
+{
+    CLEANUP(files_release) struct tls_files f = {.dir = c->opt.state_dir,
+                                                 .cert = BUF_INIT(PEM_MAX),
+                                                 .key = BUF_INIT(KEY_PEM_MAX),
+                                                 .root = BUF_INIT(CERT_PEM_MAX),
+                                                 .err = ERR_INIT};
+    int rc = lane_call(c->fast, read_files, &f, deadline_in(STORE_WAIT));
+    if (rc < 0) {
+        if (err)
+            *err = f.err;
+        return err_ensure(err, rc);
+    }
+    rc = buf_append_str(&f.cert, buf_str(&f.root));
+    if (rc < 0)
+        return err_set(err, ERR_EXHAUSTED, "the certificates in %s are too large", f.dir);
+    struct tls_config config = {.server = true,
+                                .cert_pem = buf_str(&f.cert),
+                                .key_pem = buf_str(&f.key),
+                                .ca_pem = buf_str(&f.root),
+                                .verify = verify,
+                                .alpn = "h2,http/1.1"};
+    return tls_ctx_new(&config, ret, err);
+}
+
+static int listen_api(struct control *c, struct err *err)
 {
     struct tls_ctx *tls = NULL;
-    int rc = make_tls(c, verify, "h2,http/1.1", &tls, err);
-    if (rc < 0)
-        return rc;
-    rc = rpc_server_listen(server, addr, 0, tls, err);
+    int rc = make_tls(c, TLS_VERIFY_REQUIRED, &tls, err);
+    if (rc == 0)
+        rc = rpc_server_listen(c->api, c->opt.api_listen, 0, tls, err);
     (void)tls_ctx_unref(tls);
     return rc;
 }
 
 int control_open_link(struct control *c, struct err *err)
 {
-    if (c->link_open)
-        return 0;
-    int rc = listen_tls(c, c->link, c->opt.link_listen, TLS_VERIFY_OPTIONAL, err);
+    struct tls_ctx *tls = NULL;
+    int rc = c->link_open ? 0 : make_tls(c, TLS_VERIFY_OPTIONAL, &tls, err);
+    if (rc == 0 && c->stopping)
+        rc = err_set(err, ERR_UNAVAILABLE, "the control plane is stopping");
+    /* Another call may have opened it while this one waited. */
+    if (rc < 0 || c->link_open) {
+        (void)tls_ctx_unref(tls);
+        return rc;
+    }
+    rc = rpc_server_listen(c->link, c->opt.link_listen, 0, tls, err);
+    (void)tls_ctx_unref(tls);
     if (rc < 0) {
         err_hint(err, "the link of remote servers needs this address: see --link-listen");
         return rc;
@@ -135,7 +169,7 @@ static void set_tls(struct control *c, struct rpc_server *server, const char *ad
 {
     struct tls_ctx *tls = NULL;
     struct err err = ERR_INIT;
-    int rc = make_tls(c, verify, "h2,http/1.1", &tls, &err);
+    int rc = make_tls(c, verify, &tls, &err);
     if (rc == 0)
         rc = rpc_server_set_tls(server, addr, tls);
     if (rc < 0)
@@ -193,7 +227,7 @@ static int listen_all(struct control *c, struct err *err)
     if (rc == 0 && any_remote(c))
         rc = control_open_link(c, err);
     if (rc == 0)
-        rc = listen_tls(c, c->api, c->opt.api_listen, TLS_VERIFY_REQUIRED, err);
+        rc = listen_api(c, err);
     if (rc == 0)
         rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
     return rc;

@@ -63,7 +63,7 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
         return control_run(fn, call, ctx, request, err);                                                                         \
     }
 
-/* Opens the listener of remote links unless it is open. */
+/* Waits: opens the listener of remote links unless it is open. */
 int control_open_link(struct control *c, struct err *err) MUST_USE;
 
 /* Who may call what: see authz.c. API: the CLI's certificate. Links: enrol methods without one, link methods with a server's or on the
