@@ -117,6 +117,7 @@ static void end_run(struct run *r)
     struct session *s = r->session;
     list_remove(&r->node);
     s->n_runs--;
+    s->ended++;
     event_release(&r->unpark);
     (void)rpc_message_free(r->cmd);
     (void)fiber_unref(r->fiber);
@@ -211,6 +212,7 @@ static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
 {
     struct run *r = find_run(s, cmd);
     struct err err = ERR_INIT;
+    uint64_t ended = s->ended;
     if (r && r->parked && !r->unpark.set) {
         Davit__Link__V1__Command *whole = copy_of(cmd);
         if (whole) {
@@ -231,6 +233,11 @@ static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
     if (rc < 0 || stored)
         return rc == -(int)ERR_CANCELLED ? rc : 0;
     rc = journal_pending(s->journal, cmd->seq - 1, &e, &err);
+    if (rc >= 0 && ended != s->ended) {
+        /* One ended while the journal was read: it may be this one, started by the resumer in between. */
+        journal_entry_release(&e);
+        return arrived_again(s, cmd);
+    }
     bool waits = rc == 0 && e.seq == cmd->seq && str_eq(str_from(e.id), str_from(cmd->id));
     if (waits && !find_run(s, cmd) && s->n_runs < SESSION_RUNS_MAX) {
         Davit__Link__V1__Command *whole = copy_of(cmd);
@@ -354,10 +361,12 @@ static void resume_main(void *arg)
     int rc = 0;
     while (rc == 0) {
         struct journal_entry e = {0};
+        uint64_t ended = s->ended;
         rc = journal_pending(s->journal, after, &e, &err);
         if (rc == 0 && e.seq > s->resume_last)
             rc = 1;
-        if (rc == 0) {
+        /* One that ended while the journal was read may be the one that was read: look once more. */
+        if (rc == 0 && ended == s->ended) {
             after = e.seq;
             if (!is_running(s, e.seq))
                 resume_one(s, &e);

@@ -39,6 +39,7 @@ struct session {
 
     struct list runs;         /* struct run.node */
     unsigned n_runs;
+    uint64_t ended;           /* runs that came to an end so far */
     struct event run_ended;
     struct fiber *resumer;    /* starts what the journal has, up to this number: */
     uint64_t resume_last;
