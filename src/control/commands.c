@@ -97,7 +97,7 @@ static int submit(struct db *db, void *arg, struct err *err)
 int commands_submit(struct server *s, const struct command_new *n, struct command **ret, struct err *err)
 {
     struct control *c = s->control;
-    AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
+    AUTO_BUF wire = BUF_INIT(COMMAND_BYTES_MAX);
     char id[37];
     ProtobufCMessage *copy = NULL, *auth = NULL;
 
@@ -107,10 +107,10 @@ int commands_submit(struct server *s, const struct command_new *n, struct comman
         return -(int)ERR_EXHAUSTED;
     }
     if (rpc_pack(&n->message->base, &wire) != 0 || rpc_copy(&n->message->base, &copy) != 0)
-        return err_set(err, ERR_EXHAUSTED, "the command is larger than a message may be");
-    if (n->auth && rpc_copy(&n->auth->base, &auth) != 0) {
+        return err_set(err, ERR_EXHAUSTED, "the command is larger than the %d bytes that a server takes", COMMAND_BYTES_MAX);
+    if (n->auth && (protobuf_c_message_get_packed_size(&n->auth->base) > COMMAND_AUTH_MAX || rpc_copy(&n->auth->base, &auth) != 0)) {
         (void)rpc_message_free(copy);
-        return err_set(err, ERR_EXHAUSTED, "the credentials are larger than a message may be");
+        return err_set(err, ERR_EXHAUSTED, "the credentials are larger than %d bytes", COMMAND_AUTH_MAX);
     }
     rng_uuid(id);
     struct submit_job j = {.n = n, .server_id = s->id, .id = id, .payload = buf_str(&wire)};

@@ -4,14 +4,15 @@
  * In memory are the commands without a result, per server, in order; a waiter holds on to one with commands_wait.
  * Credentials for registries ride along in memory only: a command that was recorded with some and is sent without (a restart between) says
  * so when it fails.
- * Limits: COMMANDS_MAX without a result per server.  Thread: loop, from fibers where it says so. */
+ * Limits: COMMANDS_MAX without a result per server, COMMAND_BYTES_MAX each (an agent's journal takes 1 MiB, number and id included), its
+ * credentials COMMAND_AUTH_MAX: one that could not be sent would hold up all behind it.  Thread: loop, from fibers where it says so. */
 #ifndef DAVIT_CONTROL_COMMANDS_H
 #define DAVIT_CONTROL_COMMANDS_H
 
 #include "control/servers.h"
 #include "davit/link/v1/link.pb-c.h"
 
-enum { COMMANDS_MAX = 256 };
+enum { COMMANDS_MAX = 256, COMMAND_BYTES_MAX = 1024 * 1024 - 256, COMMAND_AUTH_MAX = 64 * 1024 };
 
 enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3 };
 /* In the store. */

@@ -239,6 +239,60 @@ static void remove_then_deploy(void **state)
     fixture_run(remove_then_deploy_body);
 }
 
+static int deploy_env_of(struct fixture *f, size_t bytes, const char *user, struct err *err)
+{
+    Davit__Control__V1__DeployRequest r = DAVIT__CONTROL__V1__DEPLOY_REQUEST__INIT;
+    Davit__Common__V1__ServiceSpec spec = DAVIT__COMMON__V1__SERVICE_SPEC__INIT;
+    Davit__Common__V1__RegistryAuth auth = DAVIT__COMMON__V1__REGISTRY_AUTH__INIT;
+    Davit__Common__V1__EnvVar env[32], *envs[32];
+    char name[32][16];
+    ProtobufCMessage *m = NULL;
+    spec.project = W("shop");
+    spec.name = W("large");
+    spec.image = W("web");
+    spec.env = envs;
+    AUTO_FREE char *value = mem_zalloc(64 * 1024 + 1, 1);
+    memset(value, 'x', 64 * 1024);
+    for (; spec.n_env < bytes / (64 * 1024); spec.n_env++) {
+        size_t i = spec.n_env;
+        davit__common__v1__env_var__init(&env[i]);
+        (void)snprintf(name[i], sizeof(name[i]), "N%zu", i);
+        env[i].name = name[i];
+        env[i].value = value;
+        envs[i] = &env[i];
+    }
+    auth.username = W(user);
+    r.spec = &spec;
+    r.registry_auth = *user ? &auth : NULL;
+    int rc = fixture_call(f, WORK, "Deploy", &r.base, &m, err);
+    (void)rpc_message_free(m);
+    return rc;
+}
+
+/* What a server cannot take is refused, and nothing waits behind it. */
+static void large_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    work_connect(f, &a, 1, 0);
+    AUTO_FREE char *user = mem_zalloc(COMMAND_AUTH_MAX + 1, 1);
+    memset(user, 'u', COMMAND_AUTH_MAX);
+    CHECK(deploy_env_of(f, 1024 * 1024, "", &err) == -(int)ERR_EXHAUSTED && strstr(err.msg, "a server takes"));
+    CHECK(deploy_env_of(f, 64 * 1024, user, &err) == -(int)ERR_EXHAUSTED && strstr(err.msg, "credentials"));
+    user[COMMAND_AUTH_MAX - 16] = '\0';
+    CHECK_OK(deploy_env_of(f, 15 * 64 * 1024, user, &err));
+    Davit__Link__V1__ControlMessage *m = GET(&a, COMMAND);
+    CHECK(m->command->seq == 1 && m->command->deploy->spec->n_env == 15);
+    (void)rpc_message_free(m);
+    agent_close(&a);
+}
+
+static void large(void **state)
+{
+    (void)state;
+    fixture_run(large_body);
+}
+
 /* An agent whose clock is an hour ahead: a command of one minute is not late there. */
 static void wrong_clock_body(struct fixture *f)
 {
@@ -403,6 +457,7 @@ int main(void)
         cmocka_unit_test(actions),
         cmocka_unit_test(remove_then_deploy),
         cmocka_unit_test(wrong_clock),
+        cmocka_unit_test(large),
         cmocka_unit_test(forget),
         cmocka_unit_test(stats),
     };
