@@ -61,13 +61,15 @@ int proc_alive(const struct proc *p, pid_t *ret_pid, struct err *err)
     return 1;
 }
 
+/* A process that we may not look into (no CAP_SYS_PTRACE in a container) counts as current: to restart it each time would be worse. */
 static bool same_program(const struct proc *p, pid_t pid)
 {
     AUTO_FREE char *link = str_printf("/proc/%ld/exe", (long)pid);
     struct stat running, installed;
 
-    return stat(link, &running) == 0 && stat(p->args[0], &installed) == 0 && running.st_dev == installed.st_dev &&
-           running.st_ino == installed.st_ino;
+    if (stat(link, &running) < 0)
+        return errno == EACCES || errno == EPERM;
+    return stat(p->args[0], &installed) == 0 && running.st_dev == installed.st_dev && running.st_ino == installed.st_ino;
 }
 
 bool proc_current(const struct proc *p, pid_t pid)
