@@ -197,6 +197,22 @@ void commands_release(struct server *s)
     }
 }
 
+void commands_forget(struct server *s, const char *project, const char *service)
+{
+    struct command *cmd;
+    list_each(cmd, &s->commands, struct command, node) {
+        if (cmd->kind != COMMAND_DEPLOY || cmd->state != COMMAND_QUEUED)
+            continue;
+        const Davit__Common__V1__ServiceSpec *spec = cmd->message->deploy->spec;
+        if (!str_eq(str_from(spec->project), str_from(project)) || !str_eq(str_from(spec->name), str_from(service)))
+            continue;
+        list_remove(&cmd->node);
+        cmd->dropped = true;
+        event_signal(&cmd->done);
+        command_unref(cmd);
+    }
+}
+
 struct command *commands_by_seq(const struct server *s, uint64_t seq)
 {
     struct command *cmd;

@@ -61,6 +61,9 @@ int commands_load(struct control *c, struct err *err) MUST_USE;
 /* Drops those of a server that goes; waiters get -ERR_ABORTED. */
 void commands_release(struct server *s);
 
+/* Drops the deployments of a service that were not received; the caller has ended them in the store. Only while @s is not connected. */
+void commands_forget(struct server *s, const char *project, const char *service);
+
 /* Borrowed, or NULL. */
 struct command *commands_by_seq(const struct server *s, uint64_t seq);
 /* Sends the commands from @from on, as far as numbers follow each other and the link takes them; returns the next number to send. */

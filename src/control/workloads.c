@@ -151,19 +151,31 @@ static int control_service(struct rpc_call *call, void *ctx, const ProtobufCMess
 
 struct forget_job {
     const char *project, *service;
+    const char *server_id; /* NULL: it is connected and has its commands */
 };
 
 static int forget(struct db *db, void *arg, struct err *err)
 {
     struct forget_job *j = arg;
-    return deployments_drop_service(db, j->project, j->service, INT64_MAX, err);
+    /* What its server did not take yet must not run behind our back when it returns. */
+    int rc = j->server_id ? db_exec(db, err,
+                                    "UPDATE commands SET state = 3, payload = ? WHERE server_id = ? AND state = 1 AND subject IN"
+                                    " (SELECT id FROM deployments WHERE project = ? AND service = ?)",
+                                    "bttt", STR(""), j->server_id, j->project, j->service)
+                          : 0;
+    return rc < 0 ? rc : deployments_drop_service(db, j->project, j->service, INT64_MAX, err);
 }
 
 /* Removes the records without asking the agent. */
-static int forget_service(struct control *c, const char *project, const char *service, char **ret_outcome, struct err *err)
+static int forget_service(struct server *s, const char *project, const char *service, char **ret_outcome, struct err *err)
 {
-    struct forget_job j = {project, service};
+    struct control *c = s->control;
+    struct forget_job j = {project, service, s->link ? NULL : s->id};
+    (void)server_ref(s);
     int rc = store_write(c->store, forget, &j, deadline_in(STORE_WAIT), err);
+    if (rc == 0 && j.server_id)
+        commands_forget(s, project, service);
+    server_unref(s);
     if (rc < 0)
         return rc;
     deployments_changed(c, NULL);
@@ -205,7 +217,7 @@ static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessa
     if (rc == 0)
         rc = server_of(c, &row, &s, err);
     if (rc == 0)
-        rc = r->forget ? forget_service(c, r->project, r->service, &outcome, err) : remove_by_agent(s, r, &outcome, err);
+        rc = r->forget ? forget_service(s, r->project, r->service, &outcome, err) : remove_by_agent(s, r, &outcome, err);
     if (rc < 0)
         return rc;
     m.outcome = outcome;

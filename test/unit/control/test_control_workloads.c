@@ -340,6 +340,7 @@ static void forget_body(struct fixture *f)
     begin(&p);
     end(&p);
     CHECK(p.rc == -(int)ERR_UNAVAILABLE && strstr(p.err.hint, "--forget"));
+    (void)rpc_message_free(work_deploy(f, "web:2", false)); /* waits for the server */
     rm.forget = 1;
     begin(&p);
     end(&p);
@@ -348,6 +349,16 @@ static void forget_body(struct fixture *f)
     Davit__Control__V1__ListServicesResponse *l = services(f);
     CHECK(l->n_services == 0);
     (void)rpc_message_free(l);
+    /* What had not reached the server does not when it returns, not even through a restart. */
+    struct err err = ERR_INIT;
+    fixture_restart(f);
+    work_connect(f, &a, 2, 1);
+    Davit__Control__V1__DeployResponse *three = work_deploy(f, "web:3", false);
+    Davit__Link__V1__ControlMessage *m = GET(&a, COMMAND);
+    CHECK_STR(m->command->deploy->deployment_id, three->deployment_id);
+    (void)rpc_message_free(m);
+    (void)rpc_message_free(three);
+    agent_close(&a);
 }
 
 static void forget(void **state)
