@@ -46,19 +46,21 @@ static int make_local(struct link *l, const Davit__Link__V1__Hello *hello, struc
     return 0;
 }
 
-/* A certificate that was replaced, or that this control plane never issued, opens nothing. */
-static int check_certificate(struct link *l, struct err *err)
+static int replaced(const struct link *l, struct err *err)
 {
-    uint32_t generation = 0;
-    int rc = enroll_certificate_generation(l->control, l->serial, l->server->id, &generation, err);
-    if (rc < 0)
-        return rc;
-    if (rc == 0 && generation == l->server->generation)
-        return 0;
     (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last",
                   l->server->name);
     err_hint(err, "make a new token with: davit server token %s", l->server->name);
     return -(int)ERR_UNAUTHENTICATED;
+}
+
+/* A certificate that was replaced, or that this control plane never issued, opens nothing. */
+static int check_certificate(struct link *l, struct err *err)
+{
+    int rc = enroll_certificate_generation(l->control, l->serial, l->server->id, &l->generation, err);
+    if (rc < 0)
+        return rc;
+    return rc == 0 && l->generation == l->server->generation ? 0 : replaced(l, err);
 }
 
 static int identify(struct link *l, const Davit__Link__V1__Hello *hello, struct err *err)
@@ -141,6 +143,9 @@ void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
         rc = commands_skip_to(l->server, hello->last_received_seq, &err);
     if (rc == 0 && l->server->gone)
         rc = err_set(&err, ERR_UNAUTHENTICATED, "the server was removed");
+    /* Enrolled anew while this one waited for the store. */
+    if (rc == 0 && !l->unix_peer && l->generation != l->server->generation)
+        rc = replaced(l, &err);
     if (l->state == LINK_ENDED)
         return;
     if (rc < 0) {

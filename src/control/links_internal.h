@@ -18,6 +18,7 @@ struct link {
     char serial[48]; /* of the certificate */
     char seen[ADDRESS_SIZE];
     struct server *server; /* a reference, from the Hello on */
+    uint32_t generation;   /* of its certificate */
     uint64_t epoch;
     uint64_t next_seq;
     uint64_t bytes; /* on the wire, both ways, as counted last */
