@@ -333,7 +333,8 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
         c->counters.enrol_ok++;
     else
         c->counters.enrol_refused++;
-    if (rc < 0)
+    /* Who tries too often is counted only: else strangers fill the disk with lines. */
+    if (rc < 0 && rc != -(int)ERR_EXHAUSTED)
         log_event(LOG_NOTICE, "enrolment refused", "peer", source, "reason", err->msg, NULL);
     buf_release(&i.chain);
     buf_release(&i.root);
