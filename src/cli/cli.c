@@ -2,6 +2,7 @@
 /* cli — dispatch: finds the verb, reads its options, runs it on a fiber, turns its end into an exit status. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,8 +137,11 @@ static int run_on_loop(struct run *run)
     cli->loop = loop_free(cli->loop);
     cli_settings_release(&cli->settings);
     cli_paths_release(&cli->paths);
-    if (fflush(stdout) != 0 && run->rc == 0)
-        return 1;
+    if (fflush(stdout) != 0 && run->rc == 0) {
+        if (errno == EPIPE) /* the reader has seen enough */
+            return 1;
+        run->rc = err_sys(&run->err, errno, "cannot write to standard output");
+    }
     if (run->rc == -ERR_CANCELLED)
         return 130;
     if (run->rc < 0)

@@ -46,6 +46,7 @@ struct cli_settings {
     char *advertise; /* or NULL */
     char *hostname;  /* or NULL */
     char *user;      /* account of davitd */
+    char *docker;    /* engine of the local agent, or NULL: the usual place */
     bool systemd;    /* runs as units */
     bool made_user;  /* the account was created by us */
 };

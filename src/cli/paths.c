@@ -133,6 +133,7 @@ static const struct setting settings[] = {
     {"advertise", offsetof(struct cli_settings, advertise), false, NULL},
     {"hostname", offsetof(struct cli_settings, hostname), false, NULL},
     {"user", offsetof(struct cli_settings, user), false, "davit"},
+    {"docker", offsetof(struct cli_settings, docker), false, NULL},
     {"systemd", offsetof(struct cli_settings, systemd), true, NULL},
     {"madeUser", offsetof(struct cli_settings, made_user), true, NULL},
 };

@@ -329,6 +329,7 @@ void local_init(struct local *l, const struct cli *cli)
     add(&l->agent, "run");
     add_pair(&l->agent, "--config-dir", at->agent);
     add_pair(&l->agent, "--link", socket);
+    add_pair(&l->agent, "--docker", set->docker);
 }
 
 void local_release(struct local *l)

@@ -86,7 +86,7 @@ static int purge_engine(struct cli *cli, struct err *err)
     if (rc != 0)
         return rc < 0 ? rc : 0;
     AUTO_FREE char *label = str_printf("davit.server=%s", id);
-    if ((rc = docker_new(cli->loop, NULL, &d, err)) < 0)
+    if ((rc = docker_new(cli->loop, cli->settings.docker, &d, err)) < 0)
         return rc;
     rc = purge_containers(d, label, err);
     if (rc == 0)

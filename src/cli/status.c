@@ -56,6 +56,10 @@ static int print_all(struct cli *cli, const struct local *local, struct err *err
             print_text((const void *)message);
     }
     rpc_message_free(message);
+    if (rc == -ERR_UNAVAILABLE && davitd == 0) {
+        rc = err_set(err, ERR_UNAVAILABLE, "Davit is down on this machine");
+        err_hint(err, "`davit up` starts it");
+    }
     return rc;
 }
 

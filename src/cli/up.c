@@ -25,7 +25,7 @@ static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
-    const char *api, *link, *health, *advertise, *hostname, *user;
+    const char *api, *link, *health, *advertise, *hostname, *user, *docker;
     bool background;
     bool agent;
     usec_t wait;
@@ -43,6 +43,8 @@ static const struct opt up_opts[] = {
     {.name = "health-listen", .type = OPT_STRING, .offset = OPT_AT(health), .arg = "ADDR:PORT",
      .help = "/healthz and /metrics (127.0.0.1:7080)"},
     {.name = "user", .type = OPT_STRING, .offset = OPT_AT(user), .arg = "NAME", .help = "account of davitd when started by root (davit)"},
+    {.name = "docker", .type = OPT_STRING, .offset = OPT_AT(docker), .arg = "ADDR",
+     .help = "Docker Engine of this machine, unix:/PATH ($DOCKER_HOST, else /var/run/docker.sock)"},
     {.name = "background", .type = OPT_BOOL, .offset = OPT_AT(background), .help = "background processes even where systemd runs"},
     {.name = "agent", .type = OPT_BOOL, .offset = OPT_AT(agent), .def = "true", .help = "run the local agent; --no-agent: control plane only"},
     {.name = "wait", .type = OPT_USEC, .offset = OPT_AT(wait), .min = 1000000, .max = 600000000, .arg = "TIME", .def = "30s",
@@ -70,6 +72,8 @@ static void settle(struct cli *cli, const struct up_options *o)
     remember(&s->advertise, o->advertise);
     remember(&s->hostname, o->hostname);
     remember(&s->user, o->user);
+    /* Kept like an option: a unit gets no environment, and the next `up` may come from another shell. */
+    remember(&s->docker, o->docker ? o->docker : getenv("DOCKER_HOST"));
     /* Below --home everything is private to that directory, units of the system are not. */
     s->systemd = proc_has_systemd() && !o->background && !cli->common.home;
 }
@@ -228,6 +232,15 @@ static int wait_davitd(struct cli *cli, const struct proc *p, usec_t deadline, s
     }
 }
 
+/* Up, and of no use: better told now than by the first deployment that fails. */
+static void warn(struct cli *cli, const Davit__Control__V1__Server *s)
+{
+    for (size_t i = 0; i < s->n_health_reasons; i++) {
+        AUTO_FREE char *reason = out_clean(str_from(s->health_reasons[i]));
+        out_note(cli, "warning: %s", reason);
+    }
+}
+
 /* 1: the local server is online (its name in *ret_name) and was heard since @since_us; 0: not yet. */
 static int local_online(struct cli *cli, usec_t since_us, char **ret_name, struct err *err)
 {
@@ -240,8 +253,10 @@ static int local_online(struct cli *cli, usec_t since_us, char **ret_name, struc
     const Davit__Control__V1__ListServersResponse *list = (const void *)message;
     for (size_t i = 0; i < list->n_servers && !*ret_name; i++)
         if (list->servers[i]->local && list->servers[i]->state == DAVIT__CONTROL__V1__SERVER_STATE__SERVER_STATE_ONLINE &&
-            list->servers[i]->last_heartbeat_us >= since_us)
+            list->servers[i]->last_heartbeat_us >= since_us) {
             *ret_name = str_dup(str_from(list->servers[i]->name));
+            warn(cli, list->servers[i]);
+        }
     rpc_message_free(message);
     return *ret_name ? 1 : 0;
 }

@@ -93,7 +93,7 @@ int servers_find(const struct control *c, const char *name_or_id, struct server 
         }
         if (c->n_servers > 1) {
             (void)err_set(err, ERR_INVALID, "server: there are %u servers, name one", c->n_servers);
-            err_hint(err, "davit server ls shows them");
+            err_hint(err, "--server NAME does; davit server ls shows them");
             return -(int)ERR_INVALID;
         }
         *ret = list_first(&c->servers, struct server, node);
@@ -185,7 +185,7 @@ static void say_health(const struct server *s, struct server_view *v)
     if (s->state == SERVER_OFFLINE)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "offline: %s", s->reason);
     if (s->system && (*text(s->system->docker_error) || !*text(s->system->docker_version)))
-        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "Docker does not answer%s%.100s",
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "Docker does not answer%s%s",
                        *text(s->system->docker_error) ? ": " : "", text(s->system->docker_error));
     uint64_t off = (uint64_t)(s->skew < 0 ? -s->skew : s->skew);
     if (off > SERVER_SKEW_MAX)

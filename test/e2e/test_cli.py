@@ -97,3 +97,31 @@ def test_home_with_things_of_somebody_else_is_left_alone(alone, tmp_home):
     up, down = alone("up"), alone("down", "--purge")
     assert up.rc == 7 and "not made by davit up" in up.err, str(up)
     assert down.rc == 0 and "was not running" in down.out and theirs.exists(), str(down)
+
+
+@pytest.mark.req("MA-1")
+def test_up_keeps_the_engine_for_a_later_up_without_it(davit):
+    """The shell of the next `up`, or a unit of systemd, knows nothing of DOCKER_HOST."""
+    davit.up()
+    davit.down()
+    plain = {k: v for k, v in davit.env.items() if k != "DOCKER_HOST"}
+    up = davit.up(env=plain)
+    assert "warning" not in up.err, str(up)
+    [server] = davit.json("server", "ls")["servers"]
+    assert server["health"] == "ok", server
+    davit.down()
+    wrong = davit.up("--docker", "unix:/nonexistent/docker.sock")
+    assert "warning: Docker does not answer" in wrong.err, str(wrong)
+    davit.up("--docker", davit.engine.host)
+
+
+def test_down_is_told_as_such(davit):
+    davit.up()
+    davit.down()
+    r = davit.run("status", check=False)
+    assert r.rc == 5 and "davit up" in r.err and "not running" in r.out, str(r)
+
+
+def test_output_that_cannot_be_written_is_told(bin_dir):
+    r = proc.run(["sh", "-c", '"$0" man >/dev/full', bin_dir / "davit"], check=False)
+    assert r.rc == 8 and "standard output" in r.err, str(r)

@@ -62,6 +62,7 @@ static void test_defaults(void **state)
     assert_string_equal(s.user, "davit");
     assert_null(s.advertise);
     assert_null(s.hostname);
+    assert_null(s.docker);
     assert_false(s.systemd || s.made_user);
     cli_settings_release(&s);
 }
@@ -77,6 +78,7 @@ static void test_round_trip(void **state)
     free(s.api);
     s.api = str_dup(STR("127.0.0.1:1"));
     s.hostname = str_dup(STR("davit.example \"quoted\" \xc3\xbc"));
+    s.docker = str_dup(STR("unix:///run/other.sock"));
     s.made_user = true;
     assert_int_equal(cli_settings_save(&h->paths, &s, NULL), 0);
     assert_int_equal(stat(h->file, &st), 0);
@@ -85,6 +87,7 @@ static void test_round_trip(void **state)
     assert_string_equal(back.api, s.api);
     assert_string_equal(back.link, s.link);
     assert_string_equal(back.hostname, s.hostname);
+    assert_string_equal(back.docker, s.docker);
     assert_null(back.advertise);
     assert_true(back.made_user && !back.systemd);
     cli_settings_release(&back);
