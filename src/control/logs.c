@@ -168,6 +168,10 @@ static int open_next(struct reader *r, struct server *s, const struct service_ro
     bool resume = r->outcome == LOST || r->outcome == OVERRUN;
     if (r->begun && !other && !resume && k->started_at_us == r->started)
         return 1;
+    /* A deployment starts the new container beside the old one, which writes to its end: what the new one wrote meanwhile was not seen. */
+    uint64_t first_ns = k->started_at_us * 1000;
+    if (other && r->cursor && first_ns && first_ns <= r->cursor)
+        r->cursor = first_ns - 1;
     struct log_query lq = {.container_id = k->id,
                            .since_ns = r->begun ? r->cursor : q->since_ns,
                            .tail = r->begun ? -1 : q->tail,

@@ -116,7 +116,11 @@ static void logs_body(struct fixture *f)
     CHECK(next_entries(s, &at) == 1 && at == 1004);
     (void)rpc_message_free(GET(&a, LOG_CREDIT));
 
-    /* Another container takes over. */
+    /* Another container takes over. It started while the one before still wrote: it is read from its start. */
+    uint64_t late = (clock_real() + 60 * USEC_SEC) * 1000;
+    send_logs(&a, m->log_open->stream_id, late, 1, 10);
+    CHECK(next_entries(s, &at) == 1 && at == late);
+    (void)rpc_message_free(GET(&a, LOG_CREDIT));
     Davit__Link__V1__AgentMessage gone = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__ContainerStates states = DAVIT__LINK__V1__CONTAINER_STATES__INIT;
     char *removed[] = {W("c1")};
@@ -131,6 +135,7 @@ static void logs_body(struct fixture *f)
     m = GET(&a, LOG_OPEN);
     CHECK(m);
     CHECK_STR(m->log_open->container_id, "c2");
+    CHECK(m->log_open->tail == -1 && m->log_open->since_ns > 1004 && m->log_open->since_ns < late);
     (void)rpc_message_free(m);
     /* The caller goes: the agent is told to stop. */
     (void)rpc_stream_close(s);
