@@ -171,6 +171,7 @@ int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spe
     struct follow f = {.cli = cli, .spec = spec, .id = response->deployment_id};
     int rc = -ERR_UNAVAILABLE;
 
+    out_note(cli, "%s/%s on %s", spec->project, spec->name, response->server_name);
     for (unsigned attempt = 0; rc == -ERR_UNAVAILABLE && f.end == 0 && attempt < RECONNECTS_MAX; attempt++) {
         if (attempt > 0) {
             end_line(&f);
@@ -190,6 +191,7 @@ int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spe
         AUTO_FREE char *container = out_clean(str_from(f.container));
         printf("%s%s/%s is active%s on %s (container %.12s)\n", out_color(cli, OUT_GREEN), spec->project, spec->name,
                out_color(cli, OUT_PLAIN), response->server_name, container);
+        (void)fflush(stdout); /* before the steps of the next service */
     }
     return f.end == 1 ? 0 : 1;
 }

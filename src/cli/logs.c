@@ -75,6 +75,8 @@ static void print_text(struct printer *p, const Davit__Common__V1__LogEntry *e)
     FILE *out = is_err ? stderr : stdout;
     struct str line = {(const char *)e->line.data, e->line.len};
 
+    if (is_err)
+        (void)fflush(stdout); /* both may go into one pipe, and there the order of lines stays */
     if (p->timestamps && !p->mid_line[is_err]) {
         char at[CLOCK_TEXT_SIZE];
         clock_format(e->at_ns / 1000, 6, at);

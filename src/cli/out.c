@@ -223,6 +223,7 @@ void out_note(const struct cli *cli, const char *fmt, ...)
 
     if (cli->json)
         return;
+    (void)fflush(stdout); /* both may go into one pipe */
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);

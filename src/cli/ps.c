@@ -26,12 +26,16 @@ static const struct opt ps_opts[] = {
 static char *ports_text(const Davit__Control__V1__Service *s)
 {
     AUTO_BUF text = BUF_INIT(4096);
+    /* After a failed deployment it is the container of the one before that serves, on its ports. */
+    bool old = s->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_FAILED && s->n_containers > 0;
+    Davit__Common__V1__PortPublish **ports = old ? s->containers[0]->ports : s->ports;
+    size_t n = old ? s->containers[0]->n_ports : s->n_ports;
 
-    for (size_t i = 0; i < s->n_ports; i++) {
-        const Davit__Common__V1__PortPublish *p = s->ports[i];
+    for (size_t i = 0; i < n; i++) {
+        const Davit__Common__V1__PortPublish *p = ports[i];
         const char *ip = *p->host_ip ? p->host_ip : "127.0.0.1";
-        (void)buf_printf(&text, "%s%s:%u->%u%s", i ? ", " : "", ip, p->host_port, p->container_port, *p->protocol ? "/" : "");
-        (void)buf_append_cstr(&text, p->protocol);
+        bool plain = !*p->protocol || str_eq(str_from(p->protocol), STR("tcp"));
+        (void)buf_printf(&text, "%s%s:%u->%u%s%s", i ? ", " : "", ip, p->host_port, p->container_port, plain ? "" : "/", plain ? "" : p->protocol);
     }
     return text.len ? buf_take(&text) : NULL;
 }

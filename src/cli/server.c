@@ -89,7 +89,8 @@ static void print_token(struct cli *cli, const char *name, const char *token, co
     AUTO_FREE char *until = out_time(expires_us);
 
     printf("Token of server %s (shown this once, works once, until %s UTC):\n\n  %s\n\n", name, until, token);
-    printf("On that machine, as root:\n\n  %s\n\n", command);
+    printf("Copy %s/davit-agent to /usr/local/bin of that machine. Then there, as root (without sudo leave that word out):\n\n  %s\n\n",
+           cli->paths.bin, command);
     out_note(cli, "Then `davit server show %s` tells when it is online.", name);
 }
 

@@ -45,7 +45,7 @@ static void stats_row(struct out_table *t, const Davit__Control__V1__UsageRow *r
         pair(r->net_rx_rate, r->net_tx_rate, "/s"),
         pair(r->disk_read_rate, r->disk_write_rate, "/s"),
         host ? pair(u->disk_total_bytes - u->disk_free_bytes, u->disk_total_bytes, "") : NULL,
-        str_printf("%u", u->pids),
+        host ? NULL : str_printf("%u", u->pids),
         out_age(u->at_us),
     };
     out_table_row(t, cells);
