@@ -323,7 +323,9 @@ const struct verb verb_deploy = {
     .group = "Services",
     .usage = "[OPTIONS] IMAGE [[--] COMMAND...]",
     .about = "run a service, or replace the one of that name",
-    .example = "davit deploy --name web --publish 8080:80 --health / nginx:1.25\ndavit deploy --name clock alpine:3 -- sh -c 'while date; do sleep 60; done'\ndavit deploy --file davit.yaml",
+    .example = "davit deploy --name web --publish 8080:80 --health / nginx:1.25\n"
+               "davit deploy --name clock alpine:3 -- sh -c 'while date; do sleep 60; done'\n"
+               "davit deploy --file davit.yaml",
     .opts = deploy_opts,
     .opts_size = sizeof(struct deploy_options),
     .max_operands = 64,
