@@ -270,6 +270,7 @@ def test_engine_that_dies_fails_the_deployment_and_the_agent_lives(up, web_image
         assert up.json("server", "ls")["servers"][0]["health"] == "warning"
     finally:
         up.engine.host = up.engine_host
+        up.up()  # which engine it is, is kept: `down --purge` asks the one of the last up
 
 
 # --- The control plane dies in the middle ----------------------------------------------------------------------------------------
