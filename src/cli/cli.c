@@ -203,6 +203,15 @@ static bool is_help(const char *arg)
     return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0 || strcmp(arg, "help") == 0;
 }
 
+/* `davit help server add` is `davit server add --help`. */
+static int help_of(int argc, char **argv)
+{
+    char help[] = "--help";
+    char *moved[] = {argv[0], argv[2], argc > 3 ? argv[3] : help, argc > 3 ? help : NULL, NULL};
+
+    return cli_main(argc > 3 ? 4 : 3, moved);
+}
+
 int cli_main(int argc, char **argv)
 {
     struct cli cli = {0};
@@ -213,6 +222,8 @@ int cli_main(int argc, char **argv)
         print_overview(stderr);
         return err_exit_status(ERR_INVALID);
     }
+    if (is_help(argv[1]) && argc > 2)
+        return help_of(argc, argv);
     if (is_help(argv[1])) {
         print_overview(stdout);
         return 0;

@@ -30,6 +30,13 @@ static const struct opt control_opts[] = {
     {.name = NULL},
 };
 
+static const struct opt start_opts[] = {
+    PROJECT_OPT,
+    WAIT_OPT,
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
 static const struct opt rm_opts[] = {
     PROJECT_OPT,
     {.name = "volumes", .type = OPT_BOOL, .offset = AT(volumes), .help = "also remove the named volumes that only this service used"},
@@ -112,23 +119,23 @@ static int run_rm(struct cli *cli, const void *options, const char **operands, s
     return finish(cli, message, &name, ((Davit__Control__V1__RemoveServiceResponse *)(void *)message)->outcome, err);
 }
 
-#define CONTROL_VERB(word, text)                                                                                                              \
-    const struct verb verb_##word = {                                                                                                         \
-        .name = #word,                                                                                                                        \
-        .group = "Services",                                                                                                                  \
-        .usage = "[OPTIONS] [PROJECT/]SERVICE",                                                                                               \
-        .about = text,                                                                                                                        \
-        .example = "davit " #word " shop/web",                                                                                                \
-        .opts = control_opts,                                                                                                                 \
-        .opts_size = sizeof(struct control_options),                                                                                          \
-        .min_operands = 1,                                                                                                                    \
-        .max_operands = 1,                                                                                                                    \
-        .run = run_##word,                                                                                                                    \
+#define CONTROL_VERB(word, options_, text)                                                                                                  \
+    const struct verb verb_##word = {                                                                                                       \
+        .name = #word,                                                                                                                      \
+        .group = "Services",                                                                                                                \
+        .usage = "[OPTIONS] [PROJECT/]SERVICE",                                                                                             \
+        .about = text,                                                                                                                      \
+        .example = "davit " #word " shop/web",                                                                                              \
+        .opts = options_,                                                                                                                   \
+        .opts_size = sizeof(struct control_options),                                                                                        \
+        .min_operands = 1,                                                                                                                  \
+        .max_operands = 1,                                                                                                                  \
+        .run = run_##word,                                                                                                                  \
     }
 
-CONTROL_VERB(start, "start a stopped service");
-CONTROL_VERB(stop, "stop a service; it stays deployed");
-CONTROL_VERB(restart, "stop and start a service");
+CONTROL_VERB(start, start_opts, "start a stopped service");
+CONTROL_VERB(stop, control_opts, "stop a service; it stays deployed");
+CONTROL_VERB(restart, control_opts, "stop and start a service");
 
 const struct verb verb_rm = {
     .name = "rm",

@@ -125,6 +125,14 @@ static const struct opt deployments_opts[] = {
     {.name = NULL},
 };
 
+/* The word is enough in a table; the sentence is in the JSON and was shown when it failed. */
+static const char *failure_text(const Davit__Common__V1__Failure *f)
+{
+    if (!f)
+        return "";
+    return *f->reason ? f->reason : f->message;
+}
+
 static void deployment_row(struct out_table *t, const Davit__Control__V1__Deployment *d)
 {
     char *cells[] = {
@@ -134,7 +142,7 @@ static void deployment_row(struct out_table *t, const Davit__Control__V1__Deploy
         str_dup(str_from(deployment_state_name((int)d->state))),
         str_dup(str_from(d->spec ? d->spec->image : "")),
         out_time(d->created_us),
-        str_dup(str_from(d->failure ? d->failure->message : "")),
+        str_dup(str_from(failure_text(d->failure))),
     };
 
     out_table_row(t, cells);

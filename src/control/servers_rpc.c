@@ -306,6 +306,12 @@ static int remove_server(struct rpc_call *call, void *ctx, const ProtobufCMessag
     int rc = servers_find(c, REQUEST(RemoveServerRequest, request)->server, &s, err);
     if (rc < 0)
         return rc;
+    /* Its agent would come back by the socket at once, as a new server that knows nothing of its services. */
+    if (s->local) {
+        (void)err_set(err, ERR_PRECONDITION, "server \"%s\" is the machine of this control plane", s->name);
+        err_hint(err, "davit down --purge takes Davit off this machine");
+        return -(int)ERR_PRECONDITION;
+    }
     (void)server_ref(s);
     rc = servers_remove(c, s, err);
     server_unref(s);

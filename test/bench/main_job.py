@@ -19,7 +19,8 @@ from lib import engine as engine_lib  # noqa: E402
 from lib import images, proc  # noqa: E402
 
 FAST = ("--health", "/health", "--health-interval", "200ms", "--health-grace", "200ms")
-LOG_LINES = 300_000
+# The agent keeps three files of 10 MB a container; more lines than this would be rotated away.
+LOG_LINES = 150_000
 
 
 def say(what, value, beside=""):

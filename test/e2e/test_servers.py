@@ -345,6 +345,13 @@ def test_another_servers_certificate_opens_nothing_of_the_api(online):
     assert got.rc != 0 or got.out.endswith(("401", "403")), got
 
 
+def test_the_control_planes_own_machine_is_not_removed_by_the_way(up):
+    name = up.json("server", "ls")["servers"][0]["name"]
+    got = up.run("server", "rm", name, check=False)
+    assert got.rc == 7 and "--purge" in got.err
+    assert up.json("server", "show", name)["server"]["state"] == "SERVER_STATE_ONLINE"
+
+
 def test_removed_server_is_cut_off(online):
     online.davit.run("server", "rm", "web-1")
     assert online.davit.run("server", "show", "web-1", check=False).rc == 3
