@@ -233,20 +233,21 @@ static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
     if (rc < 0 || stored)
         return rc == -(int)ERR_CANCELLED ? rc : 0;
     rc = journal_pending(s->journal, cmd->seq - 1, &e, &err);
-    if (rc >= 0 && ended != s->ended) {
-        /* One ended while the journal was read: it may be this one, started by the resumer in between. */
+    if (rc >= 0 && (ended != s->ended || find_run(s, cmd))) {
+        /* While the journal was read the resumer may have started it, and it may have ended again: parked without its credentials it would
+         * wait for a message that is here already. */
         journal_entry_release(&e);
         return arrived_again(s, cmd);
     }
     bool waits = rc == 0 && e.seq == cmd->seq && str_eq(str_from(e.id), str_from(cmd->id));
-    if (waits && !find_run(s, cmd) && s->n_runs < SESSION_RUNS_MAX) {
+    if (waits && s->n_runs < SESSION_RUNS_MAX) {
         Davit__Link__V1__Command *whole = copy_of(cmd);
         e.kind = 0; /* whole: nothing is missing */
         if (whole && start_run(s, whole, &e) < 0)
             log_event(LOG_ERROR, "a command cannot start now; it does when it comes again", "command", cmd->id, NULL);
     }
     journal_entry_release(&e);
-    if (rc < 0 || waits || find_run(s, cmd))
+    if (rc < 0 || waits)
         return rc == -(int)ERR_CANCELLED ? rc : 0;
     (void)err_set(&err, ERR_ABORTED, "this command, or another one with its number, was done before and its result was acknowledged");
     err_hint(&err, "was the control plane restored from a backup? Give the command again");
