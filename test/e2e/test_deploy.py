@@ -338,6 +338,16 @@ def test_foreign_containers_are_never_touched(up, docker, busybox_image):
         docker.remove(made["Id"])
 
 
+def test_containers_of_another_server_on_the_same_engine_are_not_shown(up, docker, busybox_image):
+    labels = {"davit.managed": "true", "davit.service": "web", "davit.project": "default", "davit.server": "another"}
+    made = docker.json("POST", "/containers/create", {"Image": busybox_image, "Labels": labels}, {"name": "davit-other-server"})
+    try:
+        up.run("deploy", "--name", "web", busybox_image)
+        assert [c["state"] for c in up.json("ps")["services"][0]["containers"]] == ["running"]
+    finally:
+        docker.remove(made["Id"])
+
+
 def test_json_output_is_json(up, web_image):
     got = up.run("deploy", "--output", "json", "--name", "web", "--health", "/health", *FAST, web_image)
     events = [json.loads(line) for line in got.out.splitlines()]

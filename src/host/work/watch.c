@@ -131,13 +131,21 @@ static void forget(struct watch *wt, const char *id, struct delta *d)
     seen_free(s);
 }
 
+/* Two agents may share an engine, and one may leave while the other looks: each speaks of what its own server made. */
+static bool is_mine(const struct watch *wt, const struct docker_map *labels)
+{
+    const char *server = docker_map_get(labels, LABEL_SERVER);
+
+    return labels_ours(labels, NULL, NULL) && server && strcmp(server, wt->w->server_id) == 0;
+}
+
 /* Looks at one container and notes what changed. */
 static int look(struct watch *wt, const char *id, struct delta *d, struct err *err)
 {
     struct docker_container c = {0};
     int rc = docker_container_inspect(wt->w->docker, id, &c, deadline_in(ENGINE_CALL), err);
 
-    if (rc == -ERR_NOT_FOUND || (rc == 0 && !labels_ours(&c.labels, NULL, NULL))) {
+    if (rc == -ERR_NOT_FOUND || (rc == 0 && !is_mine(wt, &c.labels))) {
         docker_container_release(&c);
         forget(wt, id, d);
         return 0;
@@ -253,10 +261,11 @@ static void send_delta(struct watch *wt, struct delta *d)
 static int resync(struct watch *wt, struct delta *d, struct err *err)
 {
     struct docker_summaries l = {0};
-    const char *label = FILTER;
+    AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", wt->w->server_id);
+    const char *labels[] = {FILTER, server};
     bool all = wt->inspect_all;
 
-    int rc = docker_container_list(wt->w->docker, &label, 1, &l, deadline_in(ENGINE_CALL), err);
+    int rc = docker_container_list(wt->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
     if (rc < 0)
         return rc;
     for (struct hmap_entry *e = hmap_first(wt->known); e; e = hmap_next(e))
