@@ -154,10 +154,10 @@ static void test_deadline_ends_the_group(void **state)
     struct ctx *c = *state;
     usec_t begin = clock_mono();
 
-    c->limit = 100 * USEC_MSEC;
+    c->limit = USEC_SEC; /* the shell has both children by then, also on a machine that is busy */
     run(c, "sleep 60 & sleep 60");
     assert_int_equal(c->rc, -ERR_DEADLINE);
-    assert_true(clock_mono() - begin < 2 * USEC_SEC); /* TERM was enough */
+    assert_true(clock_mono() - begin < 3 * USEC_SEC); /* TERM was enough: KILL comes 2 s after the deadline */
 }
 
 static void test_deadline_kills_what_ignores_term(void **state)
