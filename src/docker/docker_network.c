@@ -46,14 +46,20 @@ static int read_network(struct str json, void *obj, struct docker_pool *pool, st
     return docker_read_object(json, network_fields, n, pool, err);
 }
 
-int docker_network_list(struct docker *d, const char *label, struct docker_networks *ret, usec_t deadline, struct err *err)
+/* What the engine lists under @target, narrowed to @label (NULL: all). */
+static int get_by_label(struct docker *d, const char *target, const char *label, struct buf *out, usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    if (buf_append_cstr(&path, target) != 0 || docker_write_filters(&path, &label, 1, NULL) != 0)
+        return err_set(err, ERR_INVALID, "label too long");
+    return docker_do(d, "GET", &path, STR(""), out, deadline, err);
+}
+
+int docker_network_list(struct docker *d, const char *label, struct docker_networks *ret, usec_t deadline, struct err *err)
+{
     AUTO_BUF out = BUF_INIT(DOCKER_LIST_MAX);
     *ret = (struct docker_networks){0};
-    if (buf_append_cstr(&path, "/networks?") != 0 || docker_write_filters(&path, &label, 1, NULL) != 0)
-        return err_set(err, ERR_INVALID, "label too long");
-    int rc = docker_do(d, "GET", &path, STR(""), &out, deadline, err);
+    int rc = get_by_label(d, "/networks?", label, &out, deadline, err);
     if (rc < 0)
         return rc;
     ret->pool = docker_pool_new();
@@ -283,12 +289,9 @@ static const struct docker_field volumes_fields[] = {{.name = "Volumes", .type =
 
 int docker_volume_list(struct docker *d, const char *label, struct docker_volumes *ret, usec_t deadline, struct err *err)
 {
-    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF out = BUF_INIT(DOCKER_LIST_MAX);
     *ret = (struct docker_volumes){0};
-    if (buf_append_cstr(&path, "/volumes?") != 0 || docker_write_filters(&path, &label, 1, NULL) != 0)
-        return err_set(err, ERR_INVALID, "label too long");
-    int rc = docker_do(d, "GET", &path, STR(""), &out, deadline, err);
+    int rc = get_by_label(d, "/volumes?", label, &out, deadline, err);
     if (rc < 0)
         return rc;
     ret->pool = docker_pool_new();

@@ -2,7 +2,7 @@
 /* work — what the agent does with the containers of its machine: runs commands (deploy, start, stop, restart, remove), watches states,
  * samples usage, reads logs. It knows the messages of the link and nothing of the link itself.
  *
- * It touches only objects that carry the label davit.managed=true.
+ * It touches only objects that carry the label davit.managed=true, and reports only containers that its own server made (davit.server).
  * Everything it has to say goes through `send`: container states, usage, progress of commands, log batches.
  * Limits: one command at a time per service (others wait in order), WORK_PULLS_MAX pulls at once, WORK_LOGS_MAX log streams, a log batch
  * WORK_BATCH_MAX bytes; a container list WORK_CONTAINERS_MAX.
