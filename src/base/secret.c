@@ -3,6 +3,8 @@
 #include "base/secret.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -10,22 +12,28 @@
 
 struct secret {
     size_t n;
-    char bytes[]; /* n of them and a NUL */
+    size_t mapped;
+    char *bytes; /* n of them and a NUL, in pages of their own */
 };
 
-static struct secret *blank(size_t n)
+struct secret *secret_blank(size_t n)
 {
-    struct secret *s;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct secret *s = NEW(struct secret);
 
-    BUG_ON(n > PTRDIFF_MAX - sizeof(*s) - 1);
-    s = mem_zalloc(1, sizeof(*s) + n + 1);
+    BUG_ON(n > PTRDIFF_MAX - page);
     s->n = n;
+    s->mapped = (n + page) / page * page;
+    s->bytes = mmap(NULL, s->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    BUG_ON(s->bytes == MAP_FAILED);
+    /* Older kernels and sandboxes may not know it; the wipe does not depend on it. */
+    (void)madvise(s->bytes, s->mapped, MADV_DONTDUMP);
     return s;
 }
 
 struct secret *secret_new(struct str s)
 {
-    struct secret *ret = blank(s.n);
+    struct secret *ret = secret_blank(s.n);
 
     if (s.n > 0)
         memcpy(ret->bytes, s.p, s.n);
@@ -34,7 +42,7 @@ struct secret *secret_new(struct str s)
 
 struct secret *secret_random(size_t n)
 {
-    struct secret *ret = blank(n);
+    struct secret *ret = secret_blank(n);
 
     rng_bytes(ret->bytes, n);
     return ret;
@@ -44,6 +52,7 @@ struct secret *secret_free(struct secret *s)
 {
     if (s != NULL) {
         explicit_bzero(s->bytes, s->n);
+        (void)munmap(s->bytes, s->mapped);
         free(s);
     }
     return NULL;
@@ -62,4 +71,16 @@ size_t secret_len(const struct secret *s)
 struct str secret_reveal(const struct secret *s)
 {
     return s != NULL ? (struct str){s->bytes, s->n} : STR("");
+}
+
+char *secret_writable(struct secret *s)
+{
+    return s->bytes;
+}
+
+void secret_buf_release(struct buf *b)
+{
+    if (b->data)
+        explicit_bzero(b->data, b->cap);
+    buf_release(b);
 }

@@ -7,6 +7,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "ident/cert.h"
@@ -38,5 +39,10 @@ const EVP_MD *ident__digest(EVP_PKEY *pkey);
 int ident__alt_names(const char *uri, const char *const *names, size_t n_names, GENERAL_NAMES **ret, struct err *err) MUST_USE;
 /* Microseconds since 1970; -ERR_INVALID outside of 1970..9999. */
 int ident__time(const ASN1_TIME *t, usec_t *ret) MUST_USE;
+/* Makes the new file @path (0600) of @bytes, whole or not at all, and on disk when it returns. -ERR_EXISTS. Blocks. */
+int ident__save_new(const char *path, struct str bytes, struct err *err) MUST_USE;
+/* Appends a file of at most KEY_PEM_MAX bytes to the empty @out, whose memory does not move meanwhile. -ERR_DENIED (with advice) when others
+ * than its owner may read it. Blocks. */
+int ident__read_private(const char *path, struct buf *out, struct err *err) MUST_USE;
 
 #endif

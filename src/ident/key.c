@@ -155,24 +155,27 @@ static int write_new(const char *path, struct str bytes, struct err *err)
     return rc;
 }
 
-int key_save(const struct key *key, const char *path, struct err *err)
+int ident__save_new(const char *path, struct str bytes, struct err *err)
 {
-    AUTO_SECRET pem = NULL;
     char unique[37];
-    int rc = key_to_pem(key, &pem, err);
-    if (rc < 0)
-        return rc;
     /* Written aside and linked in: a crash leaves no half key, and link(2) never replaces what is there. */
     rng_uuid(unique);
     AUTO_FREE char *tmp = str_printf("%s.%s", path, unique);
-    rc = write_new(tmp, secret_reveal(pem), err);
+    int rc = write_new(tmp, bytes, err);
     if (rc == 0 && link(tmp, path) != 0)
         rc = err_sys(err, errno, "cannot make %s", path);
     (void)unlink(tmp);
     return rc < 0 ? rc : fd_sync_parent(path, err);
 }
 
-static int read_private(const char *path, struct buf *out, struct err *err)
+int key_save(const struct key *key, const char *path, struct err *err)
+{
+    AUTO_SECRET pem = NULL;
+    int rc = key_to_pem(key, &pem, err);
+    return rc < 0 ? rc : ident__save_new(path, secret_reveal(pem), err);
+}
+
+int ident__read_private(const char *path, struct buf *out, struct err *err)
 {
     struct stat st;
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -201,15 +204,13 @@ static int read_private(const char *path, struct buf *out, struct err *err)
 
 int key_load(const char *path, struct key **ret, struct err *err)
 {
-    AUTO_BUF pem = BUF_INIT(KEY_PEM_MAX);
-    int rc = read_private(path, &pem, err);
+    AUTO_SECRET_BUF pem = BUF_INIT(KEY_PEM_MAX);
+    int rc = ident__read_private(path, &pem, err);
     if (rc == 0) {
         rc = key_from_pem(buf_str(&pem), ret, err);
         if (rc < 0 && err)
             rc = err_wrap(err, "%s", path);
     }
-    if (pem.data)
-        OPENSSL_cleanse(pem.data, pem.cap);
     return rc;
 }
 
