@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* protoc-gen-davit — protoc plugin: for each schema file writes X.davit.h and X.davit.c with the method tables of src/rpc/rpc.h, and refuses
- * what the message code cannot carry: a method without scope, recursive messages, proto3 optional, maps, well-known types, own JSON names.
+ * what the message code cannot carry: a method without scope, one that changes something without object, recursive messages, proto3
+ * optional, maps, well-known types, own JSON names.
  * Reads a CodeGeneratorRequest on stdin and writes a CodeGeneratorResponse on stdout.  Build-time tool: one pass, memory freed by exit. */
 #ifndef _GNU_SOURCE
 #    define _GNU_SOURCE
@@ -24,7 +25,7 @@ typedef Google__Protobuf__FieldDescriptorProto field_t;
 typedef Google__Protobuf__MethodDescriptorProto method_t;
 typedef Google__Protobuf__ServiceDescriptorProto service_t;
 
-enum { SCOPE_FIELD = 50001, INPUT_MAX = 64 * 1024 * 1024, DEPTH_MAX = 28, ERRORS_MAX = 20 };
+enum { SCOPE_FIELD = 50001, OBJECT_FIELD = 50002, INPUT_MAX = 64 * 1024 * 1024, DEPTH_MAX = 28, ERRORS_MAX = 20 };
 
 static const char *const scopes[] = {"public", "enroll", "link", "read", "write", "admin"};
 
@@ -182,15 +183,15 @@ static void check_message(const char *full, const message_t *m)
     }
 }
 
-/* The scope option: an extension, so it lies among the unknown fields, length prefix included. NULL if there is none. */
-static char *scope_of(const method_t *m)
+/* A string option of ours: an extension, so it lies among the unknown fields, length prefix included. NULL if there is none. */
+static char *option_of(const method_t *m, unsigned tag)
 {
     if (!m->options)
         return NULL;
     const ProtobufCMessage *o = &m->options->base;
     for (unsigned i = 0; i < o->n_unknown_fields; i++) {
         const ProtobufCMessageUnknownField *u = &o->unknown_fields[i];
-        if (u->tag != SCOPE_FIELD || u->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
+        if (u->tag != tag || u->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
             continue;
         size_t at = 0;
         while (at < u->len && (u->data[at] & 0x80))
@@ -211,6 +212,45 @@ static bool known_scope(const char *scope)
     return false;
 }
 
+/* Does @path ("spec.project") lead from @m to one string? */
+static bool is_string_at(const message_t *m, const char *path, size_t len)
+{
+    while (m) {
+        const char *dot = memchr(path, '.', len);
+        size_t n = dot ? (size_t)(dot - path) : len, i = 0;
+        while (i < m->n_field && (strlen(m->field[i]->name) != n || memcmp(m->field[i]->name, path, n) != 0))
+            i++;
+        if (i == m->n_field || m->field[i]->label == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__LABEL__LABEL_REPEATED)
+            return false;
+        if (!dot)
+            return m->field[i]->type == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_STRING;
+        m = m->field[i]->type == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_MESSAGE ? find(m->field[i]->type_name) : NULL;
+        path = dot + 1;
+        len -= n + 1;
+    }
+    return false;
+}
+
+/* What the audit log calls the object of a call: see options.proto. */
+static void check_object(const char *full, const method_t *m, const char *scope, const char *object)
+{
+    bool changes = strcmp(scope, "public") != 0 && strcmp(scope, "read") != 0;
+    if (!object || !*object) {
+        if (changes || object)
+            complain("%s.%s: option (davit.options.v1.object) is missing; \"-\" if nothing has a name", full, m->name);
+        return;
+    }
+    if (strcmp(object, "-") == 0)
+        return;
+    if (m->client_streaming)
+        complain("%s.%s: object must be \"-\" where the caller streams", full, m->name);
+    for (const char *p = object, *end; p; p = *end ? end + 1 : NULL) {
+        end = strchrnul(p, '/');
+        if (!is_string_at(find(m->input_type), p, (size_t)(end - p)))
+            complain("%s.%s: object \"%.*s\" is no string field of %s", full, m->name, (int)(end - p), p, m->input_type + 1);
+    }
+}
+
 static void emit_service(FILE *c, FILE *h, const char *package, const service_t *s)
 {
     char *full = text("%s%s%s", package, *package ? "." : "", s->name);
@@ -220,17 +260,21 @@ static void emit_service(FILE *c, FILE *h, const char *package, const service_t 
     (void)fprintf(c, "static const struct rpc_method %s_methods[] = {\n", symbol);
     for (size_t i = 0; i < s->n_method; i++) {
         const method_t *m = s->method[i];
-        char *scope = scope_of(m);
+        char *scope = option_of(m, SCOPE_FIELD), *object = option_of(m, OBJECT_FIELD);
         if (!scope)
             complain("%s.%s: option (davit.options.v1.scope) is missing", full, m->name);
         else if (!known_scope(scope))
             complain("%s.%s: scope \"%s\" is none of public, enroll, link, read, write, admin", full, m->name, scope);
+        else
+            check_object(full, m, scope, object);
         char *in = snake(m->input_type + 1, "__"), *out = snake(m->output_type + 1, "__");
-        (void)fprintf(c, "    {\"%s\", &%s__descriptor, &%s__descriptor, %s, %s, \"%s\"},\n", m->name, in, out,
-                      m->client_streaming ? "true" : "false", m->server_streaming ? "true" : "false", scope ? scope : "");
+        (void)fprintf(c, "    {\"%s\", &%s__descriptor, &%s__descriptor, %s, %s, \"%s\", \"%s\"},\n", m->name, in, out,
+                      m->client_streaming ? "true" : "false", m->server_streaming ? "true" : "false", scope ? scope : "",
+                      object ? object : "-");
         free(in);
         free(out);
         free(scope);
+        free(object);
     }
     (void)fprintf(c, "};\nconst struct rpc_service %s = {\"%s\", %s_methods, %zu};\n\n", symbol, full, symbol, s->n_method);
     if (s->n_method == 0)

@@ -328,7 +328,9 @@ static void run(void *arg)
     struct rpc_call *c = arg;
     struct err err = ERR_INIT;
     if (c->state == CALL_RUNNING) {
-        int rc = c->handler->run(c, c->ctx, c->request, &err);
+        struct rpc_server *s = c->server;
+        int rc = s->around ? s->around(c, s->around_ctx, c->service, c->method, c->request, c->handler->run, c->ctx, &err)
+                           : c->handler->run(c, c->ctx, c->request, &err);
         if (rc == 0 && !c->method->server_streams && c->sent != 1)
             rc = err_set(&err, ERR_INTERNAL, "the handler gave no answer");
         (void)err_ensure(&err, rc);

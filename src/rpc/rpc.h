@@ -23,6 +23,7 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *input, *output;
     bool client_streams, server_streams;
     const char *scope;
+    const char *object; /* what a call changes, for the audit log: fields of the input, see options.proto; "-": nothing that has a name */
 };
 struct rpc_service {
     const char *name; /* "davit.link.v1.EnrollService" */
@@ -62,11 +63,18 @@ struct rpc_handler {
 typedef int rpc_authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
                           struct err *err);
 
+/* Runs in place of a handler of the kind rpc_run, on the call's fiber: does what it must, calls @run(@call, @run_ctx, @request, @err) at most
+ * once, and returns what the call shall end with. */
+typedef int rpc_around(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                       const ProtobufCMessage *request, rpc_run *run, void *run_ctx, struct err *err);
+
 /* @authorize(@ctx) is asked before every call. Aborts on out of memory. End with rpc_server_free. */
 struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, void *ctx) MUST_USE;
 /* Cuts everything: `closed` of open streams runs inside; handlers on fibers are cancelled and unwind in later turns, so their ctx must live
  * until the loop has run on. Accepts NULL; returns NULL. */
 struct rpc_server *rpc_server_free(struct rpc_server *s);
+/* From now on @around(@ctx) runs instead of every handler of the kind rpc_run. Streams without a stack are not touched. NULL: none. */
+void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
 /* Listens; by ALPN (TLS) or by the HTTP/2 preface (plain, unix) decides between HTTP/2 and HTTP/1.1. */

@@ -65,6 +65,8 @@ struct rpc_server {
     struct loop *loop;
     rpc_authorize *authorize;
     void *ctx;
+    rpc_around *around;
+    void *around_ctx;
     struct list services, listeners, conns, calls, handshakes;
     struct http_server *http;
     size_t held; /* bytes of requests that came in, RPC_HELD_MAX at most */

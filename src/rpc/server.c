@@ -281,6 +281,12 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     return s;
 }
 
+void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx)
+{
+    s->around = around;
+    s->around_ctx = ctx;
+}
+
 static void cut_calls(struct rpc_server *s)
 {
     struct list *node;

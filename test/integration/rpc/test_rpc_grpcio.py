@@ -249,12 +249,28 @@ def test_split_preface_and_garbage(server):
 
 
 # --- the plugin -----------------------------------------------------------------------------------------------------------------
-HEAD = 'syntax = "proto3"; package p; import "davit/options/v1/options.proto"; message M { string a = 1; }\n'
+HEAD = 'syntax = "proto3"; package p; import "davit/options/v1/options.proto"; message M { string a = 1; N n = 2; repeated N r = 3; } ' \
+    'message N { string b = 1; bytes c = 2; }\n'
+
+
+def changing(scope, option, kind="M"):
+    option = f'option (davit.options.v1.object) = "{option}";' if option is not None else ""
+    return HEAD + f'service S {{ rpc A({kind}) returns (M) {{ option (davit.options.v1.scope) = "{scope}"; {option} }} }}'
 
 
 @pytest.mark.parametrize("text,complaint", [
     (HEAD + "service S { rpc A(M) returns (M); }", "p.S.A: option (davit.options.v1.scope) is missing"),
     (HEAD + 'service S { rpc A(M) returns (M) { option (davit.options.v1.scope) = "root"; } }', 'scope "root" is none of'),
+    *((changing(scope, None), "p.S.A: option (davit.options.v1.object) is missing") for scope in ("enroll", "link", "write", "admin")),
+    (changing("write", ""), "p.S.A: option (davit.options.v1.object) is missing"),
+    (changing("read", ""), "p.S.A: option (davit.options.v1.object) is missing"),
+    (changing("write", "b"), 'p.S.A: object "b" is no string field of p.M'),
+    (changing("write", "a/"), 'p.S.A: object "" is no string field of p.M'),
+    (changing("write", "a/n.c"), 'p.S.A: object "n.c" is no string field of p.M'),
+    (changing("write", "r.b"), 'p.S.A: object "r.b" is no string field of p.M'),
+    (changing("write", "a.b"), 'p.S.A: object "a.b" is no string field of p.M'),
+    (changing("write", "n"), 'p.S.A: object "n" is no string field of p.M'),
+    (changing("write", "a", "stream M"), 'object must be "-" where the caller streams'),
     (HEAD + "message R { R r = 1; }", "p.R: recursive"),
     (HEAD + "message A { B b = 1; } message B { repeated A a = 1; }", "p.A: recursive"),
     (HEAD + "message O { optional string s = 1; }", "p.O.s: proto3 optional"),
@@ -269,3 +285,12 @@ def test_plugin_refuses(tmp_path, text, complaint):
                         f"--davit_out={tmp_path}", "x.proto"], capture_output=True, text=True, check=False, timeout=30)
     assert p.returncode != 0 and complaint in p.stderr, p.stderr
     assert not (tmp_path / "x.davit.c").exists()
+
+
+@pytest.mark.parametrize("text,row", [(changing("write", "a/n.b"), '"write", "a/n.b"'), (changing("admin", "-", "stream M"), '"admin", "-"'),
+                                      (changing("read", None), '"read", "-"')])
+def test_plugin_writes_scope_and_object(tmp_path, text, row):
+    (tmp_path / "x.proto").write_text(text)
+    subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"-I{tmp_path}", f"--plugin=protoc-gen-davit={BUILD / 'proto/protoc-gen-davit'}",
+                    f"--davit_out={tmp_path}", "x.proto"], check=True, timeout=30)
+    assert row in (tmp_path / "x.davit.c").read_text()

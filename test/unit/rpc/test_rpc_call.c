@@ -95,6 +95,48 @@ static void test_unauthorized_scope(void **state)
     harness_run(denied_body);
 }
 
+struct around_log {
+    unsigned calls;
+    bool refuse;
+    int rc;
+};
+
+static int note_around(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                       const ProtobufCMessage *request, rpc_run *run, void *run_ctx, struct err *err)
+{
+    struct around_log *log = ctx;
+    log->calls++;
+    assert_string_equal(service->name, "davit.test.v1.EchoService");
+    assert_string_equal(method->object, "-");
+    if (log->refuse)
+        return err_set(err, ERR_UNAVAILABLE, "not now");
+    return log->rc = run(call, run_ctx, request, err);
+}
+
+static void around_body(struct harness *h)
+{
+    struct err err = ERR_INIT;
+    struct around_log log = {.rc = 1};
+    Davit__Test__V1__EchoResponse *r = NULL;
+    rpc_server_set_around(h->server, note_around, &log);
+    assert_int_equal(echo(h, "Echo", (char *)(uintptr_t) "x", 5 * USEC_SEC, &r, &err), 0);
+    r = rpc_message_free(r);
+    assert_int_equal(log.calls, 1);
+    assert_int_equal(log.rc, 0);
+    log.refuse = true;
+    assert_int_equal(echo(h, "Echo", (char *)(uintptr_t) "x", 5 * USEC_SEC, &r, &err), -ERR_UNAVAILABLE);
+    assert_string_equal(err.msg, "not now");
+    assert_int_equal(log.calls, 2);
+    assert_int_equal(echo(h, "Forbidden", (char *)(uintptr_t) "x", 5 * USEC_SEC, &r, &err), -ERR_DENIED);
+    assert_int_equal(log.calls, 2);
+}
+
+static void test_around(void **state)
+{
+    (void)state;
+    harness_run(around_body);
+}
+
 static void produce_body(struct harness *h)
 {
     struct err err = ERR_INIT;
@@ -417,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_failure_with_hint),
         cmocka_unit_test(test_requests_held),
         cmocka_unit_test(test_unauthorized_scope),
+        cmocka_unit_test(test_around),
         cmocka_unit_test(test_server_streaming_flow_control),
         cmocka_unit_test(test_bidi),
         cmocka_unit_test(test_deadline),
