@@ -1,187 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* protoc-gen-davit — protoc plugin: for each schema file writes X.davit.h and X.davit.c with the method tables of src/rpc/rpc.h, and refuses
- * what the message code cannot carry: a method without scope, one that changes something without object, recursive messages, proto3
- * optional, maps, well-known types, own JSON names.
+/* protoc-gen-davit — protoc plugin: for each schema file writes X.davit.h and X.davit.c with the method tables of src/rpc/rpc.h and the side
+ * tables of src/rpc/schema.h; given c=PROGRAM (protoc-gen-c) it also writes what that writes, with the side tables in the descriptors. It
+ * refuses what the message code cannot carry, a method without scope, and one that changes something without object.
  * Reads a CodeGeneratorRequest on stdin and writes a CodeGeneratorResponse on stdout.  Build-time tool: one pass, memory freed by exit. */
-#ifndef _GNU_SOURCE
-#    define _GNU_SOURCE
-#endif
+#include "protoc-gen-davit.h"
+
 #include <ctype.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "google/protobuf/compiler/plugin.pb-c.h"
-
-typedef Google__Protobuf__Compiler__CodeGeneratorRequest request_t;
-typedef Google__Protobuf__Compiler__CodeGeneratorResponse response_t;
-typedef Google__Protobuf__Compiler__CodeGeneratorResponse__File out_file_t;
-typedef Google__Protobuf__FileDescriptorProto file_t;
-typedef Google__Protobuf__DescriptorProto message_t;
-typedef Google__Protobuf__FieldDescriptorProto field_t;
-typedef Google__Protobuf__MethodDescriptorProto method_t;
-typedef Google__Protobuf__ServiceDescriptorProto service_t;
-
-enum { SCOPE_FIELD = 50001, OBJECT_FIELD = 50002, INPUT_MAX = 64 * 1024 * 1024, DEPTH_MAX = 28, ERRORS_MAX = 20 };
+enum { SCOPE_FIELD = 50001, OBJECT_FIELD = 50002 };
 
 static const char *const scopes[] = {"public", "enroll", "link", "read", "write", "admin"};
-
-/* Every message of the request under its full name (".pkg.Outer.Inner"). */
-struct entry {
-    char *name;
-    const message_t *message;
-};
-static struct entry *entries;
-static size_t n_entries;
-
-static char errors[8192];
-static unsigned n_errors;
-
-static void __attribute__((format(printf, 1, 2))) complain(const char *fmt, ...)
-{
-    if (n_errors++ >= ERRORS_MAX)
-        return;
-    size_t at = strlen(errors);
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(errors + at, sizeof(errors) - at, fmt, ap);
-    va_end(ap);
-    if (n > 0 && (size_t)n + 1 < sizeof(errors) - at) {
-        errors[at + (size_t)n] = '\n';
-        errors[at + (size_t)n + 1] = 0;
-    }
-}
-
-static void die(const char *what)
-{
-    (void)fprintf(stderr, "protoc-gen-davit: %s\n", what);
-    exit(1);
-}
-
-static void *grow(void *p, size_t count, size_t size)
-{
-    void *q = reallocarray(p, count, size);
-    if (!q)
-        die("out of memory");
-    return q;
-}
-
-static char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static char *text(const char *fmt, ...)
-{
-    char *s = NULL;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vasprintf(&s, fmt, ap);
-    va_end(ap);
-    if (n < 0)
-        die("out of memory");
-    return s;
-}
-
-/* "davit.link.v1.LinkService" with "__" -> "davit__link__v1__link_service", as protobuf-c names things. */
-static char *snake(const char *full, const char *dot)
-{
-    char *out = grow(NULL, strlen(full) * 2 + 1, 1), *w = out;
-    bool was_upper = true;
-    for (const char *p = full; *p; p++) {
-        if (*p == '.') {
-            for (const char *d = dot; *d; d++)
-                *w++ = *d;
-            was_upper = true;
-            continue;
-        }
-        bool upper = isupper((unsigned char)*p) != 0;
-        if (upper && !was_upper)
-            *w++ = '_';
-        *w++ = (char)tolower((unsigned char)*p);
-        was_upper = upper;
-    }
-    *w = 0;
-    return out;
-}
-
-static void collect(const char *prefix, message_t *const *messages, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        entries = grow(entries, n_entries + 1, sizeof(*entries));
-        char *name = text("%s.%s", prefix, messages[i]->name);
-        entries[n_entries++] = (struct entry){name, messages[i]};
-        collect(name, messages[i]->nested_type, messages[i]->n_nested_type);
-    }
-}
-
-static const message_t *find(const char *name)
-{
-    for (size_t i = 0; i < n_entries; i++)
-        if (strcmp(entries[i].name, name) == 0)
-            return entries[i].message;
-    return NULL;
-}
-
-/* Follows the fields of @name down; @path holds the names above it. */
-static bool is_recursive(const char *name, const char **path, unsigned depth)
-{
-    for (unsigned i = 0; i < depth; i++)
-        if (strcmp(path[i], name) == 0)
-            return true;
-    const message_t *m = find(name);
-    if (!m)
-        return false;
-    if (depth == DEPTH_MAX)
-        return true;
-    path[depth] = name;
-    for (size_t i = 0; i < m->n_field; i++)
-        if (m->field[i]->type == GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_MESSAGE &&
-            is_recursive(m->field[i]->type_name, path, depth + 1))
-            return true;
-    return false;
-}
-
-/* The JSON name that protoc derives: underscores dropped, the letter behind each in upper case. */
-static bool json_name_is_own(const field_t *f)
-{
-    if (!f->json_name)
-        return false;
-    const char *j = f->json_name;
-    bool up = false;
-    for (const char *p = f->name; *p; p++) {
-        if (*p == '_') {
-            up = true;
-            continue;
-        }
-        if (*j++ != (up ? (char)toupper((unsigned char)*p) : *p))
-            return true;
-        up = false;
-    }
-    return *j != 0;
-}
-
-static void check_message(const char *full, const message_t *m)
-{
-    const char *path[DEPTH_MAX];
-    if (m->options && m->options->map_entry)
-        complain("%s: maps are not supported; use a repeated message", full + 1);
-    if (is_recursive(full, path, 0))
-        complain("%s: recursive (or nested deeper than %d)", full + 1, DEPTH_MAX);
-    for (size_t i = 0; i < m->n_field; i++) {
-        const field_t *f = m->field[i];
-        if (f->has_proto3_optional && f->proto3_optional)
-            complain("%s.%s: proto3 optional is not supported; use a oneof or a zero value", full + 1, f->name);
-        if (f->type_name && strncmp(f->type_name, ".google.protobuf.", 17) == 0)
-            complain("%s.%s: well-known types are not supported", full + 1, f->name);
-        if (json_name_is_own(f))
-            complain("%s.%s: json_name is not supported", full + 1, f->name);
-    }
-    for (size_t i = 0; i < m->n_nested_type; i++) {
-        char *name = text("%s.%s", full, m->nested_type[i]->name);
-        check_message(name, m->nested_type[i]);
-        free(name);
-    }
-}
 
 /* A string option of ours: an extension, so it lies among the unknown fields, length prefix included. NULL if there is none. */
 static char *option_of(const method_t *m, unsigned tag)
@@ -251,6 +81,12 @@ static void check_object(const char *full, const method_t *m, const char *scope,
     }
 }
 
+static bool has_no_side_effects(const method_t *m)
+{
+    return m->options && m->options->has_idempotency_level &&
+           m->options->idempotency_level == GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__NO_SIDE_EFFECTS;
+}
+
 static void emit_service(FILE *c, FILE *h, const char *package, const service_t *s)
 {
     char *full = text("%s%s%s", package, *package ? "." : "", s->name);
@@ -268,9 +104,9 @@ static void emit_service(FILE *c, FILE *h, const char *package, const service_t 
         else
             check_object(full, m, scope, object);
         char *in = snake(m->input_type + 1, "__"), *out = snake(m->output_type + 1, "__");
-        (void)fprintf(c, "    {\"%s\", &%s__descriptor, &%s__descriptor, %s, %s, \"%s\", \"%s\"},\n", m->name, in, out,
+        (void)fprintf(c, "    {\"%s\", &%s__descriptor, &%s__descriptor, %s, %s, \"%s\", \"%s\", %s},\n", m->name, in, out,
                       m->client_streaming ? "true" : "false", m->server_streaming ? "true" : "false", scope ? scope : "",
-                      object ? object : "-");
+                      object ? object : "-", has_no_side_effects(m) ? "true" : "false");
         free(in);
         free(out);
         free(scope);
@@ -318,7 +154,9 @@ static void generate(response_t *r, const file_t *f)
     (void)fprintf(h, "/* Generated by protoc-gen-davit from %s. */\n#ifndef %s_davit_h\n#define %s_davit_h\n\n", f->name, guard,
                   guard);
     (void)fprintf(h, "#include \"rpc/rpc.h\"\n#include \"%s.pb-c.h\"\n\n", base);
-    (void)fprintf(c, "/* Generated by protoc-gen-davit from %s. */\n#include \"%s.davit.h\"\n\n", f->name, base);
+    (void)fprintf(c, "/* Generated by protoc-gen-davit from %s. */\n#include \"%s.davit.h\"\n#include \"rpc/schema.h\"\n\n", f->name, base);
+    for (size_t i = 0; i < f->n_message_type; i++)
+        emit_message(c, text("%s%s.%s", *package ? "." : "", package, f->message_type[i]->name), f->message_type[i]);
     for (size_t i = 0; i < f->n_service; i++)
         emit_service(c, h, package, f->service[i]);
     (void)fprintf(h, "#endif\n");
@@ -330,32 +168,10 @@ static void generate(response_t *r, const file_t *f)
     free(guard);
 }
 
-static uint8_t *read_input(size_t *ret_n)
-{
-    uint8_t *p = NULL;
-    size_t n = 0, cap = 0;
-    for (;;) {
-        if (n == cap) {
-            cap = cap ? cap * 2 : 65536;
-            if (cap > INPUT_MAX)
-                die("request too large");
-            p = grow(p, cap, 1);
-        }
-        size_t got = fread(p + n, 1, cap - n, stdin);
-        if (got == 0)
-            break;
-        n += got;
-    }
-    if (ferror(stdin))
-        die("cannot read the request");
-    *ret_n = n;
-    return p;
-}
-
 int main(void)
 {
     size_t n;
-    uint8_t *input = read_input(&n);
+    uint8_t *input = read_all(stdin, &n);
     request_t *q = google__protobuf__compiler__code_generator_request__unpack(NULL, n, input);
     if (!q)
         die("the request does not parse");
@@ -374,11 +190,13 @@ int main(void)
         for (size_t k = 0; k < q->n_proto_file; k++)
             if (strcmp(q->proto_file[k]->name, q->file_to_generate[i]) == 0)
                 generate(&r, q->proto_file[k]);
-    if (n_errors) {
-        r.n_file = 0;
-        errors[strlen(errors) - 1] = 0;
-        r.error = errors;
+    r.error = complaints();
+    if (!r.error && q->parameter && strncmp(q->parameter, "c=", 2) == 0) {
+        run_protoc_gen_c(q->parameter + 2, q, &r);
+        r.error = complaints();
     }
+    if (r.error)
+        r.n_file = 0;
     size_t size = google__protobuf__compiler__code_generator_response__get_packed_size(&r);
     uint8_t *out = grow(NULL, size + 1, 1);
     google__protobuf__compiler__code_generator_response__pack(&r, out);

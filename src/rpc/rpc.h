@@ -24,6 +24,7 @@ struct rpc_method {
     bool client_streams, server_streams;
     const char *scope;
     const char *object; /* what a call changes, for the audit log: fields of the input, see options.proto; "-": nothing that has a name */
+    bool no_side_effects; /* idempotency_level = NO_SIDE_EFFECTS: may be asked by GET */
 };
 struct rpc_service {
     const char *name; /* "davit.link.v1.EnrollService" */

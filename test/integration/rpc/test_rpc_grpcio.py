@@ -273,9 +273,7 @@ def changing(scope, option, kind="M"):
     (changing("write", "a", "stream M"), 'object must be "-" where the caller streams'),
     (HEAD + "message R { R r = 1; }", "p.R: recursive"),
     (HEAD + "message A { B b = 1; } message B { repeated A a = 1; }", "p.A: recursive"),
-    (HEAD + "message O { optional string s = 1; }", "p.O.s: proto3 optional"),
-    (HEAD + "message O { map<string, string> s = 1; }", "maps are not supported"),
-    (HEAD + 'message O { string s = 1 [json_name = "t"]; }', "json_name"),
+    (HEAD + 'message O { string s = 1 [json_name = "t"]; string t = 2 [json_name = "u"]; }', "two fields are called t in JSON"),
     ('syntax = "proto2"; package p; message M { }', "syntax must be proto3"),
 ])
 @pytest.mark.req("MA-4")
