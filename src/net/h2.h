@@ -100,7 +100,7 @@ int h2_respond(struct h2_stream *st, const struct h2_field *fields, size_t n) MU
 int h2_respond_end(struct h2_stream *st, const struct h2_field *fields, size_t n) MUST_USE;
 /* Queues body bytes. 0, -ERR_EXHAUSTED past H2_QUEUE_MAX (nothing queued), -ERR_UNAVAILABLE when the stream is over. */
 int h2_write(struct h2_stream *st, struct str bytes) MUST_USE;
-/* Body complete; @trailers (at most 16) follow it if @n. No effect on a stream that is over. A server's stream that the peer has not ended is
+/* Body complete; @trailers (at most 64) follow it if @n. No effect on a stream that is over. A server's stream that the peer has not ended is
  * reset with NO_ERROR when all is sent. */
 void h2_finish(struct h2_stream *st, const struct h2_field *trailers, size_t n);
 /* Resets the stream and forgets it: no handler runs for it any more, @st is gone. */

@@ -10,7 +10,7 @@
 enum {
     H2_WINDOW_CONN =
         1024 * 1024, /* given back as soon as bytes are handed over: what a stream holds back is bounded by its own window */
-    H2_TRAILERS_MAX = 16
+    H2_TRAILERS_MAX = 64
 };
 
 enum event_kind { EV_HEAD, EV_DATA, EV_END, EV_CLOSED, EV_DRAIN, EV_GOAWAY, EV_DEAD };

@@ -39,10 +39,13 @@ struct rpc_call *call_new(struct rpc_server *s)
     c->server = s;
     c->refs = 1;
     c->deadline = USEC_INFINITY;
-    c->meta = BUF_INIT(4 * (size_t)H2_HEAD_MAX);
+    c->meta.store = BUF_INIT(4 * (size_t)H2_HEAD_MAX);
+    meta_out_init(&c->header, RPC_ANSWER_META_MAX);
+    meta_out_init(&c->trailer, RPC_ANSWER_META_MAX);
     c->body = BUF_INIT(RPC_MESSAGE_MAX + RPC_QUEUE_MAX + 64);
     frames_init(&c->in);
     event_init(&c->room, s->loop);
+    event_init(&c->readable, s->loop);
     event_init(&c->done, s->loop);
     timer_init(&c->timer, s->loop, on_deadline, c);
     task_init(&c->closed, run_closed, c);
@@ -64,17 +67,19 @@ void call_unref(struct rpc_call *c)
     (void)fiber_unref(c->fiber);
     (void)rpc_message_free(c->request);
     frames_release(&c->in);
-    buf_release(&c->meta);
+    rpc_meta_release(&c->meta);
+    meta_out_release(&c->header);
+    meta_out_release(&c->trailer);
     buf_release(&c->body);
     event_release(&c->room);
+    event_release(&c->readable);
     event_release(&c->done);
     free(c);
 }
 
 const char *call_meta(const struct rpc_call *c, const char *name)
 {
-    const struct h2_head head = {.store = c->meta};
-    return h2_head_get(&head, name);
+    return rpc_meta_get(&c->meta, name, 0);
 }
 
 /* ---- the end ---- */
@@ -92,6 +97,7 @@ static void give_up(struct rpc_call *c)
     if (was == CALL_RUNNING && c->cancelled)
         fiber_cancel(c->fiber);
     event_signal(&c->room);
+    event_signal(&c->readable);
     event_signal(&c->done);
     if (c->server)
         loop_post(c->server->loop, &c->closed);
@@ -105,8 +111,8 @@ void call_end(struct rpc_call *c, const struct err *failure)
         c->reason = *failure;
     else
         c->reason.code = ERR_OK;
-    if (failure && failure->code == ERR_DEADLINE && c->state == CALL_RUNNING)
-        c->cancelled = true; /* the handler may still run */
+    if (failure && c->state == CALL_RUNNING && fiber_self() != c->fiber)
+        c->cancelled = true; /* the handler still runs */
     if (c->protocol == RPC_GRPC)
         grpc_end(c, failure);
     else
@@ -158,18 +164,22 @@ static int route_deadline(struct rpc_call *c, struct err *err)
         c->deadline = clock_add(now, timeout);
     }
     usec_t read_by = clock_add(now, READ_TIMEOUT);
-    timer_set_at(&c->timer, c->handler->stream || c->deadline < read_by ? c->deadline : read_by);
+    timer_set_at(&c->timer, c->handler->stream || c->reads || c->deadline < read_by ? c->deadline : read_by);
     return 0;
 }
 
 static int route_encoding(struct rpc_call *c, struct err *err)
 {
-    const char *name = c->protocol == RPC_GRPC      ? "grpc-encoding"
-                       : c->protocol == RPC_CONNECT ? "content-encoding"
-                                                    : "connect-content-encoding";
-    const char *encoding = call_meta(c, name);
-    if (encoding && strcmp(encoding, "identity") != 0)
-        return err_set(err, ERR_UNIMPLEMENTED, "compression is not supported, only identity");
+    static const char *const names[][2] = {[RPC_GRPC] = {"grpc-encoding", "grpc-accept-encoding"},
+                                           [RPC_CONNECT] = {"content-encoding", "accept-encoding"},
+                                           [RPC_CONNECT_STREAM] = {"connect-content-encoding", "connect-accept-encoding"}};
+    const char *encoding = call_meta(c, names[c->protocol][0]), *accepted;
+    for (size_t i = 0; (accepted = rpc_meta_get(&c->meta, names[c->protocol][1], i)) != NULL; i++)
+        c->gzip_ok = c->gzip_ok || status_list_has(accepted, "gzip");
+    c->gzip_in = encoding && strcmp(encoding, "gzip") == 0;
+    c->in.allowed = c->gzip_in ? FRAMES_COMPRESSED : 0;
+    if (encoding && !c->gzip_in && strcmp(encoding, "identity") != 0)
+        return err_set(err, ERR_UNIMPLEMENTED, "this compression is not supported, only gzip and identity");
     return 0;
 }
 
@@ -185,6 +195,7 @@ int call_route(struct rpc_call *c, struct err *err)
     c->method = &e->service->methods[at];
     c->handler = &e->handlers[at];
     c->ctx = e->ctx;
+    c->reads = c->method->client_streams && c->handler->run;
     bool streams = c->method->client_streams || c->method->server_streams;
     if ((c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams))
         c->protocol = RPC_NONE; /* 415 */
@@ -195,6 +206,8 @@ int call_route(struct rpc_call *c, struct err *err)
         rc = route_deadline(c, err);
     if (rc == 0 && c->server->authorize)
         rc = err_ensure(err, c->server->authorize(c, c->server->ctx, c->service, c->method, err));
+    if (rc == 0 && c->reads)
+        call_start(c);
     if (rc < 0 || !c->handler->stream)
         return rc;
     rc = err_ensure(err, c->handler->stream->open(c, c->ctx, &c->stream_state, err));
@@ -204,121 +217,6 @@ int call_route(struct rpc_call *c, struct err *err)
     if (c->state != CALL_OVER)
         c->state = CALL_STREAMING;
     return 0;
-}
-
-/* ---- the request ---- */
-
-static int decode(struct rpc_call *c, struct str bytes, ProtobufCMessage **ret, struct err *err)
-{
-    return c->json ? rpc_from_json(c->method->input, bytes, ret, err) : rpc_unpack(c->method->input, bytes, ret, err);
-}
-
-static void got_message(struct rpc_call *c, struct str bytes)
-{
-    struct err err = ERR_INIT;
-    ProtobufCMessage *m = NULL;
-    if (c->request) {
-        (void)err_set(&err, ERR_UNIMPLEMENTED, "more than one message where one is expected");
-        call_end(c, &err);
-        return;
-    }
-    int rc = decode(c, bytes, &m, &err);
-    if (rc < 0) {
-        /* gRPC: what does not parse is INTERNAL; limits keep their code. */
-        if (c->protocol == RPC_GRPC && err.code == ERR_INVALID)
-            err.code = ERR_INTERNAL;
-        call_end(c, &err);
-        return;
-    }
-    if (c->state != CALL_STREAMING) {
-        c->request = m;
-        return;
-    }
-    c->handler->stream->message(c->stream_state, m);
-    (void)rpc_message_free(m);
-}
-
-void call_refuse(struct rpc_call *c, const struct err *failure)
-{
-    c->refused = true;
-    c->reason = *failure;
-    timer_set(&c->timer, READ_TIMEOUT);
-}
-
-/* Requests that are coming in may be from anybody: counted for all of them together, until their memory goes. */
-static int hold(struct rpc_call *c, size_t n, struct err *err)
-{
-    if (c->state != CALL_READING || c->http) /* HTTP/1.1: counted where it was collected */
-        return 0;
-    if (n > RPC_HELD_MAX - c->server->held)
-        return err_set(err, ERR_UNAVAILABLE, "too many requests at once");
-    c->held += n;
-    c->server->held += n;
-    return 0;
-}
-
-void call_data(struct rpc_call *c, struct str bytes)
-{
-    struct err err = ERR_INIT;
-    if (c->refused) {
-        c->in.owed += bytes.n;
-        if (c->in.owed > RPC_MESSAGE_MAX)
-            call_half_close(c);
-        else
-            h2_consume(c->st, bytes.n);
-        return;
-    }
-    if (hold(c, bytes.n, &err) < 0) {
-        call_end(c, &err);
-        return;
-    }
-    if (c->protocol == RPC_CONNECT) {
-        if (c->state == CALL_READING && (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
-            (void)err_set(&err, ERR_EXHAUSTED, "a message over the limit of %d bytes", RPC_MESSAGE_MAX);
-            call_end(c, &err);
-        } else if (c->st) {
-            h2_consume(c->st, bytes.n);
-        }
-        return;
-    }
-    int rc = frames_add(&c->in, bytes, &err);
-    struct str message;
-    while (rc >= 0 && c->state != CALL_OVER && (rc = frames_take(&c->in, &message, &err)) > 0)
-        got_message(c, message);
-    if (rc < 0)
-        call_end(c, &err);
-    if (c->st)
-        h2_consume(c->st, frames_settle(&c->in));
-}
-
-void call_half_close(struct rpc_call *c)
-{
-    struct err err = ERR_INIT;
-    if (c->state == CALL_OVER)
-        return;
-    if (c->refused) {
-        err = c->reason;
-        call_end(c, &err);
-        return;
-    }
-    if (c->protocol == RPC_CONNECT && c->state == CALL_READING) {
-        got_message(c, buf_str(&c->body));
-        buf_release(&c->body);
-        if (c->state == CALL_OVER)
-            return;
-    }
-    if (!frames_empty(&c->in))
-        (void)err_set(&err, ERR_INTERNAL, "the request ends inside a message");
-    else if (c->state == CALL_READING && !c->request)
-        (void)err_set(&err, ERR_UNIMPLEMENTED, "no message where one is expected");
-    if (err.code) {
-        call_end(c, &err);
-        return;
-    }
-    if (c->state == CALL_STREAMING)
-        c->handler->stream->half_close(c->stream_state);
-    else if (c->state == CALL_READING)
-        call_start(c);
 }
 
 /* ---- the handler ---- */
@@ -352,63 +250,7 @@ void call_start(struct rpc_call *c)
     }
 }
 
-/* ---- what handlers call ---- */
-
-/* Queues one message. The caller has seen to room. */
-static int put(struct rpc_call *c, const ProtobufCMessage *message)
-{
-    if (c->protocol == RPC_CONNECT) {
-        buf_clear(&c->body);
-        c->sent++;
-        return c->json ? rpc_to_json(message, &c->body, NULL) : rpc_pack(message, &c->body);
-    }
-    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
-    int rc = envelope(c, message, &out);
-    if (rc < 0)
-        return rc;
-    if (c->http) {
-        rc = buf_append_str(&c->body, buf_str(&out));
-        event_signal(&c->done);
-    } else {
-        rc = c->protocol == RPC_GRPC ? grpc_head(c) : connect_head(c);
-        if (rc == 0)
-            rc = h2_write(c->st, buf_str(&out));
-    }
-    if (rc == 0)
-        c->sent++;
-    return rc;
-}
-
-int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
-{
-    for (;;) {
-        if (c->state == CALL_OVER || fiber_cancelled())
-            return -ERR_CANCELLED;
-        if (rpc_stream_queued(c) <= RPC_QUEUE_MAX)
-            break;
-        event_reset(&c->room);
-        int rc = event_wait(&c->room, c->deadline);
-        if (rc < 0)
-            return rc;
-    }
-    return put(c, message);
-}
-
-int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
-{
-    if (c->state == CALL_OVER || !c->st)
-        return -ERR_UNAVAILABLE;
-    if (h2_queued(c->st) > RPC_QUEUE_MAX)
-        return -ERR_EXHAUSTED;
-    return put(c, message);
-}
-
-size_t rpc_stream_queued(const struct rpc_call *c)
-{
-    if (c->http)
-        return c->protocol == RPC_CONNECT_STREAM ? c->body.len : 0;
-    return c->st ? h2_queued(c->st) : 0;
-}
+/* ---- what handlers ask ---- */
 
 void rpc_stream_finish(struct rpc_call *c, const struct err *failure)
 {
@@ -429,6 +271,16 @@ usec_t rpc_call_deadline(const struct rpc_call *c)
 const char *rpc_call_metadata(const struct rpc_call *c, const char *name)
 {
     return call_meta(c, name);
+}
+
+const char *rpc_call_metadata_at(const struct rpc_call *c, const char *name, size_t i)
+{
+    return rpc_meta_get(&c->meta, name, i);
+}
+
+int rpc_call_metadata_bin(const struct rpc_call *c, const char *name, size_t i, struct buf *out)
+{
+    return rpc_meta_bin(&c->meta, name, i, out);
 }
 
 bool rpc_call_cancelled(const struct rpc_call *c)

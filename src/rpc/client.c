@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "net/h2.h"
 #include "rpc/frames.h"
+#include "rpc/gzip.h"
+#include "rpc/meta.h"
 #include "rpc/rpc.h"
 #include "rpc/status.h"
 
@@ -28,7 +30,9 @@ struct rpc_stream {
     struct timer timer;
     struct frames in;
     struct event readable, room;
+    struct rpc_meta header, trailer;
     bool got_head, over;
+    bool compress;
     char http_status[4];
     struct err status; /* code ERR_OK: ended well */
 };
@@ -66,8 +70,15 @@ static void on_deadline(void *arg)
 
 /* ---- what the connection tells ---- */
 
+static void take_meta(struct rpc_meta *m, struct h2_head *head)
+{
+    rpc_meta_release(m);
+    m->store = head->store;
+    head->store = BUF_INIT(0);
+}
+
 /* Trailers, also those that came as the only head. */
-static void got_trailers(struct rpc_stream *s, const struct h2_head *head)
+static void got_trailers(struct rpc_stream *s, struct h2_head *head)
 {
     const char *status = h2_head_get(head, "grpc-status");
     if (!status) {
@@ -78,8 +89,26 @@ static void got_trailers(struct rpc_stream *s, const struct h2_head *head)
     int rc = status_from_trailers(status, h2_head_get(head, "grpc-message"), h2_head_get(head, "davit-hint"), &s->status);
     if (rc == 0 && head->too_big)
         (void)err_set(&s->status, ERR_EXHAUSTED, "the trailers are over the limit");
+    take_meta(&s->trailer, head);
     h2_release(s->st);
     end_stream(s);
+}
+
+/* The first head, with something behind it: what it says of the end is not looked at. */
+static void got_first(struct rpc_stream *s, struct h2_head *head)
+{
+    const char *type = h2_head_get(head, "content-type"), *encoding = h2_head_get(head, "grpc-encoding");
+    if (strcmp(s->http_status, "200") != 0)
+        fail_stream(s, status_from_http(s->http_status), "HTTP status %s", s->http_status);
+    else if (!type || strncmp(type, "application/grpc", 16) != 0)
+        fail_stream(s, ERR_UNKNOWN, "the answer is none of gRPC");
+    else if (head->too_big)
+        fail_stream(s, ERR_EXHAUSTED, "the head of the answer is over the limit");
+    else if (encoding && strcmp(encoding, "gzip") != 0 && strcmp(encoding, "identity") != 0)
+        fail_stream(s, ERR_INTERNAL, "the answer is compressed in a way that was not offered");
+    else if (encoding && strcmp(encoding, "gzip") == 0)
+        s->in.allowed = FRAMES_COMPRESSED;
+    take_meta(&s->header, head);
 }
 
 static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool end)
@@ -90,14 +119,11 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
         return;
     if (!s->got_head) {
         s->got_head = true;
-        const char *status = h2_head_get(head, ":status"), *type = h2_head_get(head, "content-type");
-        (void)str_copy(s->http_status, sizeof(s->http_status), str_from(status));
-        if (!end && strcmp(s->http_status, "200") != 0)
-            fail_stream(s, status_from_http(s->http_status), "HTTP status %s", s->http_status);
-        else if (!end && (!type || strncmp(type, "application/grpc", 16) != 0))
-            fail_stream(s, ERR_UNKNOWN, "the answer is none of gRPC");
-        else if (end)
+        (void)str_copy(s->http_status, sizeof(s->http_status), str_from(h2_head_get(head, ":status")));
+        if (end)
             got_trailers(s, head);
+        else
+            got_first(s, head);
         return;
     }
     if (end)
@@ -221,11 +247,13 @@ static const struct rpc_method *find_method(const struct rpc_service *service, c
     return NULL;
 }
 
-static int start(struct rpc_stream *s, const char *service, struct err *err)
+enum { OWN_FIELDS = 12 };
+
+static int start(struct rpc_stream *s, const char *service, const struct meta_out *meta, struct err *err)
 {
     AUTO_FREE char *path = str_printf("/%s/%s", service, s->method->name);
     char timeout[TIMEOUT_TEXT_SIZE];
-    struct h2_field fields[8];
+    struct h2_field fields[OWN_FIELDS + RPC_META_FIELDS_MAX];
     size_t n = 0;
     fields[n++] = (struct h2_field){":method", "POST"};
     fields[n++] = (struct h2_field){":scheme", s->ch->tls ? "https" : "http"};
@@ -240,38 +268,77 @@ static int start(struct rpc_stream *s, const char *service, struct err *err)
     }
     fields[n++] = (struct h2_field){"te", "trailers"};
     fields[n++] = (struct h2_field){"content-type", "application/grpc+proto"};
+    if (s->compress)
+        fields[n++] = (struct h2_field){"grpc-encoding", "gzip"};
+    fields[n++] = (struct h2_field){"grpc-accept-encoding", "identity,gzip"};
     fields[n++] = (struct h2_field){"user-agent", "davit/" DAVIT_VERSION};
+    n = meta_fields(meta, fields, n);
     if (h2_request(s->ch->h2, fields, n, &s->st) < 0)
         return err_set(err, ERR_UNAVAILABLE, "the connection takes no new calls");
     h2_set_user(s->st, s);
     return 0;
 }
 
-int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
-                    struct rpc_stream **ret, struct err *err)
+static int own_metadata(struct meta_out *m, const struct rpc_options *options, struct err *err)
+{
+    for (size_t i = 0; i < options->n_metadata; i++) {
+        const struct rpc_field *f = &options->metadata[i];
+        int rc = meta_add(m, f->name, f->value);
+        if (rc == -ERR_INVALID)
+            return err_set(err, ERR_INVALID, "the field %s may not be sent as metadata", f->name);
+        if (rc < 0)
+            return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", RPC_REQUEST_META_MAX);
+    }
+    return 0;
+}
+
+int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method,
+                         const struct rpc_options *options, struct rpc_stream **ret, struct err *err)
 {
     const struct rpc_method *m = find_method(service, method);
     BUG_ON(!m);
     struct rpc_stream *s = NEW(struct rpc_stream);
+    struct meta_out meta;
+    meta_out_init(&meta, RPC_REQUEST_META_MAX);
     s->ch = ch;
     s->loop = ch->loop;
     s->method = m;
-    s->deadline = deadline;
+    s->deadline = options->deadline;
+    s->compress = options->compress;
     list_init(&s->node);
     frames_init(&s->in);
     event_init(&s->readable, ch->loop);
     event_init(&s->room, ch->loop);
     timer_init(&s->timer, ch->loop, on_deadline, s);
-    int rc = start(s, service->name, err);
+    int rc = own_metadata(&meta, options, err);
+    if (rc == 0)
+        rc = start(s, service->name, &meta, err);
+    meta_out_release(&meta);
     if (rc < 0) {
         s->over = true;
         (void)rpc_stream_close(s);
         return rc;
     }
     list_push(&ch->streams, &s->node);
-    timer_set_at(&s->timer, deadline);
+    timer_set_at(&s->timer, s->deadline);
     *ret = s;
     return 0;
+}
+
+int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
+                    struct rpc_stream **ret, struct err *err)
+{
+    return rpc_stream_open_with(ch, service, method, &(struct rpc_options){.deadline = deadline}, ret, err);
+}
+
+const struct rpc_meta *rpc_stream_header(const struct rpc_stream *s)
+{
+    return &s->header;
+}
+
+const struct rpc_meta *rpc_stream_trailer(const struct rpc_stream *s)
+{
+    return &s->trailer;
 }
 
 struct rpc_stream *rpc_stream_close(struct rpc_stream *s)
@@ -283,6 +350,8 @@ struct rpc_stream *rpc_stream_close(struct rpc_stream *s)
     if (s->st)
         h2_reset(s->st, H2_CANCEL);
     frames_release(&s->in);
+    rpc_meta_release(&s->header);
+    rpc_meta_release(&s->trailer);
     event_release(&s->readable);
     event_release(&s->room);
     free(s);
@@ -296,6 +365,27 @@ static int report(const struct rpc_stream *s, struct err *err)
     return -(int)s->status.code;
 }
 
+/* One message of @n bytes in its envelope. */
+static int pack(const struct rpc_stream *s, const ProtobufCMessage *message, size_t n, struct buf *out)
+{
+    uint8_t prefix[FRAMES_PREFIX] = {0}, flags = 0;
+    int rc = buf_append(out, prefix, sizeof(prefix));
+    if (rc == 0 && s->compress && n > RPC_COMPRESS_MIN) {
+        AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX);
+        flags = FRAMES_COMPRESSED;
+        rc = rpc_pack(message, &plain);
+        if (rc == 0)
+            rc = gzip_deflate(buf_str(&plain), out);
+    } else if (rc == 0) {
+        rc = rpc_pack(message, out);
+    }
+    if (rc < 0)
+        return rc;
+    frames_prefix(out->len - FRAMES_PREFIX, flags, prefix);
+    memcpy(out->data, prefix, sizeof(prefix));
+    return 0;
+}
+
 int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err)
 {
     while (!s->over && h2_queued(s->st) > RPC_QUEUE_MAX) {
@@ -306,11 +396,9 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
     }
     if (s->over)
         return s->status.code ? report(s, err) : err_set(err, ERR_UNAVAILABLE, "the call has ended");
-    uint8_t prefix[FRAMES_PREFIX];
-    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX + RPC_COMPRESS_MIN);
     size_t n = protobuf_c_message_get_packed_size(message);
-    frames_prefix(n, prefix);
-    if (n > RPC_MESSAGE_MAX || buf_append(&out, prefix, sizeof(prefix)) < 0 || rpc_pack(message, &out) < 0)
+    if (n > RPC_MESSAGE_MAX || pack(s, message, n, &out) < 0)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", n, RPC_MESSAGE_MAX);
     int rc = h2_write(s->st, buf_str(&out));
     return rc < 0 ? err_set(err, (enum err_code) - rc, "the message could not be queued") : 0;
@@ -322,6 +410,15 @@ void rpc_stream_half_close(struct rpc_stream *s)
         h2_finish(s->st, NULL, 0);
 }
 
+static int unpack(const struct rpc_stream *s, struct str bytes, ProtobufCMessage **ret, struct err *err)
+{
+    if (!(s->in.flags & FRAMES_COMPRESSED))
+        return rpc_unpack(s->method->output, bytes, ret, err);
+    AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX + 1);
+    int rc = gzip_inflate(bytes, RPC_MESSAGE_MAX, &plain, err);
+    return rc < 0 ? rc : rpc_unpack(s->method->output, buf_str(&plain), ret, err);
+}
+
 int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret, struct err *err)
 {
     struct err bad = ERR_INIT;
@@ -329,7 +426,7 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
         struct str bytes;
         int rc = frames_take(&s->in, &bytes, &bad);
         if (rc > 0)
-            rc = rpc_unpack(s->method->output, bytes, ret, &bad) < 0 ? -1 : 1;
+            rc = unpack(s, bytes, ret, &bad) < 0 ? -1 : 1;
         if (rc < 0) {
             fail_stream(s, bad.code == ERR_INVALID ? ERR_INTERNAL : bad.code, "the answer: %s", bad.msg);
             if (err)
@@ -352,30 +449,57 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
     }
 }
 
+/* The one answer of a unary call, and its end. */
+static int one_answer(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret, struct err *err)
+{
+    ProtobufCMessage *extra = NULL;
+    int rc = rpc_stream_get(s, deadline, ret, err);
+    if (rc == 1)
+        return err_set(err, ERR_UNIMPLEMENTED, "the call ended without an answer");
+    if (rc < 0)
+        return rc;
+    rc = rpc_stream_get(s, deadline, &extra, err);
+    if (rc == 1)
+        return 0;
+    if (rc == 0)
+        rc = err_set(err, ERR_UNIMPLEMENTED, "more than one answer");
+    (void)rpc_message_free(extra);
+    *ret = rpc_message_free(*ret);
+    return rc;
+}
+
+static void give_meta(struct rpc_meta *to, struct rpc_meta *from)
+{
+    if (!to)
+        return;
+    *to = *from;
+    *from = (struct rpc_meta){0};
+}
+
+int rpc_unary_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+                   const struct rpc_options *options, ProtobufCMessage **ret, struct err *err)
+{
+    struct rpc_stream *s;
+    ProtobufCMessage *answer = NULL;
+    give_meta(options->header, &(struct rpc_meta){0});
+    give_meta(options->trailer, &(struct rpc_meta){0});
+    int rc = rpc_stream_open_with(ch, service, method, options, &s, err);
+    if (rc < 0)
+        return rc;
+    rc = rpc_stream_put(s, request, options->deadline, err);
+    rpc_stream_half_close(s);
+    if (rc == 0)
+        rc = one_answer(s, options->deadline, &answer, err);
+    give_meta(options->header, &s->header);
+    give_meta(options->trailer, &s->trailer);
+    (void)rpc_stream_close(s);
+    if (rc == 0)
+        *ret = answer;
+    return rc;
+}
+
 int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
               usec_t deadline, ProtobufCMessage **ret, struct err *err)
 {
-    struct rpc_stream *s;
-    ProtobufCMessage *answer = NULL, *extra = NULL;
-    int rc = rpc_stream_open(ch, service, method, deadline, &s, err);
-    if (rc < 0)
-        return rc;
-    rc = rpc_stream_put(s, request, deadline, err);
-    rpc_stream_half_close(s);
-    if (rc == 0)
-        rc = rpc_stream_get(s, deadline, &answer, err);
-    if (rc == 1)
-        rc = err_set(err, ERR_INTERNAL, "the call ended without an answer");
-    if (rc == 0)
-        rc = rpc_stream_get(s, deadline, &extra, err);
-    if (rc == 0)
-        rc = err_set(err, ERR_INTERNAL, "more than one answer");
-    (void)rpc_message_free(extra);
-    (void)rpc_stream_close(s);
-    if (rc < 0) {
-        (void)rpc_message_free(answer);
-        return rc;
-    }
-    *ret = answer;
-    return 0;
+    return rpc_unary_with(ch, service, method, request, &(struct rpc_options){.deadline = deadline}, ret, err);
 }

@@ -67,8 +67,7 @@ static void end_stream(struct rpc_call *c, const struct err *failure)
     jsonw_object_end(&w);
     if (jsonw_end(&w) < 0)
         return;
-    frames_prefix(out.len - FRAMES_PREFIX, prefix);
-    prefix[0] = 2;
+    frames_prefix(out.len - FRAMES_PREFIX, FRAMES_END, prefix);
     memcpy(out.data, prefix, sizeof(prefix));
     if (c->http) {
         (void)!buf_append_str(&c->body, buf_str(&out)); /* without room the stream ends without an end: an error for the peer */
@@ -193,9 +192,9 @@ void connect_http1(void *arg, struct http_call *http)
     c->refs++;
     c->http = http;
     c->conn = http_call_conn(http);
-    int rc = add_meta(&c->meta, ":path", head->target);
+    int rc = add_meta(&c->meta.store, ":path", head->target);
     for (size_t i = 0; rc == 0 && i < head->n_fields; i++)
-        rc = add_meta(&c->meta, head->fields[i].name, head->fields[i].value);
+        rc = add_meta(&c->meta.store, head->fields[i].name, head->fields[i].value);
     if (rc < 0)
         (void)err_set(&err, ERR_EXHAUSTED, "the head is too large");
     else

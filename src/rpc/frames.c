@@ -21,9 +21,9 @@ static int peek(const struct frames *f, size_t *ret, struct err *err)
 {
     size_t n = f->in.len - f->at;
     const uint8_t *p = (const uint8_t *)f->in.data + f->at;
-    if (n >= 1 && p[0] == 1)
-        return err_set(err, ERR_INTERNAL, "a compressed message without grpc-encoding");
-    if (n >= 1 && p[0] > 1)
+    if (n >= 1 && p[0] == FRAMES_COMPRESSED && !(f->allowed & FRAMES_COMPRESSED))
+        return err_set(err, ERR_INTERNAL, "a compressed message, but the head names no encoding");
+    if (n >= 1 && p[0] & ~(unsigned)f->allowed)
         return err_set(err, ERR_INTERNAL, "a message with unknown flags 0x%02x", p[0]);
     if (n < FRAMES_PREFIX)
         return 0;
@@ -54,6 +54,7 @@ int frames_take(struct frames *f, struct str *ret, struct err *err)
     if (rc <= 0)
         return rc;
     *ret = (struct str){f->in.data + f->at + FRAMES_PREFIX, n};
+    f->flags = (uint8_t)f->in.data[f->at];
     f->at += FRAMES_PREFIX + n;
     return 1;
 }
@@ -67,14 +68,19 @@ size_t frames_settle(struct frames *f)
     return owed;
 }
 
+size_t frames_waiting(const struct frames *f)
+{
+    return f->in.len - f->at;
+}
+
 bool frames_empty(const struct frames *f)
 {
     return f->at == f->in.len;
 }
 
-void frames_prefix(size_t n, uint8_t dst[FRAMES_PREFIX])
+void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX])
 {
-    dst[0] = 0;
+    dst[0] = flags;
     dst[1] = (uint8_t)(n >> 24);
     dst[2] = (uint8_t)(n >> 16);
     dst[3] = (uint8_t)(n >> 8);

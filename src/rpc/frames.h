@@ -8,26 +8,30 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum { FRAMES_PREFIX = 5 };
+enum { FRAMES_PREFIX = 5, FRAMES_COMPRESSED = 1, FRAMES_END = 2 };
 
 struct frames {
     struct buf in;
-    size_t at;   /* what stands before it was taken */
-    size_t owed; /* bytes not yet given back to the window */
+    size_t at;       /* what stands before it was taken */
+    size_t owed;     /* bytes not yet given back to the window */
+    uint8_t allowed; /* flags that messages may carry, set by the owner: FRAMES_COMPRESSED where an encoding was agreed on */
+    uint8_t flags;   /* of the message that was taken last */
 };
 
 /* Embedded in its owner; frames_release ends it. */
 void frames_init(struct frames *f);
 void frames_release(struct frames *f);
-/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix or a compressed message. */
+/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix or a flag that is not allowed. */
 int frames_add(struct frames *f, struct str bytes, struct err *err) MUST_USE;
 /* The next whole message (borrowed until frames_add or frames_release): 1, or 0 when there is none; failures as frames_add. */
 int frames_take(struct frames *f, struct str *ret, struct err *err) MUST_USE;
 /* How many bytes may be given back to the window now; counted as given. */
 size_t frames_settle(struct frames *f);
+/* Bytes that wait here. */
+size_t frames_waiting(const struct frames *f);
 /* Nothing waits, not even a part of a message? */
 bool frames_empty(const struct frames *f);
 /* The prefix of a message of @n bytes. */
-void frames_prefix(size_t n, uint8_t dst[FRAMES_PREFIX]);
+void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX]);
 
 #endif

@@ -16,6 +16,31 @@
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
 enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX };
+enum {
+    RPC_REQUEST_META_MAX = 7 * 1024, /* own metadata of a request, counted as name + value + 32 for each field, base64 included */
+    RPC_ANSWER_META_MAX = 4 * 1024,  /* of an answer, leading and trailing together: the failure needs the rest of 8 KiB */
+    RPC_META_FIELDS_MAX = 48,        /* in either */
+    RPC_COMPRESS_MIN = 1024          /* smaller messages are not compressed */
+};
+
+/* ---- metadata ---- */
+/* One field to send. Names: lower case, [0-9a-z_.-], none that begins with "grpc-" or "connect-" or that HTTP itself uses. Values: printable
+ * ASCII without blanks at the ends; where the name ends in "-bin" any bytes (base64 on the wire is our business). */
+struct rpc_field {
+    const char *name;
+    struct str value;
+};
+/* Metadata as received; also what HTTP and the protocol put there. Values of -bin names are base64 text. Release with rpc_meta_release. */
+struct rpc_meta {
+    struct buf store; /* "name\0value\0"... */
+};
+/* Frees what it holds; empty and usable again. */
+void rpc_meta_release(struct rpc_meta *m);
+/* The @i-th value of @name in order of arrival, or NULL. Borrowed. */
+const char *rpc_meta_get(const struct rpc_meta *m, const char *name, size_t i);
+/* Appends the bytes of the @i-th value of @name (which ends in "-bin") to @out; values joined by commas are taken apart. 0, 1: there is none,
+ * -ERR_INVALID: no base64, -ERR_EXHAUSTED: no room in @out. */
+int rpc_meta_bin(const struct rpc_meta *m, const char *name, size_t i, struct buf *out) MUST_USE;
 
 /* ---- tables made by the plugin ---- */
 struct rpc_method {
@@ -36,11 +61,11 @@ struct rpc_service {
 struct rpc_call; /* one call being served */
 struct rpc_server;
 
-/* Unary and server streaming: runs on a fiber. @request is owned by the call. Sends its message(s) with rpc_send and returns 0, or a failure
- * in @err. */
+/* Any kind of method, on a fiber. @request is owned by the call; NULL where the client streams: rpc_recv reads its messages. Sends its
+ * message(s) with rpc_send and returns 0, or a failure in @err. */
 typedef int rpc_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err);
 
-/* Both ways, without a stack: for links. All callbacks on the loop, never inside a call of this module. */
+/* Where the client streams, without a stack: for links. All callbacks on the loop, never inside a call of this module. */
 struct rpc_stream_handler {
     /* Accept the stream: *ret_state is passed to the others. A failure ends the call with it. */
     int (*open)(struct rpc_call *call, void *ctx, void **ret_state, struct err *err);
@@ -89,6 +114,16 @@ void rpc_server_drain(struct rpc_server *s);
 
 /* Waits for room, then queues one response message (a unary handler calls it once). 0, -ERR_CANCELLED (peer gone, deadline), ... */
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
+/* Waits for the next message of a client that streams (*ret: rpc_message_free). What is not taken stays with the peer beyond one message and
+ * its window. 0; 1: it sends no more; -ERR_CANCELLED (peer gone, deadline), or what is wrong with the message: the handler returns it. */
+int rpc_recv(struct rpc_call *call, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* Metadata of the answer: leading, until the first rpc_send, and trailing, until the end. Copies. 0, -ERR_INVALID for a field that may not be
+ * sent, -ERR_EXHAUSTED past RPC_ANSWER_META_MAX or RPC_META_FIELDS_MAX, -ERR_PRECONDITION when it is too late. */
+int rpc_call_set_header(struct rpc_call *call, const char *name, struct str value) MUST_USE;
+int rpc_call_set_trailer(struct rpc_call *call, const char *name, struct str value) MUST_USE;
+/* Messages over RPC_COMPRESS_MIN may go compressed if the caller takes that. Before the first rpc_send, and only where the answer does not mix
+ * secrets with what a peer chose. */
+void rpc_call_compress(struct rpc_call *call);
 /* Streams without a stack: never waits. -ERR_EXHAUSTED above RPC_QUEUE_MAX (wait for drain), -ERR_UNAVAILABLE when over. */
 int rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
 size_t rpc_stream_queued(const struct rpc_call *call);
@@ -101,6 +136,9 @@ struct conn *rpc_call_conn(const struct rpc_call *call);
 usec_t rpc_call_deadline(const struct rpc_call *call);
 /* Request metadata by lower-case name, or NULL. Borrowed. */
 const char *rpc_call_metadata(const struct rpc_call *call, const char *name);
+/* The @i-th value of several, and the bytes of a -bin value: as rpc_meta_get and rpc_meta_bin. */
+const char *rpc_call_metadata_at(const struct rpc_call *call, const char *name, size_t i);
+int rpc_call_metadata_bin(const struct rpc_call *call, const char *name, size_t i, struct buf *out) MUST_USE;
 /* Has the caller gone? For server streaming handlers that wait for something else (their waits are cancelled as well). */
 bool rpc_call_cancelled(const struct rpc_call *call);
 
@@ -120,6 +158,25 @@ bool rpc_channel_alive(const struct rpc_channel *ch);
  * travels. */
 int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
               usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
+
+/* What else a call may be given. Zeroed but for the deadline: as without. */
+struct rpc_options {
+    usec_t deadline; /* of the whole call; USEC_INFINITY: none */
+    const struct rpc_field *metadata;
+    size_t n_metadata;
+    bool compress;                     /* messages over RPC_COMPRESS_MIN, by gzip; for peers that are known to take it */
+    struct rpc_meta *header, *trailer; /* rpc_unary_with: filled where not NULL, also on failure; the caller releases them */
+};
+/* As rpc_unary. -ERR_INVALID or -ERR_EXHAUSTED for metadata that may not be sent. */
+int rpc_unary_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+                   const struct rpc_options *options, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* As rpc_stream_open. */
+int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method,
+                         const struct rpc_options *options, struct rpc_stream **ret, struct err *err) MUST_USE;
+/* Leading metadata (empty until it came: after the first message it has) and trailing metadata (after the end). Borrowed from @s. Where the
+ * peer failed at once, all of it is trailing. */
+const struct rpc_meta *rpc_stream_header(const struct rpc_stream *s);
+const struct rpc_meta *rpc_stream_trailer(const struct rpc_stream *s);
 
 /* Opens a call of any kind. @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
 int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc_internal — the serving side as its files see it: server.c (listeners, routes), call.c (a call's life), grpc_server.c and
- * connect_server.c (how each protocol writes heads, messages and ends).  Not included outside of src/rpc. */
+/* rpc_internal — the serving side as its files see it: server.c (listeners, routes), call.c (a call's life), call_in.c (its
+ * request), call_out.c (its answer), grpc_server.c and connect_server.c (how each protocol writes heads and ends).  Not included outside of src/rpc. */
 #ifndef DAVIT_RPC_RPC_INTERNAL_H
 #define DAVIT_RPC_RPC_INTERNAL_H
 
 #include "net/h2.h"
 #include "net/http_server.h"
 #include "rpc/frames.h"
+#include "rpc/meta.h"
 #include "rpc/rpc.h"
 
 enum rpc_protocol {
@@ -33,18 +34,24 @@ struct rpc_call {
     enum rpc_protocol protocol;
     enum call_state state;
     bool json, head_sent, cancelled, opened;
+    bool reads;             /* the handler takes the messages itself, with rpc_recv */
+    bool half_closed;       /* the peer sends no more */
+    bool gzip_in;           /* the request is compressed */
+    bool gzip_ok, gzip_out; /* the caller takes compressed answers; the handler allows them */
     bool refused;           /* `reason` says why; reported when the request is complete */
     struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
     struct http_call *http; /* NULL: HTTP/2, or gone */
     struct conn *conn;      /* NULL once the peer has gone */
-    struct buf meta;        /* "name\0value\0"... */
+    struct rpc_meta meta;   /* as received */
+    struct meta_out header, trailer;
     usec_t deadline;
     struct timer timer;
     struct frames in; /* enveloped requests */
     struct buf body;  /* Connect: request, then answer */
     ProtobufCMessage *request;
     struct fiber *fiber;
-    struct event room; /* rpc_send waits for it */
+    struct event room;     /* rpc_send waits for it */
+    struct event readable; /* rpc_recv waits for it */
     struct event done; /* the fiber of an HTTP/1.1 connection waits for it */
     unsigned refs;     /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
     size_t sent;
@@ -81,26 +88,32 @@ void call_unref(struct rpc_call *c);
 const char *call_meta(const struct rpc_call *c, const char *name);
 /* Decides by head: protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
 int call_route(struct rpc_call *c, struct err *err) MUST_USE;
-/* Keeps @failure until the peer has sent its request: some HTTP clients take an answer before that for a broken one. */
-void call_refuse(struct rpc_call *c, const struct err *failure);
-/* The request is complete: starts the fiber, or reports why not. */
+/* The request is complete, or the handler reads it: starts the fiber, or reports why not. */
 void call_start(struct rpc_call *c);
 /* Reports the end to the peer and gives the call up; @failure NULL: success. Nothing if it is over. */
 void call_end(struct rpc_call *c, const struct err *failure);
 /* The peer has gone: nothing to report to it. */
 void call_lost(struct rpc_call *c, enum err_code code, const char *why);
+
+/* ---- call_in.c ---- */
+/* Keeps @failure until the peer has sent its request: some HTTP clients take an answer before that for a broken one. */
+void call_refuse(struct rpc_call *c, const struct err *failure);
 /* Bytes of the request body. */
 void call_data(struct rpc_call *c, struct str bytes);
 /* The request body is complete. */
 void call_half_close(struct rpc_call *c);
+
+/* ---- call_out.c ---- */
+/* One message in its envelope, compressed where that was agreed on. */
+int call_envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out) MUST_USE;
+/* Are this answer's messages compressed if they are large? */
+bool call_compresses(const struct rpc_call *c);
 
 /* ---- grpc_server.c ---- */
 /* Sends the head if it has not been sent. 0 or -ERR_UNAVAILABLE. */
 int grpc_head(struct rpc_call *c) MUST_USE;
 /* Trailers, or trailers only. */
 void grpc_end(struct rpc_call *c, const struct err *failure);
-/* One message in its envelope. */
-int envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out) MUST_USE;
 
 /* ---- connect_server.c ---- */
 int connect_head(struct rpc_call *c) MUST_USE;

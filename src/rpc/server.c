@@ -64,8 +64,8 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
     c->st = st;
     c->conn = h2_conn(sc->h2);
     h2_set_user(st, c);
-    buf_release(&c->meta);
-    c->meta = head->store;
+    rpc_meta_release(&c->meta);
+    c->meta.store = head->store;
     head->store = BUF_INIT(0);
     int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX)
                            : call_route(c, &err);
@@ -332,7 +332,7 @@ void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, con
 {
     for (size_t i = 0; i < service->n_methods; i++) {
         BUG_ON(!handlers[i].run == !handlers[i].stream);
-        BUG_ON(service->methods[i].client_streams && !handlers[i].stream);
+        BUG_ON(handlers[i].stream && !service->methods[i].client_streams);
     }
     struct service_entry *e = NEW(struct service_entry);
     *e = (struct service_entry){.service = service, .handlers = handlers, .ctx = ctx};

@@ -98,6 +98,17 @@ int status_parse_timeout_ms(const char *text, usec_t *ret)
     return 0;
 }
 
+bool status_list_has(const char *list, const char *word)
+{
+    struct str rest = str_from(list);
+    while (rest.n) {
+        struct str one = str_cut(&rest, ',');
+        if (str_eq_ci(str_trim(str_cut(&one, ';')), str_from(word)))
+            return true;
+    }
+    return false;
+}
+
 enum err_code status_from_reset(uint32_t h2_code)
 {
     switch (h2_code) {

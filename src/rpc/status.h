@@ -23,6 +23,9 @@ void status_format_timeout(usec_t timeout, char dst[TIMEOUT_TEXT_SIZE]);
 /* connect-timeout-ms: at most 10 digits. 0 or -ERR_INVALID. */
 int status_parse_timeout_ms(const char *text, usec_t *ret) MUST_USE;
 
+/* Is @word one of the words of @list ("gzip, identity;q=0.5"), parameters aside? ASCII case does not matter. */
+bool status_list_has(const char *list, const char *word);
+
 /* The code for a stream that the peer reset. */
 enum err_code status_from_reset(uint32_t h2_code);
 /* The code for an answer without grpc-status. */

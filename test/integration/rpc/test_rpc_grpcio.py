@@ -104,7 +104,7 @@ def test_refusals(stub, stubs, server):
         stub.Echo(stubs[0].EchoRequest(), timeout=10, metadata=[("x-deny", "1")])
     assert e.value.code() == grpc.StatusCode.UNAUTHENTICATED
     with pytest.raises(grpc.RpcError) as e:
-        stub.Echo(stubs[0].EchoRequest(), timeout=10, compression=grpc.Compression.Gzip)
+        stub.Echo(stubs[0].EchoRequest(), timeout=10, compression=grpc.Compression.Deflate)
     assert e.value.code() == grpc.StatusCode.UNIMPLEMENTED
     with pytest.raises(grpc.RpcError) as e:
         stub.Echo(stubs[0].EchoRequest(payload=b"x" * (4 * 1024 * 1024)), timeout=20)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* call_out — the answer of a call: messages in their envelopes, room, and metadata. */
+#include <string.h>
+
+#include "rpc/gzip.h"
+#include "rpc/rpc_internal.h"
+
+bool call_compresses(const struct rpc_call *c)
+{
+    return c->gzip_out && c->gzip_ok;
+}
+
+static int encode(const struct rpc_call *c, const ProtobufCMessage *message, struct buf *out)
+{
+    return c->json ? rpc_to_json(message, out, NULL) : rpc_pack(message, out);
+}
+
+int call_envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out)
+{
+    uint8_t prefix[FRAMES_PREFIX] = {0}, flags = 0;
+    int rc = buf_append(out, prefix, sizeof(prefix));
+    if (rc == 0)
+        rc = encode(c, message, out);
+    if (rc == 0 && call_compresses(c) && out->len - FRAMES_PREFIX > RPC_COMPRESS_MIN) {
+        AUTO_BUF plain = *out;
+        *out = BUF_INIT(plain.max);
+        flags = FRAMES_COMPRESSED;
+        rc = buf_append(out, prefix, sizeof(prefix));
+        if (rc == 0)
+            rc = gzip_deflate((struct str){plain.data + FRAMES_PREFIX, plain.len - FRAMES_PREFIX}, out);
+    }
+    if (rc < 0)
+        return rc;
+    frames_prefix(out->len - FRAMES_PREFIX, flags, prefix);
+    memcpy(out->data, prefix, sizeof(prefix));
+    return 0;
+}
+
+/* The body of a unary answer of Connect. */
+static int put_bare(struct rpc_call *c, const ProtobufCMessage *message)
+{
+    AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX);
+    int rc = encode(c, message, &plain);
+    if (rc < 0)
+        return rc;
+    buf_clear(&c->body);
+    c->sent++;
+    c->gzip_out = c->gzip_out && plain.len > RPC_COMPRESS_MIN;
+    return call_compresses(c) ? gzip_deflate(buf_str(&plain), &c->body) : buf_append_str(&c->body, buf_str(&plain));
+}
+
+/* Queues one message. The caller has seen to room. */
+static int put(struct rpc_call *c, const ProtobufCMessage *message)
+{
+    if (!c->method->server_streams && c->sent)
+        return -ERR_INTERNAL; /* a second answer where one is expected */
+    if (c->protocol == RPC_CONNECT)
+        return put_bare(c, message);
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX + RPC_COMPRESS_MIN);
+    int rc = call_envelope(c, message, &out);
+    if (rc == 0 && out.len > RPC_MESSAGE_MAX + FRAMES_PREFIX)
+        rc = -ERR_EXHAUSTED;
+    if (rc < 0)
+        return rc;
+    if (c->http) {
+        rc = buf_append_str(&c->body, buf_str(&out));
+        c->head_sent = true;
+        event_signal(&c->done);
+    } else {
+        rc = c->protocol == RPC_GRPC ? grpc_head(c) : connect_head(c);
+        if (rc == 0)
+            rc = h2_write(c->st, buf_str(&out));
+    }
+    if (rc == 0)
+        c->sent++;
+    return rc;
+}
+
+int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
+{
+    for (;;) {
+        if (c->state == CALL_OVER || fiber_cancelled())
+            return -ERR_CANCELLED;
+        if (rpc_stream_queued(c) <= RPC_QUEUE_MAX)
+            break;
+        event_reset(&c->room);
+        int rc = event_wait(&c->room, c->deadline);
+        if (rc < 0)
+            return rc;
+    }
+    return put(c, message);
+}
+
+int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
+{
+    if (c->state == CALL_OVER || !c->st)
+        return -ERR_UNAVAILABLE;
+    if (h2_queued(c->st) > RPC_QUEUE_MAX)
+        return -ERR_EXHAUSTED;
+    return put(c, message);
+}
+
+size_t rpc_stream_queued(const struct rpc_call *c)
+{
+    if (c->http)
+        return c->protocol == RPC_CONNECT_STREAM ? c->body.len : 0;
+    return c->st ? h2_queued(c->st) : 0;
+}
+
+/* ---- metadata ---- */
+
+static int set_field(struct rpc_call *c, struct meta_out *m, const struct meta_out *other, const char *name, struct str value)
+{
+    if (c->state == CALL_OVER)
+        return -ERR_PRECONDITION;
+    if (m->n + other->n >= RPC_META_FIELDS_MAX)
+        return -ERR_EXHAUSTED;
+    m->max = RPC_ANSWER_META_MAX - other->size;
+    return meta_add(m, name, value);
+}
+
+int rpc_call_set_header(struct rpc_call *c, const char *name, struct str value)
+{
+    return c->head_sent ? -ERR_PRECONDITION : set_field(c, &c->header, &c->trailer, name, value);
+}
+
+int rpc_call_set_trailer(struct rpc_call *c, const char *name, struct str value)
+{
+    return set_field(c, &c->trailer, &c->header, name, value);
+}
+
+void rpc_call_compress(struct rpc_call *c)
+{
+    if (!c->head_sent)
+        c->gzip_out = true;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* meta — own metadata of calls on its way out: which fields may be sent, how bytes become text, and how much of it there may be.
+ * Sources: grpc/grpc doc/PROTOCOL-HTTP2.md (custom metadata), connectrpc.com protocol.  Thread: any. */
+#ifndef DAVIT_RPC_META_H
+#define DAVIT_RPC_META_H
+
+#include "net/h2.h"
+#include "rpc/rpc.h"
+
+/* Fields that wait to be sent, each "name\0value\0". Embedded in its owner. */
+struct meta_out {
+    struct buf store;
+    size_t n, size, max; /* fields, what they count for and may count for */
+};
+
+/* @max: what they may count for. */
+void meta_out_init(struct meta_out *m, size_t max);
+void meta_out_release(struct meta_out *m);
+/* Appends one field: 0, -ERR_INVALID, -ERR_EXHAUSTED. */
+int meta_add(struct meta_out *m, const char *name, struct str value) MUST_USE;
+/* Puts the fields behind the @n of @fields (RPC_META_FIELDS_MAX more must fit); returns how many there are now. Borrowed from @m. */
+size_t meta_fields(const struct meta_out *m, struct h2_field *fields, size_t n);
+/* Each field in turn: *at begins as 0; false at the end. */
+bool meta_next(const struct buf *store, size_t *at, const char **ret_name, const char **ret_value);
+
+#endif
