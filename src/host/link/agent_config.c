@@ -2,7 +2,9 @@
 /* agent_config — see agent_config.h. */
 #include "host/link/agent_config.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -271,6 +273,43 @@ static int lock(const char *path, const char *whose, int *ret_fd, struct err *er
     return rc;
 }
 
+static bool all_of(struct str s, const char *letters)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!strchr(letters, s.p[i]))
+            return false;
+    return s.n > 0;
+}
+
+/* Is this the name of a file of ours that was being written, as fd_write_file and key_load_or_make name them? */
+static bool is_unfinished(struct str name)
+{
+    static const char *const ours[] = {"client.key", "client.crt", "ca.crt", "config.yaml"};
+    const struct str fresh = STR("client.key.new.");
+    const struct str end = STR(".tmp");
+    if (str_starts(name, fresh))
+        return name.n == fresh.n + 36 && all_of((struct str){name.p + fresh.n, 36}, "0123456789abcdef-");
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        size_t n = strlen(ours[i]);
+        if (str_starts(name, str_from(ours[i])) && name.n == n + 1 + 16 + end.n && name.p[n] == '.' &&
+            all_of((struct str){name.p + n + 1, 16}, "0123456789abcdef") && str_eq((struct str){name.p + n + 17, end.n}, end))
+            return true;
+    }
+    return false;
+}
+
+/* What a crash left half-written, keys among it. Whoever holds the lock is alone here. */
+static void remove_unfinished(const struct agent_config *c)
+{
+    DIR *dir = opendir(c->dir);
+    if (!dir)
+        return;
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;)
+        if (is_unfinished(str_from(e->d_name)))
+            (void)unlinkat(dirfd(dir), e->d_name, 0);
+    (void)closedir(dir);
+}
+
 int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_machine_fd, struct err *err)
 {
     AUTO_FREE char *path = agent_config_path(c, "lock");
@@ -281,7 +320,9 @@ int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_ma
         rc = lock(path, "uses this directory", &dir_fd, err);
     if (rc == 0 && agent_config_is_system(c))
         rc = lock(AGENT_LOCK_MACHINE, "runs on this machine", ret_machine_fd, err);
-    if (rc == 0)
-        *ret_dir_fd = TAKE_FD(dir_fd);
-    return rc;
+    if (rc < 0)
+        return rc;
+    remove_unfinished(c);
+    *ret_dir_fd = TAKE_FD(dir_fd);
+    return 0;
 }

@@ -63,7 +63,7 @@ int agent_identity_load(const struct agent_config *c, struct agent_identity *ret
 void agent_identity_release(struct agent_identity *id);
 
 /* Makes the directory (0700) if it is not there and takes its lock, and for the system's place that of the machine. Descriptors are the
- * caller's; -1 where none was needed. -ERR_EXISTS: another agent runs. */
+ * caller's; -1 where none was needed. Removes what a crash left half-written. -ERR_EXISTS: another agent runs. */
 int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_machine_fd, struct err *err) MUST_USE;
 
 #endif
