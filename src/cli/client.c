@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/secret.h"
 #include "cli/cli.h"
 
 enum { PEM_MAX = 64 * 1024 };
@@ -24,8 +25,12 @@ static int read_pem(const struct cli *cli, const char *name, struct buf *out, st
 
 static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err *err)
 {
-    AUTO_BUF cert = BUF_INIT(PEM_MAX), key = BUF_INIT(PEM_MAX), root = BUF_INIT(PEM_MAX);
+    AUTO_BUF cert = BUF_INIT(PEM_MAX), root = BUF_INIT(PEM_MAX);
+    AUTO_SECRET_BUF key = BUF_INIT(PEM_MAX);
     int rc;
+
+    /* All at once: a buffer that grows would leave pieces of the key behind. */
+    BUG_ON(!buf_reserve(&key, PEM_MAX));
 
     if ((rc = read_pem(cli, "cli.crt", &cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
         (rc = read_pem(cli, "root.crt", &root, err)) < 0)
@@ -33,9 +38,7 @@ static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err 
     struct tls_config config = {
         .cert_pem = buf_str(&cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2",
     };
-    rc = tls_ctx_new(&config, ret, err);
-    explicit_bzero(key.data, key.len);
-    return rc;
+    return tls_ctx_new(&config, ret, err);
 }
 
 int cli_connect(struct cli *cli, struct err *err)

@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 #include "control/links.h"
+#include "control/sealed.h"
+#include "ident/seal.h"
 
 struct command *command_ref(struct command *cmd)
 {
@@ -70,7 +72,7 @@ unsigned commands_pending(const struct control *c)
 struct submit_job {
     const struct command_new *n;
     const char *server_id, *id;
-    struct str payload;
+    struct str payload; /* sealed */
     int64_t seq;
 };
 
@@ -97,7 +99,8 @@ static int submit(struct db *db, void *arg, struct err *err)
 int commands_submit(struct server *s, const struct command_new *n, struct command **ret, struct err *err)
 {
     struct control *c = s->control;
-    AUTO_BUF wire = BUF_INIT(COMMAND_BYTES_MAX);
+    AUTO_SECRET_BUF wire = BUF_INIT(COMMAND_BYTES_MAX);
+    AUTO_BUF sealed = BUF_INIT(COMMAND_BYTES_MAX + SEAL_OVERHEAD);
     char id[37];
     ProtobufCMessage *copy = NULL, *auth = NULL;
 
@@ -113,9 +116,11 @@ int commands_submit(struct server *s, const struct command_new *n, struct comman
         return err_set(err, ERR_EXHAUSTED, "the credentials are larger than %d bytes", COMMAND_AUTH_MAX);
     }
     rng_uuid(id);
-    struct submit_job j = {.n = n, .server_id = s->id, .id = id, .payload = buf_str(&wire)};
+    int rc = sealed_put(c, SEALED_COMMAND, id, buf_str(&wire), &sealed, err);
+    struct submit_job j = {.n = n, .server_id = s->id, .id = id, .payload = buf_str(&sealed)};
     (void)server_ref(s);
-    int rc = store_write(c->store, submit, &j, deadline_in(STORE_WAIT), err);
+    if (rc == 0)
+        rc = store_write(c->store, submit, &j, deadline_in(STORE_WAIT), err);
     if (rc == 0 && s->gone)
         rc = err_set(err, ERR_ABORTED, "the server was removed meanwhile");
     if (rc != 0) {
@@ -147,18 +152,23 @@ int commands_wait(struct command *cmd, usec_t deadline, struct err *err)
     return cmd->dropped ? err_set(err, ERR_ABORTED, "the server was removed meanwhile") : 0;
 }
 
-static struct command *from_row(struct control *c, const struct rows *r)
+static int from_row(struct control *c, const struct server *s, const struct rows *r, struct command **ret, struct err *err)
 {
     ProtobufCMessage *m = NULL;
-    if (rpc_unpack(&davit__link__v1__command__descriptor, row_blob(r, 5), &m, NULL) != 0)
-        return NULL;
+    AUTO_SECRET payload = NULL;
     struct str id = row_text(r, 2), subject = row_text(r, 4);
+    int rc = sealed_get(c, SEALED_COMMAND, id.p, row_blob(r, 5), &payload, err);
+    if (rc < 0)
+        return rc;
+    if (rpc_unpack(&davit__link__v1__command__descriptor, secret_reveal(payload), &m, NULL) != 0)
+        return err_set(err, ERR_DATA_LOSS, "command %lld of server %s cannot be read", (long long)row_i64(r, 1), s->name);
     struct command *cmd = command_make(c, id.p, (enum command_kind)row_i64(r, 3), subject.p);
     cmd->seq = (uint64_t)row_i64(r, 1);
     cmd->message = (Davit__Link__V1__Command *)m;
     cmd->credentials = row_i64(r, 6) != 0;
     cmd->state = (enum command_state)row_i64(r, 7);
-    return cmd;
+    *ret = cmd;
+    return 0;
 }
 
 static int load(struct db *db, void *arg, struct err *err)
@@ -172,11 +182,13 @@ static int load(struct db *db, void *arg, struct err *err)
         return rc;
     while ((rc = rows_next(rows, err)) == 1) {
         struct server *s = servers_by_id(c, row_text(rows, 0).p);
-        struct command *cmd = s ? from_row(c, rows) : NULL;
-        if (s && !cmd)
-            return err_set(err, ERR_DATA_LOSS, "command %lld of server %s cannot be read", (long long)row_i64(rows, 1), s->name);
-        if (cmd)
-            insert_sorted(s, cmd);
+        struct command *cmd = NULL;
+        if (!s)
+            continue;
+        rc = from_row(c, s, rows, &cmd, err);
+        if (rc < 0)
+            return rc;
+        insert_sorted(s, cmd);
     }
     return rc;
 }

@@ -12,11 +12,13 @@
 #include "control/enroll.h"
 #include "control/links.h"
 #include "control/schema.h"
+#include "control/sealed.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
 #include "ident/pki_dir.h"
+#include "ident/seal.h"
 
 enum { HEALTH_BODY_MAX = 1024, FAST_QUEUE = 64, PEM_MAX = 2 * CERT_PEM_MAX };
 
@@ -95,10 +97,8 @@ static int read_files(void *arg)
 
 static void files_release(struct tls_files *f)
 {
-    if (f->key.data)
-        explicit_bzero(f->key.data, f->key.cap);
+    secret_buf_release(&f->key);
     buf_release(&f->cert);
-    buf_release(&f->key);
     buf_release(&f->root);
 }
 
@@ -110,6 +110,8 @@ static int make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **
                                                  .key = BUF_INIT(KEY_PEM_MAX),
                                                  .root = BUF_INIT(CERT_PEM_MAX),
                                                  .err = ERR_INIT};
+    /* All at once: a buffer that grows would leave pieces of the key behind. */
+    BUG_ON(!buf_reserve(&f.key, KEY_PEM_MAX));
     int rc = lane_call(c->fast, read_files, &f, deadline_in(STORE_WAIT));
     if (rc < 0) {
         if (err)
@@ -202,7 +204,16 @@ static int open_store(struct control *c, struct err *err)
     AUTO_FREE char *path = str_printf("%s/control.db", c->opt.state_dir);
     int rc = store_open(c->loop, path, schema_migrations, schema_n_migrations, &c->store, err);
     if (rc == 0)
+        rc = sealed_start(c, err);
+    if (rc == 1) {
+        /* Closing folds the log into the file and removes it, with the plain text that is still in it. */
+        c->store = store_close(c->store);
+        rc = store_open(c->loop, path, schema_migrations, schema_n_migrations, &c->store, err);
+    }
+    if (rc == 0)
         rc = servers_load(c, err);
+    if (rc == 0)
+        rc = enroll_load(c->enroll, err);
     if (rc == 0)
         rc = commands_load(c, err);
     return rc == 0 ? store_write_sync(c->store, deployments_reconcile, NULL, err) : rc;
@@ -322,6 +333,7 @@ struct control *control_stop(struct control *c)
     c->enroll = enroll_free(c->enroll);
     c->fast = lane_free(c->fast);
     c->store = store_close(c->store);
+    c->seal = seal_free(c->seal);
     event_release(&c->idle);
     free(c->link_socket);
     if (c->lock_fd >= 0)

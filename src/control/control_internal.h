@@ -24,6 +24,7 @@ struct counters {
 };
 
 struct enroll;
+struct seal;
 
 struct control {
     struct loop *loop;
@@ -33,6 +34,7 @@ struct control {
     struct rpc_server *api, *link;
     struct http_server *health;
     struct enroll *enroll;
+    struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */
     int lock_fd;
     usec_t started; /* real time */

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/sealed.h"
+#include "ident/seal.h"
 #include "spec/spec.h"
 #include "control/workloads.h"
 
@@ -18,7 +20,7 @@ struct deploy_job {
     const char *request_id; /* or NULL */
     const char *server_id, *server_name, *triggered_by;
     const Davit__Common__V1__ServiceSpec *spec;
-    struct str wire;
+    struct str sealed; /* the spec for its row */
 };
 
 /* 1: this request was answered before; its deployment is in @j->id. */
@@ -66,7 +68,7 @@ static int record(struct db *db, void *arg, struct err *err)
         db, err,
         "INSERT INTO deployments (id, request_id, project, service, server_id, server_name, spec, state, failure, container_id,"
         " image_digest, triggered_by, created_us, finished_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', ?, ?, 0)",
-        "ttttttbibti", j->id, j->request_id, j->spec->project, j->spec->name, j->server_id, j->server_name, j->wire,
+        "ttttttbibti", j->id, j->request_id, j->spec->project, j->spec->name, j->server_id, j->server_name, j->sealed,
         (int64_t)DEPLOYMENT_PENDING, STR(""), j->triggered_by, now);
     if (rc == 0)
         rc = deployment_set_state(db, j->id, DEPLOYMENT_PENDING, NULL, err);
@@ -103,11 +105,14 @@ static int read_active(struct db *db, void *arg, struct err *err)
 /* Is what is active the same, and does it run? 1: yes. Waits. */
 static int unchanged(struct control *c, const struct service_row *row, const struct server *s, struct str wire, struct err *err)
 {
-    struct active_job j = {.id = row->active, .spec = BUF_INIT(RPC_MESSAGE_MAX)};
+    struct active_job j = {.id = row->active, .spec = BUF_INIT(RPC_MESSAGE_MAX + SEAL_OVERHEAD)};
+    AUTO_SECRET spec = NULL;
     if (!row->active[0] || !str_eq(str_from(row->active), str_from(row->newest)))
         return 0;
     int rc = store_read(c->store, read_active, &j, deadline_in(STORE_WAIT), err);
-    if (rc == 0 && j.active && str_eq(buf_str(&j.spec), wire) && !s->gone) {
+    if (rc == 0 && j.active)
+        rc = sealed_get(c, SEALED_SPEC, row->active, buf_str(&j.spec), &spec, err);
+    if (rc == 0 && j.active && str_eq(secret_reveal(spec), wire) && !s->gone) {
         const Davit__Common__V1__Container *k = inventory_find(&s->inventory, j.container);
         rc = s->link && k && str_eq(str_from(k->state), STR("running")) ? 1 : 0;
     }
@@ -165,7 +170,8 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
 {
     struct control *c = ctx;
     const Davit__Control__V1__DeployRequest *r = (const Davit__Control__V1__DeployRequest *)request;
-    AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
+    AUTO_SECRET_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
+    AUTO_BUF sealed = BUF_INIT(RPC_MESSAGE_MAX + SEAL_OVERHEAD);
     struct service_row row;
     struct server *s = NULL;
     struct err own = ERR_INIT;
@@ -190,10 +196,12 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
                                .server_id = s->id,
                                .server_name = s->name,
                                .triggered_by = "cli",
-                               .spec = r->spec,
-                               .wire = buf_str(&wire)};
+                               .spec = r->spec};
         rng_uuid(j.id);
-        rc = submit(call, s, r, &j, err);
+        rc = sealed_put(c, SEALED_SPEC, j.id, buf_str(&wire), &sealed, err);
+        j.sealed = buf_str(&sealed);
+        if (rc == 0)
+            rc = submit(call, s, r, &j, err);
     }
     server_unref(s);
     return rc;

@@ -2,19 +2,31 @@
 /* enroll — see enroll.h. */
 #include "control/enroll.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/address.h"
 #include "control/links.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
 #include "ident/token.h"
 
+/* A token's row changes twice at most while a request looks at it: it is used, it is voided. */
+enum { LOOKS_MAX = 3 };
+
+/* A token that may be open: who names it has it from us, for nobody guesses 50 random bits. */
+struct known_token {
+    usec_t full;    /* its bucket */
+    usec_t expires; /* real time */
+};
+
 /* A bucket as one time: the moment when it will be full again. */
 struct enroll {
     struct control *c;
     struct hmap *sources; /* address -> usec_t *, owned */
+    struct hmap *tokens;  /* id -> struct known_token *, owned */
     usec_t all;
 };
 
@@ -23,6 +35,7 @@ struct enroll *enroll_new(struct control *c)
     struct enroll *e = NEW(struct enroll);
     e->c = c;
     e->sources = hmap_new(ENROLL_SOURCES_MAX);
+    e->tokens = hmap_new(ENROLL_TOKENS_MAX);
     return e;
 }
 
@@ -38,14 +51,59 @@ static void forget_sources(struct enroll *e, usec_t now, bool all)
     }
 }
 
+static void forget_tokens(struct enroll *e, usec_t real, bool all)
+{
+    for (struct hmap_entry *i = hmap_first(e->tokens), *next; i; i = next) {
+        next = hmap_next(i);
+        struct known_token *t = hmap_value(i);
+        if (!all && t->expires > real)
+            continue;
+        (void)hmap_remove(e->tokens, hmap_key(i));
+        free(t);
+    }
+}
+
 struct enroll *enroll_free(struct enroll *e)
 {
     if (!e)
         return NULL;
     forget_sources(e, 0, true);
+    forget_tokens(e, 0, true);
     (void)hmap_free(e->sources);
+    (void)hmap_free(e->tokens);
     free(e);
     return NULL;
+}
+
+void enroll_expect(struct enroll *e, const char *id, usec_t expires, usec_t real)
+{
+    struct known_token *t = hmap_get(e->tokens, str_from(id));
+    if (t || expires <= real)
+        return;
+    if (hmap_count(e->tokens) >= ENROLL_TOKENS_MAX)
+        forget_tokens(e, real, false);
+    t = NEW(struct known_token);
+    t->expires = expires;
+    if (hmap_put(e->tokens, str_from(id), t, NULL) != 0)
+        free(t);
+}
+
+static int read_open_tokens(struct db *db, void *arg, struct err *err)
+{
+    struct enroll *e = arg;
+    usec_t now = clock_real();
+    AUTO_ROWS rows = NULL;
+    int rc = db_query(db, &rows, err, "SELECT id, expires_us FROM tokens WHERE void = 0 AND expires_us > ?", "i", (int64_t)now);
+    while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
+        enroll_expect(e, row_text(rows, 0).p, (usec_t)row_i64(rows, 1), now);
+        rc = 0;
+    }
+    return rc;
+}
+
+int enroll_load(struct enroll *e, struct err *err)
+{
+    return store_read_sync(e->c->store, read_open_tokens, e, err);
 }
 
 static int take(usec_t *full, usec_t now, usec_t every, unsigned burst, usec_t *ret_wait)
@@ -59,23 +117,45 @@ static int take(usec_t *full, usec_t now, usec_t every, unsigned burst, usec_t *
     return 0;
 }
 
-int enroll_admit(struct enroll *e, const char *source, usec_t now, struct err *err)
+/* Who has one IPv6 address has 2^64 of them: they count as one. */
+static void network_of(const char *source, char dst[ADDRESS_SIZE])
 {
-    usec_t wait = 0;
-    usec_t *full = hmap_get(e->sources, str_from(source));
+    unsigned char ip[16];
+    if (inet_pton(AF_INET6, source, ip) == 1 && !IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ip)) {
+        memset(ip + 8, 0, 8);
+        if (inet_ntop(AF_INET6, ip, dst, ADDRESS_SIZE))
+            return;
+    }
+    (void)str_copy(dst, ADDRESS_SIZE, str_from(source));
+}
+
+static int admit_stranger(struct enroll *e, const char *source, usec_t now, usec_t *ret_wait, struct err *err)
+{
+    char network[ADDRESS_SIZE];
+    network_of(source, network);
+    usec_t *full = hmap_get(e->sources, str_from(network));
     if (!full) {
         if (hmap_count(e->sources) >= ENROLL_SOURCES_MAX)
             forget_sources(e, now, false);
         full = NEW(usec_t);
-        if (hmap_put(e->sources, str_from(source), full, NULL) != 0) {
+        if (hmap_put(e->sources, str_from(network), full, NULL) != 0) {
             free(full);
             return err_set(err, ERR_EXHAUSTED, "too many addresses try to enroll; try again in a minute");
         }
     }
-    if (take(full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, &wait) != 0 ||
-        take(&e->all, now, USEC_SEC / ENROLL_PER_SECOND, ENROLL_BURST, &wait) != 0)
-        return err_set(err, ERR_EXHAUSTED, "too many attempts to enroll; try again in %u s", (unsigned)(wait / USEC_SEC + 1));
-    return 0;
+    if (take(full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, ret_wait) != 0)
+        return 1;
+    return take(&e->all, now, USEC_SEC / ENROLL_PER_SECOND, ENROLL_BURST, ret_wait);
+}
+
+int enroll_admit(struct enroll *e, const char *source, const char *token_id, usec_t now, usec_t real, struct err *err)
+{
+    usec_t wait = 0;
+    size_t n = strlen(token_id);
+    struct known_token *t = n == TOKEN_ID_LEN ? hmap_get(e->tokens, (struct str){token_id, n}) : NULL;
+    int rc = t && t->expires > real ? take(&t->full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, &wait)
+                                    : admit_stranger(e, source, now, &wait, err);
+    return rc <= 0 ? rc : err_set(err, ERR_EXHAUSTED, "too many attempts to enroll; try again in %u s", (unsigned)(wait / USEC_SEC + 1));
 }
 
 static int refuse(struct err *err, const char *message)
@@ -234,7 +314,7 @@ static int answer(struct rpc_call *call, struct server *s, const char *chain, co
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the server went away");
 }
 
-/* The token holds: a certificate for it. */
+/* The token holds: a certificate for it. 1: somebody else consumed it in between. */
 static int issue(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, struct err *err)
 {
     i->generation = s->generation + 1;
@@ -246,9 +326,7 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
         return err_ensure(err, rc);
     }
     rc = store_write(c->store, consume, i, deadline_in(STORE_WAIT), err);
-    if (rc == 1)
-        return refuse(err, "this join token was used already");
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (s->gone)
         return refuse(err, "the server of this join token was removed");
@@ -261,14 +339,27 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
     return answer(call, s, buf_cstr(&i->chain), buf_cstr(&i->root), i->generation, err);
 }
 
+/* The same answer again, unless the server has got another certificate since. */
 static int repeat(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, const char *chain, struct err *err)
 {
-    int rc = lane_call(c->fast, read_root, i, deadline_in(STORE_WAIT));
+    AUTO_CERT cert = NULL;
+    struct cert_info leaf;
+    uint32_t generation = 0;
+    int rc = cert_from_pem(str_from(chain), &cert, err);
+    if (rc == 0)
+        rc = cert_info(cert, &leaf, err);
+    if (rc == 0)
+        rc = enroll_certificate_generation(c, leaf.serial, s->id, &generation, err);
+    if (rc < 0)
+        return rc;
+    if (rc == 1 || generation != s->generation)
+        return refuse(err, "the server of this join token was enrolled again with another one");
+    rc = lane_call(c->fast, read_root, i, deadline_in(STORE_WAIT));
     if (rc < 0) {
         *err = i->err;
         return err_ensure(err, rc);
     }
-    return answer(call, s, chain, buf_cstr(&i->root), s->generation, err);
+    return answer(call, s, chain, buf_cstr(&i->root), generation, err);
 }
 
 static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32], struct err *err)
@@ -285,16 +376,13 @@ static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32
     return rc < 0 ? rc : csr_spki_hash(csr, key, err);
 }
 
-static int judge_and_answer(struct control *c, struct rpc_call *call, const Davit__Link__V1__EnrollRequest *r, struct issue *i,
-                            const char *source, struct err *err)
+/* One look at the token and what follows from it. 1: it changed in between, look again. */
+static int judge_once(struct control *c, struct rpc_call *call, const Davit__Link__V1__EnrollRequest *r, struct issue *i,
+                      const uint8_t key[32], const char *source, struct err *err)
 {
-    uint8_t key[32];
     struct str secret = {(const char *)r->token_secret.data, r->token_secret.len};
-    int rc = check_request(r, key, err);
-    if (rc < 0)
-        return rc;
     struct token_job j = {.id = r->token_id};
-    rc = store_read(c->store, read_token, &j, deadline_in(STORE_WAIT), err);
+    int rc = store_read(c->store, read_token, &j, deadline_in(STORE_WAIT), err);
     if (rc >= 0)
         rc = enroll_judge(j.found ? &j.row : NULL, secret, key, i->now, err);
     struct server *s = rc >= 0 ? servers_by_id(c, j.row.server_id) : NULL;
@@ -305,11 +393,29 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
         i->server_id = s->id;
         i->token_id = r->token_id;
         rc = rc == 1 ? repeat(c, call, s, i, j.row.certificate, err) : issue(c, call, s, i, err);
-        log_event(LOG_NOTICE, rc == 0 ? "server enrolled" : "enrolment failed", "server", s->name, "peer", source, NULL);
+        if (rc <= 0)
+            log_event(LOG_NOTICE, rc == 0 ? "server enrolled" : "enrolment failed", "server", s->name, "peer", source, NULL);
         server_unref(s);
     }
     free(j.row.certificate);
     return rc;
+}
+
+/* Of two at once the second one loses the race for the token: what it is then told depends on its key, as if it had come later. */
+static int judge_and_answer(struct control *c, struct rpc_call *call, const Davit__Link__V1__EnrollRequest *r, struct issue *i,
+                            const char *source, struct err *err)
+{
+    uint8_t key[32];
+    int rc = check_request(r, key, err);
+    for (unsigned look = 0; rc >= 0 && look < LOOKS_MAX; look++) {
+        buf_clear(&i->chain);
+        buf_clear(&i->root);
+        buf_clear(&i->system_wire);
+        rc = judge_once(c, call, r, i, key, source, err);
+        if (rc != 1)
+            return rc;
+    }
+    return rc < 0 ? rc : err_set(err, ERR_ABORTED, "others enrolled this server at the same moment; try again");
 }
 
 static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
@@ -326,7 +432,7 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
                       .err = ERR_INIT,
                       .csr = {(const char *)r->csr_der.data, r->csr_der.len}};
     address_host(conn_peer_addr(rpc_call_conn(call)), source);
-    int rc = enroll_admit(c->enroll, source, clock_mono(), err);
+    int rc = enroll_admit(c->enroll, source, text(r->token_id), clock_mono(), i.now, err);
     if (rc == 0)
         rc = judge_and_answer(c, call, r, &i, source, err);
     if (rc == 0)

@@ -2,7 +2,9 @@
 /* enroll — join tokens against certificates. A token is looked up by its id, its secret compared by hash in constant time; nothing is
  * signed before that held, and one transaction consumes the token, records the certificate and moves the server on.
  * A repeat of the same token with the same key within ENROLL_REPEAT gets the same answer (the first one may have been lost).
- * Limits: ENROLL_SOURCE_BURST tries per source address, one more each ENROLL_SOURCE_EVERY; ENROLL_BURST and ENROLL_PER_SECOND for all.
+ * Limits: ENROLL_SOURCE_BURST tries per source (an IPv4 address, an IPv6 /64), one more each ENROLL_SOURCE_EVERY; ENROLL_BURST and
+ * ENROLL_PER_SECOND for all. Who names a token that we gave out and that has not expired counts by that token alone, with the limits of a
+ * source: strangers cannot keep a server out. ENROLL_SOURCES_MAX sources and ENROLL_TOKENS_MAX tokens are known at a time.
  * Thread: loop; handlers wait.  Input trust: peer, anybody who reaches the port. */
 #ifndef DAVIT_CONTROL_ENROLL_H
 #define DAVIT_CONTROL_ENROLL_H
@@ -10,7 +12,8 @@
 #include "control/servers.h"
 #include "davit/link/v1/link.pb-c.h"
 
-enum { ENROLL_SOURCE_BURST = 10, ENROLL_BURST = 50, ENROLL_PER_SECOND = 10, ENROLL_SOURCES_MAX = 4096, ENROLL_CERT_DAYS = 90 };
+enum { ENROLL_SOURCE_BURST = 10, ENROLL_BURST = 50, ENROLL_PER_SECOND = 10, ENROLL_SOURCES_MAX = 4096, ENROLL_TOKENS_MAX = 65536 };
+enum { ENROLL_CERT_DAYS = 90 };
 #define ENROLL_SOURCE_EVERY (6 * USEC_SEC)
 #define ENROLL_REPEAT       (10 * USEC_MINUTE)
 
@@ -19,8 +22,13 @@ struct enroll *enroll_new(struct control *c) MUST_USE;
 /* Accepts NULL. Returns NULL. */
 struct enroll *enroll_free(struct enroll *e);
 
-/* May @source try now? Takes from both buckets. 0, or -ERR_EXHAUSTED with the time to wait. */
-int enroll_admit(struct enroll *e, const char *source, usec_t now, struct err *err) MUST_USE;
+/* Blocks, at start: the tokens that are in the store. */
+int enroll_load(struct enroll *e, struct err *err) MUST_USE;
+/* A token of this id (TOKEN_ID_LEN) was given out, good until @expires; @real is the time now, both real time. */
+void enroll_expect(struct enroll *e, const char *id, usec_t expires, usec_t real);
+
+/* May @source try now with a token of this id (any bytes)? Takes from the buckets. 0, or -ERR_EXHAUSTED with the time to wait. */
+int enroll_admit(struct enroll *e, const char *source, const char *token_id, usec_t now, usec_t real, struct err *err) MUST_USE;
 
 /* What the row of a token says. */
 struct token_row {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "control/deployments.h"
+#include "control/sealed.h"
 #include "control/workloads.h"
 
 enum { LIST_DEFAULT = 50, LIST_MAX = 500, SERVICES_MAX = 5000, ROWS_MAX = 5000 };
@@ -24,6 +25,7 @@ static int send_and_free(struct rpc_call *call, ProtobufCMessage *m, struct err 
 /* --- Deployments ------------------------------------------------------------------------------------------------------------------ */
 
 struct deployments_job {
+    const struct control *c;
     const char *project, *service;
     int64_t limit;
     Davit__Control__V1__ListDeploymentsResponse *m;
@@ -36,20 +38,30 @@ static void hide_values(Davit__Common__V1__ServiceSpec *spec)
             spec->env[i]->value[0] = '\0';
 }
 
-static Davit__Control__V1__Deployment *deployment_from(const struct rows *r)
+/* The spec in column @column of the deployment @id; *ret stays NULL when a newer version wrote it. */
+static int spec_from(const struct control *c, const char *id, const struct rows *r, int column, Davit__Common__V1__ServiceSpec **ret,
+                     struct err *err)
 {
-    Davit__Control__V1__Deployment *d = NEW(Davit__Control__V1__Deployment);
+    AUTO_SECRET wire = NULL;
     ProtobufCMessage *m = NULL;
-    davit__control__v1__deployment__init(d);
+    int rc = sealed_get(c, SEALED_SPEC, id, row_blob(r, column), &wire, err);
+    if (rc == 0 && rpc_unpack(&davit__common__v1__service_spec__descriptor, secret_reveal(wire), &m, NULL) == 0)
+        *ret = (Davit__Common__V1__ServiceSpec *)m;
+    return rc;
+}
+
+static int deployment_from(const struct control *c, const struct rows *r, Davit__Control__V1__Deployment *d, struct err *err)
+{
+    ProtobufCMessage *m = NULL;
     d->id = own(row_text(r, 0));
     d->server_id = own(row_text(r, 1));
     d->server_name = own(row_text(r, 2));
-    if (rpc_unpack(&davit__common__v1__service_spec__descriptor, row_blob(r, 3), &m, NULL) == 0) {
-        d->spec = (Davit__Common__V1__ServiceSpec *)m;
+    int rc = spec_from(c, d->id, r, 3, &d->spec, err);
+    if (rc < 0)
+        return rc;
+    if (d->spec)
         hide_values(d->spec);
-    }
     d->state = (Davit__Common__V1__DeploymentState)row_i64(r, 4);
-    m = NULL;
     if (row_blob(r, 5).n && rpc_unpack(&davit__common__v1__failure__descriptor, row_blob(r, 5), &m, NULL) == 0)
         d->failure = (Davit__Common__V1__Failure *)m;
     d->container_id = own(row_text(r, 6));
@@ -57,7 +69,7 @@ static Davit__Control__V1__Deployment *deployment_from(const struct rows *r)
     d->created_us = (uint64_t)row_i64(r, 8);
     d->finished_us = (uint64_t)row_i64(r, 9);
     d->triggered_by = own(row_text(r, 10));
-    return d;
+    return 0;
 }
 
 static int read_deployments(struct db *db, void *arg, struct err *err)
@@ -71,8 +83,10 @@ static int read_deployments(struct db *db, void *arg, struct err *err)
                  " ORDER BY created_us DESC, id LIMIT ?",
                  "tttti", j->project, j->project, j->service, j->service, j->limit);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
-        j->m->deployments[j->m->n_deployments++] = deployment_from(rows);
-        rc = 0;
+        Davit__Control__V1__Deployment *d = NEW(Davit__Control__V1__Deployment);
+        davit__control__v1__deployment__init(d);
+        j->m->deployments[j->m->n_deployments++] = d;
+        rc = deployment_from(j->c, rows, d, err);
     }
     return rc;
 }
@@ -83,7 +97,8 @@ int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     const Davit__Control__V1__ListDeploymentsRequest *r = (const Davit__Control__V1__ListDeploymentsRequest *)request;
     if (r->limit > LIST_MAX)
         return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", r->limit, LIST_MAX);
-    struct deployments_job j = {.project = text(r->project),
+    struct deployments_job j = {.c = c,
+                                .project = text(r->project),
                                 .service = text(r->service),
                                 .limit = r->limit ? r->limit : LIST_DEFAULT};
     j.m = NEW(Davit__Control__V1__ListDeploymentsResponse);
@@ -100,15 +115,15 @@ int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *
 /* --- Services --------------------------------------------------------------------------------------------------------------------- */
 
 struct services_job {
+    const struct control *c;
     const char *project, *server_id;
     Davit__Control__V1__ListServicesResponse *m;
 };
 
-static Davit__Control__V1__Service *service_from(const struct rows *r)
+static int service_from(const struct control *c, const struct rows *r, Davit__Control__V1__Service *s, struct err *err)
 {
-    Davit__Control__V1__Service *s = NEW(Davit__Control__V1__Service);
+    Davit__Common__V1__ServiceSpec *spec = NULL;
     ProtobufCMessage *m = NULL;
-    davit__control__v1__service__init(s);
     s->project = own(row_text(r, 0));
     s->name = own(row_text(r, 1));
     s->server_id = own(row_text(r, 2));
@@ -117,8 +132,10 @@ static Davit__Control__V1__Service *service_from(const struct rows *r)
     s->active_deployment_id = own(row_text(r, 5));
     s->updated_us = (uint64_t)row_i64(r, 6);
     s->state = (Davit__Common__V1__DeploymentState)row_i64(r, 7);
-    if (rpc_unpack(&davit__common__v1__service_spec__descriptor, row_blob(r, 8), &m, NULL) == 0) {
-        Davit__Common__V1__ServiceSpec *spec = (Davit__Common__V1__ServiceSpec *)m;
+    int rc = spec_from(c, s->deployment_id, r, 8, &spec, err);
+    if (rc < 0)
+        return rc;
+    if (spec) {
         s->image = own(str_from(spec->image));
         s->ports = spec->ports;
         s->n_ports = spec->n_ports;
@@ -126,12 +143,11 @@ static Davit__Control__V1__Service *service_from(const struct rows *r)
         spec->n_ports = 0;
         (void)rpc_message_free(spec);
     }
-    m = NULL;
     if (row_blob(r, 9).n && rpc_unpack(&davit__common__v1__failure__descriptor, row_blob(r, 9), &m, NULL) == 0) {
         s->failure = own(str_from(((Davit__Common__V1__Failure *)m)->message));
         (void)rpc_message_free(m);
     }
-    return s;
+    return 0;
 }
 
 static int read_services(struct db *db, void *arg, struct err *err)
@@ -145,8 +161,10 @@ static int read_services(struct db *db, void *arg, struct err *err)
                  " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
                  "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)SERVICES_MAX);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
-        j->m->services[j->m->n_services++] = service_from(rows);
-        rc = 0;
+        Davit__Control__V1__Service *s = NEW(Davit__Control__V1__Service);
+        davit__control__v1__service__init(s);
+        j->m->services[j->m->n_services++] = s;
+        rc = service_from(j->c, rows, s, err);
     }
     return rc;
 }
@@ -192,7 +210,7 @@ int lists_services(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
             return found;
         (void)str_copy(server_id, sizeof(server_id), str_from(s->id));
     }
-    struct services_job j = {.project = text(r->project), .server_id = server_id};
+    struct services_job j = {.c = c, .project = text(r->project), .server_id = server_id};
     j.m = NEW(Davit__Control__V1__ListServicesResponse);
     davit__control__v1__list_services_response__init(j.m);
     j.m->services = mem_zalloc(SERVICES_MAX, sizeof(Davit__Control__V1__Service *));

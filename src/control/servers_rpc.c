@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/enroll.h"
 #include "control/servers.h"
 #include "ident/token.h"
 
@@ -118,7 +119,10 @@ static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct
     token_secret_hash(secret_reveal(f->token.secret), f->hash);
     f->expires = clock_real() + (ttl_s ? ttl_s : TOKEN_TTL_S) * USEC_SEC;
     rc = install_line(&f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text));
-    return rc < 0 ? err_ensure(err, rc) : 0;
+    if (rc < 0)
+        return err_ensure(err, rc);
+    enroll_expect(c->enroll, f->token.id, f->expires, clock_real());
+    return 0;
 }
 
 /* --- Handlers -------------------------------------------------------------------------------------------------------------------- */

@@ -37,27 +37,27 @@ static void enrolment_release(struct enrolment *e)
     (void)rpc_message_free(e->answer);
 }
 
+/* Into the one piece of memory that is wiped: @out has its room already. */
 static int read_input(const char *path, struct buf *out, struct err *err)
 {
-    char piece[512];
-    ssize_t n;
+    ssize_t n = 1;
     if (!str_eq(str_from(path), STR("-")))
         return fd_read_file(path, out, err);
-    while ((n = read(STDIN_FILENO, piece, sizeof(piece))) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_sys(err, errno, "the token cannot be read from standard input");
-        if (buf_append(out, piece, (size_t)n) != 0)
+    while (n != 0) {
+        size_t room = TOKEN_FILE_MAX - out->len;
+        if (room == 0)
             return err_set(err, ERR_INVALID, "standard input is longer than a join token");
+        n = read(STDIN_FILENO, out->data + out->len, room);
+        if (n < 0 && errno != EINTR)
+            return err_sys(err, errno, "the token cannot be read from standard input");
+        buf_commit(out, n > 0 ? (size_t)n : 0);
     }
-    explicit_bzero(piece, sizeof(piece));
     return 0;
 }
 
 int enroll_read_token(const char *text, const char *path, struct join_token *ret, struct err *err)
 {
-    AUTO_BUF bytes = BUF_INIT(TOKEN_FILE_MAX);
+    AUTO_SECRET_BUF bytes = BUF_INIT(TOKEN_FILE_MAX);
     if ((text != NULL) == (path != NULL)) {
         (void)err_set(err, ERR_INVALID, "exactly one of --token and --token-file is needed");
         err_hint(err, "--token-file - reads the token from standard input, where no list of processes shows it");
@@ -65,14 +65,13 @@ int enroll_read_token(const char *text, const char *path, struct join_token *ret
     }
     if (text)
         return join_token_parse(str_from(text), ret, NULL, err);
+    BUG_ON(!buf_reserve(&bytes, TOKEN_FILE_MAX));
     int rc = read_input(path, &bytes, err);
     struct str s = buf_str(&bytes);
     while (s.n > 0 && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == '\r'))
         s.n--;
     if (rc == 0)
         rc = join_token_parse(s, ret, NULL, err);
-    if (bytes.data)
-        explicit_bzero(bytes.data, bytes.len);
     return rc;
 }
 
