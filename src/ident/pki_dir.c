@@ -16,8 +16,9 @@ static const struct authority {
 } AUTHORITIES[] = {
     {"server-ca", {"Davit server CA", "controlplane", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
     {"agents-ca", {"Davit agents CA", "server", CERT_CLIENT, CERT_CA_DAYS}},
+    {"sandboxes-ca", {"Davit sandboxes CA", "sandbox", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
 };
-enum { SERVER_CA, AGENTS_CA };
+enum { SERVER_CA, AGENTS_CA }; /* the first two; nothing here signs with the third yet */
 
 static const char CONTROL_URI[] = "davit://controlplane";
 static const char CLI_URI[] = "davit://cli";

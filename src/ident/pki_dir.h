@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pki_dir — where keys and certificates lie, on both sides, and the steps between them.
  *   user's config directory (0700), the CLI's:       root.key root.crt cli.key cli.crt
- *   control plane's state directory (0700):           root.crt server-ca.{key,csr,crt} agents-ca.{key,csr,crt} controlplane.{key,crt}
+ *   control plane's state directory (0700):           root.crt {server,agents,sandboxes}-ca.{key,csr,crt} controlplane.{key,crt} master.key (seal.h)
  * Keys 0600, certificates 0644. cli.crt is issued by the root itself, so the control plane, which has only intermediates, can mint no CLI; a chain
  * file holds leaf then intermediate.
  * Order at first use: pki_user_init (CLI), pki_control_prepare (control plane or CLI on its behalf), pki_user_sign (CLI), pki_control_leaf

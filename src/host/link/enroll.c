@@ -161,7 +161,12 @@ static int explain_dial(const struct enrolment *e, struct err *err)
         err_hint(err, "is davitd running there, and does a firewall let this server reach that port?");
         return -(int)ERR_UNAVAILABLE;
     }
-    return -(int)why.code;
+    if (why.code == ERR_CANCELLED || why.code == ERR_INVALID)
+        return -(int)why.code;
+    /* It speaks, but not as a control plane does: an older TLS, something else on that port. */
+    (void)err_set(err, ERR_UNAUTHENTICATED, "what answers at %s is no control plane: %s; nothing of the token was sent", e->options->server, why.msg);
+    err_hint(err, "check the address and port: the line that \"davit server add\" printed has them");
+    return -(int)ERR_UNAUTHENTICATED;
 }
 
 /* One try. *ret_sent: the token left this machine. */
