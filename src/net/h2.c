@@ -7,13 +7,8 @@
 #include "base/mem.h"
 #include "net/h2_internal.h"
 
-/* HEAD_BOMB: a head that unpacks to more is no mistake of size: a block of some KB names one field thousands of times. */
-enum { BUCKET_MAX = 1000, BUCKET_PER_SEC = 100, HEAD_BOMB = 16 * H2_HEAD_MAX };
-
-#define PING_TIMEOUT    (20 * USEC_SEC)
-#define PREFACE_TIMEOUT (10 * USEC_SEC)
-
-static const uint8_t drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 0};
+/* A head that unpacks to more is no mistake of size: a block of some KB names one field thousands of times. */
+enum { HEAD_BOMB = 16 * H2_HEAD_MAX, RESETS_MAX = 200, RESETS_PER_SEC = 20 };
 
 /* ---- streams and the run queue ---- */
 
@@ -58,22 +53,30 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
     return st;
 }
 
+void h2_stream_drop(struct h2_stream *st)
+{
+    st->h->queued -= h2_queued(st);
+    st->out_at = 0;
+    buf_release(&st->out);
+}
+
 void h2_stream_free(struct h2_stream *st)
 {
     st->h->n_streams--;
     list_remove(&st->node);
+    h2_stream_drop(st);
     buf_release(&st->head.store);
     buf_release(&st->trailers.store);
-    buf_release(&st->out);
     free(st);
 }
 
-static void fail(struct h2 *h, enum err_code code, const char *msg)
+void h2_fail(struct h2 *h, enum err_code code, const char *msg)
 {
     if (h->dead)
         return;
     h->dead = true;
-    (void)err_set(&h->why, code, "%s", msg);
+    h->why = NEW(struct err);
+    (void)err_set(h->why, code, "%s", msg);
     timer_stop(&h->timer);
     conn_read_stop(h->conn);
     struct h2_stream *st;
@@ -86,19 +89,12 @@ static void fail(struct h2 *h, enum err_code code, const char *msg)
     (void)h2_push(h, EV_DEAD, NULL);
 }
 
-/* One token for something that a peer may do now and then but not all the time. */
-static void charge(struct h2 *h)
+void h2_fail_telling(struct h2 *h, enum h2_code code, enum err_code err, const char *text)
 {
-    usec_t now = clock_mono();
-    uint64_t gained = (now - h->tokens_at) / (USEC_SEC / BUCKET_PER_SEC);
-    if (gained) {
-        h->tokens = h->tokens + gained > BUCKET_MAX ? BUCKET_MAX : h->tokens + gained;
-        h->tokens_at = now;
-    }
-    if (h->tokens == 0)
-        h->flooded = true;
-    else
-        h->tokens--;
+    (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session), (uint32_t)code,
+                                (const uint8_t *)text, strlen(text));
+    h2_send_pending(h);
+    h2_fail(h, err, text);
 }
 
 static struct h2_stream *stream_of(struct h2 *h, int32_t id)
@@ -133,14 +129,31 @@ static int cb_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (!st)
         return 0;
     st->head_size += namelen + valuelen + 32;
-    if (st->head_size > HEAD_BOMB) /* resets the stream; the rest is unpacked for the table only, not looked at */
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (st->head_size > HEAD_BOMB) {
+        ((struct h2 *)arg)->guard.flood = "header list too large";
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
     if (st->head.too_big)
         return 0;
     if (st->head_size > H2_HEAD_MAX || st->head.n_fields == H2_FIELDS_MAX ||
         h2_head_add(&st->head, (struct str){(const char *)name, namelen}, (struct str){(const char *)value, valuelen}) < 0)
         st->head.too_big = true;
     return 0;
+}
+
+/* nghttp2 would drop the field and go on. */
+static int cb_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t namelen,
+                             const uint8_t *value, size_t valuelen, uint8_t flags, void *arg)
+{
+    (void)session;
+    (void)frame;
+    (void)name;
+    (void)namelen;
+    (void)value;
+    (void)valuelen;
+    (void)flags;
+    (void)arg;
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static void got_head(struct h2 *h, struct h2_stream *st, bool end, bool trailers)
@@ -153,10 +166,21 @@ static void got_head(struct h2 *h, struct h2_stream *st, bool end, bool trailers
     }
     if (status && status[0] == '1')
         return;
+    if (h->server && !h2_guard_start(&h->guard)) {
+        h2_reset(st, H2_REFUSED_STREAM);
+        return;
+    }
     struct h2_event *e = h2_push(h, EV_HEAD, st);
     e->head = st->head;
     st->head = (struct h2_head){.store = BUF_INIT(2 * H2_HEAD_MAX)};
     e->end = end;
+}
+
+static bool asks_for_calm(const nghttp2_goaway *g)
+{
+    static const char text[] = "too_many_pings";
+    return g->error_code == NGHTTP2_ENHANCE_YOUR_CALM && g->opaque_data_len == sizeof(text) - 1 &&
+           memcmp(g->opaque_data, text, sizeof(text) - 1) == 0;
 }
 
 static int cb_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
@@ -172,24 +196,16 @@ static int cb_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_DATA:
         if (st && end)
             (void)h2_push(h, EV_END, st);
-        if (frame->hd.length == 0 && !end)
-            charge(h);
+        if (!end && frame->hd.length > 0 && frame->hd.length == frame->data.padlen)
+            h2_guard_charge(&h->guard, 1, "too many empty frames");
         break;
-    case NGHTTP2_SETTINGS:
-        h->got_settings = true;
-        if (!ack)
-            charge(h);
-        break;
+    case NGHTTP2_SETTINGS: *(ack ? &h->guard.ack_by : &h->guard.preface_by) = USEC_INFINITY; break;
     case NGHTTP2_PING:
-        if (!ack)
-            charge(h);
-        else if (h->draining && memcmp(frame->ping.opaque_data, drain_ping, sizeof(drain_ping)) == 0)
-            (void)nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
-                                        NGHTTP2_NO_ERROR, NULL, 0);
+        if (ack && memcmp(frame->ping.opaque_data, h2_drain_ping, sizeof(h2_drain_ping)) == 0)
+            h2_life_drain_ack(h);
         break;
-    case NGHTTP2_RST_STREAM:
-    case NGHTTP2_PRIORITY: charge(h); break;
     case NGHTTP2_GOAWAY:
+        h->calm = h->calm || asks_for_calm(&frame->goaway);
         if (!h->goaway)
             (void)h2_push(h, EV_GOAWAY, NULL);
         h->goaway = true;
@@ -231,7 +247,7 @@ static int cb_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame
     (void)session;
     (void)frame;
     (void)code;
-    charge(arg);
+    h2_guard_charge(&((struct h2 *)arg)->guard, H2_COST_SLIP, "too many protocol errors");
     return 0;
 }
 
@@ -240,34 +256,40 @@ static int cb_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     struct h2 *h = arg;
     bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR &&
-        frame->rst_stream.error_code != NGHTTP2_CANCEL)
-        charge(h); /* the peer made us do it */
+        frame->rst_stream.error_code != NGHTTP2_CANCEL) /* the peer made us do it */
+        h2_guard_charge(&h->guard, frame->rst_stream.error_code == NGHTTP2_REFUSED_STREAM ? 1 : H2_COST_SLIP,
+                        "too many protocol errors");
+    h2_guard_sent(&h->guard, frame->hd.type);
     if (h->server && end && (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
         nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
     return 0;
 }
 
-static void send_pending(struct h2 *h)
+void h2_send_pending(struct h2 *h)
 {
+    bool sent = false;
     while (!h->dead && conn_writable(h->conn)) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(h->session, &p);
         if (n == 0)
             break;
         if (n < 0) {
-            fail(h, ERR_INTERNAL, nghttp2_strerror((int)n));
+            h2_fail(h, ERR_INTERNAL, nghttp2_strerror((int)n));
             return;
         }
         int rc = conn_write(h->conn, p, (size_t)n);
         if (rc < 0) {
-            fail(h, ERR_UNAVAILABLE, "the connection was lost");
+            h2_fail(h, ERR_UNAVAILABLE, "the connection was lost");
             return;
         }
+        sent = true;
     }
+    if (sent && !h->dead)
+        h2_life_sent(h);
     if (!h->dead && !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
         conn_shutdown(h->conn);
-        fail(h, ERR_UNAVAILABLE, "the HTTP/2 session has ended");
+        h2_fail(h, ERR_UNAVAILABLE, "the HTTP/2 session has ended");
     }
 }
 
@@ -287,6 +309,8 @@ static void deliver(struct h2 *h, struct h2_event *e)
     struct h2_stream *st = e->st;
     switch (e->kind) {
     case EV_HEAD:
+        if (h->server && st->closed) /* reset before it was begun: no work for a handler */
+            st->released = true;
         if (!st->released)
             h->handler->on_head(h->arg, st, &e->head, e->end);
         break;
@@ -309,7 +333,7 @@ static void deliver(struct h2 *h, struct h2_event *e)
         if (h->handler->on_goaway)
             h->handler->on_goaway(h->arg);
         break;
-    case EV_DEAD: h->handler->on_dead(h->arg, &h->why); break;
+    case EV_DEAD: h->handler->on_dead(h->arg, h->why); break;
     }
 }
 
@@ -323,7 +347,13 @@ static void destroy(struct h2 *h)
         h2_stream_free(st);
     nghttp2_session_del(h->session);
     h->conn = conn_close(h->conn);
+    free(h->why);
     free(h);
+}
+
+static void flooded(struct h2 *h)
+{
+    h2_fail_telling(h, H2_ENHANCE_YOUR_CALM, ERR_EXHAUSTED, h->guard.flood);
 }
 
 static void work(void *arg)
@@ -337,7 +367,9 @@ static void work(void *arg)
         event_free(e);
     }
     if (!h->freed && !h->dead)
-        send_pending(h);
+        h2_send_pending(h);
+    if (!h->freed && !h->dead && h->guard.flood)
+        flooded(h);
     h->working = false;
     if (h->freed)
         destroy(h);
@@ -350,14 +382,15 @@ void h2_feed(struct h2 *h, struct str bytes)
     if (h->dead)
         return;
     h->last_rx = clock_mono();
-    ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes.p, bytes.n);
-    if (h->flooded) {
-        (void)nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
-        send_pending(h);
-        fail(h, ERR_EXHAUSTED, "the peer sends too many control frames");
+    h2_guard_scan(&h->guard, bytes, h->last_rx);
+    ssize_t n = h->guard.flood ? 0 : nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes.p, bytes.n);
+    if (h->guard.flood) {
+        flooded(h);
     } else if (n < 0) {
-        send_pending(h);
-        fail(h, ERR_UNAVAILABLE, nghttp2_strerror((int)n));
+        h2_send_pending(h);
+        h2_fail(h, ERR_UNAVAILABLE, nghttp2_strerror((int)n));
+    } else if (h->guard.block_by != USEC_INFINITY) {
+        h2_life_wake(h, h->guard.block_by);
     }
     h2_post_work(h);
 }
@@ -369,45 +402,21 @@ static void on_read(void *arg, const void *p, size_t n)
 
 static void on_eof(void *arg)
 {
-    fail(arg, ERR_UNAVAILABLE, "the peer closed the connection");
+    h2_fail(arg, ERR_UNAVAILABLE, "the peer closed the connection");
 }
 
 static void on_error(void *arg, const struct err *err)
 {
-    fail(arg, ERR_UNAVAILABLE, err->msg);
+    h2_fail(arg, ERR_UNAVAILABLE, err->msg);
 }
 
 static void on_conn_drain(void *arg)
 {
+    ((struct h2 *)arg)->blocked_at = 0;
     h2_post_work(arg);
 }
 
 static const struct conn_handler conn_handler = {on_read, on_eof, on_error, on_conn_drain};
-
-static void on_timer(void *arg)
-{
-    struct h2 *h = arg;
-    usec_t now = clock_mono(), next = USEC_INFINITY;
-    if (!h->got_settings && now >= h->preface_by) {
-        fail(h, ERR_DEADLINE, "no HTTP/2 settings came");
-        return;
-    }
-    if (!h->got_settings)
-        next = h->preface_by;
-    if (h->ping_at && h->last_rx >= h->ping_at)
-        h->ping_at = 0;
-    if (h->ping_at && now >= h->ping_at + PING_TIMEOUT) {
-        fail(h, ERR_UNAVAILABLE, "the peer does not answer");
-        return;
-    }
-    if (h->keepalive && !h->ping_at && now >= h->last_rx + h->keepalive) {
-        (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL);
-        h->ping_at = now;
-        h2_post_work(h);
-    }
-    usec_t alive = h->ping_at ? h->ping_at + PING_TIMEOUT : h->keepalive ? h->last_rx + h->keepalive : USEC_INFINITY;
-    timer_set_at(&h->timer, alive < next ? alive : next);
-}
 
 static void session_new(struct h2 *h)
 {
@@ -416,6 +425,7 @@ static void session_new(struct h2 *h)
     BUG_ON(nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&opt) != 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, cb_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb, cb_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(cb, cb_invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(cb, cb_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, cb_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, cb_stream_close);
@@ -423,15 +433,18 @@ static void session_new(struct h2 *h)
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, cb_frame_send);
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_no_closed_streams(opt, 1);
-    int rc =
-        h->server ? nghttp2_session_server_new2(&h->session, cb, h, opt) : nghttp2_session_client_new2(&h->session, cb, h, opt);
-    BUG_ON(rc != 0);
+    nghttp2_option_set_stream_reset_rate_limit(opt, RESETS_MAX, RESETS_PER_SEC);
+    nghttp2_mem mem = h2_mem_functions(&h->mem);
+    h->mem.making = true;
+    BUG_ON((h->server ? nghttp2_session_server_new3 : nghttp2_session_client_new3)(&h->session, cb, h, opt, &mem) != 0);
+    h->mem.making = false;
     nghttp2_session_callbacks_del(cb);
     nghttp2_option_del(opt);
     const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, H2_STREAMS_MAX},
                                                {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, H2_HEAD_MAX},
+                                               {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
                                                {NGHTTP2_SETTINGS_ENABLE_PUSH, 0}};
-    BUG_ON(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, h->server ? 2 : 3) != 0);
+    BUG_ON(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, h->server ? 3 : 4) != 0);
     BUG_ON(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, H2_WINDOW_CONN) != 0);
 }
 
@@ -446,12 +459,10 @@ struct h2 *h2_new(struct conn *conn, bool server, const struct h2_handler *handl
     list_init(&h->streams);
     list_init(&h->events);
     task_init(&h->work, work, h);
-    timer_init(&h->timer, h->loop, on_timer, h);
-    h->last_rx = h->tokens_at = clock_mono();
-    h->tokens = BUCKET_MAX;
-    h->preface_by = h->last_rx + PREFACE_TIMEOUT;
+    h->last_rx = clock_mono();
+    h2_guard_init(&h->guard, server, h->last_rx);
+    h2_life_init(h);
     session_new(h);
-    timer_set_at(&h->timer, h->preface_by);
     conn_set_handler(conn, &conn_handler, h);
     conn_read_start(conn);
     h2_post_work(h);
@@ -466,7 +477,7 @@ struct h2 *h2_free(struct h2 *h)
     timer_stop(&h->timer);
     if (!h->dead) {
         (void)nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
-        send_pending(h);
+        h2_send_pending(h);
         task_cancel(&h->work);
     }
     h->dead = h->freed = true;
@@ -474,23 +485,6 @@ struct h2 *h2_free(struct h2 *h)
     if (!h->working)
         destroy(h);
     return NULL;
-}
-
-void h2_keepalive(struct h2 *h, usec_t interval)
-{
-    h->keepalive = interval;
-    if (!h->dead)
-        timer_set(&h->timer, 0);
-}
-
-void h2_drain(struct h2 *h)
-{
-    if (h->dead || h->draining)
-        return;
-    h->draining = true;
-    (void)nghttp2_submit_shutdown_notice(h->session);
-    (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, drain_ping);
-    h2_post_work(h);
 }
 
 bool h2_alive(const struct h2 *h)

@@ -3,7 +3,9 @@
  * No handler ever runs inside a call into this module or inside nghttp2: what happens is appended to the connection's run queue, which a
  * task of the loop drains.
  * Limits: heads H2_HEAD_MAX (RFC 9113 6.5.2 counting) and H2_FIELDS_MAX, H2_STREAMS_MAX open streams, a stream's unread bytes by its window
- * (64 KiB until h2_consume), its unsent bytes H2_QUEUE_MAX; pings, resets, settings, empty frames and protocol slips by a token bucket.
+ * (64 KiB until h2_consume), its unsent bytes H2_QUEUE_MAX. Pings by strikes as gRPC counts them (GOAWAY "too_many_pings"); resets, settings,
+ * empty and unknown frames, window updates and protocol slips by a token bucket (GOAWAY ENHANCE_YOUR_CALM); 10 s for the peer's settings and
+ * for a head once begun, 20 s for the acknowledgement of ours, 60 s for a connection that takes nothing of what is queued.
  * Ownership: h2 owns the conn; a stream lives until on_closed returned or h2_reset was called, whichever is first.
  * Thread: loop.  Input trust: peer. */
 #ifndef DAVIT_NET_H2_H
@@ -21,8 +23,13 @@ enum {
     H2_STREAMS_MAX = 100,
     H2_QUEUE_HIGH = 1024 * 1024, /* above: wait for on_drain */
     H2_QUEUE_LOW = 256 * 1024,
-    H2_QUEUE_MAX = H2_QUEUE_HIGH + 4 * 1024 * 1024 + 64 /* one message of 4 MiB on top */
+    H2_QUEUE_MAX = H2_QUEUE_HIGH + 4 * 1024 * 1024 + 64, /* one message of 4 MiB on top */
+    H2_QUEUE_CONN_MAX = 32 * 1024 * 1024                 /* of all streams of a connection together */
 };
+
+#define H2_KEEPALIVE_MIN (10 * USEC_SEC)  /* a client pings no more often; a server counts strikes below 9 s */
+#define H2_STALL_MAX     (300 * USEC_SEC) /* a complete answer that the peer takes nothing of is dropped */
+#define H2_DRAIN_MAX     (600 * USEC_SEC) /* then a draining connection is cut, whatever is open */
 
 /* Error codes of RFC 9113 section 7. */
 enum h2_code {
@@ -80,9 +87,13 @@ struct h2 *h2_new(struct conn *conn, bool server, const struct h2_handler *handl
 void h2_feed(struct h2 *h, struct str bytes);
 /* Cuts the connection; no handler runs afterwards. Accepts NULL; returns NULL. */
 struct h2 *h2_free(struct h2 *h);
-/* PING after @interval of silence; no answer in 20 s: dead. 0: none. */
+/* PING after @interval of silence; no answer in 20 s: dead. 0: none. A client's is at least H2_KEEPALIVE_MIN. */
 void h2_keepalive(struct h2 *h, usec_t interval);
-/* Server: GOAWAY (notice, one round trip, then for good); open streams go on; dead when they ended. */
+/* What the next connection to this peer should use: twice as much after it said "too_many_pings". */
+usec_t h2_keepalive_next(const struct h2 *h);
+/* Server: drains when it is as old as @age, give or take a tenth by chance. */
+void h2_max_age(struct h2 *h, usec_t age);
+/* Server: GOAWAY (notice, one round trip, then for good with a word why); open streams go on for H2_DRAIN_MAX; dead when they ended. */
 void h2_drain(struct h2 *h);
 /* Not dead and takes new streams? */
 bool h2_alive(const struct h2 *h);
@@ -98,7 +109,7 @@ int h2_request(struct h2 *h, const struct h2_field *fields, size_t n, struct h2_
 int h2_respond(struct h2_stream *st, const struct h2_field *fields, size_t n) MUST_USE;
 /* Server: head without body. */
 int h2_respond_end(struct h2_stream *st, const struct h2_field *fields, size_t n) MUST_USE;
-/* Queues body bytes. 0, -ERR_EXHAUSTED past H2_QUEUE_MAX (nothing queued), -ERR_UNAVAILABLE when the stream is over. */
+/* Queues body bytes. 0, -ERR_EXHAUSTED past H2_QUEUE_MAX or H2_QUEUE_CONN_MAX (nothing queued), -ERR_UNAVAILABLE when the stream is over. */
 int h2_write(struct h2_stream *st, struct str bytes) MUST_USE;
 /* Body complete; @trailers (at most 64) follow it if @n. No effect on a stream that is over. A server's stream that the peer has not ended is
  * reset with NO_ERROR when all is sent. */

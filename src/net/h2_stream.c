@@ -76,7 +76,10 @@ static ssize_t cb_read(nghttp2_session *session, int32_t id, uint8_t *dst, size_
     if (n)
         memcpy(dst, st->out.data + st->out_at, n);
     st->out_at += n;
+    st->h->queued -= n;
     left -= n;
+    if (n && st->finishing)
+        st->moved_at = clock_mono();
     if (st->above && left < H2_QUEUE_LOW) {
         st->above = false;
         (void)h2_push(st->h, EV_DRAIN, st);
@@ -162,9 +165,10 @@ int h2_write(struct h2_stream *st, struct str bytes)
         buf_consume(&st->out, st->out_at);
         st->out_at = 0;
     }
-    if (st->out.len - st->out_at + bytes.n > H2_QUEUE_MAX)
+    if (h2_queued(st) + bytes.n > H2_QUEUE_MAX || st->h->queued + bytes.n > H2_QUEUE_CONN_MAX)
         return -ERR_EXHAUSTED;
     BUG_ON(buf_append_str(&st->out, bytes) < 0);
+    st->h->queued += bytes.n;
     if (st->out.len - st->out_at > H2_QUEUE_HIGH)
         st->above = true;
     resume(st);
@@ -179,6 +183,9 @@ void h2_finish(struct h2_stream *st, const struct h2_field *trailers, size_t n)
     for (size_t i = 0; i < n; i++)
         (void)!h2_head_add(&st->trailers, str_from(trailers[i].name), str_from(trailers[i].value));
     st->finishing = true;
+    st->moved_at = clock_mono();
+    if (st->h->server && h2_queued(st))
+        h2_life_wake(st->h, st->moved_at + H2_STALL_MAX);
     resume(st);
 }
 
