@@ -176,6 +176,8 @@ static int route_encoding(struct rpc_call *c, struct err *err)
     const char *encoding = call_meta(c, names[c->protocol][0]), *accepted;
     for (size_t i = 0; (accepted = rpc_meta_get(&c->meta, names[c->protocol][1], i)) != NULL; i++)
         c->gzip_ok = c->gzip_ok || status_list_has(accepted, "gzip");
+    if (c->get) /* the query tells */
+        return 0;
     c->gzip_in = encoding && strcmp(encoding, "gzip") == 0;
     c->in.allowed = c->gzip_in ? FRAMES_COMPRESSED : 0;
     if (encoding && !c->gzip_in && strcmp(encoding, "identity") != 0)
@@ -183,12 +185,22 @@ static int route_encoding(struct rpc_call *c, struct err *err)
     return 0;
 }
 
-int call_route(struct rpc_call *c, struct err *err)
+/* What only plain HTTP can say. */
+static int no_call(struct rpc_call *c, int http_status, enum err_code code, const char *why, struct err *err)
 {
-    const char *type = call_meta(c, "content-type"), *path = call_meta(c, ":path");
-    c->protocol = protocol_of(type ? type : "", &c->json);
+    c->protocol = RPC_NONE;
+    c->http_status = http_status;
+    return err_set(err, code, "%s", why);
+}
+
+static int route_method(struct rpc_call *c, const char *verb, struct err *err)
+{
+    struct str rest = str_from(call_meta(c, ":path"));
     size_t at;
-    struct service_entry *e = path ? server_find(c->server, path, &at) : NULL;
+    struct service_entry *e = server_find(c->server, str_cut(&rest, '?'), &at);
+    c->get = strcmp(verb, "GET") == 0;
+    if (!e && (c->protocol == RPC_NONE || c->get))
+        return no_call(c, 404, ERR_UNIMPLEMENTED, "no such method", err);
     if (!e)
         return err_set(err, ERR_UNIMPLEMENTED, "no such method");
     c->service = e->service;
@@ -196,27 +208,62 @@ int call_route(struct rpc_call *c, struct err *err)
     c->handler = &e->handlers[at];
     c->ctx = e->ctx;
     c->reads = c->method->client_streams && c->handler->run;
-    bool streams = c->method->client_streams || c->method->server_streams;
-    if ((c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams))
-        c->protocol = RPC_NONE; /* 415 */
-    if (c->protocol == RPC_NONE)
-        return err_set(err, ERR_INVALID, "content-type is none that this method speaks");
-    int rc = route_encoding(c, err);
-    if (rc == 0)
-        rc = route_deadline(c, err);
-    if (rc == 0 && c->server->authorize)
-        rc = err_ensure(err, c->server->authorize(c, c->server->ctx, c->service, c->method, err));
-    if (rc == 0 && c->reads)
-        call_start(c);
-    if (rc < 0 || !c->handler->stream)
+    return 0;
+}
+
+/* Verb, content type and version of HTTP against the method. */
+static int route_protocol(struct rpc_call *c, const char *verb, struct err *err)
+{
+    const struct rpc_method *m = c->method;
+    bool streams = m->client_streams || m->server_streams;
+    bool may_get = m->no_side_effects && !streams && c->protocol != RPC_GRPC;
+    if (strcmp(verb, "POST") != 0 && !(c->get && may_get))
+        return no_call(c, 405, ERR_UNIMPLEMENTED, "this method is called by another verb of HTTP", err);
+    if (c->get) {
+        int rc = connect_get_route(c, err);
+        if (c->http_status)
+            c->protocol = RPC_NONE;
         return rc;
-    rc = err_ensure(err, c->handler->stream->open(c, c->ctx, &c->stream_state, err));
+    }
+    if (c->protocol == RPC_NONE || (c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams))
+        return no_call(c, 415, ERR_INVALID, "the content-type is none that this method speaks", err);
+    if (c->http && (c->protocol == RPC_GRPC || (m->client_streams && m->server_streams) || c->handler->stream))
+        return no_call(c, 505, ERR_UNIMPLEMENTED, "this call needs HTTP/2", err);
+    const char *version = c->protocol == RPC_GRPC ? NULL : call_meta(c, "connect-protocol-version");
+    return version && strcmp(version, "1") != 0 ? err_set(err, ERR_INVALID, "connect-protocol-version is not 1") : 0;
+}
+
+static int open_stream(struct rpc_call *c, struct err *err)
+{
+    int rc = err_ensure(err, c->handler->stream->open(c, c->ctx, &c->stream_state, err));
     if (rc < 0)
         return rc;
     c->opened = true;
     if (c->state != CALL_OVER)
         c->state = CALL_STREAMING;
     return 0;
+}
+
+int call_route(struct rpc_call *c, const char *verb, struct err *err)
+{
+    const char *type = call_meta(c, "content-type");
+    c->protocol = protocol_of(type ? type : "", &c->json);
+    int rc = route_method(c, verb, err);
+    if (rc == 0)
+        rc = route_protocol(c, verb, err);
+    if (rc == 0)
+        rc = route_encoding(c, err);
+    if (rc == 0)
+        rc = route_deadline(c, err);
+    if (rc == 0 && c->server->authorize)
+        rc = err_ensure(err, c->server->authorize(c, c->server->ctx, c->service, c->method, err));
+    if (rc == 0 && c->get)
+        rc = connect_get_message(c, err);
+    if (rc < 0)
+        return rc;
+    if (c->reads)
+        call_start(c);
+    return c->handler->stream ? open_stream(c, err) : 0;
 }
 
 /* ---- the handler ---- */
@@ -234,20 +281,25 @@ static void run(void *arg)
         (void)err_ensure(&err, rc);
         call_end(c, rc < 0 ? &err : NULL);
     }
+    if (c->server)
+        c->server->running--;
     call_unref(c);
 }
 
 void call_start(struct rpc_call *c)
 {
     struct err err = ERR_INIT;
+    struct rpc_server *s = c->server;
     c->state = CALL_RUNNING;
-    c->refs++;
     timer_set_at(&c->timer, c->deadline);
-    if (fiber_spawn(c->server->loop, c->method->name, run, c, &c->fiber) < 0) {
-        c->refs--;
-        (void)err_set(&err, ERR_EXHAUSTED, "too many calls run at the same time");
-        call_end(c, &err);
+    if (s->running < s->limits.running && fiber_spawn(s->loop, c->method->name, run, c, &c->fiber) == 0) {
+        c->refs++;
+        s->running++;
+        return;
     }
+    s->calls_refused++;
+    (void)err_set(&err, ERR_UNAVAILABLE, "too many calls run at the same time");
+    call_end(c, &err);
 }
 
 /* ---- what handlers ask ---- */

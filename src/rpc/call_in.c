@@ -10,8 +10,10 @@ static int hold(struct rpc_call *c, size_t total, struct err *err)
 {
     if (c->http) /* HTTP/1.1: counted where it was collected */
         return 0;
-    if (total > c->held && total - c->held > RPC_HELD_MAX - c->server->held)
+    if (total > c->held && total - c->held > RPC_HELD_MAX - c->server->held) {
+        c->server->calls_refused++;
         return err_set(err, ERR_UNAVAILABLE, "too many requests at once");
+    }
     c->server->held += total - c->held;
     c->held = total;
     return 0;
@@ -121,6 +123,9 @@ void call_data(struct rpc_call *c, struct str bytes)
         pass_over(c, bytes.n);
     } else if (c->state == CALL_READING && hold(c, c->held + bytes.n, &err) < 0) {
         call_end(c, &err);
+    } else if (c->get) {
+        if (c->st) /* what it carries has no meaning */
+            h2_consume(c->st, bytes.n);
     } else if (c->protocol == RPC_CONNECT) {
         bare_data(c, bytes);
     } else if (c->state != CALL_OVER) {

@@ -5,6 +5,8 @@
 #include "rpc/gzip.h"
 #include "rpc/rpc_internal.h"
 
+#define CONN_FULL_WAIT (20 * USEC_MSEC)
+
 bool call_compresses(const struct rpc_call *c)
 {
     return c->gzip_out && c->gzip_ok;
@@ -49,7 +51,7 @@ static int put_bare(struct rpc_call *c, const ProtobufCMessage *message)
     return call_compresses(c) ? gzip_deflate(buf_str(&plain), &c->body) : buf_append_str(&c->body, buf_str(&plain));
 }
 
-/* Queues one message. The caller has seen to room. */
+/* Queues one message. The caller has seen to room in the stream. 1: there is none in the connection. */
 static int put(struct rpc_call *c, const ProtobufCMessage *message)
 {
     if (!c->method->server_streams && c->sent)
@@ -70,6 +72,8 @@ static int put(struct rpc_call *c, const ProtobufCMessage *message)
         rc = c->protocol == RPC_GRPC ? grpc_head(c) : connect_head(c);
         if (rc == 0)
             rc = h2_write(c->st, buf_str(&out));
+        if (rc == -ERR_EXHAUSTED)
+            return 1;
     }
     if (rc == 0)
         c->sent++;
@@ -81,14 +85,18 @@ int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
     for (;;) {
         if (c->state == CALL_OVER || fiber_cancelled())
             return -ERR_CANCELLED;
-        if (rpc_stream_queued(c) <= RPC_QUEUE_MAX)
-            break;
-        event_reset(&c->room);
-        int rc = event_wait(&c->room, c->deadline);
+        int rc = 0;
+        if (rpc_stream_queued(c) > RPC_QUEUE_MAX) {
+            event_reset(&c->room);
+            rc = event_wait(&c->room, c->deadline);
+        } else if ((rc = put(c, message)) != 1) {
+            return rc;
+        } else { /* other streams fill the connection; nothing tells when they do no longer */
+            rc = fiber_sleep(CONN_FULL_WAIT);
+        }
         if (rc < 0)
             return rc;
     }
-    return put(c, message);
 }
 
 int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
@@ -97,7 +105,8 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
         return -ERR_UNAVAILABLE;
     if (h2_queued(c->st) > RPC_QUEUE_MAX)
         return -ERR_EXHAUSTED;
-    return put(c, message);
+    int rc = put(c, message);
+    return rc == 1 ? -ERR_EXHAUSTED : rc;
 }
 
 size_t rpc_stream_queued(const struct rpc_call *c)

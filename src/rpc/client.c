@@ -5,11 +5,14 @@
 
 #include "base/mem.h"
 #include "net/h2.h"
+#include "rpc/details.h"
 #include "rpc/frames.h"
 #include "rpc/gzip.h"
 #include "rpc/meta.h"
 #include "rpc/rpc.h"
 #include "rpc/status.h"
+
+#define CONN_FULL_WAIT (20 * USEC_MSEC)
 
 struct rpc_channel {
     struct loop *loop;
@@ -90,6 +93,9 @@ static void got_trailers(struct rpc_stream *s, struct h2_head *head)
     if (rc == 0 && head->too_big)
         (void)err_set(&s->status, ERR_EXHAUSTED, "the trailers are over the limit");
     take_meta(&s->trailer, head);
+    AUTO_BUF details = BUF_INIT(H2_HEAD_MAX);
+    if (rc < 0 && rpc_meta_bin(&s->trailer, "grpc-status-details-bin", 0, &details) == 0)
+        details_read(buf_str(&details), &s->status);
     h2_release(s->st);
     end_stream(s);
 }
@@ -386,7 +392,8 @@ static int pack(const struct rpc_stream *s, const ProtobufCMessage *message, siz
     return 0;
 }
 
-int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err)
+/* Until the stream may have more. 0, or why not. */
+static int wait_room(struct rpc_stream *s, usec_t deadline, struct err *err)
 {
     while (!s->over && h2_queued(s->st) > RPC_QUEUE_MAX) {
         event_reset(&s->room);
@@ -396,12 +403,25 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
     }
     if (s->over)
         return s->status.code ? report(s, err) : err_set(err, ERR_UNAVAILABLE, "the call has ended");
+    return 0;
+}
+
+int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err)
+{
     AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX + RPC_COMPRESS_MIN);
     size_t n = protobuf_c_message_get_packed_size(message);
+    int rc = wait_room(s, deadline, err);
+    if (rc < 0)
+        return rc;
     if (n > RPC_MESSAGE_MAX || pack(s, message, n, &out) < 0)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", n, RPC_MESSAGE_MAX);
-    int rc = h2_write(s->st, buf_str(&out));
-    return rc < 0 ? err_set(err, (enum err_code) - rc, "the message could not be queued") : 0;
+    while ((rc = wait_room(s, deadline, err)) == 0 && (rc = h2_write(s->st, buf_str(&out))) == -ERR_EXHAUSTED) {
+        /* Other streams fill the connection; nothing tells when they do no longer. */
+        rc = clock_mono() >= deadline ? -ERR_DEADLINE : fiber_sleep(CONN_FULL_WAIT);
+        if (rc < 0)
+            return err_set(err, (enum err_code) - rc, "the connection takes no more messages now");
+    }
+    return err_ensure(err, rc);
 }
 
 void rpc_stream_half_close(struct rpc_stream *s)

@@ -1,20 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* connect_server — how a call's answer looks in Connect, and Connect over HTTP/1.1.  Source: connectrpc.com protocol.
- * The hint of a failure travels in the header davit-hint, percent-encoded as grpc-message is. */
+/* connect_server — how a call's answer looks in Connect.  Source: connectrpc.com protocol.
+ * The hint of a failure travels in the header davit-hint too, percent-encoded as grpc-message is. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "rpc/details.h"
 #include "rpc/rpc_internal.h"
-#include "rpc/status.h"
 
-enum { ERROR_MAX = 8192 };
+enum { ERROR_MAX = 32 * 1024 };
 
 static const char *content_type(const struct rpc_call *c)
 {
     if (c->protocol == RPC_CONNECT_STREAM)
         return c->json ? "application/connect+json" : "application/connect+proto";
     return c->json ? "application/json" : "application/proto";
+}
+
+/* ---- failures ---- */
+
+static void detail_json(struct jsonw *w, const struct err *failure)
+{
+    AUTO_BUF info = BUF_INIT(DETAILS_MAX);
+    if (details_info(failure, &info) < 0)
+        return;
+    AUTO_FREE char *text = str_base64(info.data, info.len);
+    text[strcspn(text, "=")] = 0;
+    jsonw_object(w);
+    jsonw_key(w, "type");
+    jsonw_string(w, DETAILS_INFO_TYPE);
+    jsonw_key(w, "value");
+    jsonw_string(w, text);
+    jsonw_object_end(w);
 }
 
 static void error_json(struct jsonw *w, const struct err *failure)
@@ -26,17 +43,72 @@ static void error_json(struct jsonw *w, const struct err *failure)
     jsonw_string(w, failure->msg);
     jsonw_key(w, "details");
     jsonw_array(w);
+    detail_json(w, failure);
     jsonw_array_end(w);
     jsonw_object_end(w);
+}
+
+/* ---- streams ---- */
+
+size_t connect_stream_fields(const struct rpc_call *c, struct h2_field fields[CONNECT_FIELDS_MAX])
+{
+    size_t n = 0;
+    fields[n++] = (struct h2_field){"content-type", content_type(c)};
+    fields[n++] = (struct h2_field){"connect-accept-encoding", "gzip"};
+    if (call_compresses(c))
+        fields[n++] = (struct h2_field){"connect-content-encoding", "gzip"};
+    return meta_fields(&c->header, fields, n);
 }
 
 int connect_head(struct rpc_call *c)
 {
     if (c->head_sent)
         return 0;
+    struct h2_field fields[CONNECT_FIELDS_MAX + 1] = {{":status", "200"}};
+    size_t n = connect_stream_fields(c, fields + 1);
     c->head_sent = true;
-    const struct h2_field fields[] = {{":status", "200"}, {"content-type", content_type(c)}};
-    return h2_respond(c->st, fields, ARRAY_LEN(fields));
+    return h2_respond(c->st, fields, n + 1);
+}
+
+/* Trailing metadata, the values of one name together. */
+static void metadata_json(struct jsonw *w, const struct meta_out *m)
+{
+    const struct rpc_meta all = {m->store};
+    const char *name, *value, *other;
+    size_t at = 0;
+    while (meta_next(&m->store, &at, &name, &value)) {
+        if (rpc_meta_get(&all, name, 0) != value)
+            continue;
+        jsonw_key(w, name);
+        jsonw_array(w);
+        for (size_t i = 0; (other = rpc_meta_get(&all, name, i)) != NULL; i++)
+            jsonw_string(w, other);
+        jsonw_array_end(w);
+    }
+}
+
+static void end_json(struct jsonw *w, const struct rpc_call *c, const struct err *failure)
+{
+    char hint[STATUS_TEXT_MAX];
+    jsonw_object(w);
+    if (failure) {
+        jsonw_key(w, "error");
+        error_json(w, failure);
+    }
+    if (c->trailer.n || (failure && failure->hint[0])) {
+        jsonw_key(w, "metadata");
+        jsonw_object(w);
+        metadata_json(w, &c->trailer);
+        if (failure && failure->hint[0]) {
+            status_escape(failure->hint, hint);
+            jsonw_key(w, "davit-hint");
+            jsonw_array(w);
+            jsonw_string(w, hint);
+            jsonw_array_end(w);
+        }
+        jsonw_object_end(w);
+    }
+    jsonw_object_end(w);
 }
 
 /* The last message of a stream: flag 2, JSON. */
@@ -48,23 +120,7 @@ static void end_stream(struct rpc_call *c, const struct err *failure)
     if ((c->st && connect_head(c) < 0) || buf_append(&out, prefix, sizeof(prefix)) < 0)
         return;
     jsonw_init(&w, &out);
-    jsonw_object(&w);
-    if (failure) {
-        jsonw_key(&w, "error");
-        error_json(&w, failure);
-        if (failure->hint[0]) {
-            jsonw_key(&w, "metadata");
-            jsonw_object(&w);
-            jsonw_key(&w, "davit-hint");
-            jsonw_array(&w);
-            char hint[STATUS_TEXT_MAX];
-            status_escape(failure->hint, hint);
-            jsonw_string(&w, hint);
-            jsonw_array_end(&w);
-            jsonw_object_end(&w);
-        }
-    }
-    jsonw_object_end(&w);
+    end_json(&w, c, failure);
     if (jsonw_end(&w) < 0)
         return;
     frames_prefix(out.len - FRAMES_PREFIX, FRAMES_END, prefix);
@@ -79,140 +135,102 @@ static void end_stream(struct rpc_call *c, const struct err *failure)
         h2_reset(TAKE(c->st), H2_CANCEL);
 }
 
-static int http_status(const struct rpc_call *c, const struct err *failure)
+/* ---- unary ---- */
+
+static void add_field(struct connect_answer *a, const char *name, const char *value)
 {
-    if (!failure)
-        return 200;
-    return c->protocol == RPC_NONE && c->method ? 415 : c->protocol == RPC_NONE ? 404 : err_http_status(failure->code);
+    a->fields[a->n++] = (struct h2_field){name, value};
 }
 
-/* The whole answer of a unary call: status, fields (at most 3), body. */
-static void unary_answer(struct rpc_call *c, const struct err *failure)
+/* What is no call of this protocol at all: plain HTTP says so. */
+static void plain_answer(const struct rpc_call *c, const struct err *failure, struct connect_answer *a)
 {
-    char status[8], hint[STATUS_TEXT_MAX];
-    AUTO_BUF body = BUF_INIT(ERROR_MAX);
+    a->status = c->http_status;
+    add_field(a, "content-type", "text/plain");
+    if (a->status == 405)
+        add_field(a, "allow", c->method && c->method->no_side_effects ? "GET, POST" : "POST");
+    if (a->status == 415)
+        add_field(a, "accept-post",
+                  c->method && (c->method->client_streams || c->method->server_streams)
+                      ? "application/grpc, application/grpc+json, application/connect+json, application/connect+proto"
+                      : "application/grpc, application/grpc+json, application/json, application/proto");
+    (void)!buf_printf(&a->body, "%s\n", failure->msg);
+}
+
+static void failure_answer(const struct err *failure, struct connect_answer *a)
+{
     struct jsonw w;
-    size_t n = 0;
-    struct h2_field fields[3];
-    (void)snprintf(status, sizeof(status), "%d", http_status(c, failure));
-    fields[n++] = (struct h2_field){":status", status};
-    fields[n++] = (struct h2_field){"content-type", failure ? "application/json" : content_type(c)};
-    if (failure) {
-        jsonw_init(&w, &body);
-        error_json(&w, failure);
-        if (jsonw_end(&w) < 0)
-            buf_clear(&body);
-        if (failure->hint[0]) {
-            status_escape(failure->hint, hint);
-            fields[n++] = (struct h2_field){"davit-hint", hint};
-        }
+    a->status = err_http_status(failure->code);
+    add_field(a, "content-type", "application/json");
+    jsonw_init(&w, &a->body);
+    error_json(&w, failure);
+    if (jsonw_end(&w) < 0)
+        buf_clear(&a->body);
+    if (failure->code == ERR_UNIMPLEMENTED)
+        add_field(a, "accept-encoding", "gzip, identity");
+    if (failure->hint[0]) {
+        status_escape(failure->hint, a->hint);
+        add_field(a, "davit-hint", a->hint);
     }
-    if (h2_respond(c->st, fields, n) == 0 && h2_write(c->st, buf_str(failure ? &body : &c->body)) == 0)
+}
+
+static void add_metadata(const struct rpc_call *c, struct connect_answer *a)
+{
+    const char *name, *value;
+    size_t at = 0;
+    while (meta_next(&c->trailer.store, &at, &name, &value))
+        if (buf_printf(&a->names, "trailer-%s%c%s%c", name, 0, value, 0) < 0)
+            break;
+    a->n = meta_fields(&c->header, a->fields, a->n);
+    at = 0;
+    while (meta_next(&a->names, &at, &name, &value))
+        add_field(a, name, value);
+}
+
+void connect_answer(const struct rpc_call *c, const struct err *failure, struct connect_answer *ret)
+{
+    *ret = (struct connect_answer){.status = 200, .names = BUF_INIT(2 * RPC_ANSWER_META_MAX), .body = BUF_INIT(ERROR_MAX)};
+    if (c->http_status) {
+        plain_answer(c, failure, ret);
+        return;
+    }
+    if (failure) {
+        failure_answer(failure, ret);
+    } else {
+        add_field(ret, "content-type", content_type(c));
+        if (call_compresses(c))
+            add_field(ret, "content-encoding", "gzip");
+        if (c->get)
+            add_field(ret, "vary", "accept-encoding");
+    }
+    add_metadata(c, ret);
+}
+
+void connect_answer_release(struct connect_answer *a)
+{
+    buf_release(&a->names);
+    buf_release(&a->body);
+}
+
+static void unary_end(struct rpc_call *c, const struct err *failure)
+{
+    struct connect_answer a;
+    char status[8];
+    connect_answer(c, failure, &a);
+    struct h2_field fields[CONNECT_FIELDS_MAX + 1] = {{":status", status}};
+    (void)snprintf(status, sizeof(status), "%d", a.status);
+    memcpy(fields + 1, a.fields, a.n * sizeof(*fields));
+    if (h2_respond(c->st, fields, a.n + 1) == 0 && h2_write(c->st, buf_str(failure ? &a.body : &c->body)) == 0)
         h2_finish(c->st, NULL, 0);
     else
         h2_reset(TAKE(c->st), H2_CANCEL);
+    connect_answer_release(&a);
 }
 
 void connect_end(struct rpc_call *c, const struct err *failure)
 {
-    if (c->protocol == RPC_CONNECT_STREAM && (c->http || c->st))
+    if (c->protocol == RPC_CONNECT_STREAM && !c->http_status && (c->http || c->st))
         end_stream(c, failure);
     else if (c->st)
-        unary_answer(c, failure); /* HTTP/1.1: connect_http1 answers from the call's body and reason */
-}
-
-void connect_refuse(struct h2_stream *st, int status)
-{
-    char text[8];
-    (void)snprintf(text, sizeof(text), "%d", status);
-    const struct h2_field field = {":status", text};
-    (void)!h2_respond_end(st, &field, 1);
-    h2_release(st);
-}
-
-/* ---- HTTP/1.1 ---- */
-
-static int add_meta(struct buf *meta, const char *name, const char *value)
-{
-    int rc = buf_append(meta, name, strlen(name) + 1);
-    return rc < 0 ? rc : buf_append(meta, value, strlen(value) + 1);
-}
-
-static int http1_reply(struct rpc_call *c, struct http_call *http)
-{
-    const struct err *failure = c->reason.code ? &c->reason : NULL;
-    if (!failure) {
-        const struct http_field field = {"content-type", content_type(c)};
-        return http_reply_fields(http, 200, &field, 1, buf_str(&c->body));
-    }
-    char hint[STATUS_TEXT_MAX];
-    AUTO_BUF body = BUF_INIT(ERROR_MAX);
-    struct jsonw w;
-    jsonw_init(&w, &body);
-    error_json(&w, failure);
-    int rc = jsonw_end(&w);
-    if (rc < 0)
-        return rc;
-    status_escape(failure->hint, hint);
-    const struct http_field fields[] = {{"content-type", "application/json"}, {"davit-hint", hint}};
-    return http_reply_fields(http, http_status(c, failure), fields, failure->hint[0] ? 2 : 1, buf_str(&body));
-}
-
-/* Sends what the handler puts into the call's body until the call is over. */
-static int http1_stream(struct rpc_call *c, struct http_call *http)
-{
-    const struct http_field field = {"content-type", content_type(c)};
-    int rc = http_reply_start(http, 200, &field, 1);
-    while (rc == 0) {
-        if (c->body.len) {
-            AUTO_BUF part = c->body;
-            c->body = BUF_INIT(part.max);
-            event_signal(&c->room);
-            rc = http_reply_chunk(http, buf_str(&part), USEC_INFINITY);
-        } else if (c->state == CALL_OVER) {
-            return http_reply_end(http);
-        } else {
-            event_reset(&c->done);
-            rc = event_wait(&c->done, USEC_INFINITY);
-        }
-    }
-    return rc;
-}
-
-void connect_http1(void *arg, struct http_call *http)
-{
-    struct rpc_server *s = arg;
-    const struct http_head *head = http_call_head(http);
-    if (strcmp(head->method, "POST") != 0) {
-        (void)!http_reply(http, 405, "text/plain", STR("use POST\n"));
-        return;
-    }
-    struct err err = ERR_INIT;
-    struct rpc_call *c = call_new(s);
-    c->refs++;
-    c->http = http;
-    c->conn = http_call_conn(http);
-    int rc = add_meta(&c->meta.store, ":path", head->target);
-    for (size_t i = 0; rc == 0 && i < head->n_fields; i++)
-        rc = add_meta(&c->meta.store, head->fields[i].name, head->fields[i].value);
-    if (rc < 0)
-        (void)err_set(&err, ERR_EXHAUSTED, "the head is too large");
-    else
-        rc = call_route(c, &err);
-    if (rc == 0 && (c->protocol == RPC_GRPC || c->handler->stream))
-        rc = err_set(&err, ERR_UNIMPLEMENTED, "this call needs HTTP/2");
-    if (rc < 0) {
-        call_end(c, &err);
-    } else {
-        call_data(c, http_call_body(http));
-        call_half_close(c);
-    }
-    if (c->protocol == RPC_CONNECT_STREAM)
-        rc = http1_stream(c, http);
-    else if ((rc = event_wait(&c->done, USEC_INFINITY)) == 0)
-        rc = http1_reply(c, http);
-    c->http = NULL;
-    if (rc < 0)
-        call_lost(c, ERR_CANCELLED, "the peer has gone");
-    call_unref(c);
+        unary_end(c, failure); /* HTTP/1.1: connect_http1 answers from the call's body and reason */
 }

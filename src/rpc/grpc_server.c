@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "rpc/details.h"
 #include "rpc/rpc_internal.h"
 #include "rpc/status.h"
 
@@ -29,6 +30,17 @@ int grpc_head(struct rpc_call *c)
     return h2_respond(c->st, fields, n);
 }
 
+/* What grpc-status-details-bin says, or NULL. */
+static char *details_text(const struct err *failure)
+{
+    AUTO_BUF status = BUF_INIT(DETAILS_MAX);
+    if (details_status(failure, &status) < 0)
+        return NULL;
+    char *text = str_base64(status.data, status.len);
+    text[strcspn(text, "=")] = 0;
+    return text;
+}
+
 void grpc_end(struct rpc_call *c, const struct err *failure)
 {
     if (!c->st)
@@ -40,6 +52,7 @@ void grpc_end(struct rpc_call *c, const struct err *failure)
         return;
     }
     char code[8], message[STATUS_TEXT_MAX], hint[STATUS_TEXT_MAX];
+    AUTO_FREE char *details = failure ? details_text(failure) : NULL;
     struct h2_field fields[OWN_FIELDS + RPC_META_FIELDS_MAX];
     size_t at = c->head_sent || !failure ? 0 : head_fields(c, fields), n = at;
     (void)snprintf(code, sizeof(code), "%d", failure ? (int)failure->code : 0);
@@ -52,6 +65,8 @@ void grpc_end(struct rpc_call *c, const struct err *failure)
         status_escape(failure->hint, hint);
         fields[n++] = (struct h2_field){"davit-hint", hint};
     }
+    if (details)
+        fields[n++] = (struct h2_field){"grpc-status-details-bin", details};
     n = meta_fields(&c->trailer, fields, n);
     if (at) {
         (void)!h2_respond_end(c->st, fields, n);

@@ -103,6 +103,22 @@ struct rpc_server *rpc_server_free(struct rpc_server *s);
 void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
+/* What a server bears. Per listener: connections that are open (handshakes included), and a token bucket for new ones; who is over it is cut
+ * before the handshake. Per server: handlers that run on fibers at the same time; a call over it is UNAVAILABLE. */
+struct rpc_limits {
+    unsigned conns, accept_burst, accept_per_sec, running;
+};
+enum { RPC_CONNS_MAX = 20000, RPC_ACCEPT_BURST = 2000, RPC_ACCEPT_PER_SEC = 500, RPC_RUNNING_MAX = 2000 };
+/* Replaces the limits, which begin as the constants above. What is open already stays. */
+void rpc_server_set_limits(struct rpc_server *s, const struct rpc_limits *limits);
+/* For metrics and tests. HTTP/1.1 connections are counted by their own server once they are known as such. */
+struct rpc_stats {
+    size_t conns;             /* open */
+    unsigned running;         /* handlers on fibers */
+    uint64_t conns_refused;   /* cut before the handshake */
+    uint64_t calls_refused;   /* for want of a fiber or of memory for requests */
+};
+void rpc_server_stats(const struct rpc_server *s, struct rpc_stats *ret);
 /* Listens; by ALPN (TLS) or by the HTTP/2 preface (plain, unix) decides between HTTP/2 and HTTP/1.1. */
 int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, struct tls_ctx *tls, struct err *err) MUST_USE;
 /* Replaces the certificate of the listener at @addr for new connections (renewal). 0 or -ERR_NOT_FOUND. */

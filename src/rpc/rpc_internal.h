@@ -9,6 +9,7 @@
 #include "rpc/frames.h"
 #include "rpc/meta.h"
 #include "rpc/rpc.h"
+#include "rpc/status.h"
 
 enum rpc_protocol {
     RPC_GRPC,
@@ -38,6 +39,8 @@ struct rpc_call {
     bool half_closed;       /* the peer sends no more */
     bool gzip_in;           /* the request is compressed */
     bool gzip_ok, gzip_out; /* the caller takes compressed answers; the handler allows them */
+    bool get;               /* Connect: asked by GET */
+    int http_status;        /* Connect: the answer's where no code says it, or 0 */
     bool refused;           /* `reason` says why; reported when the request is complete */
     struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
     struct http_call *http; /* NULL: HTTP/2, or gone */
@@ -77,6 +80,9 @@ struct rpc_server {
     struct list services, listeners, conns, calls, handshakes;
     struct http_server *http;
     size_t held; /* bytes of requests that came in, RPC_HELD_MAX at most */
+    struct rpc_limits limits;
+    unsigned running; /* handlers on fibers */
+    uint64_t conns_refused, calls_refused;
     bool draining;
 };
 
@@ -86,8 +92,8 @@ struct rpc_call *call_new(struct rpc_server *s) MUST_USE;
 void call_unref(struct rpc_call *c);
 /* Header value or NULL. */
 const char *call_meta(const struct rpc_call *c, const char *name);
-/* Decides by head: protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
-int call_route(struct rpc_call *c, struct err *err) MUST_USE;
+/* Decides by head and @verb ("POST"): protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
+int call_route(struct rpc_call *c, const char *verb, struct err *err) MUST_USE;
 /* The request is complete, or the handler reads it: starts the fiber, or reports why not. */
 void call_start(struct rpc_call *c);
 /* Reports the end to the peer and gives the call up; @failure NULL: success. Nothing if it is over. */
@@ -116,15 +122,36 @@ int grpc_head(struct rpc_call *c) MUST_USE;
 void grpc_end(struct rpc_call *c, const struct err *failure);
 
 /* ---- connect_server.c ---- */
+enum { CONNECT_FIELDS_MAX = 8 + RPC_META_FIELDS_MAX };
+/* A whole answer in the making. Embedded; connect_answer_release ends it. */
+struct connect_answer {
+    int status;
+    struct h2_field fields[CONNECT_FIELDS_MAX]; /* borrow from here and from the call */
+    size_t n;
+    char hint[STATUS_TEXT_MAX];
+    struct buf names; /* of trailing metadata, prefixed */
+    struct buf body;  /* of a failure; otherwise the call's body is sent */
+};
+/* What a unary call is answered with; the call is over or about to be. */
+void connect_answer(const struct rpc_call *c, const struct err *failure, struct connect_answer *ret);
+void connect_answer_release(struct connect_answer *a);
+/* The fields that a stream begins with; returns how many. */
+size_t connect_stream_fields(const struct rpc_call *c, struct h2_field fields[CONNECT_FIELDS_MAX]);
 int connect_head(struct rpc_call *c) MUST_USE;
 void connect_end(struct rpc_call *c, const struct err *failure);
+
+/* ---- connect_get.c ---- */
+/* A call asked by GET: protocol and message from the query. 0 or a failure. */
+int connect_get_route(struct rpc_call *c, struct err *err) MUST_USE;
+/* Puts the message of the query into the call's body; what the query says of the encoding is noted. 0 or a failure. */
+int connect_get_message(struct rpc_call *c, struct err *err) MUST_USE;
+
+/* ---- connect_http1.c ---- */
 /* Handler of the HTTP/1.1 server; @arg is the rpc_server. */
 void connect_http1(void *arg, struct http_call *http);
-/* An answer of plain HTTP for what is no call at all. */
-void connect_refuse(struct h2_stream *st, int status);
 
 /* ---- server.c ---- */
 /* The entry of "/pkg.Service/Method" and the index of the method, or NULL. */
-struct service_entry *server_find(struct rpc_server *s, const char *path, size_t *ret_method);
+struct service_entry *server_find(struct rpc_server *s, struct str path, size_t *ret_method);
 
 #endif

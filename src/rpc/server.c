@@ -19,11 +19,14 @@ struct rpc_listener {
     struct listener *listener;
     struct tls_ctx *tls;
     char *addr; /* as given */
+    unsigned n_conns;
+    uint64_t tokens; /* connections that may come now */
+    usec_t tokens_at;
 };
 
 struct handshake {
     struct list node;
-    struct rpc_server *server;
+    struct rpc_listener *from;
     struct conn_accept *accept;
 };
 
@@ -31,6 +34,7 @@ struct handshake {
 struct server_conn {
     struct list node;
     struct rpc_server *server;
+    struct rpc_listener *from;
     struct conn *conn;
     struct h2 *h2;
     struct timer timer;
@@ -44,31 +48,35 @@ static void conn_free(struct server_conn *sc)
 {
     timer_stop(&sc->timer);
     list_remove(&sc->node);
+    sc->from->n_conns--;
     sc->conn = conn_close(sc->conn);
     sc->h2 = h2_free(sc->h2);
     free(sc);
+}
+
+static int begin(struct rpc_call *c, const struct h2_head *head, struct err *err)
+{
+    const char *verb = call_meta(c, ":method"), *type = call_meta(c, "content-type");
+    bool grpc = type && strncmp(type, "application/grpc", 16) == 0 && strncmp(type, "application/grpc-web", 20) != 0;
+    if (!head->too_big && verb && call_meta(c, ":path"))
+        return call_route(c, verb, err);
+    c->protocol = grpc ? RPC_GRPC : RPC_NONE;
+    c->http_status = grpc ? 0 : 431;
+    return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
 }
 
 static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool end)
 {
     struct server_conn *sc = arg;
     struct err err = ERR_INIT;
-    const char *method = h2_head_get(head, ":method"), *type = h2_head_get(head, "content-type");
-    bool grpc = type && strncmp(type, "application/grpc", 16) == 0 && strncmp(type, "application/grpc-web", 20) != 0;
-    if (!method || strcmp(method, "POST") != 0 || (head->too_big && !grpc)) {
-        connect_refuse(st, head->too_big ? 431 : 405);
-        return;
-    }
     struct rpc_call *c = call_new(sc->server);
-    c->protocol = RPC_GRPC;
     c->st = st;
     c->conn = h2_conn(sc->h2);
     h2_set_user(st, c);
     rpc_meta_release(&c->meta);
     c->meta.store = head->store;
     head->store = BUF_INIT(0);
-    int rc = head->too_big ? err_set(&err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX)
-                           : call_route(c, &err);
+    int rc = begin(c, head, &err);
     if (rc < 0 && !end && c->protocol != RPC_GRPC)
         call_refuse(c, &err);
     else if (rc < 0)
@@ -189,10 +197,13 @@ static void conn_timeout(void *arg)
 
 static const struct conn_handler sniff_handler = {sniff_read, sniff_eof, sniff_error, NULL};
 
-static void take_conn(struct rpc_server *s, struct conn *c)
+static void take_conn(struct rpc_listener *from, struct conn *c)
 {
+    struct rpc_server *s = from->server;
     struct server_conn *sc = NEW(struct server_conn);
     sc->server = s;
+    sc->from = from;
+    from->n_conns++;
     sc->conn = c;
     list_init(&sc->node);
     list_push(&s->conns, &sc->node);
@@ -215,13 +226,14 @@ static void take_conn(struct rpc_server *s, struct conn *c)
 static void handshake_end(struct handshake *hs)
 {
     list_remove(&hs->node);
+    hs->from->n_conns--;
     free(hs);
 }
 
 static void tls_ready(void *arg, struct conn *c)
 {
     struct handshake *hs = arg;
-    take_conn(hs->server, c);
+    take_conn(hs->from, c);
     handshake_end(hs);
 }
 
@@ -232,25 +244,46 @@ static void tls_failed(void *arg, const char *peer, const struct err *err)
     handshake_end(arg);
 }
 
+/* One more connection? A handshake costs a millisecond of the loop: a crowd gets in by and by. */
+static bool admit(struct rpc_listener *l)
+{
+    const struct rpc_limits *limits = &l->server->limits;
+    usec_t now = clock_mono(), step = USEC_SEC / (limits->accept_per_sec ? limits->accept_per_sec : 1);
+    uint64_t gained = (now - l->tokens_at) / step;
+    l->tokens_at += gained * step;
+    l->tokens = l->tokens + gained > limits->accept_burst ? limits->accept_burst : l->tokens + gained;
+    if (l->n_conns >= limits->conns || l->tokens == 0) {
+        l->server->conns_refused++;
+        return false;
+    }
+    l->tokens--;
+    return true;
+}
+
 static void on_accept(void *arg, struct stream *stream)
 {
     struct rpc_listener *l = arg;
+    if (!admit(l)) {
+        (void)stream_close(stream);
+        return;
+    }
     if (!l->tls) {
-        take_conn(l->server, conn_plain(stream));
+        take_conn(l, conn_plain(stream));
         return;
     }
     struct handshake *hs = NEW(struct handshake);
-    hs->server = l->server;
+    hs->from = l;
+    l->n_conns++;
     list_init(&hs->node);
     list_push(&l->server->handshakes, &hs->node);
     hs->accept = conn_accept_tls(stream, l->tls, TLS_TIMEOUT, tls_ready, tls_failed, hs);
 }
 
-struct service_entry *server_find(struct rpc_server *s, const char *path, size_t *ret_method)
+struct service_entry *server_find(struct rpc_server *s, struct str path, size_t *ret_method)
 {
-    if (*path != '/')
+    if (!str_starts(path, STR("/")))
         return NULL;
-    struct str method = str_from(path + 1), service = str_cut(&method, '/');
+    struct str method = {path.p + 1, path.n - 1}, service = str_cut(&method, '/');
     struct service_entry *e;
     list_each(e, &s->services, struct service_entry, node) {
         if (!str_eq(service, str_from(e->service->name)))
@@ -272,6 +305,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     s->loop = loop;
     s->authorize = authorize;
     s->ctx = ctx;
+    s->limits = (struct rpc_limits){RPC_CONNS_MAX, RPC_ACCEPT_BURST, RPC_ACCEPT_PER_SEC, RPC_RUNNING_MAX};
     list_init(&s->services);
     list_init(&s->listeners);
     list_init(&s->conns);
@@ -306,13 +340,9 @@ struct rpc_server *rpc_server_free(struct rpc_server *s)
     if (!s)
         return NULL;
     struct list *node;
-    while ((node = list_pop(&s->listeners)) != NULL) {
-        struct rpc_listener *l = list_entry(node, struct rpc_listener, node);
-        (void)listener_close(l->listener);
-        (void)tls_ctx_unref(l->tls);
-        free(l->addr);
-        free(l);
-    }
+    struct rpc_listener *l;
+    list_each(l, &s->listeners, struct rpc_listener, node)
+        l->listener = listener_close(l->listener);
     while ((node = s->handshakes.next) != &s->handshakes) {
         struct handshake *hs = list_entry(node, struct handshake, node);
         conn_accept_cancel(hs->accept);
@@ -324,8 +354,27 @@ struct rpc_server *rpc_server_free(struct rpc_server *s)
     s->http = http_server_free(s->http);
     while ((node = list_pop(&s->services)) != NULL)
         free(list_entry(node, struct service_entry, node));
+    while ((node = list_pop(&s->listeners)) != NULL) {
+        l = list_entry(node, struct rpc_listener, node);
+        (void)tls_ctx_unref(l->tls);
+        free(l->addr);
+        free(l);
+    }
     free(s);
     return NULL;
+}
+
+void rpc_server_set_limits(struct rpc_server *s, const struct rpc_limits *limits)
+{
+    s->limits = *limits;
+}
+
+void rpc_server_stats(const struct rpc_server *s, struct rpc_stats *ret)
+{
+    *ret = (struct rpc_stats){.running = s->running, .conns_refused = s->conns_refused, .calls_refused = s->calls_refused};
+    const struct rpc_listener *l;
+    list_each(l, &s->listeners, struct rpc_listener, node)
+        ret->conns += l->n_conns;
 }
 
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx)
@@ -344,6 +393,8 @@ int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, 
 {
     struct rpc_listener *l = NEW(struct rpc_listener);
     l->server = s;
+    l->tokens = s->limits.accept_burst;
+    l->tokens_at = clock_mono();
     int rc = listener_open(s->loop, addr, unix_mode, on_accept, l, &l->listener, err);
     if (rc < 0) {
         free(l);

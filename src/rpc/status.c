@@ -12,7 +12,8 @@ void status_escape(const char *text, char dst[STATUS_TEXT_MAX])
     static const char hex[] = "0123456789ABCDEF";
     size_t n = 0;
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool plain = *p >= 0x20 && *p <= 0x7e && *p != '%';
+        bool edge = p == (const unsigned char *)text || !p[1]; /* HTTP strips or refuses blanks there */
+        bool plain = *p > (edge ? 0x20 : 0x1f) && *p <= 0x7e && *p != '%';
         if (n + (plain ? 1 : 3) >= STATUS_TEXT_MAX)
             break;
         if (plain) {
@@ -23,6 +24,8 @@ void status_escape(const char *text, char dst[STATUS_TEXT_MAX])
             dst[n++] = hex[*p & 15];
         }
     }
+    while (n && dst[n - 1] == ' ') /* where it was cut */
+        n--;
     dst[n] = 0;
 }
 

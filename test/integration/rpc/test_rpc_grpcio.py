@@ -159,7 +159,8 @@ def test_connect_unary(server, version):
 @pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
 def test_connect_failures(server, version):
     status, head, body = curl(server, "Fail", '{"code":5,"message":"no ☠","hint":"look, 100%"}'.encode(), version)
-    assert status == 404 and json.loads(body) == {"code": "not_found", "message": "no ☠", "details": []}
+    failure = json.loads(body)
+    assert status == 404 and failure["code"] == "not_found" and failure["message"] == "no ☠"
     assert "davit-hint: look, 100%25" in head
     status, _, body = curl(server, "Echo", b'{"text":', version)
     assert status == 400 and json.loads(body)["code"] == "invalid_argument"

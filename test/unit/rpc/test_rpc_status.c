@@ -104,10 +104,10 @@ static void test_frames(void **state)
     frames_release(&f);
     frames_init(&f);
     uint8_t prefix[FRAMES_PREFIX];
-    frames_prefix(RPC_MESSAGE_MAX, prefix);
+    frames_prefix(RPC_MESSAGE_MAX, 0, prefix);
     assert_int_equal(frames_add(&f, (struct str){(const char *)prefix, 5}, &err), 0);
     frames_release(&f);
-    frames_prefix(RPC_MESSAGE_MAX + 1, prefix);
+    frames_prefix(RPC_MESSAGE_MAX + 1, 0, prefix);
     assert_int_equal(frames_add(&f, (struct str){(const char *)prefix, 5}, &err), -ERR_EXHAUSTED);
     frames_release(&f);
 }

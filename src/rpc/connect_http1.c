@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* connect_http1 — Connect over HTTP/1.1: the request is collected by the HTTP server, whose fiber waits for the call and answers. */
+#include <string.h>
+
+#include "rpc/rpc_internal.h"
+
+#define HEAD_DELAY USEC_SEC /* a stream's head waits so long for the first message: until then the handler may set metadata */
+
+/* The head as HTTP/2 would have it. -ERR_EXHAUSTED beyond what HTTP/2 allows. */
+static int take_head(struct rpc_call *c, const struct http_head *head)
+{
+    size_t size = 0;
+    int rc = buf_append(&c->meta.store, ":path", sizeof(":path"));
+    if (rc == 0)
+        rc = buf_append(&c->meta.store, head->target, strlen(head->target) + 1);
+    for (size_t i = 0; rc == 0 && i < head->n_fields; i++) {
+        const struct http_field *f = &head->fields[i];
+        size += strlen(f->name) + strlen(f->value) + 32;
+        rc = size > H2_HEAD_MAX ? -ERR_EXHAUSTED : buf_append(&c->meta.store, f->name, strlen(f->name) + 1);
+        if (rc == 0)
+            rc = buf_append(&c->meta.store, f->value, strlen(f->value) + 1);
+    }
+    return rc;
+}
+
+static size_t http_fields(struct http_field *to, const struct h2_field *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = (struct http_field){from[i].name, from[i].value};
+    return n;
+}
+
+static int reply_unary(struct rpc_call *c, struct http_call *http)
+{
+    struct connect_answer a;
+    struct http_field fields[CONNECT_FIELDS_MAX];
+    const struct err *failure = c->reason.code ? &c->reason : NULL;
+    connect_answer(c, failure, &a);
+    size_t n = http_fields(fields, a.fields, a.n);
+    int rc = http_reply_fields(http, a.status, fields, n, buf_str(failure ? &a.body : &c->body));
+    connect_answer_release(&a);
+    return rc;
+}
+
+static int start_stream(struct rpc_call *c, struct http_call *http)
+{
+    struct h2_field from[CONNECT_FIELDS_MAX];
+    struct http_field fields[CONNECT_FIELDS_MAX];
+    size_t n = http_fields(fields, from, connect_stream_fields(c, from));
+    c->head_sent = true;
+    return http_reply_start(http, 200, fields, n);
+}
+
+/* Sends what the handler puts into the call's body until the call is over. */
+static int reply_stream(struct rpc_call *c, struct http_call *http)
+{
+    int rc = event_wait(&c->done, deadline_in(HEAD_DELAY));
+    if (rc == 0 || rc == -ERR_DEADLINE)
+        rc = start_stream(c, http);
+    while (rc == 0) {
+        if (c->body.len) {
+            AUTO_BUF part = c->body;
+            c->body = BUF_INIT(part.max);
+            event_signal(&c->room);
+            rc = http_reply_chunk(http, buf_str(&part), USEC_INFINITY);
+        } else if (c->state == CALL_OVER) {
+            return http_reply_end(http);
+        } else {
+            event_reset(&c->done);
+            rc = event_wait(&c->done, USEC_INFINITY);
+        }
+    }
+    return rc;
+}
+
+static int begin(struct rpc_call *c, const struct http_head *head, struct err *err)
+{
+    if (take_head(c, head) < 0) {
+        c->http_status = 431;
+        return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
+    }
+    return call_route(c, head->method, err);
+}
+
+void connect_http1(void *arg, struct http_call *http)
+{
+    struct err err = ERR_INIT;
+    struct rpc_call *c = call_new(arg);
+    c->refs++;
+    c->http = http;
+    c->conn = http_call_conn(http);
+    if (begin(c, http_call_head(http), &err) < 0) {
+        call_end(c, &err);
+    } else {
+        call_data(c, http_call_body(http));
+        call_half_close(c);
+    }
+    int rc;
+    if (c->protocol == RPC_CONNECT_STREAM && !c->http_status)
+        rc = reply_stream(c, http);
+    else if ((rc = event_wait(&c->done, USEC_INFINITY)) == 0)
+        rc = reply_unary(c, http);
+    c->http = NULL;
+    if (rc < 0)
+        call_lost(c, ERR_CANCELLED, "the peer has gone");
+    call_unref(c);
+}
