@@ -16,6 +16,10 @@
 #include <strings.h>
 #include <time.h>
 #include <wchar.h>
+/* A library whose header mentions one of them (its wrapper's build says which). */
+#ifdef DAVIT_READ_FIRST
+#include DAVIT_READ_FIRST
+#endif
 
 #pragma GCC poison sprintf vsprintf gets strcpy strcat strncpy strncat stpcpy strtok strtok_r
 #pragma GCC poison gmtime localtime ctime asctime

@@ -202,7 +202,8 @@ static void renewal(void *arg)
 static int open_store(struct control *c, struct err *err)
 {
     AUTO_FREE char *path = str_printf("%s/control.db", c->opt.state_dir);
-    int rc = store_open(c->loop, path, schema_migrations, schema_n_migrations, &c->store, err);
+    const char *target = c->opt.store && *c->opt.store ? c->opt.store : path;
+    int rc = store_open(c->loop, target, schema_migrations, schema_n_migrations, &c->store, err);
     if (rc == 0)
         rc = sealed_start(c, err);
     if (rc == 1) {

@@ -19,6 +19,7 @@ enum { CONTROL_SERVERS_MAX = 10000 };
 /* Borrowed until control_stop has returned. */
 struct control_options {
     const char *state_dir;     /* keys, certificates, control.db, lock; 0700 */
+    const char *store;         /* target of store_open; NULL: <state_dir>/control.db */
     const char *api_listen;    /* "127.0.0.1:7443" */
     const char *link_listen;   /* "0.0.0.0:7442"; opened with the first remote server */
     const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */

@@ -47,7 +47,7 @@ static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     m.started_us = c->started;
     m.rss_bytes = status_rss();
     m.services = (uint32_t)services;
-    m.store = lend("sqlite");
+    m.store = lend(store_engine());
     m.link_address = lend(control_link_addr(c));
     m.api_address = lend(control_api_addr(c));
     m.schema_version = (uint32_t)schema_n_migrations;

@@ -13,7 +13,7 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
+    const char *state_dir, *store, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after;
     bool version;
@@ -28,6 +28,12 @@ static const struct opt table[] = {
      .arg = "DIR",
      .env = true,
      .help = "keys, certificates and database of this control plane (required)"},
+    {.name = "store",
+     .type = OPT_STRING,
+     .offset = AT(store),
+     .arg = "ADDR",
+     .env = true,
+     .help = "the database: a file (control.db in the state directory), for davitd-pg postgres://USER@HOST/DATABASE without password"},
     {.name = "api-listen",
      .type = OPT_STRING,
      .offset = AT(api),
@@ -150,6 +156,7 @@ static void serve(void *arg)
 static int run(const struct options *o, struct err *err)
 {
     struct run r = {.control = {.state_dir = o->state_dir,
+                                .store = o->store,
                                 .api_listen = o->api,
                                 .link_listen = o->link,
                                 .link_socket = o->link_socket,

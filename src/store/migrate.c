@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* migrate — numbered schema steps, each in a transaction of its own, recorded in the table schema_migrations.
  * A file that a newer program has touched is refused before anything is read from it: going back is by backup, not by luck. */
-#include "store/store_internal.h"
+#include "store/engine.h"
 
 #include <inttypes.h>
 
@@ -14,10 +14,10 @@ struct step {
 static int make_table(struct db *db, void *arg, struct err *err)
 {
     (void)arg;
-    return db_exec(db, err,
-                   "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_us INTEGER NOT NULL)"
-                   " STRICT",
-                   "");
+    return engine_script(db,
+                         "CREATE TABLE IF NOT EXISTS schema_migrations"
+                         " (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_us INTEGER NOT NULL) STRICT",
+                         err);
 }
 
 /* The steps that are recorded must be the first of ours, by number and name. Leaves how many there are in version. */
@@ -48,27 +48,11 @@ static int read_version(struct db *db, void *arg, struct err *err)
     return rc;
 }
 
-/* Declared types are checked only in STRICT tables, and PostgreSQL always checks them. */
-static int check_strict(struct db *db, struct err *err)
-{
-    AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0"
-                                      " AND name NOT LIKE 'sqlite!_%' ESCAPE '!'", "");
-    if (rc < 0)
-        return rc;
-    rc = rows_next(rows, err);
-    if (rc == 1)
-        return err_set(err, ERR_INTERNAL, "table " STR_FMT " is not STRICT", STR_ARG(row_text(rows, 0)));
-    return rc;
-}
-
 static int apply(struct db *db, void *arg, struct err *err)
 {
     const struct step *step = arg;
     const struct store_migration *m = &step->migrations[step->version];
-    int rc = db_script(db, m->sql, err);
-    if (rc == 0)
-        rc = check_strict(db, err);
+    int rc = engine_script(db, m->sql, err);
     if (rc == 0)
         rc = db_exec(db, err, "INSERT INTO schema_migrations (version, name, applied_us) VALUES (?, ?, ?)", "iti", step->version + 1, m->name,
                      (int64_t)clock_real());
@@ -78,10 +62,10 @@ static int apply(struct db *db, void *arg, struct err *err)
 int store_migrate(struct db *db, const struct store_migration *migrations, size_t n, struct err *err)
 {
     struct step step = {migrations, n, 0};
-    int rc = db_transaction(db, true, make_table, NULL, USEC_INFINITY, err);
+    int rc = engine_transaction(db, true, make_table, NULL, USEC_INFINITY, err);
     if (rc == 0)
-        rc = db_transaction(db, true, read_version, &step, USEC_INFINITY, err);
+        rc = engine_transaction(db, true, read_version, &step, USEC_INFINITY, err);
     for (; rc == 0 && step.version < (int64_t)n; step.version++)
-        rc = db_transaction(db, true, apply, &step, USEC_INFINITY, err);
+        rc = engine_transaction(db, true, apply, &step, USEC_INFINITY, err);
     return rc;
 }

@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store — one writer and a few readers on one file, each used by the threads of its lane. */
+/* store — one writer and a few readers on one database, each used by the threads of its lane. */
 #include "store/store.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <sys/stat.h>
+#include <pthread.h>
 
 #include "base/mem.h"
-#include "store/store_internal.h"
+#include "loop/lane.h"
+#include "store/engine.h"
+
+/* Readers: one per thread of the read lane, and one for the _sync calls. */
+enum { STORE_READ_THREADS = 2, STORE_READERS = STORE_READ_THREADS + 1 };
+
+/* A connection and who may use it. */
+struct slot {
+    pthread_mutex_t mutex;
+    struct db *db;
+};
+
+struct store {
+    struct loop *loop;
+    char *target;
+    struct lane *write_lane, *read_lane;
+    struct slot writer;
+    struct slot readers[STORE_READERS];
+};
 
 /* What a caller's fiber waits for; lives on its stack, which lane_call keeps alive until the function ended. */
 struct unit {
@@ -16,46 +31,35 @@ struct unit {
     bool write;
     store_fn *fn;
     void *arg;
-    const char *backup_path; /* instead of fn */
     usec_t deadline;
     struct err *err;
     bool ran;
 };
 
-/* SQLite would make the file by umask; its -wal and -shm take over the mode of this one. */
-static int make_file(const char *path, struct err *err)
-{
-    AUTO_FD int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        return err_sys(err, errno, "cannot open %s", path);
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_PRECONDITION, "%s is not a file", path);
-    if ((st.st_mode & 077) != 0 && fchmod(fd, 0600) != 0)
-        return err_sys(err, errno, "cannot close %s to other users", path);
-    return 0;
-}
-
 static int open_all(struct store *store, const struct store_migration *migrations, size_t n, struct err *err)
 {
-    int rc = make_file(store->path, err);
+    int rc = engine_check_target(store->target, err);
     if (rc == 0)
-        rc = db_open(&store->writer, store->path, false, err);
+        rc = engine_open(store->target, false, &store->writer.db, err);
     if (rc == 0)
-        rc = store_migrate(&store->writer, migrations, n, err);
+        rc = store_migrate(store->writer.db, migrations, n, err);
     for (unsigned i = 0; rc == 0 && i < STORE_READERS; i++)
-        rc = db_open(&store->readers[i], store->path, true, err);
+        rc = engine_open(store->target, true, &store->readers[i].db, err);
     return rc;
 }
 
-int store_open(struct loop *loop, const char *path, const struct store_migration *migrations, size_t n, struct store **ret, struct err *err)
+int store_open(struct loop *loop, const char *target, const struct store_migration *migrations, size_t n, struct store **ret, struct err *err)
 {
     struct store *store = NEW(struct store);
     store->loop = loop;
-    store->path = str_dup(str_from(path));
+    store->target = str_dup(str_from(target));
+    BUG_ON(pthread_mutex_init(&store->writer.mutex, NULL) != 0);
+    for (unsigned i = 0; i < STORE_READERS; i++)
+        BUG_ON(pthread_mutex_init(&store->readers[i].mutex, NULL) != 0);
     int rc = open_all(store, migrations, n, err);
     if (rc < 0) {
-        rc = err ? err_wrap(err, "%s", path) : rc;
+        /* What stands in the address of a server is not told on. */
+        rc = err && target[0] == '/' ? err_wrap(err, "%s", target) : rc;
         (void)store_close(store);
         return rc;
     }
@@ -73,27 +77,37 @@ struct store *store_close(struct store *store)
         return NULL;
     store->write_lane = lane_free(store->write_lane);
     store->read_lane = lane_free(store->read_lane);
-    for (unsigned i = 0; i < STORE_READERS; i++)
-        db_close(&store->readers[i]);
     /* The writer goes last: the last connection folds the log into the file, and readers may not write. */
-    db_close(&store->writer);
-    free(store->path);
+    for (unsigned i = 0; i < STORE_READERS; i++) {
+        (void)engine_close(store->readers[i].db);
+        (void)pthread_mutex_destroy(&store->readers[i].mutex);
+    }
+    (void)engine_close(store->writer.db);
+    (void)pthread_mutex_destroy(&store->writer.mutex);
+    free(store->target);
     free(store);
     return NULL;
 }
 
-/* One reader per thread of the lane, so one of them is always free for a job. */
-static int on_reader(struct store *store, struct unit *unit)
+static int on_slot(struct slot *slot, bool write, store_fn *fn, void *arg, usec_t deadline, struct err *err)
 {
-    struct db *db = NULL;
-    for (unsigned i = 0; db == NULL && i < STORE_READ_THREADS; i++) {
+    (void)pthread_mutex_lock(&slot->mutex);
+    int rc = engine_transaction(slot->db, write, fn, arg, deadline, err);
+    (void)pthread_mutex_unlock(&slot->mutex);
+    return rc;
+}
+
+/* One reader per thread of the lane, so one of them is always free for a job. */
+static int on_reader(struct store *store, const struct unit *unit)
+{
+    struct slot *slot = NULL;
+    for (unsigned i = 0; slot == NULL && i < STORE_READ_THREADS; i++) {
         if (pthread_mutex_trylock(&store->readers[i].mutex) == 0)
-            db = &store->readers[i];
+            slot = &store->readers[i];
     }
-    BUG_ON(db == NULL);
-    int rc = unit->backup_path ? db_backup_locked(db, unit->backup_path, unit->deadline, unit->err)
-                               : db_transaction_locked(db, false, unit->fn, unit->arg, unit->deadline, unit->err);
-    (void)pthread_mutex_unlock(&db->mutex);
+    BUG_ON(slot == NULL);
+    int rc = engine_transaction(slot->db, false, unit->fn, unit->arg, unit->deadline, unit->err);
+    (void)pthread_mutex_unlock(&slot->mutex);
     return rc;
 }
 
@@ -103,7 +117,7 @@ static int unit_run(void *arg)
     struct unit *unit = arg;
     unit->ran = true;
     if (unit->write)
-        return db_transaction(&unit->store->writer, true, unit->fn, unit->arg, unit->deadline, unit->err);
+        return on_slot(&unit->store->writer, true, unit->fn, unit->arg, unit->deadline, unit->err);
     return on_reader(unit->store, unit);
 }
 
@@ -133,43 +147,20 @@ int store_read(struct store *store, store_fn *fn, void *arg, usec_t deadline, st
     return unit_wait(&unit);
 }
 
-int store_backup(struct store *store, const char *path, usec_t deadline, struct err *err)
-{
-    struct unit unit = {.store = store, .backup_path = path, .deadline = deadline, .err = err};
-    return unit_wait(&unit);
-}
-
 int store_write_sync(struct store *store, store_fn *fn, void *arg, struct err *err)
 {
-    return db_transaction(&store->writer, true, fn, arg, USEC_INFINITY, err);
+    return on_slot(&store->writer, true, fn, arg, USEC_INFINITY, err);
 }
 
 int store_read_sync(struct store *store, store_fn *fn, void *arg, struct err *err)
 {
-    return db_transaction(&store->readers[STORE_READ_THREADS], false, fn, arg, USEC_INFINITY, err);
-}
-
-int store_backup_sync(struct store *store, const char *path, struct err *err)
-{
-    struct db *db = &store->readers[STORE_READ_THREADS];
-    (void)pthread_mutex_lock(&db->mutex);
-    int rc = db_backup_locked(db, path, USEC_INFINITY, err);
-    (void)pthread_mutex_unlock(&db->mutex);
-    return rc;
-}
-
-static int limit_fn(struct db *db, void *arg, struct err *err)
-{
-    const uint64_t *bytes = arg;
-    int64_t page = 0;
-    int rc = db_get_i64(db, &page, err, "PRAGMA page_size", "");
-    if (rc < 0)
-        return rc;
-    AUTO_FREE char *sql = str_printf("PRAGMA max_page_count=%" PRIu64, *bytes / (uint64_t)page + 1);
-    return db_script(db, sql, err);
+    return on_slot(&store->readers[STORE_READ_THREADS], false, fn, arg, USEC_INFINITY, err);
 }
 
 int store_limit_size(struct store *store, uint64_t bytes, struct err *err)
 {
-    return store_write_sync(store, limit_fn, &bytes, err);
+    (void)pthread_mutex_lock(&store->writer.mutex);
+    int rc = engine_limit_size(store->writer.db, bytes, err);
+    (void)pthread_mutex_unlock(&store->writer.mutex);
+    return rc;
 }

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store — what lasts: one transactional database behind an interface that leaks nothing of the engine behind it.
- * Today SQLite (one file, WAL, every commit fsynced); SQL of callers keeps to what PostgreSQL understands too: plain `?` placeholders
- * in order, INSERT ... ON CONFLICT, RETURNING, no engine functions.
+ * Two engines, one per program: SQLite (one file, WAL, every commit fsynced), and PostgreSQL 13 or later (four connections of one user).
+ * SQL of callers is written once, as SQLite reads it, and keeps to what both do: plain `?` placeholders in order, INSERT ... ON CONFLICT,
+ * RETURNING, no engine functions, no triggers; types INTEGER, TEXT and BLOB. Text is ordered by its bytes. Text is UTF-8 without NUL
+ * (PostgreSQL: -ERR_INVALID). `INTEGER PRIMARY KEY` gives a number to a row that has none; in one table either all rows bring one or none.
  *
  * A unit of work is a function `fn(db, arg, err)`: it runs inside one transaction, on a thread of the store's lanes (db-write has one
  * thread, so writers never meet; db-read has two, each on its own snapshot, which never waits for the writer). It may touch only @db and
  * what @arg points to: no loop, no fiber, no log. It returns 0 (commit) or anything else (roll back; that value is passed on: negative
- * = failure with @err filled, positive = outcome of the caller's).
+ * = failure with @err filled, positive = outcome of the caller's). After a statement failed nothing else can be asked in that unit, and it
+ * cannot commit. On PostgreSQL a unit that met another writer is run again from its beginning: what it leaves in @arg must not depend on
+ * how often it ran.
  *
- * Ownership: the caller of store_open ends with store_close; one process per file (the caller holds the lock of its data directory).
+ * Ownership: the caller of store_open ends with store_close. One process per database: for a file the caller holds the lock of its data
+ * directory; on PostgreSQL the store holds a lock of the schema, and a second store_open fails.
  * Limits: 1,024 waiting jobs per lane (-ERR_EXHAUSTED), values of 16 MiB, SQL text of 64 KiB.
- * Errors: -ERR_EXHAUSTED disk full, -ERR_UNAVAILABLE file locked by somebody, -ERR_DATA_LOSS corrupt file, -ERR_EXISTS unique or primary
- * key taken, -ERR_PRECONDITION any other constraint, -ERR_DEADLINE, -ERR_CANCELLED, -ERR_INTERNAL for SQL that is wrong.
+ * Errors: -ERR_EXHAUSTED disk full, -ERR_UNAVAILABLE file locked by somebody or server away (the next call after a short while connects
+ * again), -ERR_DATA_LOSS corrupt file, -ERR_EXISTS unique or primary key taken, -ERR_PRECONDITION any other constraint, -ERR_ABORTED met
+ * other writers again and again, -ERR_DEADLINE, -ERR_CANCELLED, -ERR_INTERNAL for SQL that is wrong. -ERR_UNKNOWN: the connection broke
+ * during the commit; whether it was done is not known, and only looking tells.
  * Input trust: SQL is ours and constant; values may come from peers and are always bound, never pasted. */
 #ifndef DAVIT_STORE_STORE_H
 #define DAVIT_STORE_STORE_H
@@ -40,11 +47,16 @@ struct store_migration {
 
 typedef int store_fn(struct db *db, void *arg, struct err *err);
 
-/* Opens or makes the file @path (0600; its directory must exist) and brings the schema up to @n, each migration in its own transaction.
- * @loop may be NULL: then only the _sync calls work (CLI tools, tests). Blocks (files, fsync): call it at program start.
- * -ERR_PRECONDITION: the file was written by a newer program, or its migrations have other names than @migrations;
- * -ERR_DATA_LOSS: not a database or damaged. On failure *ret is untouched and nothing stays open. */
-int store_open(struct loop *loop, const char *path, const struct store_migration *migrations, size_t n, struct store **ret,
+/* Which engine this program has: "sqlite" or "postgresql". Static. */
+const char *store_engine(void);
+
+/* Opens the database @target and brings the schema up to @n, each migration in its own transaction.
+ * SQLite: a file, made if it is not there (0600; its directory must exist). PostgreSQL: postgres://USER@HOST:PORT/DATABASE?PARAMETERS, with
+ * #SCHEMA behind it for a schema of its own, made if it is not there; never with a password (-ERR_INVALID): that comes from PGPASSFILE.
+ * @loop may be NULL: then only the _sync calls work (CLI tools, tests). Blocks (files, fsync, network): call it at program start.
+ * -ERR_PRECONDITION: the data was written by a newer program, or its migrations have other names than @migrations;
+ * -ERR_DATA_LOSS: not a database or damaged; -ERR_EXISTS: another process works on it. On failure *ret is untouched and nothing stays open. */
+int store_open(struct loop *loop, const char *target, const struct store_migration *migrations, size_t n, struct store **ret,
                struct err *err) MUST_USE;
 /* Waits for running units of work, drops waiting ones (-ERR_CANCELLED), closes. Accepts NULL. Returns NULL. */
 struct store *store_close(struct store *store);
@@ -60,13 +72,8 @@ int store_read(struct store *store, store_fn *fn, void *arg, usec_t deadline, st
 int store_write_sync(struct store *store, store_fn *fn, void *arg, struct err *err) MUST_USE;
 int store_read_sync(struct store *store, store_fn *fn, void *arg, struct err *err) MUST_USE;
 
-/* Waits: writes a consistent copy of the database to @path (0600, replaced atomically) while writers go on. Only from a fiber. */
-int store_backup(struct store *store, const char *path, usec_t deadline, struct err *err) MUST_USE;
-/* The same, blocking. */
-int store_backup_sync(struct store *store, const char *path, struct err *err) MUST_USE;
-
 /* Refuses growth of the file beyond about @bytes: writers then get -ERR_EXHAUSTED. For journals with a budget and for tests. Before the
- * first store_write. */
+ * first store_write. SQLite only (-ERR_UNIMPLEMENTED). */
 int store_limit_size(struct store *store, uint64_t bytes, struct err *err) MUST_USE;
 
 /* --- Inside fn -----------------------------------------------------------------------------------------------------------------

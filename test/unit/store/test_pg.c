@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What only a server can be asked: the lock against a second control plane, collisions with other writers, lost connections. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "place.h"
+
+static const struct store_migration MIGRATIONS[] = {
+    {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL DEFAULT 0) STRICT"},
+};
+
+struct fixture {
+    struct place place, other_place;
+    struct store *store, *other; /* the other one writes where it has no business, by the full name of the table */
+    char table[64];
+    char sql[512];
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    place_make(&f->place);
+    place_make(&f->other_place);
+    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 1, &f->store, NULL), 0);
+    assert_int_equal(store_open(NULL, f->other_place.target, NULL, 0, &f->other, NULL), 0);
+    (void)snprintf(f->table, sizeof(f->table), "%s.item", strchr(f->place.target, '#') + 1);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    (void)store_close(f->store);
+    (void)store_close(f->other);
+    place_remove(&f->place);
+    place_remove(&f->other_place);
+    free(f);
+    return 0;
+}
+
+static int sql_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_exec(db, err, arg, "");
+}
+
+static int count_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT count(*) FROM item", "");
+}
+
+static void test_second_control_plane_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    struct store *second = NULL;
+    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 1, &second, &err), -ERR_EXISTS);
+    assert_non_null(strstr(err.msg, "another control plane works on this database"));
+    assert_true(err.hint[0] != '\0');
+    f->store = store_close(f->store);
+    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 1, &f->store, NULL), 0);
+}
+
+static void test_addresses(void **state)
+{
+    static const struct {
+        const char *target, *why;
+        int rc;
+    } cases[] = {
+        {"postgres://u:secret@localhost/x", "password", -ERR_INVALID},
+        {"postgres://u@localhost/x?password=secret", "password", -ERR_INVALID},
+        {"postgres://u@localhost/x?nonsense=1", "nonsense", -ERR_INVALID},
+        {"x.db", "PostgreSQL", -ERR_INVALID},
+        {"postgres:///x?host=/nonexistent", "cannot be reached", -ERR_UNAVAILABLE},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+        struct store *store = NULL;
+        assert_int_equal(store_open(NULL, cases[i].target, MIGRATIONS, 1, &store, &err), cases[i].rc);
+        assert_non_null(strstr(err.msg, cases[i].why));
+        assert_null(strstr(err.msg, "secret@"));
+    }
+}
+
+struct bump {
+    struct fixture *f;
+    int runs;
+};
+
+/* Reads, is overtaken once by the other one, writes what follows from what it read. */
+static int bump_fn(struct db *db, void *arg, struct err *err)
+{
+    struct bump *b = arg;
+    int64_t size = -1;
+    int rc = db_get_i64(db, &size, err, "SELECT size FROM item WHERE name = 'a'", "");
+    if (rc == 0 && b->runs++ == 0) {
+        (void)snprintf(b->f->sql, sizeof(b->f->sql), "UPDATE %s SET size = size + 100", b->f->table);
+        assert_int_equal(store_write_sync(b->f->other, sql_fn, b->f->sql, NULL), 0);
+    }
+    return rc ? rc : db_exec(db, err, "UPDATE item SET size = ? WHERE name = 'a'", "i", size + 1);
+}
+
+static int size_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT size FROM item WHERE name = 'a'", "");
+}
+
+/* req: PR-1 */
+static void test_collision_runs_the_unit_again(void **state)
+{
+    struct fixture *f = *state;
+    struct bump b = {f, 0};
+    struct err err = ERR_INIT;
+    int64_t size = 0;
+    assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('a')", NULL), 0);
+    assert_int_equal(store_write_sync(f->store, bump_fn, &b, &err), 0);
+    assert_int_equal(err.code, ERR_OK);
+    assert_int_equal(b.runs, 2);
+    assert_int_equal(store_read_sync(f->store, size_fn, &size, NULL), 0);
+    assert_int_equal(size, 101);
+}
+
+static int pid_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT pg_backend_pid()", "");
+}
+
+static void hang_up(struct fixture *f, int64_t pid)
+{
+    (void)snprintf(f->sql, sizeof(f->sql), "SELECT pg_terminate_backend(%d)", (int)pid);
+    assert_int_equal(store_write_sync(f->other, sql_fn, f->sql, NULL), 0);
+}
+
+static int torn_fn(struct db *db, void *arg, struct err *err)
+{
+    struct fixture *f = arg;
+    int64_t pid = 0;
+    int rc = sql_fn(db, (char *)"INSERT INTO item (name) VALUES ('torn')", err);
+    if (rc == 0)
+        rc = pid_fn(db, &pid, err);
+    if (rc == 0)
+        hang_up(f, pid);
+    return rc ? rc : sql_fn(db, (char *)"INSERT INTO item (name) VALUES ('torn 2')", err);
+}
+
+static void test_lost_connection(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    int64_t pid = 0, n = -1;
+    /* Between two units nobody notices. */
+    assert_int_equal(store_write_sync(f->store, pid_fn, &pid, NULL), 0);
+    hang_up(f, pid);
+    assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('a')", NULL), 0);
+    /* Inside of one it fails, and nothing of it stays. */
+    assert_int_equal(store_write_sync(f->store, torn_fn, f, &err), -ERR_UNAVAILABLE);
+    assert_true(err.retryable);
+    assert_int_equal(store_read_sync(f->store, count_fn, &n, NULL), 0);
+    assert_int_equal(n, 1);
+    int rc = -1;
+    for (int i = 0; rc < 0 && i < 100; i++) {
+        rc = store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('b')", NULL);
+        (void)usleep(50000);
+    }
+    assert_int_equal(rc, 0);
+}
+
+struct slow_commit {
+    struct fixture *f;
+    int64_t pid;
+    int rc;
+    struct err err;
+};
+
+static int slow_commit_fn(struct db *db, void *arg, struct err *err)
+{
+    struct slow_commit *s = arg;
+    int rc = pid_fn(db, &s->pid, err);
+    return rc ? rc : sql_fn(db, (char *)"INSERT INTO item (name) VALUES ('who knows')", err);
+}
+
+static void *commit_slowly(void *arg)
+{
+    struct slow_commit *s = arg;
+    s->rc = store_write_sync(s->f->store, slow_commit_fn, s, &s->err);
+    return NULL;
+}
+
+static int waits_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'", "");
+}
+
+/* A trigger makes the commit take long enough to cut it. */
+static void test_commit_of_unknown_outcome(void **state)
+{
+    static const char *const slow[] = {
+        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'",
+        "CREATE CONSTRAINT TRIGGER nap AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION nap()",
+    };
+    struct fixture *f = *state;
+    struct slow_commit s = {.f = f};
+    pthread_t thread;
+    int64_t waits = 0;
+    for (size_t i = 0; i < ARRAY_LEN(slow); i++)
+        assert_int_equal(store_write_sync(f->store, sql_fn, (char *)(uintptr_t)slow[i], NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, commit_slowly, &s), 0);
+    for (int i = 0; waits == 0 && i < 500; i++) {
+        assert_int_equal(store_read_sync(f->other, waits_fn, &waits, NULL), 0);
+        (void)usleep(10000);
+    }
+    assert_int_equal(waits, 1);
+    hang_up(f, s.pid);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(s.rc, -ERR_UNKNOWN);
+    assert_non_null(strstr(s.err.msg, "may have been done or not"));
+}
+
+int main(void)
+{
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_second_control_plane_refused), T(test_addresses), T(test_collision_runs_the_unit_again), T(test_lost_connection),
+        T(test_commit_of_unknown_outcome),
+    };
+    return place_available() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
+}
