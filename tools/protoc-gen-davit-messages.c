@@ -8,7 +8,6 @@
 enum { DEPTH_MAX = 28, FIELDS_MAX = 256 };
 
 #define TYPE_MESSAGE   GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_MESSAGE
-#define TYPE_ENUM      GOOGLE__PROTOBUF__FIELD_DESCRIPTOR_PROTO__TYPE__TYPE_ENUM
 #define WELL_KNOWN     ".google.protobuf."
 #define is_optional(f) ((f)->has_proto3_optional && (f)->proto3_optional)
 
@@ -172,7 +171,6 @@ static bool is_map(const field_t *f)
 static void emit_field(FILE *c, const message_t *m, const field_t *f)
 {
     bool oneof = f->has_oneof_index && !is_optional(f) && (size_t)f->oneof_index < m->n_oneof_decl;
-    bool null = f->type == TYPE_ENUM && strcmp(f->type_name, WELL_KNOWN "NullValue") == 0;
     (void)fputs("    {", c);
     put_literal(c, f->json_name ? f->json_name : f->name);
     (void)fputs(", ", c);
@@ -180,8 +178,7 @@ static void emit_field(FILE *c, const message_t *m, const field_t *f)
         put_literal(c, m->oneof_decl[f->oneof_index]->name);
     else
         (void)fputs("0", c);
-    (void)fprintf(c, ", 0%s%s%s},\n", is_optional(f) ? " | RPC_FIELD_OPTIONAL" : "", is_map(f) ? " | RPC_FIELD_MAP" : "",
-                  null ? " | RPC_FIELD_NULL" : "");
+    (void)fprintf(c, ", %s},\n", is_optional(f) ? "RPC_FIELD_OPTIONAL" : is_map(f) ? "RPC_FIELD_MAP" : "0");
 }
 
 void emit_message(FILE *c, const char *full, const message_t *m)
@@ -203,7 +200,8 @@ void emit_message(FILE *c, const char *full, const message_t *m)
         (void)fprintf(c, "};\n");
     }
     (void)fprintf(c, "extern const struct rpc_message_meta %s__meta;\n", symbol);
-    (void)fprintf(c, "const struct rpc_message_meta %s__meta = {RPC_KIND_%s, %zu, %zu, ", symbol, kind_of(full, m), m->n_field, n);
+    (void)fprintf(c, "const struct rpc_message_meta %s__meta = {RPC_KIND_%s, %zu, %zu, ", symbol, kind_of(full, m), m->n_field,
+                  n);
     if (n)
         (void)fprintf(c, "%s__fields, %s__names};\n\n", symbol, symbol);
     else

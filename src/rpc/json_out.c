@@ -1,81 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* json_out — messages as ProtoJSON, walked by their descriptors.  Source: protobuf.dev, ProtoJSON format. */
-#include <ctype.h>
+/* json_out — messages as ProtoJSON, walked by their descriptors: fields and maps; the well-known types are in json_out_known.c.
+ * Source: protobuf.dev, ProtoJSON format. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "base/json.h"
-#include "rpc/json_name.h"
-#include "rpc/rpc.h"
+#include "base/mem.h"
+#include "google/protobuf/struct.pb-c.h"
+#include "rpc/json_internal.h"
+#include "rpc/json_text.h"
 
-static void put_double(struct jsonw *w, double v, int least, int most)
+enum { QUOTED_MAX = 24 };
+
+static void put_double(struct jsonw *w, double v, bool single)
 {
-    char text[40];
+    char text[JSON_TEXT_MAX];
     if (isnan(v) || isinf(v)) {
         jsonw_string(w, isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity");
         return;
     }
-    for (int digits = least; digits <= most; digits++) {
-        (void)snprintf(text, sizeof(text), "%.*g", digits, v);
-        double back = strtod(text, NULL);
-        if (digits == most || (most > 9 ? back == v : (float)back == (float)v))
-            break;
-    }
+    json_text_put_double(v, single, text);
     jsonw_raw(w, str_from(text));
-}
-
-static void put_quoted(struct jsonw *w, bool negative, uint64_t v)
-{
-    char text[24];
-    (void)snprintf(text, sizeof(text), "%s%llu", negative ? "-" : "", (unsigned long long)v);
-    jsonw_string(w, text);
-}
-
-static void put_i64(struct jsonw *w, int64_t v)
-{
-    put_quoted(w, v < 0, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
 static void put_enum(struct jsonw *w, const ProtobufCEnumDescriptor *type, int v)
 {
     const ProtobufCEnumValue *e = protobuf_c_enum_descriptor_get_value(type, v);
-    if (e)
+    if (type == &google__protobuf__null_value__descriptor)
+        jsonw_null(w);
+    else if (e)
         jsonw_string(w, e->name);
     else
         jsonw_i64(w, v);
 }
 
-static int put_message(struct jsonw *w, const ProtobufCMessage *m, unsigned depth);
-
-static int put_value(struct jsonw *w, const ProtobufCFieldDescriptor *f, const void *at, unsigned depth)
+/* Decimal of any integer type. */
+static const char *decimal(ProtobufCType type, const void *at, char dst[QUOTED_MAX])
 {
-    switch (f->type) {
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32: jsonw_i64(w, *(const int32_t *)at); break;
+    switch (type) {
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32: jsonw_u64(w, *(const uint32_t *)at); break;
+    case PROTOBUF_C_TYPE_FIXED32: (void)snprintf(dst, QUOTED_MAX, "%u", *(const uint32_t *)at); break;
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64: put_i64(w, *(const int64_t *)at); break;
+    case PROTOBUF_C_TYPE_SFIXED64: (void)snprintf(dst, QUOTED_MAX, "%lld", (long long)*(const int64_t *)at); break;
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64: put_quoted(w, false, *(const uint64_t *)at); break;
-    case PROTOBUF_C_TYPE_FLOAT: put_double(w, (double)*(const float *)at, 6, 9); break;
-    case PROTOBUF_C_TYPE_DOUBLE: put_double(w, *(const double *)at, 15, 17); break;
-    case PROTOBUF_C_TYPE_BOOL: jsonw_bool(w, *(const protobuf_c_boolean *)at != 0); break;
-    case PROTOBUF_C_TYPE_ENUM: put_enum(w, f->descriptor, *(const int *)at); break;
-    case PROTOBUF_C_TYPE_STRING: {
-        const char *s = *(char *const *)at;
-        jsonw_string(w, s ? s : "");
-        break;
+    case PROTOBUF_C_TYPE_FIXED64: (void)snprintf(dst, QUOTED_MAX, "%llu", (unsigned long long)*(const uint64_t *)at); break;
+    default: (void)snprintf(dst, QUOTED_MAX, "%d", *(const int32_t *)at); break;
     }
+    return dst;
+}
+
+int json_out_value(struct json_writer *w, const ProtobufCFieldDescriptor *f, const void *at, unsigned depth)
+{
+    char text[QUOTED_MAX];
+    switch (f->type) {
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64: jsonw_string(&w->w, decimal(f->type, at, text)); break;
+    case PROTOBUF_C_TYPE_FLOAT: put_double(&w->w, (double)*(const float *)at, true); break;
+    case PROTOBUF_C_TYPE_DOUBLE: put_double(&w->w, *(const double *)at, false); break;
+    case PROTOBUF_C_TYPE_BOOL: jsonw_bool(&w->w, *(const protobuf_c_boolean *)at != 0); break;
+    case PROTOBUF_C_TYPE_ENUM: put_enum(&w->w, f->descriptor, *(const int *)at); break;
+    case PROTOBUF_C_TYPE_STRING: jsonw_str(&w->w, str_from(*(char *const *)at)); break;
     case PROTOBUF_C_TYPE_BYTES: {
         const ProtobufCBinaryData *b = at;
-        AUTO_FREE char *text = str_base64(b->data, b->len);
-        jsonw_string(w, text);
+        AUTO_FREE char *base64 = str_base64(b->data, b->len);
+        jsonw_string(&w->w, base64);
         break;
     }
-    case PROTOBUF_C_TYPE_MESSAGE: return put_message(w, *(ProtobufCMessage *const *)at, depth + 1);
+    case PROTOBUF_C_TYPE_MESSAGE: return json_out_message(w, f->descriptor, *(ProtobufCMessage *const *)at, depth + 1);
+    default: jsonw_raw(&w->w, str_from(decimal(f->type, at, text))); break;
     }
     return 0;
 }
@@ -99,89 +95,102 @@ static bool is_zero(const ProtobufCFieldDescriptor *f, const void *at)
     }
 }
 
-size_t json_element_size(ProtobufCType type)
+/* ---- maps ---- */
+
+static void put_key(struct jsonw *w, const ProtobufCFieldDescriptor *key, const ProtobufCMessage *entry)
 {
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE: return 8;
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_BOOL: return sizeof(protobuf_c_boolean);
-    default: return 4;
-    }
+    char text[QUOTED_MAX];
+    const void *at = (const char *)entry + key->offset;
+    if (key->type == PROTOBUF_C_TYPE_STRING)
+        jsonw_key_str(w, str_from(*(char *const *)at));
+    else if (key->type == PROTOBUF_C_TYPE_BOOL)
+        jsonw_key(w, *(const protobuf_c_boolean *)at ? "true" : "false");
+    else
+        jsonw_key(w, decimal(key->type, at, text));
 }
 
-void json_name(const char *name, char dst[JSON_NAME_MAX])
+int json_out_map(struct json_writer *w, const ProtobufCFieldDescriptor *f, ProtobufCMessage *const *entries, size_t n,
+                 unsigned depth)
 {
-    size_t n = 0;
-    bool up = false;
-    for (; *name && n + 1 < JSON_NAME_MAX; name++) {
-        if (*name == '_') {
-            up = true;
+    const ProtobufCMessageDescriptor *type = f->descriptor;
+    AUTO_FREE ProtobufCMessage **sorted = json_map_sorted(f, entries, n);
+    int rc = 0;
+    jsonw_object(&w->w);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (i + 1 < n && json_map_compare(f, sorted[i], sorted[i + 1]) == 0)
             continue;
-        }
-        dst[n++] = up ? (char)toupper((unsigned char)*name) : *name;
-        up = false;
+        put_key(&w->w, &type->fields[0], sorted[i]);
+        rc = json_out_value(w, &type->fields[1], (const char *)sorted[i] + type->fields[1].offset, depth + 1);
     }
-    dst[n] = 0;
+    jsonw_object_end(&w->w);
+    return rc;
 }
 
-static int put_field(struct jsonw *w, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, unsigned depth)
+/* ---- messages ---- */
+
+static int put_field(struct json_writer *w, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, unsigned depth)
 {
     const char *at = (const char *)m + f->offset, *quantifier = (const char *)m + f->quantifier_offset;
-    char name[JSON_NAME_MAX];
-    size_t n = 1;
+    const struct rpc_field_meta *meta = json_field_meta(m->descriptor, f);
+    size_t n;
     bool repeated = f->label == PROTOBUF_C_LABEL_REPEATED;
     if (repeated)
         n = *(const size_t *)(const void *)quantifier;
     else if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
         n = *(const uint32_t *)(const void *)quantifier == f->id;
-    else if (f->label == PROTOBUF_C_LABEL_NONE || f->type == PROTOBUF_C_TYPE_MESSAGE || f->type == PROTOBUF_C_TYPE_STRING)
+    else
         n = !is_zero(f, at);
-    else if (f->label == PROTOBUF_C_LABEL_OPTIONAL)
-        n = *(const protobuf_c_boolean *)(const void *)quantifier != 0;
     if (n == 0)
         return 0;
-    json_name(f->name, name);
-    jsonw_key(w, name);
+    jsonw_key(&w->w, meta->json_name);
     if (!repeated)
-        return put_value(w, f, at, depth);
+        return json_out_value(w, f, at, depth);
     const char *items = *(char *const *)(const void *)at;
+    if (meta->flags & RPC_FIELD_MAP)
+        return json_out_map(w, f, (ProtobufCMessage *const *)(const void *)items, n, depth);
     int rc = 0;
-    jsonw_array(w);
+    jsonw_array(&w->w);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = put_value(w, f, items + i * json_element_size(f->type), depth);
-    jsonw_array_end(w);
+        rc = json_out_value(w, f, items + i * rpc_element_size(f->type), depth);
+    jsonw_array_end(&w->w);
     return rc;
 }
 
-static int put_message(struct jsonw *w, const ProtobufCMessage *m, unsigned depth)
+int json_out_fields(struct json_writer *w, const ProtobufCMessage *m, unsigned depth)
 {
-    if (!m || depth > RPC_DEPTH_MAX / 2) {
-        jsonw_null(w);
-        return m ? -ERR_EXHAUSTED : 0;
-    }
     int rc = 0;
-    jsonw_object(w);
     for (unsigned i = 0; rc == 0 && i < m->descriptor->n_fields; i++)
         rc = put_field(w, m, &m->descriptor->fields[i], depth);
-    jsonw_object_end(w);
+    return rc;
+}
+
+int json_out_message(struct json_writer *w, const ProtobufCMessageDescriptor *type, const ProtobufCMessage *m, unsigned depth)
+{
+    enum rpc_kind kind = rpc_meta_of(type)->kind;
+    AUTO_FREE ProtobufCMessage *none = NULL;
+    if (depth > RPC_DEPTH_MAX) {
+        jsonw_null(&w->w);
+        return err_set(w->err, ERR_EXHAUSTED, "the message is nested deeper than %d", RPC_DEPTH_MAX);
+    }
+    if (!m) {
+        none = mem_alloc(type->sizeof_message);
+        type->message_init(none);
+        m = none;
+    }
+    if (kind != RPC_KIND_PLAIN)
+        return json_out_known(w, kind, m, depth);
+    jsonw_object(&w->w);
+    int rc = json_out_fields(w, m, depth);
+    jsonw_object_end(&w->w);
     return rc;
 }
 
 int rpc_to_json(const ProtobufCMessage *message, struct buf *out, struct err *err)
 {
-    struct jsonw w;
-    jsonw_init(&w, out);
-    int rc = put_message(&w, message, 1), end = jsonw_end(&w);
-    if (rc < 0)
-        return err_set(err, ERR_EXHAUSTED, "the message is nested too deep for JSON");
-    if (end < 0)
-        return err_set(err, ERR_EXHAUSTED, "the message is over %zu bytes in JSON", out->max);
-    return 0;
+    struct json_writer w = {.err = err};
+    jsonw_init(&w.w, out);
+    int rc = json_out_message(&w, message->descriptor, message, 1), end = jsonw_end(&w.w);
+    if (rc == 0 && end < 0)
+        return err_set(err, ERR_EXHAUSTED, "the message is over %zu bytes or nested too deep in JSON", out->max);
+    return rc;
 }

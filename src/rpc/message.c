@@ -5,15 +5,18 @@
 
 #include "base/mem.h"
 #include "rpc/rpc.h"
+#include "rpc/schema.h"
 
 enum {
     BUDGET = 8 * 1024 * 1024, /* what unpacking may allocate */
     COST_ALLOC = 16,          /* of malloc, per piece */
-    COST_MEMBER = 48          /* protobuf-c's own note of each field while it parses */
+    COST_MEMBER = 48,         /* protobuf-c's own note of each field while it parses */
+    MERGES_MAX = 64           /* of a sub-message that comes in parts: each makes protobuf-c copy what it has */
 };
 
 struct scan {
     size_t budget;
+    unsigned merges;
     struct err *err;
 };
 
@@ -47,23 +50,6 @@ static int spend(struct scan *s, size_t n)
     return 0;
 }
 
-/* Bytes of one element of a repeated field in memory. */
-static size_t element_size(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE: return 8;
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
-    default: return sizeof(int32_t) > sizeof(protobuf_c_boolean) ? sizeof(int32_t) : sizeof(protobuf_c_boolean);
-    }
-}
-
 static bool is_varint(ProtobufCType type)
 {
     return type == PROTOBUF_C_TYPE_INT32 || type == PROTOBUF_C_TYPE_SINT32 || type == PROTOBUF_C_TYPE_UINT32 ||
@@ -76,7 +62,7 @@ static int scan_message(struct scan *s, const ProtobufCMessageDescriptor *type, 
 /* A length-delimited value of a packed field: each element must be whole; protobuf-c allocates by count. */
 static int scan_packed(struct scan *s, const ProtobufCFieldDescriptor *f, struct cursor c)
 {
-    size_t size = element_size(f->type), n = (size_t)(c.end - c.p);
+    size_t size = rpc_element_size(f->type), n = (size_t)(c.end - c.p);
     if (!is_varint(f->type)) {
         if (n % size)
             return err_set(s->err, ERR_INVALID, "field %s: a packed value is cut off", f->name);
@@ -147,10 +133,20 @@ static unsigned wire_of(ProtobufCType type)
         return 0;
     if (type == PROTOBUF_C_TYPE_STRING || type == PROTOBUF_C_TYPE_BYTES || type == PROTOBUF_C_TYPE_MESSAGE)
         return 2;
-    return element_size(type) == 8 ? 1 : 5;
+    return rpc_element_size(type) == 8 ? 1 : 5;
 }
 
-static int scan_field(struct scan *s, const ProtobufCMessageDescriptor *type, struct cursor *c, unsigned depth)
+/* Notes a sub-message of a field that has room for one. */
+static int scan_part(struct scan *s, const ProtobufCMessageDescriptor *type, const ProtobufCFieldDescriptor *f, uint64_t *seen)
+{
+    size_t i = (size_t)(f - type->fields) % RPC_FIELDS_MAX;
+    if ((seen[i / 64] & 1ULL << (i % 64)) && ++s->merges > MERGES_MAX)
+        return err_set(s->err, ERR_EXHAUSTED, "field %s: in too many parts", f->name);
+    seen[i / 64] |= 1ULL << (i % 64);
+    return 0;
+}
+
+static int scan_field(struct scan *s, const ProtobufCMessageDescriptor *type, struct cursor *c, uint64_t *seen, unsigned depth)
 {
     uint64_t tag;
     struct cursor value;
@@ -164,7 +160,11 @@ static int scan_field(struct scan *s, const ProtobufCMessageDescriptor *type, st
     if (!f)
         return spend(s, sizeof(ProtobufCMessageUnknownField) + (size_t)(value.end - value.p) + 2 * (size_t)COST_ALLOC);
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
-        rc = spend(s, element_size(f->type));
+        rc = spend(s, rpc_element_size(f->type));
+        if (rc < 0)
+            return rc;
+    } else if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
+        rc = scan_part(s, type, f, seen);
         if (rc < 0)
             return rc;
     }
@@ -179,9 +179,10 @@ static int scan_message(struct scan *s, const ProtobufCMessageDescriptor *type, 
 {
     if (depth > RPC_DEPTH_MAX)
         return err_set(s->err, ERR_INVALID, "the message is nested deeper than %d", RPC_DEPTH_MAX);
+    uint64_t seen[RPC_FIELDS_MAX / 64] = {0};
     int rc = spend(s, type->sizeof_message + COST_ALLOC);
     while (rc == 0 && c.p < c.end)
-        rc = scan_field(s, type, &c, depth);
+        rc = scan_field(s, type, &c, seen, depth);
     return rc;
 }
 
@@ -190,7 +191,7 @@ int rpc_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, Protobu
     if (bytes.n > RPC_MESSAGE_MAX)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", bytes.n, RPC_MESSAGE_MAX);
     const uint8_t *p = bytes.n ? (const uint8_t *)bytes.p : (const uint8_t *)"";
-    struct scan s = {BUDGET, err};
+    struct scan s = {.budget = BUDGET, .err = err};
     int rc = scan_message(&s, type, (struct cursor){p, p + bytes.n}, 1);
     if (rc < 0)
         return rc;

@@ -26,8 +26,7 @@ enum rpc_kind {
 
 enum {
     RPC_FIELD_OPTIONAL = 1, /* proto3 optional: in C a oneof of one member, `_name_case` */
-    RPC_FIELD_MAP = 2,      /* repeated entries of key (1) and value (2) */
-    RPC_FIELD_NULL = 4      /* of the enum google.protobuf.NullValue */
+    RPC_FIELD_MAP = 2       /* repeated entries of key (1) and value (2) */
 };
 enum { RPC_FIELDS_MAX = 256 }; /* of one message; the plugin refuses more */
 

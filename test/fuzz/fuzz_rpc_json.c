@@ -6,6 +6,12 @@
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
+#include "google/protobuf/any.pb-c.h"
+#include "google/protobuf/duration.pb-c.h"
+#include "google/protobuf/field_mask.pb-c.h"
+#include "google/protobuf/struct.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
+#include "google/protobuf/wrappers.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -13,7 +19,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const ProtobufCMessageDescriptor *types[] = {&davit__control__v1__deploy_request__descriptor,
                                                  &davit__control__v1__list_servers_response__descriptor,
-                                                 &davit__link__v1__agent_message__descriptor};
+                                                 &davit__link__v1__agent_message__descriptor,
+                                                 &google__protobuf__value__descriptor,
+                                                 &google__protobuf__any__descriptor,
+                                                 &google__protobuf__struct__descriptor,
+                                                 &google__protobuf__timestamp__descriptor,
+                                                 &google__protobuf__duration__descriptor,
+                                                 &google__protobuf__field_mask__descriptor,
+                                                 &google__protobuf__double_value__descriptor};
     if (size == 0)
         return 0;
     const ProtobufCMessageDescriptor *type = types[data[0] % ARRAY_LEN(types)];

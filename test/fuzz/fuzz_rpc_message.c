@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 #include "davit/link/v1/link.davit.h"
+#include "google/protobuf/any.pb-c.h"
+#include "google/protobuf/struct.pb-c.h"
 #include "rpc/frames.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -26,7 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const ProtobufCMessageDescriptor *types[] = {&davit__link__v1__enroll_request__descriptor,
                                                  &davit__link__v1__agent_message__descriptor,
-                                                 &davit__link__v1__control_message__descriptor};
+                                                 &davit__link__v1__control_message__descriptor,
+                                                 &google__protobuf__value__descriptor, &google__protobuf__any__descriptor};
     if (size == 0)
         return 0;
     struct str bytes = {(const char *)data + 1, size - 1};

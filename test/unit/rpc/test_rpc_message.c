@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "davit/control/v1/servers.davit.h"
+#include "davit/control/v1/status.davit.h"
+#include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
 #include "echo.davit.h"
 
@@ -74,12 +76,53 @@ static void test_size_limit(void **state)
         p[1 + i] = (char)((v & 0x7f) | (i < 3 ? 0x80 : 0));
     assert_int_equal(unpack(ECHO, p, RPC_MESSAGE_MAX), 0);
     assert_int_equal(unpack(ECHO, p, RPC_MESSAGE_MAX + 1), -ERR_EXHAUSTED);
-    /* Half a million empty sub-messages: a megabyte on the wire, tens of them in memory. */
-    for (size_t i = 0; i < 1500000; i += 3)
+    /* A million empty sub-messages: three megabytes on the wire, a hundred in memory. */
+    for (size_t i = 0; i < 3000000; i += 3)
         memcpy(p + i, "\xaa\x01\x00", 3);
-    assert_int_equal(unpack(ALL, p, 1500000), -ERR_EXHAUSTED);
-    assert_int_equal(unpack(ALL, p, 30000), 0);
+    assert_int_equal(unpack(ALL, p, 3000000), -ERR_EXHAUSTED);
+    /* What is allocated for one, its place in the array, and the note of the parser. */
+    size_t each = sizeof(Davit__Test__V1__Inner) + 16 + 8 + 48;
+    size_t fit = (8 * 1024 * 1024 - sizeof(Davit__Test__V1__AllTypes) - 16) / each;
+    assert_int_equal(unpack(ALL, p, 3 * fit), 0);
+    assert_int_equal(unpack(ALL, p, 3 * (fit + 1)), -ERR_EXHAUSTED);
     free(p);
+}
+
+/* Elements of a packed field cost a byte on the wire and eight in memory. */
+static void test_packed_limit(void **state)
+{
+    (void)state;
+    size_t n = 1024 * 1024 - 100;
+    uint8_t *p = calloc(1, n + 200);
+    assert_non_null(p);
+    for (size_t more = 0; more <= 200; more += 200) {
+        size_t inner = n + more, at = 0;
+        p[at++] = 0x12; /* numbers of Inner */
+        for (size_t v = inner; v; v >>= 7)
+            p[at++] = (uint8_t)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
+        struct buf m = BUF_INIT(RPC_MESSAGE_MAX);
+        assert_int_equal(buf_append(&m, p, at), 0);
+        memset(p, 0, at);
+        while (m.len < at + inner)
+            assert_int_equal(buf_append_byte(&m, 1), 0);
+        assert_int_equal(unpack(&davit__test__v1__inner__descriptor, m.data, m.len), more ? -ERR_EXHAUSTED : 0);
+        buf_release(&m);
+    }
+    free(p);
+}
+
+/* A sub-message may come in parts, which are merged: each time all that is there is copied. */
+static void test_parts_limit(void **state)
+{
+    (void)state;
+    char p[66 * 6];
+    for (size_t i = 0; i < 66; i++)
+        memcpy(p + 6 * i, "\x8a\x01\x03\x12\x01\x05", 6); /* an_inner { numbers: 5 } */
+    ProtobufCMessage *m = NULL;
+    assert_int_equal(rpc_unpack(ALL, (struct str){p, 65 * 6}, &m, NULL), 0);
+    assert_int_equal(((const Davit__Test__V1__AllTypes *)(void *)m)->an_inner->n_numbers, 65);
+    m = rpc_message_free(m);
+    assert_int_equal(unpack(ALL, p, 66 * 6), -ERR_EXHAUSTED);
 }
 
 /* A descriptor that contains itself, which our plugin would refuse: the depth limit is tested on it. */
@@ -124,6 +167,20 @@ static void test_depth_limit(void **state)
     /* N pairs are N + 1 messages. */
     assert_int_equal(unpack(&self_type, p + 2, sizeof(p) - 2), 0);
     assert_int_equal(unpack(&self_type, p, sizeof(p)), -ERR_INVALID);
+    /* Ten thousand levels, built from the innermost out. */
+    enum { LEVELS = 10000 };
+    char *deep = malloc(LEVELS * 4), *at = deep + LEVELS * 4;
+    assert_non_null(deep);
+    for (size_t n = 0; n < LEVELS; n++) {
+        size_t len = (size_t)(deep + LEVELS * 4 - at);
+        size_t bytes = len < 128 ? 1 : len < 16384 ? 2 : 3;
+        at -= bytes + 1;
+        at[0] = 0x0a;
+        for (size_t i = 0, v = len; i < bytes; i++, v >>= 7)
+            at[1 + i] = (char)((v & 0x7f) | (i + 1 < bytes ? 0x80 : 0));
+    }
+    assert_int_equal(unpack(&self_type, at, (size_t)(deep + LEVELS * 4 - at)), -ERR_INVALID);
+    free(deep);
 }
 
 static void test_copy(void **state)
@@ -161,6 +218,8 @@ static void test_tables(void **state)
     assert_string_equal(s->methods[0].scope, "link");
     s = &davit_test_v1_echo_service;
     assert_int_equal(s->n_methods, davit_test_v1_echo_service_METHODS);
+    assert_true(davit_control_v1_status_service.methods[0].no_side_effects &&
+                !davit_control_v1_workload_service.methods[0].no_side_effects);
     assert_true(!s->methods[2].client_streams && s->methods[2].server_streams);
     for (size_t i = 0; i < davit_control_v1_server_service.n_methods; i++)
         assert_true(strlen(davit_control_v1_server_service.methods[i].scope) > 0);
@@ -169,8 +228,9 @@ static void test_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_malformed),   cmocka_unit_test(test_text), cmocka_unit_test(test_size_limit),
-        cmocka_unit_test(test_depth_limit), cmocka_unit_test(test_copy), cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_malformed),    cmocka_unit_test(test_text),        cmocka_unit_test(test_size_limit),
+        cmocka_unit_test(test_packed_limit), cmocka_unit_test(test_parts_limit), cmocka_unit_test(test_depth_limit),
+        cmocka_unit_test(test_copy),         cmocka_unit_test(test_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
