@@ -24,7 +24,7 @@
 #define ARCH AUDIT_ARCH_AARCH64
 #endif
 
-/* How a call names its object: by a descriptor in its first argument, or by a path in argument @path (0: the first) below the descriptor before it. */
+/* How a call names its object: by a descriptor, by a path, or by a path below a descriptor before it. */
 enum how { BY_FD, BY_PATH, BY_PATH_AT };
 
 struct known {

@@ -81,7 +81,8 @@ static int error_of(const char *name)
     static const struct {
         const char *name;
         int code;
-    } errors[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"ECONNRESET", ECONNRESET}, {"EINTR", EINTR}, {"ENOMEM", ENOMEM}, {"EPIPE", EPIPE}, {"EACCES", EACCES}};
+    } errors[] = {{"EIO", EIO},     {"ENOSPC", ENOSPC}, {"ECONNRESET", ECONNRESET}, {"EINTR", EINTR},
+                  {"ENOMEM", ENOMEM}, {"EPIPE", EPIPE},   {"EACCES", EACCES}};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
         if (strcmp(errors[i].name, name) == 0)

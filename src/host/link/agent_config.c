@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -298,6 +299,16 @@ static bool is_unfinished(struct str name)
     return false;
 }
 
+/* The last act of an enrolment takes the key its first name: is that all that is missing? */
+static bool is_second_name(const struct agent_config *c)
+{
+    AUTO_FREE char *config = agent_config_path(c, "config.yaml");
+    AUTO_FREE char *key = agent_config_path(c, "client.key");
+    AUTO_FREE char *fresh = agent_config_path(c, "client.key.new");
+    struct stat a, b;
+    return access(config, F_OK) == 0 && stat(key, &a) == 0 && lstat(fresh, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /* What a crash left half-written, keys among it. Whoever holds the lock is alone here. */
 static void remove_unfinished(const struct agent_config *c)
 {
@@ -307,6 +318,8 @@ static void remove_unfinished(const struct agent_config *c)
     for (const struct dirent *e; (e = readdir(dir)) != NULL;)
         if (is_unfinished(str_from(e->d_name)))
             (void)unlinkat(dirfd(dir), e->d_name, 0);
+    if (is_second_name(c))
+        (void)unlinkat(dirfd(dir), "client.key.new", 0);
     (void)closedir(dir);
 }
 

@@ -288,9 +288,9 @@ int enroll(struct loop *loop, struct agent_config *c, const struct enroll_option
     AUTO_FD int machine_fd = -1;
     int rc = check_options(o, err);
     if (rc == 0)
-        rc = check_place(c, o->force, err);
-    if (rc == 0)
         rc = agent_config_lock(c, &dir_fd, &machine_fd, err);
+    if (rc == 0)
+        rc = check_place(c, o->force, err);
     if (rc == 0)
         rc = prepare(&e, err);
     if (rc == 0)

@@ -57,6 +57,8 @@ struct session *session_new(const struct session_config *config)
     rng_uuid(s->instance_id);
     list_init(&s->runs);
     event_init(&s->run_ended, s->loop);
+    event_init(&s->order, s->loop);
+    timer_init(&s->start_retry, s->loop, commands_start_waiting, s);
     event_init(&s->stop, s->loop);
     return s;
 }
@@ -69,6 +71,8 @@ struct session *session_free(struct session *s)
     (void)fiber_unref(s->fiber);
     (void)fiber_unref(s->resumer);
     event_release(&s->run_ended);
+    event_release(&s->order);
+    timer_stop(&s->start_retry);
     event_release(&s->stop);
     (void)tls_ctx_unref(s->tls);
     free(s->endpoint);

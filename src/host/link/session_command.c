@@ -17,8 +17,12 @@ struct run {
     int resume_step;
     enum step_state resume_state;
     bool parked;                   /* until the control plane sends it again with its credentials */
+    bool given;                    /* to the work, which keeps the order from there on */
     struct event unpark;
 };
+
+/* How long a command that got no fiber waits for the next try. */
+#define START_RETRY USEC_SEC
 
 /* --- Messages ---- */
 
@@ -123,6 +127,57 @@ static void end_run(struct run *r)
     (void)fiber_unref(r->fiber);
     free(r);
     event_pulse(&s->run_ended);
+    event_pulse(&s->order);
+}
+
+/* Which service a command is for. False: none that this agent knows. */
+static bool address_of(const Davit__Link__V1__Command *m, struct str *project, struct str *service)
+{
+    const char *p = NULL, *name = NULL;
+    if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && m->deploy->spec) {
+        p = m->deploy->spec->project;
+        name = m->deploy->spec->name;
+    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_ACTION) {
+        p = m->action->project;
+        name = m->action->service;
+    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE) {
+        p = m->remove_service->project;
+        name = m->remove_service->service;
+    }
+    *project = str_from(p);
+    *service = str_from(name);
+    return p != NULL;
+}
+
+/* Is an older command for the same service not with the work yet? After a crash it may still be in the journal, or wait for its credentials:
+ * the newer one must not overtake it, or the older deployment would replace the newer one. */
+static bool must_wait(const struct run *r)
+{
+    const struct session *s = r->session;
+    struct str project, service, p, n;
+    const struct run *o;
+    if (!address_of(r->cmd, &project, &service))
+        return false;
+    if (s->resuming && r->cmd->seq > s->resume_last)
+        return true;
+    list_each (o, &s->runs, struct run, node)
+        if (o->cmd->seq < r->cmd->seq && !o->given && address_of(o->cmd, &p, &n) && str_eq(p, project) && str_eq(n, service))
+            return true;
+    return false;
+}
+
+/* Waits for its credentials and for older commands. 0, then the work has to be called without another wait. */
+static int take_turn(struct run *r)
+{
+    int rc = r->parked ? event_wait(&r->unpark, USEC_INFINITY) : 0;
+    r->parked = false;
+    while (rc == 0 && must_wait(r))
+        rc = event_wait(&r->session->order, USEC_INFINITY);
+    if (rc == 0 && fiber_cancelled())
+        rc = -(int)ERR_CANCELLED;
+    r->given = true;
+    event_pulse(&r->session->order);
+    return rc;
 }
 
 static void run_main(void *arg)
@@ -130,10 +185,8 @@ static void run_main(void *arg)
     struct run *r = arg;
     struct session *s = r->session;
     Davit__Link__V1__CommandResult result = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
-    int rc = r->parked ? event_wait(&r->unpark, USEC_INFINITY) : 0;
-    r->parked = false;
     struct job_journal journal = {.step = journal_one_step, .arg = r, .resume_state = r->resume_state};
-    if (rc == 0 && s->work && !fiber_cancelled() && work_command(s->work, r->cmd, &journal, r->resume_step, &result) == 0) {
+    if (take_turn(r) == 0 && s->work && work_command(s->work, r->cmd, &journal, r->resume_step, &result) == 0) {
         log_event(result.failure ? LOG_WARN : LOG_INFO, "command ended", "command", r->cmd->id, "outcome", result.outcome, "failure",
                   result.failure ? result.failure->message : NULL, NULL);
         finish(r, &result);
@@ -142,8 +195,25 @@ static void run_main(void *arg)
     end_run(r);
 }
 
+/* Those without a fiber, in order. */
+static void start_waiting(struct session *s)
+{
+    struct run *r;
+    list_each (r, &s->runs, struct run, node) {
+        if (r->fiber || fiber_spawn(s->loop, "command", run_main, r, &r->fiber) == 0)
+            continue;
+        timer_set(&s->start_retry, START_RETRY);
+        return;
+    }
+}
+
+void commands_start_waiting(void *arg)
+{
+    start_waiting(arg);
+}
+
 /* Takes @cmd. @e NULL: a fresh one. */
-static int start_run(struct session *s, Davit__Link__V1__Command *cmd, const struct journal_entry *e)
+static void start_run(struct session *s, Davit__Link__V1__Command *cmd, const struct journal_entry *e)
 {
     struct run *r = NEW(struct run);
     r->session = s;
@@ -157,10 +227,7 @@ static int start_run(struct session *s, Davit__Link__V1__Command *cmd, const str
     event_init(&r->unpark, s->loop);
     list_push(&s->runs, &r->node);
     s->n_runs++;
-    int rc = s->n_runs > SESSION_RUNS_MAX ? -(int)ERR_EXHAUSTED : fiber_spawn(s->loop, "command", run_main, r, &r->fiber);
-    if (rc < 0)
-        end_run(r);
-    return rc;
+    start_waiting(s);
 }
 
 static bool is_running(struct session *s, uint64_t seq)
@@ -243,8 +310,8 @@ static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
     if (waits && s->n_runs < SESSION_RUNS_MAX) {
         Davit__Link__V1__Command *whole = copy_of(cmd);
         e.kind = 0; /* whole: nothing is missing */
-        if (whole && start_run(s, whole, &e) < 0)
-            log_event(LOG_ERROR, "a command cannot start now; it does when it comes again", "command", cmd->id, NULL);
+        if (whole)
+            start_run(s, whole, &e);
     }
     journal_entry_release(&e);
     if (rc < 0 || waits)
@@ -287,8 +354,7 @@ int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd)
     if (rc == 0) {
         send_received(s, cmd);
         log_event(LOG_INFO, "command received", "command", cmd->id, NULL);
-        if (start_run(s, TAKE(copy), NULL) < 0)
-            log_event(LOG_ERROR, "a command cannot start now; it does when it comes again", "command", cmd->id, NULL);
+        start_run(s, TAKE(copy), NULL);
         return 0;
     }
     (void)rpc_message_free(copy);
@@ -349,11 +415,10 @@ static void resume_one(struct session *s, const struct journal_entry *e)
         return;
     }
     log_event(LOG_NOTICE, "command resumed", "command", e->id, "step", e->step >= 0 ? e->step_name : NULL, NULL);
-    if (start_run(s, (Davit__Link__V1__Command *)m, e) < 0)
-        log_event(LOG_ERROR, "a command cannot be resumed now; it is when the agent starts again", "command", e->id, NULL);
+    start_run(s, (Davit__Link__V1__Command *)m, e);
 }
 
-/* One at a time, and not more than may run. */
+/* One at a time, and not many more than may run: new ones wait for these, so these cannot wait for new ones. */
 static void resume_main(void *arg)
 {
     struct session *s = arg;
@@ -373,11 +438,13 @@ static void resume_main(void *arg)
                 resume_one(s, &e);
         }
         journal_entry_release(&e);
-        while (rc == 0 && s->n_runs >= SESSION_RUNS_MAX)
+        while (rc == 0 && s->n_runs >= 2 * SESSION_RUNS_MAX)
             rc = event_wait(&s->run_ended, USEC_INFINITY);
     }
     if (rc < 0 && rc != -(int)ERR_CANCELLED)
         log_err(LOG_ERROR, &err, "commands in the journal cannot be resumed", NULL);
+    s->resuming = false;
+    event_pulse(&s->order);
 }
 
 int session_set_work(struct session *s, struct work *work, struct err *err)
@@ -395,17 +462,24 @@ int session_set_work(struct session *s, struct work *work, struct err *err)
     int rc = journal_last_seq(s->journal, &s->resume_last, err);
     if (rc < 0)
         return rc;
-    if (fiber_spawn(s->loop, "resume", resume_main, s, &s->resumer) < 0)
+    s->resuming = true;
+    if (fiber_spawn(s->loop, "resume", resume_main, s, &s->resumer) < 0) {
+        s->resuming = false;
         return err_set(err, ERR_EXHAUSTED, "too much runs at once");
+    }
     return 0;
 }
 
 int session_join(struct session *s, usec_t deadline)
 {
     struct run *r;
-    list_each (r, &s->runs, struct run, node)
-        if (r->parked)
+    timer_stop(&s->start_retry);
+    list_each (r, &s->runs, struct run, node) {
+        if (!r->fiber)
+            end_run(r);
+        else if (!r->given)
             fiber_cancel(r->fiber);
+    }
     while (!list_empty(&s->runs)) {
         int rc = event_wait(&s->run_ended, deadline);
         if (rc < 0)

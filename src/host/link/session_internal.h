@@ -41,8 +41,11 @@ struct session {
     unsigned n_runs;
     uint64_t ended;           /* runs that came to an end so far */
     struct event run_ended;
+    struct event order;       /* pulsed when a command went to the work, or the resumer is through */
+    struct timer start_retry; /* for commands that got no fiber */
     struct fiber *resumer;    /* starts what the journal has, up to this number: */
     uint64_t resume_last;
+    bool resuming;
 };
 
 /* A message that waits to be sent. */
@@ -88,6 +91,8 @@ void live_release(struct live *l);
 int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd);
 /* Waits: the control plane has the result. */
 int command_acked(struct live *l, uint64_t seq);
+/* Timer: starts the commands that got no fiber when they came. @arg the session. */
+void commands_start_waiting(void *arg);
 /* Waits: sends all results that are not acknowledged. */
 void commands_resend(struct live *l);
 

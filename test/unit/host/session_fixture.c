@@ -10,6 +10,7 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
                  Davit__Link__V1__CommandResult *ret)
 {
     davit__link__v1__command_result__init(ret);
+    (void)str_copy(w->order + strlen(w->order), sizeof(w->order) - strlen(w->order), str_from(cmd->id));
     if (cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY)
         (void)str_copy(w->auth, sizeof(w->auth), str_from(cmd->deploy->registry_auth ? cmd->deploy->registry_auth->password : ""));
     if (resume_step < 0 && journal->step(journal->arg, 0, "pull", STEP_RUNNING) < 0)

@@ -23,6 +23,7 @@ struct work {
     unsigned started, fulls, resets;
     int resume_step;
     char auth[64];
+    char order[64]; /* ids in the order in which they came */
 };
 
 struct ctx {

@@ -141,6 +141,51 @@ static void test_a_second_one_is_refused_by_the_lock(void **state)
     (void)close(fd);
 }
 
+static void write_text(const struct agent_config *c, const char *name)
+{
+    AUTO_FREE char *path = agent_config_path(c, name);
+    assert_int_equal(fd_write_file(path, "x", 1, 0600, NULL), 0);
+}
+
+static bool exists(const struct agent_config *c, const char *name)
+{
+    AUTO_FREE char *path = agent_config_path(c, name);
+    return access(path, F_OK) == 0;
+}
+
+/* req: MA-5 */
+static void test_the_lock_removes_what_a_crash_left_half_written(void **state)
+{
+    static const char *const left[] = {"client.key.0123456789abcdef.tmp", "config.yaml.0123456789abcdef.tmp", "ca.crt.fedcba9876543210.tmp",
+                                       "client.crt.0123456789abcdef.tmp", "client.key.new.57bfd849-78fb-42ce-aa35-43fe4d4d6ad0"};
+    /* What is whole, or nobody's of ours. */
+    static const char *const kept[] = {"client.key.new", "client.key", "config.yaml", "client.key.old", "notes.0123456789abcdef.tmp",
+                                       "config.yaml.tmp", "client.key.new.57bfd849", "config.yaml.0123456789abcdeg.tmp"};
+    struct ctx *x = *state;
+    int fd;
+    lock(x, &fd);
+    (void)close(fd);
+    for (size_t i = 0; i < ARRAY_LEN(left); i++)
+        write_text(&x->c, left[i]);
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        write_text(&x->c, kept[i]);
+    lock(x, &fd);
+    for (size_t i = 0; i < ARRAY_LEN(left); i++)
+        assert_false(exists(&x->c, left[i]));
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        assert_true(exists(&x->c, kept[i]));
+    (void)close(fd);
+    /* The key's first name, where only its removal is missing. */
+    AUTO_FREE char *key = agent_config_path(&x->c, "client.key");
+    AUTO_FREE char *fresh = agent_config_path(&x->c, "client.key.new");
+    assert_int_equal(unlink(fresh), 0);
+    assert_int_equal(link(key, fresh), 0);
+    lock(x, &fd);
+    assert_false(exists(&x->c, "client.key.new"));
+    assert_true(exists(&x->c, "client.key"));
+    (void)close(fd);
+}
+
 static void write_file(const struct agent_config *c, const char *name, const struct buf *b)
 {
     AUTO_FREE char *path = agent_config_path(c, name);
@@ -219,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reader_is_strict_and_names_the_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_have_a_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_second_one_is_refused_by_the_lock, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_lock_removes_what_a_crash_left_half_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_credentials_must_fit_together, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

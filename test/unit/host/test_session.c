@@ -149,6 +149,66 @@ static void test_commands_are_resumed_and_credentials_never_stored(void **state)
     run(*state, resume_body);
 }
 
+static void order_body(struct ctx *x)
+{
+    make_session(x);
+    WAIT(x->work.fulls == 1);
+    command(x, 1, "a", "hunter2");
+    command(x, 2, "b", NULL);
+    WAIT(x->work.started == 2);
+    end_session(x);
+    x->work.started = 0;
+    x->work.order[0] = '\0';
+    make_session(x);
+    WAIT(x->work.fulls == 2);
+    command(x, 3, "c", NULL); /* anew, and for the same service */
+    WAIT(HEARD(x, RECEIVED) == 3);
+    assert_int_equal(fiber_sleep(200 * USEC_MSEC), 0);
+    assert_string_equal(x->work.order, ""); /* the first one has no credentials yet */
+    command(x, 1, "a", "hunter2");
+    WAIT(x->work.started == 3);
+    assert_string_equal(x->work.order, "abc");
+    event_signal(&x->work.go);
+    WAIT(HEARD(x, RESULT) == 3);
+}
+
+static void test_commands_of_a_service_keep_their_order_through_a_crash(void **state)
+{
+    run(*state, order_body);
+}
+
+static void waits_for(void *arg)
+{
+    (void)event_wait(arg, USEC_INFINITY);
+}
+
+static void fibers_body(struct ctx *x)
+{
+    struct event end;
+    unsigned n = 0;
+    make_session(x);
+    WAIT(x->work.fulls == 1 && HEARD(x, HEARTBEAT) == 1);
+    event_init(&end, x->loop);
+    event_signal(&x->work.go);
+    while (fiber_spawn(x->loop, "crowd", waits_for, &end, NULL) == 0)
+        n++;
+    assert_true(n > 100);
+    command(x, 1, "a", NULL);
+    WAIT(HEARD(x, RECEIVED) == 1);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    assert_int_equal(x->work.started, 0);
+    event_signal(&end);
+    WAIT(HEARD(x, RESULT) == 1);
+    assert_int_equal(x->work.started, 1);
+    assert_int_equal(x->hellos, 1); /* without a new connection */
+    event_release(&end);
+}
+
+static void test_a_command_that_got_no_fiber_starts_when_there_is_one(void **state)
+{
+    run(*state, fibers_body);
+}
+
 static void fenced_body(struct ctx *x)
 {
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
@@ -282,6 +342,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_result_goes_again_until_it_is_acknowledged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_work_goes_on_while_the_link_is_down, setup, teardown),
         cmocka_unit_test_setup_teardown(test_commands_are_resumed_and_credentials_never_stored, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_commands_of_a_service_keep_their_order_through_a_crash, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_command_that_got_no_fiber_starts_when_there_is_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fenced_agent_does_not_come_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_usage_is_dropped_and_counted_when_the_queue_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_heartbeat_every_30_seconds, setup, teardown),
