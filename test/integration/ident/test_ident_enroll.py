@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first contact of a server: what leaves it, what an impostor gets to see, and two who come with one token."""
 import concurrent.futures
+import contextlib
 import pathlib
 import socket
 import sqlite3
@@ -86,10 +87,14 @@ class Recorder(grpc.GenericRpcHandler):
         return self.answered[-1]
 
 
+def read(control):
+    return sqlite3.connect(f"file:{control.state}/control.db?mode=ro", uri=True)
+
+
 def files_of(control):
     """Everything that davitd keeps or wrote: {path: bytes}; a copy of the database as a backup would have it is among it."""
     copy = control.dir / "copy.db"
-    with sqlite3.connect(f"file:{control.state}/control.db?mode=ro", uri=True) as db, sqlite3.connect(copy) as to:
+    with contextlib.closing(read(control)) as db, contextlib.closing(sqlite3.connect(copy)) as to:
         db.backup(to)
     found = {p: p.read_bytes() for p in control.state.rglob("*") if p.is_file()}
     return found | {copy: copy.read_bytes(), control.dir / "log": (control.dir / "log").read_bytes()}
@@ -243,7 +248,7 @@ def key_of(response):
 
 
 def rows(control, sql, *args):
-    with sqlite3.connect(f"file:{control.state}/control.db?mode=ro", uri=True) as db:
+    with contextlib.closing(read(control)) as db:
         return db.execute(sql, args).fetchall()
 
 
