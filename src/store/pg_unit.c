@@ -170,7 +170,9 @@ int engine_restore_begin(const char *target, usec_t now, char **ret, struct err 
     AUTO_FREE char *url = pg_split_target(target, &schema);
     AUTO_FREE char *current = NULL;
     struct db *db = NULL;
-    int rc = hold(target, &db, &current, err);
+    int rc = engine_check_target(target, err);
+    if (rc == 0)
+        rc = hold(target, &db, &current, err);
     if (rc == 0)
         *ret = str_printf("%s#%.30s_restoring_%" PRIu64, url, current, now / USEC_SEC);
     (void)engine_close(db);
