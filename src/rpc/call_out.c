@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* call_out — the answer of a call: messages in their envelopes, room, and metadata. */
-#include <string.h>
-
 #include "rpc/gzip.h"
 #include "rpc/rpc_internal.h"
 
@@ -19,23 +17,11 @@ static int encode(const struct rpc_call *c, const ProtobufCMessage *message, str
 
 int call_envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out)
 {
-    uint8_t prefix[FRAMES_PREFIX] = {0}, flags = 0;
+    static const uint8_t prefix[FRAMES_PREFIX];
     int rc = buf_append(out, prefix, sizeof(prefix));
     if (rc == 0)
         rc = encode(c, message, out);
-    if (rc == 0 && call_compresses(c) && out->len - FRAMES_PREFIX > RPC_COMPRESS_MIN) {
-        AUTO_BUF plain = *out;
-        *out = BUF_INIT(plain.max);
-        flags = FRAMES_COMPRESSED;
-        rc = buf_append(out, prefix, sizeof(prefix));
-        if (rc == 0)
-            rc = gzip_deflate((struct str){plain.data + FRAMES_PREFIX, plain.len - FRAMES_PREFIX}, out);
-    }
-    if (rc < 0)
-        return rc;
-    frames_prefix(out->len - FRAMES_PREFIX, flags, prefix);
-    memcpy(out->data, prefix, sizeof(prefix));
-    return 0;
+    return rc < 0 ? rc : frames_seal(out, call_compresses(c));
 }
 
 /* The body of a unary answer of Connect. */
@@ -58,10 +44,8 @@ static int put(struct rpc_call *c, const ProtobufCMessage *message)
         return -ERR_INTERNAL; /* a second answer where one is expected */
     if (c->protocol == RPC_CONNECT)
         return put_bare(c, message);
-    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX + RPC_COMPRESS_MIN);
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
     int rc = call_envelope(c, message, &out);
-    if (rc == 0 && out.len > RPC_MESSAGE_MAX + FRAMES_PREFIX)
-        rc = -ERR_EXHAUSTED;
     if (rc < 0)
         return rc;
     if (c->http) {

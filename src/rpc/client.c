@@ -1,247 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client — gRPC calls over one HTTP/2 connection, from fibers; see rpc.h.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
-#include <stdio.h>
+/* client — gRPC calls from fibers; see rpc.h.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
 #include <string.h>
 
 #include "base/mem.h"
-#include "net/h2.h"
-#include "rpc/details.h"
-#include "rpc/frames.h"
+#include "rpc/client_internal.h"
 #include "rpc/gzip.h"
 #include "rpc/meta.h"
-#include "rpc/rpc.h"
 #include "rpc/status.h"
 
 #define CONN_FULL_WAIT (20 * USEC_MSEC)
-
-struct rpc_channel {
-    struct loop *loop;
-    struct h2 *h2;
-    char *authority;
-    bool tls;
-    bool dead;
-    struct list streams;
-};
-
-struct rpc_stream {
-    struct list node;
-    struct rpc_channel *ch; /* NULL when it was closed before us */
-    struct loop *loop;
-    struct h2_stream *st; /* NULL when over */
-    const struct rpc_method *method;
-    usec_t deadline;
-    struct timer timer;
-    struct frames in;
-    struct event readable, room;
-    struct rpc_meta header, trailer;
-    bool got_head, over;
-    bool compress;
-    char http_status[4];
-    struct err status; /* code ERR_OK: ended well */
-};
-
-/* ---- the end of a stream ---- */
-
-static void end_stream(struct rpc_stream *s)
-{
-    s->over = true;
-    s->st = NULL;
-    timer_stop(&s->timer);
-    event_signal(&s->readable);
-    event_signal(&s->room);
-}
-
-static void __attribute__((format(printf, 3, 4))) fail_stream(struct rpc_stream *s, enum err_code code, const char *fmt, ...)
-{
-    if (s->over)
-        return;
-    va_list ap;
-    char text[ERR_MSG_MAX];
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    (void)err_set(&s->status, code, "%s", text);
-    if (s->st)
-        h2_reset(s->st, H2_CANCEL);
-    end_stream(s);
-}
-
-static void on_deadline(void *arg)
-{
-    fail_stream(arg, ERR_DEADLINE, "no answer in time");
-}
-
-/* ---- what the connection tells ---- */
-
-static void take_meta(struct rpc_meta *m, struct h2_head *head)
-{
-    rpc_meta_release(m);
-    m->store = head->store;
-    head->store = BUF_INIT(0);
-}
-
-/* Trailers, also those that came as the only head. */
-static void got_trailers(struct rpc_stream *s, struct h2_head *head)
-{
-    const char *status = h2_head_get(head, "grpc-status");
-    if (!status) {
-        enum err_code code = s->http_status[0] ? status_from_http(s->http_status) : ERR_UNKNOWN;
-        fail_stream(s, code, "the answer is none of gRPC (HTTP status %s)", s->http_status);
-        return;
-    }
-    int rc = status_from_trailers(status, h2_head_get(head, "grpc-message"), h2_head_get(head, "davit-hint"), &s->status);
-    if (rc == 0 && head->too_big)
-        (void)err_set(&s->status, ERR_EXHAUSTED, "the trailers are over the limit");
-    take_meta(&s->trailer, head);
-    AUTO_BUF details = BUF_INIT(H2_HEAD_MAX);
-    if (rc < 0 && rpc_meta_bin(&s->trailer, "grpc-status-details-bin", 0, &details) == 0)
-        details_read(buf_str(&details), &s->status);
-    h2_release(s->st);
-    end_stream(s);
-}
-
-/* The first head, with something behind it: what it says of the end is not looked at. */
-static void got_first(struct rpc_stream *s, struct h2_head *head)
-{
-    const char *type = h2_head_get(head, "content-type"), *encoding = h2_head_get(head, "grpc-encoding");
-    if (strcmp(s->http_status, "200") != 0)
-        fail_stream(s, status_from_http(s->http_status), "HTTP status %s", s->http_status);
-    else if (!type || strncmp(type, "application/grpc", 16) != 0)
-        fail_stream(s, ERR_UNKNOWN, "the answer is none of gRPC");
-    else if (head->too_big)
-        fail_stream(s, ERR_EXHAUSTED, "the head of the answer is over the limit");
-    else if (encoding && strcmp(encoding, "gzip") != 0 && strcmp(encoding, "identity") != 0)
-        fail_stream(s, ERR_INTERNAL, "the answer is compressed in a way that was not offered");
-    else if (encoding && strcmp(encoding, "gzip") == 0)
-        s->in.allowed = FRAMES_COMPRESSED;
-    take_meta(&s->header, head);
-}
-
-static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool end)
-{
-    (void)arg;
-    struct rpc_stream *s = h2_user(st);
-    if (!s)
-        return;
-    if (!s->got_head) {
-        s->got_head = true;
-        (void)str_copy(s->http_status, sizeof(s->http_status), str_from(h2_head_get(head, ":status")));
-        if (end)
-            got_trailers(s, head);
-        else
-            got_first(s, head);
-        return;
-    }
-    if (end)
-        got_trailers(s, head);
-    else
-        fail_stream(s, ERR_INTERNAL, "the answer has a second head");
-}
-
-static void on_data(void *arg, struct h2_stream *st, struct str bytes)
-{
-    (void)arg;
-    struct rpc_stream *s = h2_user(st);
-    if (!s)
-        return;
-    struct err err = ERR_INIT;
-    if (frames_add(&s->in, bytes, &err) < 0) {
-        fail_stream(s, err.code, "%s", err.msg);
-        return;
-    }
-    h2_consume(st, frames_settle(&s->in));
-    event_signal(&s->readable);
-}
-
-static void on_end(void *arg, struct h2_stream *st)
-{
-    (void)arg;
-    struct rpc_stream *s = h2_user(st);
-    if (s)
-        fail_stream(s, s->http_status[0] ? status_from_http(s->http_status) : ERR_UNKNOWN, "the answer ended without a status");
-}
-
-static void on_closed(void *arg, struct h2_stream *st, uint32_t code)
-{
-    struct rpc_channel *ch = arg;
-    struct rpc_stream *s = h2_user(st);
-    if (!s)
-        return;
-    s->st = NULL;
-    if (code == H2_CANCEL && clock_mono() >= s->deadline)
-        fail_stream(s, ERR_DEADLINE, "no answer in time");
-    else if (ch->dead || !h2_alive(ch->h2))
-        fail_stream(s, ERR_UNAVAILABLE, "the connection was lost");
-    else
-        fail_stream(s, status_from_reset(code), "the peer cut the call (HTTP/2 code %u)", code);
-}
-
-static void on_drain(void *arg, struct h2_stream *st)
-{
-    (void)arg;
-    struct rpc_stream *s = h2_user(st);
-    if (s)
-        event_signal(&s->room);
-}
-
-static void on_dead(void *arg, const struct err *why)
-{
-    (void)why;
-    struct rpc_channel *ch = arg;
-    ch->dead = true;
-}
-
-static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed, on_drain, NULL, on_dead};
-
-/* ---- channels ---- */
-
-int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
-                     struct rpc_channel **ret, struct err *err)
-{
-    struct conn *conn;
-    int rc = conn_dial(loop, addr, tls, NULL, deadline, &conn, err);
-    if (rc < 0)
-        return rc;
-    if (tls && strcmp(conn_alpn(conn), "h2") != 0) {
-        (void)conn_close(conn);
-        return err_set(err, ERR_UNIMPLEMENTED, "%s does not speak HTTP/2", addr);
-    }
-    struct rpc_channel *ch = NEW(struct rpc_channel);
-    ch->loop = loop;
-    ch->tls = tls != NULL;
-    ch->authority = str_dup(str_from(strncmp(addr, "unix:", 5) == 0 ? "localhost" : addr));
-    list_init(&ch->streams);
-    ch->h2 = h2_new(conn, false, &h2_handler, ch);
-    h2_keepalive(ch->h2, keepalive);
-    *ret = ch;
-    return 0;
-}
-
-struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
-{
-    if (!ch)
-        return NULL;
-    struct list *node;
-    while ((node = list_pop(&ch->streams)) != NULL) {
-        struct rpc_stream *s = list_entry(node, struct rpc_stream, node);
-        s->ch = NULL;
-        fail_stream(s, ERR_UNAVAILABLE, "the channel was closed");
-    }
-    ch->h2 = h2_free(ch->h2);
-    free(ch->authority);
-    free(ch);
-    return NULL;
-}
-
-struct conn *rpc_channel_conn(const struct rpc_channel *ch)
-{
-    return h2_conn(ch->h2);
-}
-
-bool rpc_channel_alive(const struct rpc_channel *ch)
-{
-    return !ch->dead && h2_alive(ch->h2);
-}
 
 /* ---- streams ---- */
 
@@ -279,7 +46,7 @@ static int start(struct rpc_stream *s, const char *service, const struct meta_ou
     fields[n++] = (struct h2_field){"grpc-accept-encoding", "identity,gzip"};
     fields[n++] = (struct h2_field){"user-agent", "davit/" DAVIT_VERSION};
     n = meta_fields(meta, fields, n);
-    if (h2_request(s->ch->h2, fields, n, &s->st) < 0)
+    if (h2_request(s->ch->now->h2, fields, n, &s->st) < 0)
         return err_set(err, ERR_UNAVAILABLE, "the connection takes no new calls");
     h2_set_user(s->st, s);
     return 0;
@@ -315,7 +82,7 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
     frames_init(&s->in);
     event_init(&s->readable, ch->loop);
     event_init(&s->room, ch->loop);
-    timer_init(&s->timer, ch->loop, on_deadline, s);
+    timer_init(&s->timer, ch->loop, stream_on_deadline, s);
     int rc = own_metadata(&meta, options, err);
     if (rc == 0)
         rc = start(s, service->name, &meta, err);
@@ -371,25 +138,14 @@ static int report(const struct rpc_stream *s, struct err *err)
     return -(int)s->status.code;
 }
 
-/* One message of @n bytes in its envelope. */
-static int pack(const struct rpc_stream *s, const ProtobufCMessage *message, size_t n, struct buf *out)
+/* One message in its envelope. */
+static int pack(const struct rpc_stream *s, const ProtobufCMessage *message, struct buf *out)
 {
-    uint8_t prefix[FRAMES_PREFIX] = {0}, flags = 0;
+    static const uint8_t prefix[FRAMES_PREFIX];
     int rc = buf_append(out, prefix, sizeof(prefix));
-    if (rc == 0 && s->compress && n > RPC_COMPRESS_MIN) {
-        AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX);
-        flags = FRAMES_COMPRESSED;
-        rc = rpc_pack(message, &plain);
-        if (rc == 0)
-            rc = gzip_deflate(buf_str(&plain), out);
-    } else if (rc == 0) {
+    if (rc == 0)
         rc = rpc_pack(message, out);
-    }
-    if (rc < 0)
-        return rc;
-    frames_prefix(out->len - FRAMES_PREFIX, flags, prefix);
-    memcpy(out->data, prefix, sizeof(prefix));
-    return 0;
+    return rc < 0 ? rc : frames_seal(out, s->compress);
 }
 
 /* Until the stream may have more. 0, or why not. */
@@ -408,12 +164,12 @@ static int wait_room(struct rpc_stream *s, usec_t deadline, struct err *err)
 
 int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t deadline, struct err *err)
 {
-    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX + RPC_COMPRESS_MIN);
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
     size_t n = protobuf_c_message_get_packed_size(message);
     int rc = wait_room(s, deadline, err);
     if (rc < 0)
         return rc;
-    if (n > RPC_MESSAGE_MAX || pack(s, message, n, &out) < 0)
+    if (n > RPC_MESSAGE_MAX || pack(s, message, &out) < 0)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", n, RPC_MESSAGE_MAX);
     while ((rc = wait_room(s, deadline, err)) == 0 && (rc = h2_write(s->st, buf_str(&out))) == -ERR_EXHAUSTED) {
         /* Other streams fill the connection; nothing tells when they do no longer. */
@@ -448,7 +204,7 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
         if (rc > 0)
             rc = unpack(s, bytes, ret, &bad) < 0 ? -1 : 1;
         if (rc < 0) {
-            fail_stream(s, bad.code == ERR_INVALID ? ERR_INTERNAL : bad.code, "the answer: %s", bad.msg);
+            stream_fail(s, bad.code == ERR_INVALID ? ERR_INTERNAL : bad.code, "the answer: %s", bad.msg);
             if (err)
                 *err = bad;
             return -(int)bad.code;
@@ -496,26 +252,44 @@ static void give_meta(struct rpc_meta *to, struct rpc_meta *from)
     *from = (struct rpc_meta){0};
 }
 
-int rpc_unary_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+/* One attempt. 0, negative, or 1: the peer did nothing of it, and what it said is in @err. */
+static int attempt(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
                    const struct rpc_options *options, ProtobufCMessage **ret, struct err *err)
 {
     struct rpc_stream *s;
     ProtobufCMessage *answer = NULL;
-    give_meta(options->header, &(struct rpc_meta){0});
-    give_meta(options->trailer, &(struct rpc_meta){0});
     int rc = rpc_stream_open_with(ch, service, method, options, &s, err);
     if (rc < 0)
-        return rc;
+        return rc == -ERR_UNAVAILABLE ? 1 : rc;
     rc = rpc_stream_put(s, request, options->deadline, err);
     rpc_stream_half_close(s);
     if (rc == 0)
         rc = one_answer(s, options->deadline, &answer, err);
     give_meta(options->header, &s->header);
     give_meta(options->trailer, &s->trailer);
+    bool refused = s->refused;
     (void)rpc_stream_close(s);
     if (rc == 0)
         *ret = answer;
-    return rc;
+    return rc < 0 && refused ? 1 : rc;
+}
+
+int rpc_unary_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
+                   const struct rpc_options *options, ProtobufCMessage **ret, struct err *err)
+{
+    struct err own = ERR_INIT;
+    err = err ? err : &own;
+    give_meta(options->header, &(struct rpc_meta){0});
+    give_meta(options->trailer, &(struct rpc_meta){0});
+    ch->refs++;
+    int rc = attempt(ch, service, method, request, options, ret, err);
+    if (rc == 1 && !ch->closed && (channel_outworn(ch) || rpc_channel_alive(ch))) {
+        rc = rpc_channel_alive(ch) ? 0 : channel_renew(ch, options->deadline, err);
+        if (rc == 0 && !ch->closed)
+            rc = attempt(ch, service, method, request, options, ret, err);
+    }
+    channel_unref(ch);
+    return rc == 1 ? -(int)err->code : rc;
 }
 
 int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,

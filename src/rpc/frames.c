@@ -2,6 +2,9 @@
 /* frames — see frames.h. */
 #include "rpc/frames.h"
 
+#include <string.h>
+
+#include "rpc/gzip.h"
 #include "rpc/rpc.h"
 
 void frames_init(struct frames *f)
@@ -85,4 +88,30 @@ void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX])
     dst[2] = (uint8_t)(n >> 16);
     dst[3] = (uint8_t)(n >> 8);
     dst[4] = (uint8_t)n;
+}
+
+int frames_seal(struct buf *message, bool compress)
+{
+    uint8_t prefix[FRAMES_PREFIX] = {0}, flags = 0;
+    size_t n = message->len - FRAMES_PREFIX;
+    if (n > RPC_MESSAGE_MAX)
+        return -ERR_EXHAUSTED;
+    if (compress && n > RPC_COMPRESS_MIN) {
+        AUTO_BUF packed = BUF_INIT(RPC_MESSAGE_MAX + RPC_MESSAGE_MAX / 64 + FRAMES_PREFIX);
+        int rc = buf_append(&packed, prefix, sizeof(prefix));
+        if (rc == 0)
+            rc = gzip_deflate((struct str){message->data + FRAMES_PREFIX, n}, &packed);
+        if (rc < 0)
+            return rc;
+        if (packed.len < message->len) {
+            struct buf plain = *message;
+            *message = packed;
+            packed = plain;
+            n = message->len - FRAMES_PREFIX;
+            flags = FRAMES_COMPRESSED;
+        }
+    }
+    frames_prefix(n, flags, prefix);
+    memcpy(message->data, prefix, sizeof(prefix));
+    return 0;
 }

@@ -31,6 +31,9 @@ size_t frames_settle(struct frames *f);
 size_t frames_waiting(const struct frames *f);
 /* Nothing waits, not even a part of a message? */
 bool frames_empty(const struct frames *f);
+/* Completes @message, which begins with FRAMES_PREFIX bytes to be filled: with @compress by gzip where that makes it smaller (not under
+ * RPC_COMPRESS_MIN). -ERR_EXHAUSTED over RPC_MESSAGE_MAX. */
+int frames_seal(struct buf *message, bool compress) MUST_USE;
 /* The prefix of a message of @n bytes. */
 void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX]);
 

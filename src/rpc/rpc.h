@@ -167,11 +167,13 @@ int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, u
                      struct rpc_channel **ret, struct err *err) MUST_USE;
 /* Open streams end with -ERR_UNAVAILABLE. Accepts NULL; returns NULL. */
 struct rpc_channel *rpc_channel_close(struct rpc_channel *ch);
+/* Its present connection. Borrowed. A unary call makes another where the peer takes no new calls on this one (GOAWAY). */
 struct conn *rpc_channel_conn(const struct rpc_channel *ch);
+/* Does the present connection take calls? */
 bool rpc_channel_alive(const struct rpc_channel *ch);
 
 /* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline
- * travels. */
+ * travels. What the peer did nothing of (a refused stream, a GOAWAY before it) is tried once more, on a new connection where it must be. */
 int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
               usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
 

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* channel — the connections behind a channel and what they tell its streams; see rpc.h.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "rpc/client_internal.h"
+#include "rpc/details.h"
+#include "rpc/status.h"
+
+#define RENEW_TIMEOUT (10 * USEC_SEC)
+
+/* ---- the end of a stream ---- */
+
+static void end_stream(struct rpc_stream *s)
+{
+    s->over = true;
+    s->st = NULL;
+    timer_stop(&s->timer);
+    event_signal(&s->readable);
+    event_signal(&s->room);
+}
+
+void stream_fail(struct rpc_stream *s, enum err_code code, const char *fmt, ...)
+{
+    if (s->over)
+        return;
+    va_list ap;
+    char text[ERR_MSG_MAX];
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    (void)err_set(&s->status, code, "%s", text);
+    if (s->st)
+        h2_reset(s->st, H2_CANCEL);
+    end_stream(s);
+}
+
+void stream_on_deadline(void *arg)
+{
+    stream_fail(arg, ERR_DEADLINE, "no answer in time");
+}
+
+/* ---- what the connection tells ---- */
+
+static void take_meta(struct rpc_meta *m, struct h2_head *head)
+{
+    rpc_meta_release(m);
+    m->store = head->store;
+    head->store = BUF_INIT(0);
+}
+
+/* Trailers, also those that came as the only head. */
+static void got_trailers(struct rpc_stream *s, struct h2_head *head)
+{
+    const char *status = h2_head_get(head, "grpc-status");
+    if (!status) {
+        enum err_code code = s->http_status[0] ? status_from_http(s->http_status) : ERR_UNKNOWN;
+        stream_fail(s, code, "the answer is none of gRPC (HTTP status %s)", s->http_status);
+        return;
+    }
+    int rc = status_from_trailers(status, h2_head_get(head, "grpc-message"), h2_head_get(head, "davit-hint"), &s->status);
+    if (rc == 0 && head->too_big)
+        (void)err_set(&s->status, ERR_EXHAUSTED, "the trailers are over the limit");
+    take_meta(&s->trailer, head);
+    AUTO_BUF details = BUF_INIT(H2_HEAD_MAX);
+    if (rc < 0 && rpc_meta_bin(&s->trailer, "grpc-status-details-bin", 0, &details) == 0)
+        details_read(buf_str(&details), &s->status);
+    h2_release(s->st);
+    end_stream(s);
+}
+
+/* The first head, with something behind it: what it says of the end is not looked at. */
+static void got_first(struct rpc_stream *s, struct h2_head *head)
+{
+    const char *type = h2_head_get(head, "content-type"), *encoding = h2_head_get(head, "grpc-encoding");
+    if (strcmp(s->http_status, "200") != 0)
+        stream_fail(s, status_from_http(s->http_status), "HTTP status %s", s->http_status);
+    else if (!type || strncmp(type, "application/grpc", 16) != 0)
+        stream_fail(s, ERR_UNKNOWN, "the answer is none of gRPC");
+    else if (head->too_big)
+        stream_fail(s, ERR_EXHAUSTED, "the head of the answer is over the limit");
+    else if (encoding && strcmp(encoding, "gzip") != 0 && strcmp(encoding, "identity") != 0)
+        stream_fail(s, ERR_INTERNAL, "the answer is compressed in a way that was not offered");
+    else if (encoding && strcmp(encoding, "gzip") == 0)
+        s->in.allowed = FRAMES_COMPRESSED;
+    take_meta(&s->header, head);
+}
+
+static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool end)
+{
+    (void)arg;
+    struct rpc_stream *s = h2_user(st);
+    if (!s)
+        return;
+    if (!s->got_head) {
+        s->got_head = true;
+        (void)str_copy(s->http_status, sizeof(s->http_status), str_from(h2_head_get(head, ":status")));
+        if (end)
+            got_trailers(s, head);
+        else
+            got_first(s, head);
+        return;
+    }
+    if (end)
+        got_trailers(s, head);
+    else
+        stream_fail(s, ERR_INTERNAL, "the answer has a second head");
+}
+
+static void on_data(void *arg, struct h2_stream *st, struct str bytes)
+{
+    (void)arg;
+    struct rpc_stream *s = h2_user(st);
+    if (!s)
+        return;
+    struct err err = ERR_INIT;
+    if (frames_add(&s->in, bytes, &err) < 0) {
+        stream_fail(s, err.code, "%s", err.msg);
+        return;
+    }
+    h2_consume(st, frames_settle(&s->in));
+    event_signal(&s->readable);
+}
+
+static void on_end(void *arg, struct h2_stream *st)
+{
+    (void)arg;
+    struct rpc_stream *s = h2_user(st);
+    if (s)
+        stream_fail(s, s->http_status[0] ? status_from_http(s->http_status) : ERR_UNKNOWN, "the answer ended without a status");
+}
+
+static void on_closed(void *arg, struct h2_stream *st, uint32_t code)
+{
+    struct channel_conn *cc = arg;
+    struct rpc_stream *s = h2_user(st);
+    if (!s)
+        return;
+    s->st = NULL;
+    s->refused = code == H2_REFUSED_STREAM && !s->got_head;
+    if (code == H2_CANCEL && clock_mono() >= s->deadline)
+        stream_fail(s, ERR_DEADLINE, "no answer in time");
+    else if (s->refused)
+        stream_fail(s, ERR_UNAVAILABLE, "the peer takes no new calls");
+    else if (cc->dead || code == H2_CONNECT_ERROR)
+        stream_fail(s, ERR_UNAVAILABLE, "the connection was lost");
+    else
+        stream_fail(s, status_from_reset(code), "the peer cut the call (HTTP/2 code %u)", code);
+}
+
+static void on_drain(void *arg, struct h2_stream *st)
+{
+    (void)arg;
+    struct rpc_stream *s = h2_user(st);
+    if (s)
+        event_signal(&s->room);
+}
+
+static void on_goaway(void *arg)
+{
+    struct channel_conn *cc = arg;
+    cc->goaway = true;
+}
+
+static void conn_free(struct channel_conn *cc)
+{
+    list_remove(&cc->node);
+    cc->h2 = h2_free(cc->h2);
+    free(cc);
+}
+
+static void on_dead(void *arg, const struct err *why)
+{
+    (void)why;
+    struct channel_conn *cc = arg;
+    cc->dead = true;
+    if (cc != cc->ch->now)
+        conn_free(cc);
+}
+
+static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed, on_drain, on_goaway, on_dead};
+
+/* ---- channels ---- */
+
+static int dial(struct rpc_channel *ch, usec_t deadline, struct err *err)
+{
+    struct conn *conn;
+    int rc = conn_dial(ch->loop, ch->addr, ch->tls, NULL, deadline, &conn, err);
+    if (rc < 0)
+        return rc;
+    if (ch->tls && strcmp(conn_alpn(conn), "h2") != 0) {
+        (void)conn_close(conn);
+        return err_set(err, ERR_UNIMPLEMENTED, "%s does not speak HTTP/2", ch->addr);
+    }
+    if (ch->closed) {
+        (void)conn_close(conn);
+        return err_set(err, ERR_UNAVAILABLE, "the channel was closed");
+    }
+    struct channel_conn *old = ch->now, *cc = NEW(struct channel_conn);
+    list_init(&cc->node);
+    list_push(&ch->conns, &cc->node);
+    cc->ch = ch;
+    cc->h2 = h2_new(conn, false, &h2_handler, cc);
+    h2_keepalive(cc->h2, ch->keepalive);
+    ch->now = cc;
+    if (old && old->dead)
+        conn_free(old);
+    return 0;
+}
+
+void channel_unref(struct rpc_channel *ch)
+{
+    if (--ch->refs > 0)
+        return;
+    event_release(&ch->dialled);
+    (void)tls_ctx_unref(ch->tls);
+    free(ch->addr);
+    free(ch->authority);
+    free(ch);
+}
+
+int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
+                     struct rpc_channel **ret, struct err *err)
+{
+    struct rpc_channel *ch = NEW(struct rpc_channel);
+    ch->loop = loop;
+    ch->refs = 1;
+    ch->addr = str_dup(str_from(addr));
+    ch->tls = tls ? tls_ctx_ref(tls) : NULL;
+    ch->keepalive = keepalive;
+    ch->authority = str_dup(str_from(strncmp(addr, "unix:", 5) == 0 ? "localhost" : addr));
+    list_init(&ch->conns);
+    list_init(&ch->streams);
+    event_init(&ch->dialled, loop);
+    int rc = dial(ch, deadline, err);
+    if (rc < 0)
+        channel_unref(ch);
+    else
+        *ret = ch;
+    return rc;
+}
+
+bool channel_outworn(const struct rpc_channel *ch)
+{
+    return ch->now->goaway;
+}
+
+int channel_renew(struct rpc_channel *ch, usec_t deadline, struct err *err)
+{
+    usec_t limit = deadline_in(RENEW_TIMEOUT);
+    int rc = 0;
+    ch->refs++;
+    if (ch->dialling) {
+        rc = event_wait(&ch->dialled, deadline < limit ? deadline : limit);
+        if (rc < 0)
+            rc = err_set(err, (enum err_code) - rc, "no new connection in time");
+    } else {
+        ch->dialling = true;
+        event_reset(&ch->dialled);
+        rc = dial(ch, deadline < limit ? deadline : limit, err);
+        ch->dialling = false;
+        event_signal(&ch->dialled);
+    }
+    if (rc == 0 && ch->closed)
+        rc = err_set(err, ERR_UNAVAILABLE, "the channel was closed");
+    channel_unref(ch);
+    return rc;
+}
+
+struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
+{
+    if (!ch)
+        return NULL;
+    ch->closed = true;
+    struct list *node;
+    while ((node = list_pop(&ch->streams)) != NULL) {
+        struct rpc_stream *s = list_entry(node, struct rpc_stream, node);
+        s->ch = NULL;
+        stream_fail(s, ERR_UNAVAILABLE, "the channel was closed");
+    }
+    ch->now = NULL;
+    while (!list_empty(&ch->conns))
+        conn_free(list_first(&ch->conns, struct channel_conn, node));
+    channel_unref(ch);
+    return NULL;
+}
+
+struct conn *rpc_channel_conn(const struct rpc_channel *ch)
+{
+    return h2_conn(ch->now->h2);
+}
+
+bool rpc_channel_alive(const struct rpc_channel *ch)
+{
+    return !ch->now->dead && h2_alive(ch->now->h2);
+}
