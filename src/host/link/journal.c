@@ -5,11 +5,16 @@
 #include <inttypes.h>
 
 #include "base/mem.h"
+#include "base/secret.h"
+#include "ident/seal.h"
 #include "loop/fiber.h"
 #include "store/store.h"
 
+enum { PLACE_SIZE = 64 };
+
 struct journal {
     struct store *store;
+    struct seal *seal;
     bool waits; /* has a loop */
 };
 
@@ -45,23 +50,12 @@ static int run_read(struct journal *journal, store_fn *fn, struct call *call, st
     return journal->waits ? store_read(journal->store, fn, call, deadline_in(JOURNAL_WAIT), err) : store_read_sync(journal->store, fn, call, err);
 }
 
-int journal_open(struct loop *loop, const char *path, struct journal **ret, struct err *err)
-{
-    struct store *store = NULL;
-    int rc = store_open(loop, path, MIGRATIONS, ARRAY_LEN(MIGRATIONS), &store, err);
-    if (rc < 0)
-        return rc;
-    struct journal *journal = NEW(struct journal);
-    journal->store = store;
-    journal->waits = loop != NULL;
-    *ret = journal;
-    return 0;
-}
-
 struct journal *journal_close(struct journal *journal)
 {
-    if (journal)
+    if (journal) {
         (void)store_close(journal->store);
+        (void)seal_free(journal->seal);
+    }
     free(journal);
     return NULL;
 }
@@ -189,6 +183,61 @@ int journal_last_seq(struct journal *journal, uint64_t *ret, struct err *err)
     return run_read(journal, last_seq_fn, &c, err);
 }
 
+/* --- Opening --- */
+
+static int key_of_another(const char *path, const char *wanted, struct err *err)
+{
+    (void)err_set(err, ERR_DATA_LOSS, "%s is not the key of the journal beside it, which needs %s", path, wanted);
+    err_hint(err, "put the file back, or enroll this server anew: davit-agent enroll --force");
+    return -(int)ERR_DATA_LOSS;
+}
+
+/* Blocks: the key file beside the journal @path, made for a journal that names no key yet. */
+static int open_key(struct journal *journal, const char *path, struct err *err)
+{
+    char wanted[JOURNAL_VALUE_SIZE], now[SEAL_ID_SIZE];
+    const char *slash = strrchr(path, '/');
+    AUTO_FREE char *key = str_printf("%.*sjournal.key", slash ? (int)(slash - path) + 1 : 0, path);
+    struct call get = {.name = "seal_key", .ret_text = wanted}, set = {.name = "seal_key", .value = now};
+    int rc = store_read_sync(journal->store, meta_get_fn, &get, err);
+    if (rc < 0)
+        return rc;
+    rc = seal_load(key, &journal->seal, err);
+    if (rc == -(int)ERR_NOT_FOUND) {
+        if (*wanted)
+            return key_of_another(key, wanted, err);
+        rc = seal_make(key, err);
+        if (rc == 0)
+            rc = seal_load(key, &journal->seal, err);
+        if (rc == 0 && err)
+            *err = ERR_INIT;
+    }
+    if (rc < 0 || (*wanted && seal_has(journal->seal, str_from(wanted))))
+        return rc;
+    if (*wanted)
+        return key_of_another(key, wanted, err);
+    seal_id(journal->seal, now);
+    return store_write_sync(journal->store, meta_set_fn, &set, err);
+}
+
+int journal_open(struct loop *loop, const char *path, struct journal **ret, struct err *err)
+{
+    struct store *store = NULL;
+    int rc = store_open(loop, path, MIGRATIONS, ARRAY_LEN(MIGRATIONS), &store, err);
+    if (rc < 0)
+        return rc;
+    struct journal *journal = NEW(struct journal);
+    journal->store = store;
+    journal->waits = loop != NULL;
+    rc = open_key(journal, path, err);
+    if (rc < 0) {
+        (void)journal_close(journal);
+        return rc;
+    }
+    *ret = journal;
+    return 0;
+}
+
 /* --- Commands --- */
 
 static int add_fn(struct db *db, void *arg, struct err *err)
@@ -214,6 +263,11 @@ static int add_fn(struct db *db, void *arg, struct err *err)
     return rc < 0 ? rc : counter_set(db, "last_seq", (int64_t)c->seq, err);
 }
 
+static void place_of(const char *id, char dst[PLACE_SIZE])
+{
+    (void)snprintf(dst, PLACE_SIZE, "journal.payload/%s", id);
+}
+
 int journal_add(struct journal *journal, uint64_t seq, const char *id, uint32_t kind, struct str payload, usec_t deadline, struct err *err)
 {
     struct call c = {.seq = seq, .id = id, .kind = kind, .bytes = payload, .deadline = deadline > INT64_MAX ? INT64_MAX : deadline};
@@ -222,7 +276,12 @@ int journal_add(struct journal *journal, uint64_t seq, const char *id, uint32_t 
         return err_set(err, ERR_INVALID, "command %" PRIu64 " with an id of %zu bytes", seq, n);
     if (payload.n > JOURNAL_BYTES_MAX)
         return err_set(err, ERR_INVALID, "command of %zu bytes (at most %d)", payload.n, JOURNAL_BYTES_MAX);
-    return run_write(journal, add_fn, &c, err);
+    AUTO_BUF sealed = BUF_INIT(JOURNAL_BYTES_MAX + SEAL_OVERHEAD);
+    char place[PLACE_SIZE];
+    place_of(id, place);
+    int rc = seal_close(journal->seal, place, payload, &sealed, err);
+    c.bytes = buf_str(&sealed);
+    return rc < 0 ? rc : run_write(journal, add_fn, &c, err);
 }
 
 static int step_fn(struct db *db, void *arg, struct err *err)
@@ -291,7 +350,22 @@ int journal_acked(struct journal *journal, uint64_t seq, struct err *err)
 
 void journal_entry_release(struct journal_entry *entry)
 {
-    buf_release(&entry->bytes);
+    secret_buf_release(&entry->bytes);
+}
+
+/* Opens the payload in @entry. One that an older version wrote lies there as it is. */
+static int open_payload(const struct journal *journal, struct journal_entry *entry, struct err *err)
+{
+    char place[PLACE_SIZE];
+    AUTO_SECRET payload = NULL;
+    if (!seal_is(buf_str(&entry->bytes)))
+        return 0;
+    place_of(entry->id, place);
+    int rc = seal_open(journal->seal, place, buf_str(&entry->bytes), &payload, err);
+    if (rc < 0)
+        return rc;
+    buf_clear(&entry->bytes);
+    return buf_append_str(&entry->bytes, secret_reveal(payload));
 }
 
 static int next_fn(struct db *db, void *arg, struct err *err)
@@ -310,7 +384,7 @@ static int next_fn(struct db *db, void *arg, struct err *err)
         return rc < 0 ? rc : 1;
     *e = (struct journal_entry){.seq = (uint64_t)row_i64(rows, 0), .kind = (uint32_t)row_i64(rows, 2), .deadline = (usec_t)row_i64(rows, 3),
                                 .step = (int32_t)row_i64(rows, 4), .step_state = (uint32_t)row_i64(rows, 5),
-                                .bytes = BUF_INIT(JOURNAL_BYTES_MAX)};
+                                .bytes = BUF_INIT(JOURNAL_BYTES_MAX + SEAL_OVERHEAD)};
     (void)str_copy(e->id, sizeof(e->id), row_text(rows, 1));
     (void)str_copy(e->step_name, sizeof(e->step_name), row_text(rows, 6));
     if (buf_append_str(&e->bytes, row_blob(rows, 7)) < 0)
@@ -323,6 +397,8 @@ static int next(struct journal *journal, uint64_t after_seq, bool finished, stru
     struct journal_entry entry = {0};
     struct call c = {.seq = after_seq > INT64_MAX ? INT64_MAX : after_seq, .finished = finished, .ret_entry = &entry};
     int rc = run_read(journal, next_fn, &c, err);
+    if (rc == 0 && !finished)
+        rc = open_payload(journal, &entry, err);
     if (rc == 0)
         *ret = entry;
     else

@@ -3,6 +3,7 @@
  * until the control plane has it.
  * A command goes RECEIVED -> RUNNING (first step) -> FINISHED (result) -> forgotten (acknowledged). Numbers (seq) only grow; one that was
  * ever received is known for ever, also after it was forgotten.
+ * What a command says (its payload, with the environment values of a deployment) is sealed by a key in journal.key, beside the journal.
  * Ownership: journal_open .. journal_close; the caller holds the lock of the data directory.
  * Thread: with a loop every call waits on a fiber (each at most JOURNAL_WAIT); without one it blocks.
  * Limits: JOURNAL_MAX commands that are not acknowledged, payload and result JOURNAL_BYTES_MAX each.
@@ -23,7 +24,8 @@ struct journal;
 enum { JOURNAL_MAX = 10000, JOURNAL_BYTES_MAX = 1024 * 1024, JOURNAL_ID_SIZE = 37, JOURNAL_STEP_SIZE = 64, JOURNAL_VALUE_SIZE = 256 };
 #define JOURNAL_WAIT (30 * USEC_SEC)
 
-/* Opens or makes the file @path (0600). @loop may be NULL. Blocks. */
+/* Opens or makes the file @path (0600), and journal.key in its directory. @loop may be NULL. Blocks. -ERR_DATA_LOSS with advice when that key
+ * is not the journal's. */
 int journal_open(struct loop *loop, const char *path, struct journal **ret, struct err *err) MUST_USE;
 /* Accepts NULL. Returns NULL. */
 struct journal *journal_close(struct journal *journal);

@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "host/link/journal.h"
+#include "ident/seal.h"
 #include "loop/fiber.h"
 
 struct fixture {
@@ -283,11 +284,68 @@ static void test_killed_after_each_call(void **state)
     }
 }
 
+static bool file_has(const char *dir, const char *name, const char *text)
+{
+    AUTO_FREE char *path = str_printf("%s/%s", dir, name);
+    AUTO_BUF bytes = BUF_INIT(64 * 1024 * 1024);
+    if (fd_read_file(path, &bytes, NULL) < 0)
+        return false;
+    return memmem(bytes.data, bytes.len, text, strlen(text)) != NULL;
+}
+
+/* What a command says is in no file of the journal, and comes back as it was. */
+static void test_payload_is_sealed(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const files[] = {"journal.db", "journal.db-wal", "journal.db-shm"};
+    static const char planted[] = "DB_PASSWORD=planted-6f1d";
+    struct journal_entry e = {0};
+    assert_int_equal(journal_add(f->j, 1, "a", 7, STR(planted), 0, NULL), 0);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < ARRAY_LEN(files); i++)
+            assert_false(file_has(f->dir, files[i], "planted"));
+        assert_int_equal(journal_pending(f->j, 0, &e, NULL), 0);
+        assert_true(str_eq(buf_str(&e.bytes), STR(planted)));
+        journal_entry_release(&e);
+        reopen(f);
+    }
+    AUTO_BUF large = BUF_INIT(JOURNAL_BYTES_MAX);
+    memset(buf_reserve(&large, JOURNAL_BYTES_MAX), 'x', JOURNAL_BYTES_MAX);
+    buf_commit(&large, JOURNAL_BYTES_MAX);
+    assert_int_equal(journal_add(f->j, 2, "b", 7, buf_str(&large), 0, NULL), 0);
+    assert_int_equal(journal_pending(f->j, 1, &e, NULL), 0);
+    assert_true(str_eq(buf_str(&e.bytes), buf_str(&large)));
+    journal_entry_release(&e);
+}
+
+static void test_key_of_another_journal(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    AUTO_FREE char *key = str_printf("%s/journal.key", f->dir);
+    AUTO_FREE char *kept = str_printf("%s/kept", f->dir);
+    assert_int_equal(add(f->j, 1, "a"), 0);
+    f->j = journal_close(f->j);
+    assert_int_equal(rename(key, kept), 0);
+    assert_int_equal(journal_open(NULL, f->path, &f->j, &err), -(int)ERR_DATA_LOSS);
+    assert_non_null(strstr(err.hint, "put the file back"));
+    assert_int_equal(access(key, F_OK), -1);
+    assert_int_equal(seal_make(key, NULL), 0);
+    assert_int_equal(journal_open(NULL, f->path, &f->j, &err), -(int)ERR_DATA_LOSS);
+    assert_int_equal(rename(kept, key), 0);
+    reopen(f);
+    struct journal_entry e = {0};
+    assert_int_equal(journal_pending(f->j, 0, &e, NULL), 0);
+    assert_true(str_eq(buf_str(&e.bytes), STR("payload")));
+    journal_entry_release(&e);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_life_of_a_command), T(test_known_for_ever), T(test_bad_input), T(test_facts), T(test_limit), T(test_killed_after_each_call),
+        T(test_payload_is_sealed), T(test_key_of_another_journal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
