@@ -271,6 +271,11 @@ int conn_peer_cred(const struct conn *c, struct stream_cred *ret)
     return stream_peer_cred(c->stream, ret);
 }
 
+bool conn_is_tls(const struct conn *c)
+{
+    return c->ssl != NULL;
+}
+
 uint64_t conn_bytes_in(const struct conn *c)
 {
     return stream_bytes_in(c->stream);

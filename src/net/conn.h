@@ -63,6 +63,7 @@ const char *conn_peer_addr(const struct conn *c);
 const struct tls_peer *conn_peer(const struct conn *c);
 /* Of a unix connection. 0 or -ERR_PRECONDITION. */
 int conn_peer_cred(const struct conn *c, struct stream_cred *ret) MUST_USE;
+bool conn_is_tls(const struct conn *c);
 /* Negotiated ALPN, "" if none. */
 const char *conn_alpn(const struct conn *c);
 uint64_t conn_bytes_in(const struct conn *c);  /* on the wire, TLS included */
