@@ -13,6 +13,7 @@
 #include "control/links.h"
 #include "control/schema.h"
 #include "control/sealed.h"
+#include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/workloads.davit.h"
@@ -251,6 +252,7 @@ static void add_services(struct control *c)
     rpc_server_add(c->api, &davit_control_v1_server_service, servers_handlers, c);
     rpc_server_add(c->api, &davit_control_v1_workload_service, workloads_handlers, c);
     rpc_server_add(c->api, &davit_control_v1_status_service, status_handlers, c);
+    rpc_server_add(c->api, &davit_control_v1_control_plane_service, controlplane_handlers, c);
     c->link = rpc_server_new(c->loop, authz_link, c);
     rpc_server_add(c->link, &davit_link_v1_enroll_service, enroll_handlers, c);
     rpc_server_add(c->link, &davit_link_v1_link_service, links_handlers, c);

@@ -40,6 +40,7 @@ struct control {
     usec_t started; /* real time */
     bool link_open; /* the TCP listener of links is there */
     bool stopping;
+    bool backing_up;  /* one at a time */
     bool making_local; /* the row of the local server is being written */
     uint8_t pin[32];   /* of the root: goes into tokens */
 
@@ -79,6 +80,7 @@ const char *authz_server_id(const char *uri);
 http_handler health_serve;
 
 /* Handlers in order of the methods. */
+extern const struct rpc_handler controlplane_handlers[];
 extern const struct rpc_handler servers_handlers[];
 extern const struct rpc_handler workloads_handlers[];
 extern const struct rpc_handler status_handlers[];

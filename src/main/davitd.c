@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* davitd — the control plane as a program: options, log, privileges, signals. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/opt.h"
 #include "base/priv.h"
+#include "control/backup.h"
 #include "control/control.h"
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
+    const char *state_dir, *store, *restore, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after;
     bool version;
@@ -102,6 +106,11 @@ static const struct opt table[] = {
      .arg = "TIME",
      .def = "90s",
      .help = "silence after which a server counts as offline"},
+    {.name = "restore",
+     .type = OPT_STRING,
+     .offset = AT(restore),
+     .arg = "FILE",
+     .help = "make the state directory, which is empty, and the database from a backup, and end"},
     {.name = "log-level",
      .type = OPT_ENUM,
      .offset = AT(log_level),
@@ -189,6 +198,22 @@ static int run(const struct options *o, struct err *err)
     return rc;
 }
 
+/* FILE is opened before the privileges go: it is its owner's. */
+static int restore(const struct options *o, struct err *err)
+{
+    AUTO_FREE char *kept = NULL;
+    AUTO_FD int fd = open(o->restore, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? err_sys(err, errno, "cannot open %s", o->restore) : 0;
+    (void)umask(077);
+    if (rc == 0 && o->user && geteuid() == 0)
+        rc = priv_drop(o->user, err);
+    if (rc == 0)
+        rc = control_restore(o->state_dir, o->store, fd, &kept, err);
+    if (rc == 0 && *kept)
+        (void)printf("%s\n", kept);
+    return rc;
+}
+
 static int check(const struct options *o, size_t operands, struct err *err)
 {
     if (operands)
@@ -224,11 +249,13 @@ int main(int argc, char **argv)
         rc = check(&o, n_operands, &err);
     if (rc == 0)
         rc = log_level_from_name(o.log_level, &level);
+    if (rc == 0 && o.restore && (rc = restore(&o, &err)) == 0)
+        return 0;
     if (rc < 0) {
         (void)fprintf(stderr, "davitd: %s\n", err.msg);
         if (err.hint[0])
             (void)fprintf(stderr, "hint: %s\n", err.hint);
-        return err_exit_status(ERR_INVALID);
+        return err_exit_status(o.restore ? err.code : ERR_INVALID);
     }
     log_setup("davitd", level, str_eq(str_from(o.log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
     rc = run(&o, &err);

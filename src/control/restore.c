@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* restore — see backup.h: a state directory out of a backup. */
+#include "control/backup.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "control/control_internal.h"
+#include "control/schema.h"
+#include "ident/pki_dir.h"
+#include "store/copy.h"
+
+const char *const backup_files[] = {"root.crt",      "server-ca.key",    "server-ca.csr",    "server-ca.crt", "agents-ca.key", "agents-ca.csr",
+                                    "agents-ca.crt", "controlplane.key", "controlplane.crt", "master.key",    NULL};
+
+static bool is_ours(struct str name)
+{
+    for (size_t i = 0; backup_files[i]; i++)
+        if (str_eq(name, str_from(backup_files[i])))
+            return true;
+    return false;
+}
+
+/* A name that this program does not know comes from a program that is newer or from a hand. */
+static int make_file(void *arg, struct str name, struct str content, struct err *err)
+{
+    const char *dir = arg;
+    if (!is_ours(name))
+        return err_set(err, ERR_DATA_LOSS, "the backup has a file of a name that does not belong there");
+    AUTO_FREE char *path = str_printf("%s/" STR_FMT, dir, STR_ARG(name));
+    if (access(path, F_OK) == 0)
+        return err_set(err, ERR_DATA_LOSS, "the backup has a file twice");
+    return fd_write_file(path, content.p, content.n, str_ends(name, STR(".key")) ? 0600 : 0644, err);
+}
+
+static int check_empty(const char *state_dir, struct err *err)
+{
+    static const char *const marks[] = {"control.db", "root.crt", "server-ca.key"};
+    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+        AUTO_FREE char *path = str_printf("%s/%s", state_dir, marks[i]);
+        if (access(path, F_OK) != 0)
+            continue;
+        (void)err_set(err, ERR_EXISTS, "%s holds a control plane already", state_dir);
+        err_hint(err, "name an empty directory, or let davit controlplane restore keep the old one aside");
+        return -ERR_EXISTS;
+    }
+    return 0;
+}
+
+static int read_all(const char *state_dir, const char *target, struct archive_reader *r, char **ret_kept, struct err *err)
+{
+    struct archive_manifest *m = NEW(struct archive_manifest);
+    int rc = archive_read_manifest(r, m, err);
+    if (rc == 0)
+        rc = store_restore(target, schema_migrations, schema_n_migrations, r, m, make_file, lend(state_dir), ret_kept, err);
+    free(m);
+    if (rc < 0)
+        return rc;
+    rc = pki_control_state(state_dir, err);
+    if (rc > 0)
+        rc = err_set(err, ERR_DATA_LOSS, "the backup lacks keys of the control plane");
+    return rc;
+}
+
+int control_restore(const char *state_dir, const char *store, int fd, char **ret_kept, struct err *err)
+{
+    AUTO_FREE char *lock = str_printf("%s/lock", state_dir);
+    AUTO_FREE char *db = str_printf("%s/control.db", state_dir);
+    AUTO_FD int lock_fd = -1;
+    struct archive_manifest *m = NEW(struct archive_manifest);
+    struct archive_reader r = {0};
+    bool has_user;
+    int rc = fd_lock_file(lock, &lock_fd, err);
+    if (rc == 0)
+        rc = check_empty(state_dir, err);
+    /* A first look at all of it: a file that was cut off is told before anything is made of it. */
+    if (rc == 0)
+        rc = archive_verify(fd, m, &has_user, err);
+    free(m);
+    if (rc == 0 && lseek(fd, 0, SEEK_SET) != 0)
+        rc = err_set(err, ERR_INVALID, "the backup must be a file");
+    if (rc == 0)
+        rc = archive_open(&r, fd, err);
+    if (rc == 0)
+        rc = read_all(state_dir, store && *store ? store : db, &r, ret_kept, err);
+    archive_reader_release(&r);
+    return rc;
+}
