@@ -204,7 +204,9 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
         if (rc > 0)
             rc = unpack(s, bytes, ret, &bad) < 0 ? -1 : 1;
         if (rc < 0) {
-            stream_fail(s, bad.code == ERR_INVALID ? ERR_INTERNAL : bad.code, "the answer: %s", bad.msg);
+            if (bad.code == ERR_INVALID)
+                bad.code = ERR_INTERNAL;
+            stream_fail(s, bad.code, "the answer: %s", bad.msg);
             if (err)
                 *err = bad;
             return -(int)bad.code;
