@@ -7,7 +7,8 @@ import sqlite3
 from lib import faults, images, proc
 from lib.remote import Remote
 
-FILES = {"client.key", "client.crt", "ca.crt", "config.yaml", "lock", "journal.db", "journal.db-wal", "journal.db-shm", "health.sock"}
+FILES = {"client.key", "client.crt", "ca.crt", "config.yaml", "lock", "journal.db", "journal.db-wal", "journal.db-shm", "journal.key",
+         "health.sock"}
 
 
 class Lane:

@@ -282,14 +282,17 @@ static bool all_of(struct str s, const char *letters)
     return s.n > 0;
 }
 
-/* Is this the name of a file of ours that was being written, as fd_write_file and key_load_or_make name them? */
+/* Is this the name of a file of ours that was being written, as fd_write_file, key_load_or_make and seal_make name them? */
 static bool is_unfinished(struct str name)
 {
     static const char *const ours[] = {"client.key", "client.crt", "ca.crt", "config.yaml"};
-    const struct str fresh = STR("client.key.new.");
+    static const char *const keys[] = {"client.key.new.", "journal.key."};
     const struct str end = STR(".tmp");
-    if (str_starts(name, fresh))
-        return name.n == fresh.n + 36 && all_of((struct str){name.p + fresh.n, 36}, "0123456789abcdef-");
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        size_t n = strlen(keys[i]);
+        if (str_starts(name, str_from(keys[i])) && name.n == n + 36 && all_of((struct str){name.p + n, 36}, "0123456789abcdef-"))
+            return true;
+    }
     for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
         size_t n = strlen(ours[i]);
         if (str_starts(name, str_from(ours[i])) && name.n == n + 1 + 16 + end.n && name.p[n] == '.' &&
