@@ -22,7 +22,10 @@ struct conn_handler {
 /* Takes @s. */
 struct conn *conn_plain(struct stream *s) MUST_USE;
 
-/* Waits: dials @addr (as stream_dial) and, with @tls, shakes hands with SNI @server_name (may be NULL). A pin, URI or chain that does not
+enum { CONN_ADDRS_MAX = 8 };
+
+/* Waits: dials @addr (as stream_dial, or up to CONN_ADDRS_MAX addresses of one host with commas between, tried in turn until one answers, 5 s
+ * for each but the last) and, with @tls, shakes hands with SNI @server_name (may be NULL). A pin, URI or chain that does not
  * fit is -ERR_UNAUTHENTICATED and nothing of the caller's data was sent; a peer that has no version or protocol in common with us and says so
  * is -ERR_UNIMPLEMENTED. */
 int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct conn **ret,

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conn_setup — how a connection begins: dialled from a fiber, or accepted with a handshake and a time limit. */
+#include <string.h>
+
 #include "base/mem.h"
 #include "net/conn_internal.h"
+
+enum { ONE_ADDR_SIZE = 64 };
+
+#define ONE_DIAL_MAX (5 * USEC_SEC)
 
 /* --- Dialling ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -35,8 +41,8 @@ static int dial_tls(struct conn *c, struct tls_ctx *tls, const char *server_name
     return dial.rc;
 }
 
-int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline,
-              struct conn **ret, struct err *err)
+static int dial_one(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline,
+                    struct conn **ret, struct err *err)
 {
     struct stream *s = NULL;
     int rc = stream_dial(loop, addr, deadline, &s, err);
@@ -54,6 +60,37 @@ int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const ch
     }
     *ret = c;
     return 0;
+}
+
+/* The last address has all the time that is left, the others an equal part of it at most. */
+static usec_t share(usec_t deadline, size_t left)
+{
+    usec_t now = clock_mono();
+    if (left <= 1 || now >= deadline)
+        return deadline;
+    usec_t part = (deadline - now) / left;
+    return now + (part < ONE_DIAL_MAX ? part : ONE_DIAL_MAX);
+}
+
+int conn_dial(struct loop *loop, const char *addr, struct tls_ctx *tls, const char *server_name, usec_t deadline,
+              struct conn **ret, struct err *err)
+{
+    if (str_starts(str_from(addr), STR("unix:")) || !strchr(addr, ','))
+        return dial_one(loop, addr, tls, server_name, deadline, ret, err);
+    struct str rest = str_from(addr);
+    size_t left = 1;
+    for (size_t i = 0; i < rest.n; i++)
+        left += rest.p[i] == ',';
+    if (left > CONN_ADDRS_MAX)
+        return err_set(err, ERR_INVALID, "more than %d addresses", CONN_ADDRS_MAX);
+    int rc;
+    do {
+        char one[ONE_ADDR_SIZE];
+        if (str_copy(one, sizeof(one), str_cut(&rest, ',')) != 0)
+            return err_set(err, ERR_INVALID, "address too long");
+        rc = dial_one(loop, one, tls, server_name, share(deadline, left), ret, err);
+    } while (--left && (rc == -(int)ERR_UNAVAILABLE || rc == -(int)ERR_DEADLINE));
+    return rc;
 }
 
 /* --- Accepting ----------------------------------------------------------------------------------------------------------------------- */

@@ -107,6 +107,7 @@ static void end_handshake(struct conn *c, int rc)
             c->peer = NEW(struct tls_peer);
             *c->peer = peer;
         }
+        tls_session_trim(c->ssl);
     }
     c->on_shaken(c->shaken_arg, rc);
 }

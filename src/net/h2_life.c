@@ -7,7 +7,7 @@
 
 #define PING_TIMEOUT    (20 * USEC_SEC)
 #define BLOCKED_TIMEOUT (60 * USEC_SEC)
-#define TRIM_AFTER      (2 * USEC_SEC)
+#define TRIM_AFTER      USEC_SEC
 
 const uint8_t h2_drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 0};
 

@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 #include "loop/lane.h"
+#include "net/conn.h"
 
 enum { HOST_SIZE = 256 };
 #define LOOKUP_MAX (10 * USEC_SEC)
@@ -71,18 +73,35 @@ static bool routable(const struct ares_addrinfo_node *node)
     return fd >= 0 && connect(fd, node->ai_addr, node->ai_addrlen) == 0;
 }
 
-/* One address is dialled, so it has to be the one that most likely answers: davitd and most else listen on IPv4 by default, whatever
- * the name says. c-ares has put the best of each family first. */
-static const struct ares_addrinfo_node *choose(const struct ares_addrinfo_node *nodes)
+static int put_node(struct lookup *l, struct buf *out, const struct ares_addrinfo_node *node)
 {
-    const struct ares_addrinfo_node *first = NULL;
-    for (const struct ares_addrinfo_node *n = nodes; n; n = n->ai_next) {
-        if (n->ai_family == AF_INET && routable(n))
-            return n;
-        if (!first && (n->ai_family == AF_INET || n->ai_family == AF_INET6))
-            first = n;
+    char text[INET6_ADDRSTRLEN], one[NET_ADDR_SIZE];
+    bool six = node->ai_family == AF_INET6;
+    const void *addr = six ? (const void *)&((const struct sockaddr_in6 *)(const void *)node->ai_addr)->sin6_addr
+                           : (const void *)&((const struct sockaddr_in *)(const void *)node->ai_addr)->sin_addr;
+    if (!inet_ntop(node->ai_family, addr, text, sizeof(text)) || put(one, sizeof(one), text, l->port, six) != 0)
+        return -(int)ERR_INVALID;
+    return buf_printf(out, "%s%s", out->len ? "," : "", one);
+}
+
+/* The addresses that one dials in turn: IPv4 first, which davitd and most else listen on by default whatever the name says; within a family
+ * c-ares has put the best first. Without a route to any the first one is named, for the message. */
+static void put_all(struct lookup *l, const struct ares_addrinfo_node *nodes)
+{
+    AUTO_BUF list = BUF_INIT(l->size - 1);
+    unsigned n = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (const struct ares_addrinfo_node *node = nodes; node && n < CONN_ADDRS_MAX; node = node->ai_next) {
+            if (node->ai_family == (pass ? AF_INET6 : AF_INET) && routable(node) && put_node(l, &list, node) == 0)
+                n++;
+        }
     }
-    return first;
+    for (const struct ares_addrinfo_node *node = nodes; node && n == 0; node = node->ai_next) {
+        if ((node->ai_family == AF_INET || node->ai_family == AF_INET6) && put_node(l, &list, node) == 0)
+            n++;
+    }
+    if (n && str_copy(l->dst, l->size, buf_str(&list)) == 0)
+        l->status = ARES_SUCCESS;
 }
 
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *result)
@@ -94,15 +113,7 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     if (status != ARES_SUCCESS)
         return;
     l->status = ARES_ENODATA;
-    const struct ares_addrinfo_node *node = choose(result->nodes);
-    if (node) {
-        char text[INET6_ADDRSTRLEN];
-        bool six = node->ai_family == AF_INET6;
-        const void *addr = six ? (const void *)&((const struct sockaddr_in6 *)(const void *)node->ai_addr)->sin6_addr
-                               : (const void *)&((const struct sockaddr_in *)(const void *)node->ai_addr)->sin_addr;
-        if (inet_ntop(node->ai_family, addr, text, sizeof(text)) && put(l->dst, l->size, text, l->port, six) == 0)
-            l->status = ARES_SUCCESS;
-    }
+    put_all(l, result->nodes);
     ares_freeaddrinfo(result);
 }
 

@@ -7,10 +7,11 @@
 
 #include "loop/loop.h"
 
-enum { NET_ADDR_SIZE = 128 };
+enum { NET_ADDR_SIZE = 512 };
 
 /* Waits. @hostport "name:port", "192.0.2.1:443", "[2001:db8::1]:443" or "unix:/path". @ret_numeric (@size bytes; NET_ADDR_SIZE is enough but for
- * long unix paths) gets what conn_dial takes: one address, IPv4 before IPv6 where there is a route for it. -ERR_INVALID malformed,
+ * long unix paths) gets what conn_dial takes: all addresses that there is a route to, IPv4 before IPv6, with commas between, CONN_ADDRS_MAX of
+ * them. -ERR_INVALID malformed,
  * -ERR_NOT_FOUND no such name, -ERR_UNAVAILABLE no answer, -ERR_DEADLINE, -ERR_EXHAUSTED no thread to be had. */
 int net_resolve(struct loop *loop, const char *hostport, usec_t deadline, char *ret_numeric, size_t size,
                 struct err *err) MUST_USE;

@@ -181,6 +181,7 @@ static int on_verify(X509_STORE_CTX *store, void *arg)
         X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
         return 0;
     }
+    X509_STORE_CTX_set0_verified_chain(store, NULL); /* or the connection would keep it */
     return 1;
 }
 
@@ -447,4 +448,13 @@ void tls_peer_read(SSL *ssl, struct tls_peer *ret)
         ret->not_after_us = t > 0 ? (uint64_t)t * USEC_SEC : 0;
     }
     ERR_clear_error();
+}
+
+void tls_session_trim(SSL *ssl)
+{
+    /* The session keeps every certificate that the peer cared to send, up to 32 KB of them, as long as the connection lives. The stack itself
+     * is OpenSSL's; there is no other way to empty it. */
+    STACK_OF(X509) *sent = SSL_get_peer_cert_chain(ssl);
+    while (sk_X509_num(sent) > 0)
+        X509_free(sk_X509_pop(sent));
 }

@@ -13,5 +13,7 @@ int tls_session_new(struct tls_ctx *ctx, const char *server_name, SSL **ret, str
 int tls_fail(SSL *ssl, enum err_code code, const char *what, struct err *err);
 /* What the peer's certificate says. */
 void tls_peer_read(SSL *ssl, struct tls_peer *ret);
+/* After the handshake and tls_peer_read: gives back what only the handshake needed. */
+void tls_session_trim(SSL *ssl);
 
 #endif

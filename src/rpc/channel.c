@@ -202,6 +202,8 @@ static int dial(struct rpc_channel *ch, usec_t deadline, struct err *err)
     list_push(&ch->conns, &cc->node);
     cc->ch = ch;
     cc->h2 = h2_new(conn, false, &h2_handler, cc);
+    if (old)
+        ch->keepalive = h2_keepalive_next(old->h2); /* a peer that it was too often for is pinged less from now on */
     h2_keepalive(cc->h2, ch->keepalive);
     ch->now = cc;
     if (old && old->dead)
@@ -229,7 +231,8 @@ int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, u
     ch->addr = str_dup(str_from(addr));
     ch->tls = tls ? tls_ctx_ref(tls) : NULL;
     ch->keepalive = keepalive;
-    ch->authority = str_dup(str_from(strncmp(addr, "unix:", 5) == 0 ? "localhost" : addr));
+    struct str rest = str_from(strncmp(addr, "unix:", 5) == 0 ? "localhost" : addr);
+    ch->authority = str_dup(str_cut(&rest, ',')); /* of several addresses the first stands for all */
     list_init(&ch->conns);
     list_init(&ch->streams);
     event_init(&ch->dialled, loop);
@@ -289,6 +292,11 @@ struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
 struct conn *rpc_channel_conn(const struct rpc_channel *ch)
 {
     return h2_conn(ch->now->h2);
+}
+
+usec_t rpc_channel_keepalive(const struct rpc_channel *ch)
+{
+    return h2_keepalive_next(ch->now->h2);
 }
 
 bool rpc_channel_alive(const struct rpc_channel *ch)

@@ -171,6 +171,8 @@ struct rpc_channel *rpc_channel_close(struct rpc_channel *ch);
 struct conn *rpc_channel_conn(const struct rpc_channel *ch);
 /* Does the present connection take calls? */
 bool rpc_channel_alive(const struct rpc_channel *ch);
+/* The keepalive for the next channel to this peer: more than its own if the peer said that it pings too often. */
+usec_t rpc_channel_keepalive(const struct rpc_channel *ch);
 
 /* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline
  * travels. What the peer did nothing of (a refused stream, a GOAWAY before it) is tried once more, on a new connection where it must be. */

@@ -47,6 +47,7 @@ struct session *session_new(const struct session_config *config)
     s->journal = config->journal;
     s->sysinfo = config->sysinfo;
     s->tls = config->tls ? tls_ctx_ref(config->tls) : NULL;
+    s->keepalive = SESSION_KEEPALIVE;
     s->endpoint = str_dup(str_from(config->endpoint));
     s->server_id = str_dup(str_from(config->server_id));
     s->generation = config->generation;
@@ -176,7 +177,7 @@ static int connect_link(struct live *l, struct err *err)
     int rc = sysinfo_collect(s->sysinfo);
     if (rc < 0)
         return err_set(err, (enum err_code)-rc, "the link was given up");
-    rc = link_dial(s->loop, s->endpoint, s->tls, SESSION_KEEPALIVE, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
+    rc = link_dial(s->loop, s->endpoint, s->tls, s->keepalive, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
     if (rc == 0)
         rc = rpc_stream_open(l->channel, &davit_link_v1_link_service, "Connect", USEC_INFINITY, &l->stream, err);
     if (rc == 0)
@@ -216,6 +217,8 @@ static void one_connection(struct live *l)
             work_logs_reset(s->work);
     }
     l->stream = rpc_stream_close(l->stream);
+    if (l->channel)
+        s->keepalive = rpc_channel_keepalive(l->channel);
     l->channel = rpc_channel_close(l->channel);
 }
 

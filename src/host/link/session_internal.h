@@ -31,7 +31,7 @@ struct session {
     struct session_backoff backoff;
 
     enum session_state state;
-    usec_t since, heartbeat, next_try;
+    usec_t since, heartbeat, next_try, keepalive;
     struct err last;
     char seen_address[64];
     uint64_t connections, dropped;

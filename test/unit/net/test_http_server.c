@@ -346,7 +346,7 @@ static void resolve(struct loop *loop)
     CHECK(strcmp(addr, "[::1]:443") == 0);
     CHECK_OK(net_resolve(loop, "unix:/x", deadline_in(USEC_SEC), addr, sizeof(addr), &err));
     CHECK_OK(net_resolve(loop, "localhost:7", deadline_in(5 * USEC_SEC), addr, sizeof(addr), &err));
-    CHECK(strcmp(addr, "127.0.0.1:7") == 0); /* whatever else it is: one address is dialled */
+    CHECK(strncmp(addr, "127.0.0.1:7", 11) == 0 && (!addr[11] || addr[11] == ',')); /* whatever else it is: IPv4 first */
     static const char *const bad[] = {"", "a", ":1", "a:", "a:b", "a:65536", "::1:80", "[]:1", "a b:1", "a/b:1"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         CHECK(net_resolve(loop, bad[i], deadline_in(USEC_SEC), addr, sizeof(addr), &err) == -(int)ERR_INVALID);
