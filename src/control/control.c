@@ -210,7 +210,7 @@ static int open_store(struct control *c, struct err *err)
     if (rc == 1) {
         /* Closing folds the log into the file and removes it, with the plain text that is still in it. */
         c->store = store_close(c->store);
-        rc = store_open(c->loop, path, schema_migrations, schema_n_migrations, &c->store, err);
+        rc = store_open(c->loop, target, schema_migrations, schema_n_migrations, &c->store, err);
     }
     if (rc == 0)
         rc = servers_load(c, err);
