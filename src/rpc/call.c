@@ -92,7 +92,10 @@ static void give_up(struct rpc_call *c)
     timer_stop(&c->timer);
     if (c->st)
         h2_release(c->st);
+    if (c->ws)
+        ws_link_release(c->ws);
     c->st = NULL;
+    c->ws = NULL;
     c->conn = NULL;
     if (was == CALL_RUNNING && c->cancelled)
         fiber_cancel(c->fiber);
@@ -227,7 +230,7 @@ static int route_protocol(struct rpc_call *c, const char *verb, struct err *err)
     }
     if (c->protocol == RPC_NONE || (c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams))
         return no_call(c, 415, ERR_INVALID, "the content-type is none that this method speaks", err);
-    if (c->http && (c->protocol == RPC_GRPC || (m->client_streams && m->server_streams) || c->handler->stream))
+    if (c->http && !c->upgrades && (c->protocol == RPC_GRPC || (m->client_streams && m->server_streams) || c->handler->stream))
         return no_call(c, 505, ERR_UNIMPLEMENTED, "this call needs HTTP/2", err);
     const char *version = c->protocol == RPC_GRPC ? NULL : call_meta(c, "connect-protocol-version");
     return version && strcmp(version, "1") != 0 ? err_set(err, ERR_INVALID, "connect-protocol-version is not 1") : 0;
@@ -259,8 +262,11 @@ int call_route(struct rpc_call *c, const char *verb, struct err *err)
         rc = err_ensure(err, c->server->authorize(c, c->server->ctx, c->service, c->method, err));
     if (rc == 0 && c->get)
         rc = connect_get_message(c, err);
-    if (rc < 0)
-        return rc;
+    return rc < 0 || c->upgrades ? rc : call_open(c, err);
+}
+
+int call_open(struct rpc_call *c, struct err *err)
+{
     if (c->reads)
         call_start(c);
     return c->handler->stream ? open_stream(c, err) : 0;

@@ -95,6 +95,16 @@ static void bare_data(struct rpc_call *c, struct str bytes)
     }
 }
 
+/* What was taken in makes room for more, or nothing more is read until it was. */
+static void settle(struct rpc_call *c)
+{
+    size_t n = frames_settle(&c->in);
+    if (c->st)
+        h2_consume(c->st, n);
+    if (c->ws)
+        ws_link_hold(c->ws, c->reads && !frames_empty(&c->in));
+}
+
 static void framed_data(struct rpc_call *c, struct str bytes)
 {
     struct err err = ERR_INIT;
@@ -112,8 +122,7 @@ static void framed_data(struct rpc_call *c, struct str bytes)
         return;
     }
     event_signal(&c->readable);
-    if (c->st)
-        h2_consume(c->st, frames_settle(&c->in));
+    settle(c);
 }
 
 void call_data(struct rpc_call *c, struct str bytes)
@@ -179,8 +188,7 @@ static int take(struct rpc_call *c, ProtobufCMessage **ret, struct err *err)
     if (rc < 0)
         return rc;
     (void)hold(c, frames_waiting(&c->in), NULL);
-    if (c->st)
-        h2_consume(c->st, frames_settle(&c->in));
+    settle(c);
     return 1;
 }
 

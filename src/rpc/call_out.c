@@ -48,7 +48,11 @@ static int put(struct rpc_call *c, const ProtobufCMessage *message)
     int rc = call_envelope(c, message, &out);
     if (rc < 0)
         return rc;
-    if (c->http) {
+    if (c->ws) {
+        rc = ws_link_send(c->ws, buf_str(&out));
+        if (rc == -ERR_EXHAUSTED)
+            return 1;
+    } else if (c->http) {
         rc = buf_append_str(&c->body, buf_str(&out));
         c->head_sent = true;
         event_signal(&c->done);
@@ -85,9 +89,9 @@ int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
 
 int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
 {
-    if (c->state == CALL_OVER || !c->st)
+    if (c->state == CALL_OVER || (!c->st && !c->ws))
         return -ERR_UNAVAILABLE;
-    if (h2_queued(c->st) > RPC_QUEUE_MAX)
+    if (rpc_stream_queued(c) > RPC_QUEUE_MAX)
         return -ERR_EXHAUSTED;
     int rc = put(c, message);
     return rc == 1 ? -ERR_EXHAUSTED : rc;
@@ -95,6 +99,8 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
 
 size_t rpc_stream_queued(const struct rpc_call *c)
 {
+    if (c->ws)
+        return ws_link_queued(c->ws);
     if (c->http)
         return c->protocol == RPC_CONNECT_STREAM ? c->body.len : 0;
     return c->st ? h2_queued(c->st) : 0;

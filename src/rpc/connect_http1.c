@@ -2,12 +2,12 @@
 /* connect_http1 — Connect over HTTP/1.1: the request is collected by the HTTP server, whose fiber waits for the call and answers. */
 #include <string.h>
 
+#include "net/ws.h"
 #include "rpc/rpc_internal.h"
 
 #define HEAD_DELAY USEC_SEC /* a stream's head waits so long for the first message: until then the handler may set metadata */
 
-/* The head as HTTP/2 would have it. -ERR_EXHAUSTED beyond what HTTP/2 allows. */
-static int take_head(struct rpc_call *c, const struct http_head *head)
+int connect_take_head(struct rpc_call *c, const struct http_head *head)
 {
     size_t size = 0;
     int rc = buf_append(&c->meta.store, ":path", sizeof(":path"));
@@ -30,7 +30,7 @@ static size_t http_fields(struct http_field *to, const struct h2_field *from, si
     return n;
 }
 
-static int reply_unary(struct rpc_call *c, struct http_call *http)
+int connect_reply(struct rpc_call *c, struct http_call *http)
 {
     struct connect_answer a;
     struct http_field fields[CONNECT_FIELDS_MAX];
@@ -75,7 +75,7 @@ static int reply_stream(struct rpc_call *c, struct http_call *http)
 
 static int begin(struct rpc_call *c, const struct http_head *head, struct err *err)
 {
-    if (take_head(c, head) < 0) {
+    if (connect_take_head(c, head) < 0) {
         c->http_status = 431;
         return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
     }
@@ -85,6 +85,10 @@ static int begin(struct rpc_call *c, const struct http_head *head, struct err *e
 void connect_http1(void *arg, struct http_call *http)
 {
     struct err err = ERR_INIT;
+    if (ws_wanted(http_call_head(http))) {
+        ws_serve(arg, http);
+        return;
+    }
     struct rpc_call *c = call_new(arg);
     c->refs++;
     c->http = http;
@@ -99,7 +103,7 @@ void connect_http1(void *arg, struct http_call *http)
     if (c->protocol == RPC_CONNECT_STREAM && !c->http_status)
         rc = reply_stream(c, http);
     else if ((rc = event_wait(&c->done, USEC_INFINITY)) == 0)
-        rc = reply_unary(c, http);
+        rc = connect_reply(c, http);
     c->http = NULL;
     if (rc < 0)
         call_lost(c, ERR_CANCELLED, "the peer has gone");

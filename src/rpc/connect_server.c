@@ -125,6 +125,10 @@ static void end_stream(struct rpc_call *c, const struct err *failure)
         return;
     frames_prefix(out.len - FRAMES_PREFIX, FRAMES_END, prefix);
     memcpy(out.data, prefix, sizeof(prefix));
+    if (c->ws) {
+        (void)!ws_link_send(c->ws, buf_str(&out)); /* likewise */
+        return;
+    }
     if (c->http) {
         (void)!buf_append_str(&c->body, buf_str(&out)); /* without room the stream ends without an end: an error for the peer */
         return;
@@ -229,7 +233,7 @@ static void unary_end(struct rpc_call *c, const struct err *failure)
 
 void connect_end(struct rpc_call *c, const struct err *failure)
 {
-    if (c->protocol == RPC_CONNECT_STREAM && !c->http_status && (c->http || c->st))
+    if (c->protocol == RPC_CONNECT_STREAM && !c->http_status && (c->http || c->st || c->ws))
         end_stream(c, failure);
     else if (c->st)
         unary_end(c, failure); /* HTTP/1.1: connect_http1 answers from the call's body and reason */

@@ -16,6 +16,8 @@
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
 enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX };
+#define RPC_WS_PROTOCOL "davit.connect.v1"
+enum { RPC_WS_MAX = 256 }; /* WebSockets of one server */
 enum {
     RPC_REQUEST_META_MAX = 7 * 1024, /* own metadata of a request, counted as name + value + 32 for each field, base64 included */
     RPC_ANSWER_META_MAX = 4 * 1024,  /* of an answer, leading and trailing together: the failure needs the rest of 8 KiB */
@@ -101,6 +103,8 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
 struct rpc_server *rpc_server_free(struct rpc_server *s);
 /* From now on @around(@ctx) runs instead of every handler of the kind rpc_run. Streams without a stack are not touched. NULL: none. */
 void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
+/* Pages of these origins ("https://dash.example") may make calls over WebSockets, besides those of the host itself. Borrowed. */
+void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
 /* What a server bears. Per listener: connections that are open (handshakes included), and a token bucket for new ones; who is over it is cut

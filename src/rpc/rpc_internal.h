@@ -40,10 +40,12 @@ struct rpc_call {
     bool gzip_in;           /* the request is compressed */
     bool gzip_ok, gzip_out; /* the caller takes compressed answers; the handler allows them */
     bool get;               /* Connect: asked by GET */
+    bool upgrades;          /* HTTP/1.1 becomes a WebSocket */
     int http_status;        /* Connect: the answer's where no code says it, or 0 */
     bool refused;           /* `reason` says why; reported when the request is complete */
     struct h2_stream *st;   /* NULL: HTTP/1.1, or gone */
     struct http_call *http; /* NULL: HTTP/2, or gone */
+    struct ws_link *ws;     /* the WebSocket, until the call is over */
     struct conn *conn;      /* NULL once the peer has gone */
     struct rpc_meta meta;   /* as received */
     struct meta_out header, trailer;
@@ -55,8 +57,8 @@ struct rpc_call {
     struct fiber *fiber;
     struct event room;     /* rpc_send waits for it */
     struct event readable; /* rpc_recv waits for it */
-    struct event done; /* the fiber of an HTTP/1.1 connection waits for it */
-    unsigned refs;     /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
+    struct event done;     /* the fiber of an HTTP/1.1 connection waits for it */
+    unsigned refs;         /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
     size_t sent;
     size_t held; /* its part of the server's */
     void *stream_state;
@@ -77,7 +79,10 @@ struct rpc_server {
     void *ctx;
     rpc_around *around;
     void *around_ctx;
-    struct list services, listeners, conns, calls, handshakes;
+    struct list services, listeners, conns, calls, handshakes, sockets;
+    unsigned n_sockets; /* WebSockets */
+    const char *const *origins;
+    size_t n_origins;
     struct http_server *http;
     size_t held; /* bytes of requests that came in, RPC_HELD_MAX at most */
     struct rpc_limits limits;
@@ -94,6 +99,9 @@ void call_unref(struct rpc_call *c);
 const char *call_meta(const struct rpc_call *c, const char *name);
 /* Decides by head and @verb ("POST"): protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
 int call_route(struct rpc_call *c, const char *verb, struct err *err) MUST_USE;
+/* Gives a routed call to its handler if that does not wait for the request; call_route does it but for one that upgrades. 0, or a failure that
+ * call_end must report. */
+int call_open(struct rpc_call *c, struct err *err) MUST_USE;
 /* The request is complete, or the handler reads it: starts the fiber, or reports why not. */
 void call_start(struct rpc_call *c);
 /* Reports the end to the peer and gives the call up; @failure NULL: success. Nothing if it is over. */
@@ -149,6 +157,23 @@ int connect_get_message(struct rpc_call *c, struct err *err) MUST_USE;
 /* ---- connect_http1.c ---- */
 /* Handler of the HTTP/1.1 server; @arg is the rpc_server. */
 void connect_http1(void *arg, struct http_call *http);
+/* The head as HTTP/2 would have it. -ERR_EXHAUSTED beyond what HTTP/2 allows. */
+int connect_take_head(struct rpc_call *c, const struct http_head *head) MUST_USE;
+/* Answers by what @c ended with, which is over. */
+int connect_reply(struct rpc_call *c, struct http_call *http) MUST_USE;
+
+/* ---- ws_server.c ---- */
+/* Serves a request that ws_wanted, on the fiber of the HTTP server. */
+void ws_serve(struct rpc_server *s, struct http_call *http);
+/* One enveloped message to the client. 0, -ERR_EXHAUSTED (no room), -ERR_UNAVAILABLE. */
+int ws_link_send(struct ws_link *l, struct str bytes) MUST_USE;
+size_t ws_link_queued(const struct ws_link *l);
+/* While @held nothing is read. */
+void ws_link_hold(struct ws_link *l, bool held);
+/* The call is over: closes. */
+void ws_link_release(struct ws_link *l);
+/* Cuts all connections of the server; their calls are over. */
+void ws_cut_all(struct rpc_server *s);
 
 /* ---- server.c ---- */
 /* The entry of "/pkg.Service/Method" and the index of the method, or NULL. */

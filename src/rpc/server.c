@@ -311,6 +311,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     list_init(&s->conns);
     list_init(&s->calls);
     list_init(&s->handshakes);
+    list_init(&s->sockets);
     s->http = http_server_new(loop, connect_http1, s, RPC_MESSAGE_MAX);
     return s;
 }
@@ -319,6 +320,12 @@ void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx)
 {
     s->around = around;
     s->around_ctx = ctx;
+}
+
+void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n)
+{
+    s->origins = origins;
+    s->n_origins = n;
 }
 
 static void cut_calls(struct rpc_server *s)
@@ -349,6 +356,7 @@ struct rpc_server *rpc_server_free(struct rpc_server *s)
         handshake_end(hs);
     }
     cut_calls(s);
+    ws_cut_all(s);
     while ((node = s->conns.next) != &s->conns)
         conn_free(list_entry(node, struct server_conn, node));
     s->http = http_server_free(s->http);

@@ -19,7 +19,9 @@ int main(int argc, char **argv)
     struct err err = ERR_INIT;
     loop = loop_new();
     struct rpc_server *s = rpc_server_new(loop, echo_authorize, NULL);
+    static const char *const origins[] = {"https://dash.example"};
     echo_service_add(s);
+    rpc_server_allow_origins(s, origins, 1);
     int rc = loop_signal(loop, SIGTERM, on_term, NULL, &err);
     for (int i = 1; rc == 0 && i < argc; i++) {
         rc = rpc_server_listen(s, argv[i], 0600, NULL, &err);
