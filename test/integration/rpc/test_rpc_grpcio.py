@@ -174,7 +174,7 @@ def test_connect_failures(server, version):
     assert curl(server, "Echo", b"{}", version, "-H", "content-encoding: br")[0] == 501
     assert curl(server, "Chat", b"{}", version)[0] == 415
     p = subprocess.run(["curl", "-s", "-m", "10", version, "-o", "/dev/null", "-w", "%{http_code}",
-                        f"http://{server}/davit.test.v1.EchoService/Echo"], capture_output=True, text=True, check=True, timeout=30)
+                        f"http://{server}/davit.test.v1.EchoService/Fail"], capture_output=True, text=True, check=True, timeout=30)
     assert p.stdout == "405"
 
 
