@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP/1.1 parser against the shapes that smuggle requests: each vector is followed by a second, pipelined GET, and what counts is how
- * many messages are seen before the parser is content or refuses.  Every vector is fed whole, and byte by byte. */
+/* The HTTP/1.1 parser against the shapes that smuggle requests (http_vectors.h), whole and in pieces; responses; its limits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,93 +9,7 @@
 #include <cmocka.h>
 
 #include "net/http.h"
-
-#define H       "Host: a\r\n"
-#define POST    "POST /1 HTTP/1.1\r\n"
-#define NEXT    "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
-#define CHUNKED "Transfer-Encoding: chunked\r\n"
-#define V(name, ok, text)                                                                                                        \
-    {                                                                                                                            \
-        name, text NEXT, sizeof(text NEXT) - 1, ok                                                                               \
-    }
-
-struct vector {
-    const char *name;
-    const char *bytes;
-    size_t n;
-    int messages; /* complete ones; < 0: that many (minus one), then refused */
-};
-
-/* REFUSED: not even the first message is complete. ONE_THEN: the first is, what follows is refused. */
-enum { REFUSED = -1, ONE_THEN = -2, BOTH = 2 };
-
-static const struct vector vectors[] = {
-    V("control: content-length", BOTH, POST H "Content-Length: 5\r\n\r\nhello"),
-    V("control: chunked", BOTH, POST H CHUNKED "\r\n5\r\nhello\r\n0\r\n\r\n"),
-    V("length, then chunked", REFUSED, POST H "Content-Length: 5\r\n" CHUNKED "\r\n0\r\n\r\n"),
-    V("chunked, then length", REFUSED, POST H CHUNKED "Content-Length: 5\r\n\r\n0\r\n\r\n"),
-    V("two equal lengths", REFUSED, POST H "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
-    V("two different lengths", REFUSED, POST H "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
-    V("length +5", REFUSED, POST H "Content-Length: +5\r\n\r\nhello"),
-    V("length with trailing space", BOTH, POST H "Content-Length: 5 \r\n\r\nhello"),
-    V("length 5 6", REFUSED, POST H "Content-Length: 5 6\r\n\r\nhello"),
-    V("length 5,5", REFUSED, POST H "Content-Length: 5,5\r\n\r\nhello"),
-    V("length 0x5", REFUSED, POST H "Content-Length: 0x5\r\n\r\nhello"),
-    V("length -1", REFUSED, POST H "Content-Length: -1\r\n\r\nhello"),
-    V("length empty", REFUSED, POST H "Content-Length: \r\n\r\nhello"),
-    V("length 2^64+5", REFUSED, POST H "Content-Length: 18446744073709551621\r\n\r\nhello"),
-    V("space before length", REFUSED, POST H " Content-Length: 5\r\n\r\nhello"),
-    V("space after length's name", REFUSED, POST H "Content-Length : 5\r\n\r\nhello"),
-    V("space before transfer-encoding", REFUSED, POST H " Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    V("space after transfer-encoding's name", REFUSED, POST H "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    V("encoding xchunked", REFUSED, POST H "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-    V("encoding chunked, identity", REFUSED, POST H "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-    V("encoding identity", REFUSED, POST H "Transfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
-    V("encoding gzip", REFUSED, POST H "Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n"),
-    V("encoding after VT", REFUSED,
-      POST H "Transfer-Encoding: \x0b"
-             "chunked\r\n\r\n0\r\n\r\n"),
-    V("encoding twice chunked", REFUSED, POST H CHUNKED CHUNKED "\r\n0\r\n\r\n"),
-    V("encoding chunked, then false", REFUSED, POST H CHUNKED "Transfer-Encoding: false\r\n\r\n0\r\n\r\n"),
-    V("encoding folded", REFUSED, POST H "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
-    V("chunked in 1.0", REFUSED, "POST /1 HTTP/1.0\r\n" H CHUNKED "\r\n0\r\n\r\n"),
-    V("fold on another header", REFUSED, POST H "X: a\r\n b\r\nContent-Length: 0\r\n\r\n"),
-    V("bare LF lines", REFUSED, "GET /1 HTTP/1.1\nHost: a\n\n"),
-    V("CR in a value's middle", REFUSED, POST H "X: a\rb\r\nContent-Length: 0\r\n\r\n"),
-    V("CR at a value's start", REFUSED, POST H "X: \rTransfer-Encoding: chunked\r\n\r\n"),
-    V("double CR", REFUSED, POST H "X: a\r\r\nContent-Length: 0\r\n\r\n"),
-    V("LF before the last CRLF", REFUSED, "GET /1 HTTP/1.1\r\n" H "\n\r\n"),
-    V("NUL in a name", REFUSED, POST H "X\0Y: a\r\nContent-Length: 0\r\n\r\n"),
-    V("NUL in a value", REFUSED, POST H "X: a\0b\r\nContent-Length: 0\r\n\r\n"),
-    V("0x01 in a name", REFUSED, POST H "X\x01: a\r\nContent-Length: 0\r\n\r\n"),
-    V("0x01 in a value", REFUSED, POST H "X: a\x01\r\nContent-Length: 0\r\n\r\n"),
-    V("0x80 in a name", REFUSED, POST H "X\x80: a\r\nContent-Length: 0\r\n\r\n"),
-    V("0x80 in a value is text", BOTH, POST H "X: a\x80\r\nContent-Length: 0\r\n\r\n"),
-    V("empty name", REFUSED, POST H ": a\r\nContent-Length: 0\r\n\r\n"),
-    V("chunk size 0x5", REFUSED, POST H CHUNKED "\r\n0x5\r\nhello\r\n0\r\n\r\n"),
-    V("chunk size after space", REFUSED, POST H CHUNKED "\r\n 5\r\nhello\r\n0\r\n\r\n"),
-    V("chunk size before space", REFUSED, POST H CHUNKED "\r\n5 \r\nhello\r\n0\r\n\r\n"),
-    V("chunk size -5", REFUSED, POST H CHUNKED "\r\n-5\r\nhello\r\n0\r\n\r\n"),
-    V("chunk size overflow", REFUSED, POST H CHUNKED "\r\n10000000000000005\r\nhello\r\n0\r\n\r\n"),
-    V("chunk size ended by LF", REFUSED, POST H CHUNKED "\r\n5\nhello\r\n0\r\n\r\n"),
-    V("chunk data without CRLF", REFUSED, POST H CHUNKED "\r\n5\r\nhelloX0\r\n\r\n"),
-    V("chunk extension", BOTH, POST H CHUNKED "\r\n5;a=b\r\nhello\r\n0\r\n\r\n"),
-    V("chunk extension with LF", REFUSED, POST H CHUNKED "\r\n5;a\nb\r\nhello\r\n0\r\n\r\n"),
-    V("chunk extension with CR", REFUSED, POST H CHUNKED "\r\n5;a\rb\r\nhello\r\n0\r\n\r\n"),
-    V("trailer ended by LF", REFUSED, POST H CHUNKED "\r\n0\r\nX: y\n\r\n"),
-    V("last chunk ended by LF", REFUSED, POST H CHUNKED "\r\n0\n\r\n"),
-    V("two spaces in the request line", REFUSED, "GET  /1 HTTP/1.1\r\n" H "\r\n"),
-    V("tab in the request line", REFUSED, "GET\t/1 HTTP/1.1\r\n" H "\r\n"),
-    V("space before the request line", REFUSED, " GET /1 HTTP/1.1\r\n" H "\r\n"),
-    V("HTTP/1.9", REFUSED, "GET /1 HTTP/1.9\r\n" H "\r\n"),
-    V("HTTP/3.0", REFUSED, "GET /1 HTTP/3.0\r\n" H "\r\n"),
-    V("HTTP/0.9", REFUSED, "GET /1 HTTP/0.9\r\n" H "\r\n"),
-    V("lower-case method", REFUSED, "get /1 HTTP/1.1\r\n" H "\r\n"),
-    V("no Host", REFUSED, "GET /1 HTTP/1.1\r\n\r\n"),
-    V("two Hosts", REFUSED, "GET /1 HTTP/1.1\r\n" H H "\r\n"),
-    V("preface of HTTP/2", REFUSED, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    V("bytes after Connection: close", ONE_THEN, "GET /1 HTTP/1.1\r\n" H "Connection: close\r\n\r\n"),
-};
+#include "net/http_vectors.h"
 
 struct seen {
     int heads, ends;
@@ -151,7 +64,7 @@ static int feed(struct http_parser *p, struct str bytes, size_t step, struct see
     return 0;
 }
 
-static void check_vector(const struct vector *v, size_t step)
+static void check_vector(const struct http_vector *v, size_t step)
 {
     struct seen seen = {0};
     struct http_parser *p = http_parser_new(true, &handler, &seen);
@@ -164,14 +77,15 @@ static void check_vector(const struct vector *v, size_t step)
     http_parser_free(p);
 }
 
+/* req: MA-3 */
 static void test_vectors(void **state)
 {
     (void)state;
-    assert_true(ARRAY_LEN(vectors) >= 58);
-    for (size_t i = 0; i < ARRAY_LEN(vectors); i++) {
-        check_vector(&vectors[i], SIZE_MAX);
-        check_vector(&vectors[i], 1);
-        check_vector(&vectors[i], 7);
+    assert_true(ARRAY_LEN(http_vectors) >= 58);
+    for (size_t i = 0; i < ARRAY_LEN(http_vectors); i++) {
+        check_vector(&http_vectors[i], SIZE_MAX);
+        check_vector(&http_vectors[i], 1);
+        check_vector(&http_vectors[i], 7);
     }
 }
 
@@ -258,6 +172,23 @@ static void test_limits(void **state)
     http_head_release(&s.head);
 }
 
+/* A trailer is bounded as a head is. */
+static void test_trailer_limit(void **state)
+{
+    (void)state;
+    for (int over = 0; over <= 1; over++) {
+        struct seen s = {0};
+        AUTO_BUF b = BUF_INIT(1 << 20);
+        assert_int_equal(buf_append_cstr(&b, POST H CHUNKED "\r\n0\r\n"), 0);
+        for (int i = 0; i < HTTP_FIELDS_MAX + over; i++)
+            assert_int_equal(buf_append_cstr(&b, "A: b\r\n"), 0);
+        assert_int_equal(buf_append_cstr(&b, "\r\n"), 0);
+        assert_int_equal(parse_one(true, b.data, b.len, &s, false, false), over ? -(int)ERR_EXHAUSTED : 0);
+        assert_int_equal(s.ends, 1 - over);
+        http_head_release(&s.head);
+    }
+}
+
 static void test_head_limit(void **state)
 {
     (void)state;
@@ -295,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),    cmocka_unit_test(test_responses), cmocka_unit_test(test_limits),
         cmocka_unit_test(test_head_limit), cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_trailer_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 
 #include "net/http_client.h"
 #include "net/http_server.h"
+#include "net/http_vectors.h"
 #include "net/on_fiber.h"
 #include "net/resolve.h"
 
@@ -359,6 +360,80 @@ static void resolve(struct loop *loop)
     http_server_free(s);
 }
 
+/* --- The smuggling vectors, over a socket --------------------------------------------------------------------------------------------- */
+
+static char targets[64];
+
+/* Notes what requests there were. */
+static void count_handler(void *arg, struct http_call *call)
+{
+    (void)arg;
+    const char *target = http_call_head(call)->target;
+    size_t n = strlen(targets);
+    CHECK(n + strlen(target) < sizeof(targets));
+    str_copy(targets + n, sizeof(targets) - n, str_from(target));
+    (void)http_reply(call, 200, "text/plain", STR("ok\n"));
+}
+
+/* All that comes back until the server ends the connection, which is true, or says nothing for a moment. */
+static bool talk(struct loop *loop, const char *addr, struct str bytes, struct buf *out)
+{
+    struct err err = ERR_INIT;
+    struct conn *c = NULL;
+    size_t n = 1;
+    int rc = 0;
+    CHECK_OK(conn_dial(loop, addr, NULL, NULL, deadline_in(5 * USEC_SEC), &c, &err));
+    CHECK_OK(conn_write(c, bytes.p, bytes.n));
+    while (rc == 0 && n) {
+        char b[4096];
+        rc = conn_read(c, b, sizeof(b), deadline_in(USEC_SEC / 4), &n, &err);
+        if (rc == 0)
+            CHECK(buf_append(out, b, n) == 0);
+    }
+    conn_close(c);
+    return rc != -(int)ERR_DEADLINE;
+}
+
+static unsigned count_of(struct str s, const char *what)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i + strlen(what) <= s.n; i++)
+        n += memcmp(s.p + i, what, strlen(what)) == 0;
+    return n;
+}
+
+static void vector_over_socket(struct loop *loop, const char *addr, const struct http_vector *v)
+{
+    AUTO_BUF out = BUF_INIT(100000);
+    targets[0] = '\0';
+    bool closed = talk(loop, addr, (struct str){v->bytes, v->n}, &out);
+    unsigned answers = count_of(buf_str(&out), "HTTP/1.1 "), refusals = count_of(buf_str(&out), "HTTP/1.1 400 ");
+    const char *want = v->messages == BOTH ? "/1/2" : v->messages == ONE_THEN ? "/1" : "";
+    if (strcmp(targets, want) != 0 || closed != (v->messages != BOTH) || refusals != (v->messages == REFUSED) ||
+        answers != (v->messages == BOTH ? 2 : 1)) {
+        (void)fprintf(stderr, "%s: served \"%s\", %u answers, %sclosed: %s\n", v->name, targets, answers, closed ? "" : "not ",
+                      buf_cstr(&out));
+        abort();
+    }
+}
+
+static void vectors_over_socket(struct loop *loop)
+{
+    struct err err = ERR_INIT;
+    struct http_server *s = http_server_new(loop, count_handler, NULL, BODY_MAX);
+    CHECK_OK(http_server_listen(s, "127.0.0.1:0", 0600, NULL, &err));
+    for (size_t i = 0; i < ARRAY_LEN(http_vectors); i++)
+        vector_over_socket(loop, http_server_addr(s, 0), &http_vectors[i]);
+    http_server_free(s);
+}
+
+/* req: MA-3 */
+static void test_vectors_over_socket(void **state)
+{
+    (void)state;
+    on_fiber(vectors_over_socket);
+}
+
 #define CASE(name)                                                                                                               \
     static void test_##name(void **state)                                                                                        \
     {                                                                                                                            \
@@ -390,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_gone_while_silent),
         cmocka_unit_test(test_bodies_together),
         cmocka_unit_test(test_stale_pool),
+        cmocka_unit_test(test_vectors_over_socket),
         cmocka_unit_test(test_resolve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
