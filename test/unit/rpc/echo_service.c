@@ -52,10 +52,12 @@ static int run_echo(struct rpc_call *call, void *ctx, const ProtobufCMessage *re
 
 static int run_fail(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
-    (void)call;
     (void)ctx;
     const Davit__Test__V1__FailRequest *q = (const void *)request;
-    int rc = err_set(err, (enum err_code)q->code, "%s", q->message);
+    int rc = answer_metadata(call);
+    if (rc < 0)
+        return rc;
+    rc = err_set(err, (enum err_code)q->code, "%s", q->message);
     err_hint(err, "%s", q->hint);
     return rc;
 }

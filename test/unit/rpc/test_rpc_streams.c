@@ -232,6 +232,37 @@ static void rules_body(struct harness *h)
     assert_int_equal(echo_with(h, &o, 0, &err), -ERR_EXHAUSTED);
 }
 
+/* The longest failure with the most metadata is one block that everybody takes. */
+static void largest_body(struct harness *h)
+{
+    struct err err = ERR_INIT;
+    struct rpc_meta trailer;
+    ProtobufCMessage *m;
+    char message[ERR_MSG_MAX], hint[ERR_HINT_MAX], value[RPC_ANSWER_META_MAX - 45];
+    memset(message, '%', sizeof(message));
+    memset(hint, '%', sizeof(hint));
+    memset(value, 'v', sizeof(value));
+    message[sizeof(message) - 1] = hint[sizeof(hint) - 1] = 0;
+    Davit__Test__V1__FailRequest q = DAVIT__TEST__V1__FAIL_REQUEST__INIT;
+    q.code = ERR_UNAUTHENTICATED;
+    q.message = message;
+    q.hint = hint;
+    const struct rpc_field f = {"x-echo-header", {value, sizeof(value)}};
+    struct rpc_options o = {.deadline = deadline_in(10 * USEC_SEC), .metadata = &f, .n_metadata = 1, .trailer = &trailer};
+    assert_int_equal(rpc_unary_with(h->ch, SVC, "Fail", &q.base, &o, &m, &err), -ERR_UNAUTHENTICATED);
+    assert_string_equal(err.msg, message);
+    assert_string_equal(err.hint, hint);
+    assert_int_equal(strlen(rpc_meta_get(&trailer, "x-echo-header", 0)), sizeof(value));
+    assert_non_null(rpc_meta_get(&trailer, "grpc-status-details-bin", 0));
+    rpc_meta_release(&trailer);
+}
+
+static void test_largest_failure(void **state)
+{
+    (void)state;
+    harness_run(largest_body);
+}
+
 static void test_metadata_rules_and_limits(void **state)
 {
     (void)state;
@@ -392,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_slow_handler_holds_the_client),
         cmocka_unit_test(test_metadata_both_ways),
         cmocka_unit_test(test_metadata_rules_and_limits),
+        cmocka_unit_test(test_largest_failure),
         cmocka_unit_test(test_compression),
         cmocka_unit_test(test_handlers_at_once),
         cmocka_unit_test(test_connections_and_accepts),
