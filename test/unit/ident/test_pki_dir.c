@@ -243,11 +243,112 @@ static void test_mixed_up_files(void **state)
     assert_true(pki_control_prepare(f->control, &err) < 0);
 }
 
+/* --- What each intermediate may issue --- */
+
+struct authority {
+    struct key *key;
+    struct cert *cert;
+    struct buf pem;
+};
+
+static void authority_of(struct fixture *f, const char *name, struct authority *a)
+{
+    AUTO_FREE char *path = str_printf("%s/%s.key", f->control, name);
+    AUTO_FREE char *crt = str_printf("%s.crt", name);
+    *a = (struct authority){.pem = BUF_INIT(CERT_PEM_MAX)};
+    assert_int_equal(key_load(path, &a->key, NULL), 0);
+    assert_int_equal(pki_read(f->control, crt, &a->pem, NULL), 0);
+    assert_int_equal(cert_from_pem(buf_str(&a->pem), &a->cert, NULL), 0);
+}
+
+static void authority_release(struct authority *a)
+{
+    (void)key_free(a->key);
+    (void)cert_free(a->cert);
+    buf_release(&a->pem);
+}
+
+static struct csr *request(void)
+{
+    AUTO_KEY key = NULL;
+    AUTO_BUF der = BUF_INIT(CSR_MAX);
+    struct csr *csr = NULL;
+    assert_int_equal(key_generate(&key, NULL), 0);
+    assert_int_equal(csr_make(key, "x", &der, NULL), 0);
+    assert_int_equal(csr_parse(buf_str(&der), &csr, NULL), 0);
+    return csr;
+}
+
+/* Does a leaf of @a with this identity hold for this use, under the user's root? */
+static bool holds(struct fixture *f, const struct authority *a, const char *uri, unsigned asked)
+{
+    AUTO_CSR csr = request();
+    AUTO_CERT leaf = NULL;
+    AUTO_BUF chain = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
+    struct leaf_spec spec = {.common_name = "x", .uri = uri, .usage = CERT_CLIENT | CERT_SERVER, .not_after = clock_real() + USEC_DAY};
+    assert_int_equal(cert_sign_leaf(a->key, a->cert, csr, &spec, &leaf, NULL), 0);
+    assert_int_equal(cert_to_pem(leaf, &chain, NULL), 0);
+    assert_int_equal(buf_append_str(&chain, buf_str(&a->pem)), 0);
+    assert_int_equal(pki_read(f->user, "root.crt", &root, NULL), 0);
+    return cert_verify_chain(buf_str(&chain), buf_str(&root), asked, clock_real(), NULL, NULL) == 0;
+}
+
+/* A further authority below @a, as its holder might make one: path length 0 forbids it, whatever it issues. */
+static bool extends(struct fixture *f, const struct authority *a, const char *host, const char *uri)
+{
+    AUTO_KEY key = NULL;
+    AUTO_BUF der = BUF_INIT(CSR_MAX);
+    AUTO_BUF chain = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
+    AUTO_CSR csr = NULL;
+    AUTO_CSR leaf_csr = request();
+    AUTO_CERT below = NULL;
+    AUTO_CERT leaf = NULL;
+    struct ca_spec ca = {"below", host, CERT_CLIENT, 30};
+    struct leaf_spec spec = {.common_name = "x", .uri = uri, .usage = CERT_CLIENT, .not_after = clock_real() + USEC_DAY};
+    assert_int_equal(key_generate(&key, NULL), 0);
+    assert_int_equal(csr_make(key, "below", &der, NULL), 0);
+    assert_int_equal(csr_parse(buf_str(&der), &csr, NULL), 0);
+    assert_int_equal(cert_sign_intermediate(a->key, a->cert, csr, &ca, &below, NULL), 0);
+    assert_int_equal(cert_sign_leaf(key, below, leaf_csr, &spec, &leaf, NULL), 0);
+    assert_int_equal(cert_to_pem(leaf, &chain, NULL) + cert_to_pem(below, &chain, NULL), 0);
+    assert_int_equal(buf_append_str(&chain, buf_str(&a->pem)), 0);
+    assert_int_equal(pki_read(f->user, "root.crt", &root, NULL), 0);
+    return cert_verify_chain(buf_str(&chain), buf_str(&root), CERT_CLIENT, clock_real(), NULL, NULL) == 0;
+}
+
+static void test_intermediates_are_bound(void **state)
+{
+    static const struct {
+        const char *name, *host, *uri;
+        unsigned usage;
+    } all[] = {
+        {"server-ca", "controlplane", "davit://controlplane", CERT_CLIENT | CERT_SERVER},
+        {"agents-ca", "server", "davit://server/0b7e", CERT_CLIENT},
+        {"sandboxes-ca", "sandbox", "davit://sandbox/0b7e", CERT_CLIENT | CERT_SERVER},
+    };
+    struct fixture *f = *state;
+    complete(f);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct authority a;
+        authority_of(f, all[i].name, &a);
+        for (size_t k = 0; k < ARRAY_LEN(all); k++) {
+            assert_int_equal(holds(f, &a, all[k].uri, CERT_CLIENT), i == k && (all[i].usage & CERT_CLIENT));
+            assert_int_equal(holds(f, &a, all[k].uri, CERT_SERVER), i == k && (all[i].usage & CERT_SERVER));
+        }
+        assert_false(holds(f, &a, "davit://cli", CERT_CLIENT));
+        assert_false(extends(f, &a, all[i].host, all[i].uri));
+        authority_release(&a);
+    }
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_steps), T(test_user_keys_stay), T(test_repeating_changes_nothing), T(test_leaf_renewed), T(test_cli_and_intermediates_renewed),
+        T(test_steps), T(test_user_keys_stay), T(test_intermediates_are_bound), T(test_repeating_changes_nothing), T(test_leaf_renewed),
+        T(test_cli_and_intermediates_renewed),
         T(test_another_user_refused), T(test_lost_root_key), T(test_agent_certificate), T(test_mixed_up_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
