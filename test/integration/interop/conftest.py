@@ -35,6 +35,14 @@ def mtls_server(pki, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tls_server(pki, tmp_path_factory):
+    """host:port of our server with TLS that asks for no certificate."""
+    log = tmp_path_factory.mktemp("tls") / "log"
+    with peers.running([peers.OUR_SERVER, "--cert", pki.path("server.pem"), "--key", pki.path("server.key"), "127.0.0.1:0"], log) as addr:
+        yield addr
+
+
+@pytest.fixture(scope="session")
 def plain_server(tmp_path_factory):
     """host:port of our server without TLS."""
     log = tmp_path_factory.mktemp("plain") / "log"

@@ -52,7 +52,7 @@ class Pki:
 
     def make_root(self, name):
         self.new_key(name)
-        self.openssl("req", "-x509", "-new", "-key", self.path(f"{name}.key"), "-subj", f"/CN={name}", "-days", "2", "-out",
+        self.openssl("req", "-x509", "-new", "-key", self.path(f"{name}.key"), "-subj", f"/CN={name}", "-days", "90", "-out",
                      self.path(f"{name}.pem"), "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
     def make_leaf(self, name, root, usage, names):
@@ -63,7 +63,7 @@ class Pki:
         csr = self.path(f"{name}.csr")
         self.openssl("req", "-new", "-key", self.path(f"{name}.key"), "-subj", f"/CN={name}", "-out", csr)
         self.openssl("x509", "-req", "-in", csr, "-CA", self.path(f"{root}.pem"), "-CAkey", self.path(f"{root}.key"), "-CAcreateserial",
-                     "-days", "2", "-extfile", ext, "-out", self.path(f"{name}.pem"))
+                     "-days", "90", "-extfile", ext, "-out", self.path(f"{name}.pem"))
 
     def read(self, name):
         return self.path(name).read_bytes()

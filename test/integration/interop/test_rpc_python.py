@@ -120,8 +120,11 @@ def test_status(stub, m):
         e = fails(grpc.StatusCode.UNKNOWN, stub.FullDuplexCall, iter([m.StreamingOutputCallRequest(response_status=status)]))
         assert e.details() == message
     for code in grpc.StatusCode:
-        if code != grpc.StatusCode.OK:
-            fails(code, stub.UnaryCall, m.SimpleRequest(response_status=m.EchoStatus(code=code.value[0])))
+        if code == grpc.StatusCode.OK:
+            continue
+        e = fails(code, stub.UnaryCall, m.SimpleRequest(response_status=m.EchoStatus(code=code.value[0], message="so")))
+        # google.rpc.Status, which must say the same.
+        assert dict(e.trailing_metadata())["grpc-status-details-bin"].startswith(bytes([8, code.value[0], 0x12, 2]) + b"so")
 
 
 @pytest.mark.req("MA-2")

@@ -19,7 +19,7 @@ def keys():
 
 
 @pytest.fixture(scope="module")
-def tls_server(keys, tmp_path_factory):
+def ruby_keys_server(keys, tmp_path_factory):
     """Our server with their key."""
     log = tmp_path_factory.mktemp("ruby") / "log"
     with peers.running([peers.OUR_SERVER, "--cert", keys / "server1.pem", "--key", keys / "server1.key", "127.0.0.1:0"], log) as addr:
@@ -28,8 +28,8 @@ def tls_server(keys, tmp_path_factory):
 
 @pytest.mark.req("MA-2")
 @pytest.mark.parametrize("security", ["plain", "tls"])
-def test_their_client(plain_server, tls_server, security):
-    addr = tls_server if security == "tls" else plain_server
+def test_their_client(plain_server, ruby_keys_server, security):
+    addr = ruby_keys_server if security == "tls" else plain_server
     r = proc.run(["ruby", RUBY / "client.rb", addr, security, *CLIENT_CASES], timeout=60, check=False)
     peers.all_ok(r, CLIENT_CASES)
 
