@@ -127,6 +127,7 @@ struct setting {
 };
 
 static const struct setting settings[] = {
+    {"store", offsetof(struct cli_settings, store), false, NULL},
     {"api", offsetof(struct cli_settings, api), false, "127.0.0.1:7443"},
     {"link", offsetof(struct cli_settings, link), false, "0.0.0.0:7442"},
     {"health", offsetof(struct cli_settings, health), false, "127.0.0.1:7080"},

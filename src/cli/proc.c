@@ -198,12 +198,13 @@ static bool is_named(const struct proc *p, pid_t pid)
 {
     AUTO_FREE char *path = str_printf("/proc/%ld/comm", (long)pid);
     AUTO_BUF text = BUF_INIT(64);
+    const char *program = strrchr(p->args[0], '/') + 1;
     struct str rest;
 
     if (fd_read_file(path, &text, NULL) < 0)
         return false;
     rest = buf_str(&text);
-    return str_eq(str_cut(&rest, '\n'), str_from(p->name));
+    return str_eq(str_cut(&rest, '\n'), str_from(program));
 }
 
 static int stop_background(const struct proc *p, pid_t pid, struct err *err)
@@ -315,8 +316,11 @@ void local_init(struct local *l, const struct cli *cli)
     socket = keep(l, str_printf("unix:%s", path));
     l->davitd.lock = keep(l, str_printf("%s/lock", at->state));
     l->agent.lock = keep(l, str_printf("%s/lock", at->agent));
-    add(&l->davitd, keep(l, str_printf("%s/davitd", at->bin)));
+    /* Which program it is follows from where its data is. */
+    bool server = set->store && (str_starts(str_from(set->store), STR("postgres:")) || str_starts(str_from(set->store), STR("postgresql:")));
+    add(&l->davitd, keep(l, str_printf("%s/davitd%s", at->bin, server ? "-pg" : "")));
     add_pair(&l->davitd, "--state-dir", at->state);
+    add_pair(&l->davitd, "--store", set->store);
     add_pair(&l->davitd, "--api-listen", set->api);
     add_pair(&l->davitd, "--link-listen", set->link);
     add_pair(&l->davitd, "--link-socket", path);

@@ -25,7 +25,7 @@ static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
-    const char *api, *link, *health, *advertise, *hostname, *user, *docker;
+    const char *store, *api, *link, *health, *advertise, *hostname, *user, *docker;
     bool background;
     bool agent;
     usec_t wait;
@@ -37,6 +37,8 @@ static const struct opt up_opts[] = {
      .help = "address under which other servers reach this one"},
     {.name = "hostname", .type = OPT_STRING, .offset = OPT_AT(hostname), .arg = "NAME",
      .help = "public name, for servers that can only come through a tunnel"},
+    {.name = "store", .type = OPT_STRING, .offset = OPT_AT(store), .arg = "ADDR",
+     .help = "database of davitd: postgres://USER@HOST/DATABASE without password, which comes from PGPASSFILE (a file of its own)"},
     {.name = "api-listen", .type = OPT_STRING, .offset = OPT_AT(api), .arg = "ADDR:PORT", .help = "API for this program (127.0.0.1:7443)"},
     {.name = "link-listen", .type = OPT_STRING, .offset = OPT_AT(link), .arg = "ADDR:PORT",
      .help = "links of remote agents, opened with the first of them (0.0.0.0:7442)"},
@@ -66,6 +68,7 @@ static void settle(struct cli *cli, const struct up_options *o)
 {
     struct cli_settings *s = &cli->settings;
 
+    remember(&s->store, o->store);
     remember(&s->api, o->api);
     remember(&s->link, o->link);
     remember(&s->health, o->health);

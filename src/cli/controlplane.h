@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* controlplane — what the two files of `davit controlplane` share. */
+#ifndef DAVIT_CLI_CONTROLPLANE_H
+#define DAVIT_CLI_CONTROLPLANE_H
+
+#include "cli/cli.h"
+
+struct restore_options {
+    struct cli_common common;
+    const char *store;
+    bool force;
+};
+
+extern const struct opt restore_opts[];
+/* The verb; see struct verb. */
+int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
+
+/* Names of the user's files in a backup, in the configuration directory; ended by NULL. */
+extern const char *const user_files[];
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* restore — a control plane out of a backup, see controlplane.c. All is made beside the present state and changes places with it in one step,
+ * so that a crash at any moment leaves the old state or the new one; the old one is kept. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/priv.h"
+#include "cli/controlplane.h"
+#include "cli/out.h"
+#include "cli/proc.h"
+#include "loop/child.h"
+#include "store/archive.h"
+
+#define AT(field) offsetof(struct restore_options, field)
+const struct opt restore_opts[] = {
+    {.name = "force", .type = OPT_BOOL, .offset = AT(force), .help = "also where a control plane is already; its state is kept beside"},
+    {.name = "store", .type = OPT_STRING, .offset = AT(store), .arg = "ADDR",
+     .help = "database to restore into, as in davit up --store (the one of the last davit up)"},
+    CLI_COMMON_OPTS,
+    {.name = NULL},
+};
+
+static const usec_t RESTORE_WAIT = 3600 * USEC_SEC, START_WAIT = 30 * USEC_SEC, POLL_STEP = 100 * USEC_MSEC;
+
+struct restore {
+    struct cli *cli;
+    struct local local;
+    struct archive_manifest m;
+    bool has_user;
+    bool was_running, new_keys;
+    char *file, *fresh; /* the backup; the directory that becomes the state */
+    char *kept, *kept_db; /* where the old state and the old tables are, "" or NULL: there were none */
+    uint64_t now;
+};
+
+static bool is_empty(const char *dir)
+{
+    DIR *d = opendir(dir);
+    bool empty = true;
+
+    if (!d)
+        return errno == ENOENT;
+    for (struct dirent *e; empty && (e = readdir(d));)
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+    (void)closedir(d);
+    return empty;
+}
+
+/* --- The user's keys -------------------------------------------------------------------------------------------------------------- */
+
+typedef int each_file(struct restore *r, struct str name, struct str content, struct err *err);
+
+/* Calls @fn for the files of the part @part (0: the control plane's, 1: the user's). */
+static int each(struct restore *r, int part, each_file *fn, struct err *err)
+{
+    struct archive_reader in = {0};
+    struct str payload, name, content;
+    char kind = 0;
+    AUTO_FD int fd = open(r->file, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? err_sys(err, errno, "cannot open %s", r->file) : archive_open(&in, fd, err);
+
+    for (int at = 0; rc == 0 && at <= part; at++) {
+        while ((rc = archive_next(&in, &kind, &payload, err)) == 1) {
+            if (kind != 'F' || at != part)
+                continue;
+            rc = archive_file(payload, &name, &content, err);
+            if (rc < 0 || (rc = fn(r, name, content, err)) < 0)
+                break;
+        }
+        if (rc == 0 && at < part)
+            rc = archive_next_part(&in, err) == 1 ? 0 : err_set(err, ERR_DATA_LOSS, "the backup has no keys of the user");
+    }
+    archive_reader_release(&in);
+    return rc < 0 ? rc : 0;
+}
+
+static int same_root(struct restore *r, struct str name, struct str content, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/root.crt", r->cli->paths.config);
+    AUTO_BUF own = BUF_INIT(ARCHIVE_FILE_MAX);
+
+    if (!str_eq(name, STR("root.crt")))
+        return 0;
+    int rc = fd_read_file(path, &own, err);
+    if (rc < 0 || str_eq(buf_str(&own), content))
+        return rc;
+    (void)err_set(err, ERR_PRECONDITION, "the backup belongs to another root key than %s", r->cli->paths.config);
+    err_hint(err, "restore with another --home, or move that directory away first");
+    return -ERR_PRECONDITION;
+}
+
+static int write_key(struct restore *r, struct str name, struct str content, struct err *err)
+{
+    for (size_t i = 0; user_files[i]; i++) {
+        if (!str_eq(name, str_from(user_files[i])))
+            continue;
+        AUTO_FREE char *path = str_printf("%s/%s", r->cli->paths.config, user_files[i]);
+        return fd_write_file(path, content.p, content.n, str_ends(name, STR(".key")) ? 0600 : 0644, err);
+    }
+    return err_set(err, ERR_DATA_LOSS, "the backup has a file of a name that does not belong there");
+}
+
+static int check_keys(struct restore *r, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/root.crt", r->cli->paths.config);
+
+    r->new_keys = access(path, F_OK) != 0;
+    if (!r->new_keys)
+        return each(r, 0, same_root, err);
+    if (r->has_user)
+        return 0;
+    (void)err_set(err, ERR_PRECONDITION, "the backup was taken with --no-user-keys, and there are none in %s", r->cli->paths.config);
+    err_hint(err, "put root.key, root.crt, cli.key and cli.crt of the user who took it there");
+    return -ERR_PRECONDITION;
+}
+
+/* --- The state -------------------------------------------------------------------------------------------------------------------- */
+
+/* What the child said on stderr: "davitd: MESSAGE", and perhaps "hint: HINT". */
+static int child_error(const struct child_result *result, struct err *err)
+{
+    struct str rest = buf_str(&result->err), message = str_cut(&rest, '\n');
+    enum err_code code = ERR_INTERNAL;
+
+    for (enum err_code c = ERR_CANCELLED; c < ERR_CODE_MAX; c++)
+        if (err_exit_status(c) == result->exit_status && c != ERR_UNKNOWN) {
+            code = c;
+            break;
+        }
+    if (str_starts(message, STR("davitd: ")))
+        message = (struct str){message.p + 8, message.n - 8};
+    (void)err_set(err, code, "%.*s", (int)(message.n < 400 ? message.n : 400), message.n ? message.p : "davitd ended without a word");
+    if (str_starts(rest, STR("hint: ")))
+        err_hint(err, STR_FMT, STR_ARG(str_trim((struct str){rest.p + 6, rest.n - 6})));
+    return -(int)code;
+}
+
+/* The program that knows the data does the work, without the privileges that we may have. */
+static int fill(struct restore *r, struct err *err)
+{
+    const struct cli_settings *set = &r->cli->settings;
+    const char *argv[16] = {r->local.davitd.args[0], "--state-dir", r->fresh, "--restore", r->file};
+    AUTO_FREE char *passfile = str_printf("PGPASSFILE=%s", getenv("PGPASSFILE") ? getenv("PGPASSFILE") : "");
+    const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", passfile, NULL};
+    struct child_spec spec = {.argv = argv, .env = env, .output_max = 4096};
+    struct child_result result;
+    size_t n = 5;
+    uid_t uid;
+    gid_t gid;
+
+    if (mkdir(r->fresh, 0700) < 0)
+        return err_sys(err, errno, "cannot make %s", r->fresh);
+    if (set->store) {
+        argv[n++] = "--store";
+        argv[n++] = set->store;
+    }
+    if (geteuid() == 0 && priv_lookup(set->user, &uid, &gid, NULL) == 0) {
+        if (chown(r->fresh, uid, gid) < 0)
+            return err_sys(err, errno, "cannot give %s to the account of davitd", r->fresh);
+        argv[n++] = "--user";
+        argv[n++] = set->user;
+    }
+    int rc = child_run(r->cli->loop, &spec, deadline_in(RESTORE_WAIT), &result, err);
+    if (rc < 0)
+        return rc;
+    if (result.exit_status != 0)
+        rc = child_error(&result, err);
+    r->kept_db = str_dup(str_trim(buf_str(&result.out)));
+    child_result_release(&result);
+    return rc;
+}
+
+/* One step of the file system; only then the name of the old state says what it is. */
+static int change_places(struct restore *r, struct err *err)
+{
+    const char *state = r->cli->paths.state;
+
+    if (access(state, F_OK) != 0) {
+        if (rename(r->fresh, state) < 0)
+            return err_sys(err, errno, "cannot rename %s", r->fresh);
+        return fd_sync_parent(state, err);
+    }
+    if (renameat2(AT_FDCWD, r->fresh, AT_FDCWD, state, RENAME_EXCHANGE) < 0) {
+        int rc = err_sys(err, errno, "%s and %s cannot change places", r->fresh, state);
+        err_hint(err, "this file system cannot do it in one step; restore with a --home on another one");
+        return rc;
+    }
+    int rc = fd_sync_parent(state, err);
+    if (rc == 0 && is_empty(r->fresh))
+        return rmdir(r->fresh) < 0 ? err_sys(err, errno, "cannot remove %s", r->fresh) : 0;
+    r->kept = str_printf("%s.before-restore-%" PRIu64, state, r->now);
+    if (rc == 0 && rename(r->fresh, r->kept) < 0)
+        return err_sys(err, errno, "cannot rename %s, which is the old state", r->fresh);
+    return rc == 0 ? fd_sync_parent(state, err) : rc;
+}
+
+static int start_again(struct restore *r, struct err *err)
+{
+    usec_t deadline = deadline_in(START_WAIT);
+    int rc = r->was_running ? proc_start(r->cli, &r->local.davitd, err) : 0;
+
+    while (rc == 0 && r->was_running && (rc = cli_connect(r->cli, err)) < 0) {
+        if (clock_mono() > deadline || fiber_sleep(POLL_STEP) < 0)
+            return rc;
+        rc = 0;
+    }
+    return rc;
+}
+
+static int make_all(struct restore *r, struct err *err)
+{
+    int rc = fill(r, err);
+
+    if (rc == 0 && r->new_keys)
+        rc = each(r, 1, write_key, err);
+    if (rc < 0) {
+        (void)fd_remove_tree(r->fresh, NULL);
+        (void)start_again(r, NULL);
+        return rc;
+    }
+    rc = change_places(r, err);
+    return rc < 0 ? rc : start_again(r, err);
+}
+
+/* --- The verb --------------------------------------------------------------------------------------------------------------------- */
+
+static int look(struct restore *r, bool force, struct err *err)
+{
+    const char *state = r->cli->paths.state;
+    AUTO_FD int fd = open(r->file, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? err_sys(err, errno, "cannot open %s", r->file) : archive_verify(fd, &r->m, &r->has_user, err);
+
+    if (rc == 0 && !force && !is_empty(state)) {
+        (void)err_set(err, ERR_EXISTS, "%s holds a control plane already", state);
+        err_hint(err, "--force restores all the same and keeps the present state beside it");
+        return -ERR_EXISTS;
+    }
+    if (rc == 0)
+        rc = check_keys(r, err);
+    return rc;
+}
+
+static void report(const struct restore *r)
+{
+    char at[CLOCK_TEXT_SIZE];
+
+    clock_format(r->m.created, 0, at);
+    if (r->cli->json) {
+        printf("{\"created\":\"%s\",\"version\":\"%s\",\"running\":%s,\"kept\":", at, r->m.version, r->was_running ? "true" : "false");
+        printf(r->kept ? "\"%s\"}\n" : "null}\n", r->kept);
+        return;
+    }
+    printf("The control plane is as it was at %s.\n", at);
+    if (r->kept)
+        printf("The state from before is in %s.\n", r->kept);
+    if (r->kept_db && *r->kept_db)
+        printf("The tables from before are in %s.\n", r->kept_db);
+    if (!r->was_running)
+        printf("`davit up` starts it.\n");
+}
+
+static int stop_davitd(struct restore *r, struct err *err)
+{
+    int rc = proc_stop(r->cli, &r->local.davitd, err);
+
+    r->was_running = rc == 0;
+    if (r->was_running)
+        out_note(r->cli, "davitd is stopped while its state is replaced; containers go on");
+    return rc < 0 ? rc : 0;
+}
+
+static int restore(struct restore *r, const struct restore_options *o, struct err *err)
+{
+    const struct cli_paths *at = &r->cli->paths;
+    AUTO_FREE char *lock = str_printf("%s/up.lock", at->config);
+    AUTO_FREE char *parent = str_dup(str_from(at->state));
+    AUTO_FD int fd = -1;
+    int rc = look(r, o->force, err);
+
+    *strrchr(parent, '/') = '\0';
+    if (rc == 0)
+        rc = fd_mkdir_p(at->config, 0700, err);
+    if (rc == 0)
+        rc = fd_mkdir_p(at->run, 0755, err);
+    if (rc == 0 && access(parent, F_OK) != 0)
+        rc = fd_mkdir_p(parent, 0755, err);
+    if (rc == 0 && (rc = fd_lock_file(lock, &fd, err)) == -ERR_EXISTS)
+        err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
+    if (rc == 0 && o->store)
+        rc = cli_settings_save(at, &r->cli->settings, err);
+    if (rc == 0)
+        rc = stop_davitd(r, err);
+    return rc < 0 ? rc : make_all(r, err);
+}
+
+int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct restore_options *o = options;
+    struct restore *r = NEW(struct restore);
+
+    (void)n;
+    if (o->store) {
+        free(cli->settings.store);
+        cli->settings.store = *o->store ? str_dup(str_from(o->store)) : NULL;
+    }
+    r->cli = cli;
+    r->now = clock_real() / USEC_SEC;
+    r->file = realpath(operands[0], NULL);
+    r->fresh = str_printf("%s.restoring-%" PRIu64, cli->paths.state, r->now);
+    local_init(&r->local, cli);
+    int rc = r->file ? restore(r, o, err) : err_sys(err, errno, "cannot open %s", operands[0]);
+    if (rc == 0)
+        report(r);
+    local_release(&r->local);
+    free(r->file);
+    free(r->fresh);
+    free(r->kept);
+    free(r->kept_db);
+    free(r);
+    return rc;
+}
