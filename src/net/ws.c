@@ -9,6 +9,8 @@
 
 enum { KEY_SIZE = 16, SHA1_SIZE = 20, REASON_MAX = WS_CONTROL_MAX - 2, REPLY_MAX = 1024 };
 
+#define LINGER_MAX USEC_SEC /* for the peer to end its side when it has all of ours */
+
 enum ws_state {
     WS_OPEN,
     WS_CLOSING, /* our Close is out, the peer's awaited; its messages are passed over */
@@ -263,7 +265,7 @@ static void shut(struct ws *ws)
 {
     ws->state = WS_SHUT;
     conn_shutdown(ws->conn);
-    timer_set(&ws->timer, WS_CLOSE_MAX);
+    timer_set(&ws->timer, conn_queued(ws->conn) ? WS_CLOSE_MAX : LINGER_MAX);
     update_reading(ws);
 }
 

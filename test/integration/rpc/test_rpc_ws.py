@@ -178,6 +178,25 @@ def test_message_limit(server):
     run(talk())
 
 
+def test_what_the_manual_says_to_pages(server, tmp_path):
+    """The script of doc/rpc.md, in the WebSocket of node, which is that of browsers."""
+    if subprocess.run(["node", "--experimental-websocket", "-e", "new TextDecoder()"], capture_output=True, check=False).returncode:
+        pytest.skip("this node has no WebSocket")
+    script = (ROOT / "doc/rpc.md").read_text().partition("```js\n")[2].partition("```")[0]
+    (tmp_path / "page.js").write_text(script + """
+const said = [];
+const chat = call(process.argv[2] + "Chat", {
+  onMessage: (m) => { said.push(m.text); if (said.length === 2) chat.finish(); },
+  onEnd: (e) => { console.log(JSON.stringify([said, e ?? null])); call(process.argv[2] + "Chat", { onEnd: (f) => console.log(f.code) }).send({ text: "fail" }); },
+});
+chat.send({ text: "☠" });
+chat.send({ text: "b" });
+""")
+    p = subprocess.run(["node", "--experimental-websocket", tmp_path / "page.js", f"ws://{server}{SERVICE}"], capture_output=True, text=True, check=True,
+                       timeout=30)
+    assert p.stdout.splitlines() == ['[["☠","b"],null]', "failed_precondition"]
+
+
 # --- the handshake ------------------------------------------------------------------------------------------------------------
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 HANDSHAKE = {"Host": "server", "Upgrade": "websocket", "Connection": "keep-alive, Upgrade", "Sec-WebSocket-Key": KEY, "Sec-WebSocket-Version": "13",
