@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "control/control_internal.h"
+#include "control/audit.h"
 
 static const char cli_uri[] = "davit://cli";
 
@@ -32,11 +32,23 @@ static int no_certificate(struct err *err)
     return -(int)ERR_UNAUTHENTICATED;
 }
 
-int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
-              struct err *err)
+/* Who was not let in goes into the audit log. */
+static int tell(struct control *c, struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method, int rc,
+                const struct err *err)
+{
+    struct audit_record who = {.count = 1};
+    char action[96];
+    if (rc == 0)
+        return 0;
+    audit_action(service, method, action, sizeof(action));
+    audit_who_conn(&who, rpc_call_conn(call));
+    audit_refused(c, &who, action, "-", err);
+    return rc;
+}
+
+static int judge_api(struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
 {
     const struct tls_peer *peer = conn_peer(rpc_call_conn(call));
-    (void)ctx;
     if (scope_is(method, "public"))
         return 0;
     if (!scope_is(method, "read") && !scope_is(method, "write") && !scope_is(method, "admin"))
@@ -46,6 +58,15 @@ int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *servic
     if (!str_eq(str_from(peer->uri), STR("davit://cli")))
         return err_set(err, ERR_DENIED, "this certificate (%.100s) may not use the API, only %s may", peer->uri, cli_uri);
     return 0;
+}
+
+int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+              struct err *err)
+{
+    int rc = tell(ctx, call, service, method, judge_api(call, service, method, err), err);
+    if (rc == 0 && !scope_is(method, "public"))
+        audit_login(ctx, rpc_call_conn(call));
+    return rc;
 }
 
 /* Root, our own user, and the one that the options name. */
@@ -58,10 +79,9 @@ static int authz_uid(const struct control *c, uid_t uid, struct err *err)
     return -(int)ERR_DENIED;
 }
 
-int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
-               struct err *err)
+static int judge_link(const struct control *c, struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method,
+                      struct err *err)
 {
-    const struct control *c = ctx;
     struct conn *conn = rpc_call_conn(call);
     struct stream_cred cred;
     if (scope_is(method, "enroll"))
@@ -78,4 +98,10 @@ int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *servi
     if (!authz_server_id(conn_peer(conn)->uri))
         return err_set(err, ERR_DENIED, "this certificate (%.100s) is not one of a server", conn_peer(conn)->uri);
     return 0;
+}
+
+int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+               struct err *err)
+{
+    return tell(ctx, call, service, method, judge_link(ctx, call, service, method, err), err);
 }

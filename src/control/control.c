@@ -7,12 +7,14 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "control/audit.h"
 #include "control/commands.h"
 #include "control/deployments.h"
 #include "control/enroll.h"
 #include "control/links.h"
 #include "control/schema.h"
 #include "control/sealed.h"
+#include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
@@ -246,16 +248,30 @@ static int listen_all(struct control *c, struct err *err)
     return rc;
 }
 
+const struct control_service control_services[] = {
+    {&davit_control_v1_audit_service, audit_handlers, false},
+    {&davit_control_v1_control_plane_service, controlplane_handlers, false},
+    {&davit_control_v1_server_service, servers_handlers, false},
+    {&davit_control_v1_status_service, status_handlers, false},
+    {&davit_control_v1_workload_service, workloads_handlers, false},
+    {&davit_link_v1_enroll_service, enroll_handlers, true},
+    {&davit_link_v1_link_service, links_handlers, true},
+};
+const size_t control_n_services = ARRAY_LEN(control_services);
+
 static void add_services(struct control *c)
 {
     c->api = rpc_server_new(c->loop, authz_api, c);
-    rpc_server_add(c->api, &davit_control_v1_server_service, servers_handlers, c);
-    rpc_server_add(c->api, &davit_control_v1_workload_service, workloads_handlers, c);
-    rpc_server_add(c->api, &davit_control_v1_status_service, status_handlers, c);
-    rpc_server_add(c->api, &davit_control_v1_control_plane_service, controlplane_handlers, c);
     c->link = rpc_server_new(c->loop, authz_link, c);
-    rpc_server_add(c->link, &davit_link_v1_enroll_service, enroll_handlers, c);
-    rpc_server_add(c->link, &davit_link_v1_link_service, links_handlers, c);
+    rpc_server_set_around(c->api, audit_around, c);
+    rpc_server_set_around(c->link, audit_around, c);
+    for (size_t i = 0; i < control_n_services; i++) {
+        const struct control_service *s = &control_services[i];
+        /* What the audit log must know of runs on a fiber: nothing goes around it. */
+        for (size_t k = 0; k < s->service->n_methods; k++)
+            BUG_ON(audit_concerns(&s->service->methods[k]) && !s->handlers[k].run);
+        rpc_server_add(s->link ? c->link : c->api, s->service, s->handlers, c);
+    }
     c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
 }
 
@@ -284,6 +300,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
         rc = open_store(c, err);
     if (rc == 0) {
         c->fast = lane_new(loop, "fast", 1, FAST_QUEUE);
+        c->audit = audit_open(c);
         add_services(c);
         rc = listen_all(c, err);
     }
@@ -316,6 +333,7 @@ struct control *control_stop(struct control *c)
     if (!c)
         return NULL;
     c->stopping = true;
+    audit_stopping(c);
     if (c->api)
         rpc_server_drain(c->api);
     if (c->link)
@@ -332,6 +350,7 @@ struct control *control_stop(struct control *c)
     wait_for_fibers(c);
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);
+    c->audit = audit_close(c->audit);
     servers_release(c);
     c->enroll = enroll_free(c->enroll);
     c->fast = lane_free(c->fast);

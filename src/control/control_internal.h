@@ -24,6 +24,7 @@ struct counters {
 };
 
 struct enroll;
+struct audit;
 struct seal;
 
 struct control {
@@ -34,6 +35,7 @@ struct control {
     struct rpc_server *api, *link;
     struct http_server *health;
     struct enroll *enroll;
+    struct audit *audit; /* NULL before the store is open */
     struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */
     int lock_fd;
@@ -84,8 +86,18 @@ extern const struct rpc_handler controlplane_handlers[];
 extern const struct rpc_handler servers_handlers[];
 extern const struct rpc_handler workloads_handlers[];
 extern const struct rpc_handler status_handlers[];
+extern const struct rpc_handler audit_handlers[];
 extern const struct rpc_handler enroll_handlers[];
 extern const struct rpc_handler links_handlers[];
+
+/* Every service, and the listener that it is served on. */
+struct control_service {
+    const struct rpc_service *service;
+    const struct rpc_handler *handlers;
+    bool link;
+};
+extern const struct control_service control_services[];
+extern const size_t control_n_services;
 
 /* Resident set of this process in bytes; 0 when /proc does not tell. */
 uint64_t status_rss(void);

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "control/address.h"
+#include "control/audit.h"
 #include "control/links.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
@@ -234,6 +235,7 @@ struct issue {
     struct err err;
     const Davit__Common__V1__SystemInfo *system;
     struct buf system_wire;
+    struct audit_record entry;
 };
 
 static int sign(void *arg)
@@ -274,7 +276,9 @@ static int consume(struct db *db, void *arg, struct err *err)
     rc =
         db_exec(db, err, "UPDATE servers SET generation = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?",
                 "iibti", (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
-    return rc < 0 ? rc : db_changes(db) == 1 ? 0 : 1;
+    if (rc < 0)
+        return rc;
+    return db_changes(db) == 1 ? audit_append(db, &i->entry, err) : 1;
 }
 
 struct generation_job {
@@ -325,9 +329,12 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
         *err = i->err;
         return err_ensure(err, rc);
     }
+    audit_what(&i->entry, "server.enrolled", s->name);
+    audit_how(&i->entry, AUDIT_OK, NULL);
     rc = store_write(c->store, consume, i, deadline_in(STORE_WAIT), err);
     if (rc != 0)
         return rc;
+    audit_touched(c);
     if (s->gone)
         return refuse(err, "the server of this join token was removed");
     s->generation = i->generation;
@@ -432,6 +439,7 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
                       .err = ERR_INIT,
                       .csr = {(const char *)r->csr_der.data, r->csr_der.len}};
     address_host(conn_peer_addr(rpc_call_conn(call)), source);
+    audit_who_conn(&i.entry, rpc_call_conn(call));
     int rc = enroll_admit(c->enroll, source, text(r->token_id), clock_mono(), i.now, err);
     if (rc == 0)
         rc = judge_and_answer(c, call, r, &i, source, err);

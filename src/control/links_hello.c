@@ -3,14 +3,31 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "control/audit.h"
 #include "control/commands.h"
 #include "control/enroll.h"
 #include "control/links_internal.h"
 
 enum { USAGE_INTERVAL_MS = 15000, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
 
+/* Into the audit log: that @l was not let in, or was let go. */
+static void tell(const struct link *l, const char *action, const struct err *err)
+{
+    struct audit_record who = {.count = 1};
+    char uri[64];
+    (void)snprintf(uri, sizeof(uri), "davit://server/%s", l->id);
+    if (l->call && rpc_call_conn(l->call))
+        audit_who_conn(&who, rpc_call_conn(l->call));
+    else
+        audit_who(&who, l->unix_peer ? "unix" : uri, l->serial);
+    audit_refused(l->control, &who, action, l->server ? l->server->name : "-", err);
+}
+
 static void fence(struct link *l, const char *reason)
 {
+    struct err why = ERR_INIT;
+    (void)err_set(&why, ERR_ABORTED, "%s", reason);
+    tell(l, "link.fenced", &why);
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
     Davit__Link__V1__Fenced fenced = DAVIT__LINK__V1__FENCED__INIT;
     fenced.reason = lend(reason);
@@ -42,12 +59,18 @@ static int make_local(struct link *l, const Davit__Link__V1__Hello *hello, struc
     c->making_local = false;
     if (rc < 0)
         return rc;
+    struct audit_record r = {.count = 1};
+    audit_who_conn(&r, l->call ? rpc_call_conn(l->call) : NULL);
+    audit_what(&r, "server.local", s->name);
+    audit_how(&r, AUDIT_OK, NULL);
+    audit_note(c, &r);
     l->server = server_ref(s);
     return 0;
 }
 
-static int replaced(const struct link *l, struct err *err)
+static int replaced(struct link *l, struct err *err)
 {
+    l->revoked = true;
     (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last",
                   l->server->name);
     err_hint(err, "make a new token with: davit server token %s", l->server->name);
@@ -146,6 +169,9 @@ void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
     /* Enrolled anew while this one waited for the store. */
     if (rc == 0 && !l->unix_peer && l->generation != l->server->generation)
         rc = replaced(l, &err);
+    /* Also who has gone already. */
+    if (rc < 0)
+        tell(l, l->revoked ? "link.revoked" : "link.refused", &err);
     if (l->state == LINK_ENDED)
         return;
     if (rc < 0) {

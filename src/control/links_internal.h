@@ -22,6 +22,7 @@ struct link {
     uint64_t epoch;
     uint64_t next_seq;
     uint64_t bytes; /* on the wire, both ways, as counted last */
+    bool revoked; /* its certificate is not the one that holds */
     bool blocked; /* the peer is slow: commands wait for the drain */
 
     struct timer hello;

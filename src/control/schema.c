@@ -39,7 +39,17 @@ static const char sql_begin[] =
     " deployment_id TEXT NOT NULL REFERENCES deployments (id) ON DELETE CASCADE, number INTEGER NOT NULL, state INTEGER NOT NULL,"
     " event BLOB NOT NULL, PRIMARY KEY (deployment_id, number)) STRICT;";
 
+/* The audit log: see audit.h. Rows are only ever added. */
+static const char sql_audit[] =
+    "CREATE TABLE audit ("
+    " number INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, actor TEXT NOT NULL, serial TEXT NOT NULL, action TEXT NOT NULL,"
+    " object TEXT NOT NULL, outcome TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, request TEXT NOT NULL,"
+    " count INTEGER NOT NULL, begun INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
+    "CREATE INDEX audit_time ON audit (time_us);"
+    "CREATE INDEX audit_object ON audit (object, number);";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
+    {"audit", sql_audit},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);
