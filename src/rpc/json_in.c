@@ -241,22 +241,22 @@ static int check_keys(struct json_reader *r, const ProtobufCFieldDescriptor *f, 
 
 int json_in_map(struct json_reader *r, const ProtobufCFieldDescriptor *f, ProtobufCMessage *m, unsigned depth)
 {
-    ProtobufCMessage ***entries = (ProtobufCMessage ***)(void *)((char *)m + f->offset);
-    size_t *n = (size_t *)(void *)((char *)m + f->quantifier_offset), cap = 0;
+    char **items = (char **)(void *)((char *)m + f->offset);
+    size_t *n = (size_t *)(void *)((char *)m + f->quantifier_offset), cap = 0, size = sizeof(ProtobufCMessage *);
     struct str key;
     int more = 0, rc = 0;
     if (depth >= RPC_DEPTH_MAX)
         return err_set(r->err, ERR_INVALID, "the message is nested deeper than %d", RPC_DEPTH_MAX);
     while (rc == 0 && (more = json_key(&r->j, &key, r->err)) > 0) {
-        rc = make_room(r, (char **)entries, *n, &cap, sizeof(**entries));
+        rc = make_room(r, items, *n, &cap, size);
         if (rc == 0)
-            rc = get_entry(r, f->descriptor, &(*entries)[*n], depth + 1);
+            rc = get_entry(r, f->descriptor, (void *)(*items + *n * size), depth + 1);
         if (rc == 0)
             ++*n;
     }
     if (rc < 0 || more < 0)
         return rc < 0 ? rc : more;
-    return check_keys(r, f, *entries, *n);
+    return check_keys(r, f, (ProtobufCMessage *const *)(void *)*items, *n);
 }
 
 /* ---- messages ---- */
