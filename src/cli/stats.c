@@ -84,7 +84,7 @@ static int run_stats(struct cli *cli, const void *options, const char **operands
         out_table_print(cli, &t);
         out_table_release(&t);
         if (list->n_rows == 0)
-            out_note(cli, "No sample yet; the first comes within 15 s after an agent connected.");
+            out_note(cli, "No samples: a server that is online gives them within seconds (davit server ls).");
     }
     rpc_message_free(message);
     return rc;

@@ -112,6 +112,7 @@ void inventory_usage(struct inventory *inv, const Davit__Link__V1__UsageBatch *m
 {
     for (size_t i = 0; i < m->n_samples; i++)
         put_sample(inv, m->samples[i]);
+    inv->batches++;
 }
 
 const Davit__Common__V1__Container *inventory_find(const struct inventory *inv, const char *id)

@@ -28,6 +28,7 @@ struct inventory {
     struct hmap *containers; /* id -> Davit__Common__V1__Container, owned */
     struct hmap *rings;      /* container id ("" for the host) -> struct usage_ring, owned */
     uint64_t dropped;
+    uint64_t batches; /* of samples, that came so far */
 };
 
 /* Makes an empty one. */

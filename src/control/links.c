@@ -9,6 +9,9 @@ struct item {
     Davit__Link__V1__AgentMessage *m;
 };
 
+/* How often a watched agent samples, and how long nobody has to ask again. */
+enum { WATCH_INTERVAL_MS = 5000, WATCH_FOR_MS = 60000 };
+
 static struct link *link_unref(struct link *l)
 {
     struct item *it;
@@ -330,6 +333,7 @@ int log_stream_open(struct server *s, struct log_stream *ls, const struct log_qu
     struct link *l = s->link;
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
     Davit__Link__V1__LogOpen open = DAVIT__LINK__V1__LOG_OPEN__INIT;
+    Davit__Link__V1__LogCursor from[2];
     if (!l)
         return err_set(err, ERR_UNAVAILABLE, "server \"%s\" is not connected", s->name);
     if (l->n_logs >= LINK_LOGS_MAX)
@@ -340,6 +344,15 @@ int log_stream_open(struct server *s, struct log_stream *ls, const struct log_qu
     open.tail = q->tail;
     open.follow = q->follow;
     open.credit_bytes = q->credit;
+    if (q->from) {
+        for (size_t i = 0; i < ARRAY_LEN(from); i++) {
+            davit__link__v1__log_cursor__init(&from[i]);
+            from[i].at_ns = q->from[i].at_ns;
+            from[i].entries = q->from[i].entries;
+        }
+        open.stdout_from = &from[0];
+        open.stderr_from = &from[1];
+    }
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_OPEN;
     m.log_open = &open;
     if (links_send(l, &m) != 0)
@@ -383,4 +396,28 @@ void log_stream_close(struct log_stream *ls)
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CLOSE;
     m.log_close = &close_it;
     (void)links_send(l, &m); /* one that is lost costs the agent no more than the credit it has left */
+}
+
+void links_watch_usage(struct server *s)
+{
+    Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
+    Davit__Link__V1__UsageWatch watch = DAVIT__LINK__V1__USAGE_WATCH__INIT;
+    usec_t now = clock_mono();
+    if (!s->link)
+        return;
+    watch.interval_ms = WATCH_INTERVAL_MS;
+    watch.for_ms = WATCH_FOR_MS;
+    m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_USAGE_WATCH;
+    m.usage_watch = &watch;
+    if (links_send(s->link, &m) != 0)
+        return;
+    /* The two of the beginning make a rate; whoever comes while they are under way waits for the same ones. */
+    if (now >= s->watched_until)
+        s->watch_from = s->inventory.batches + 2;
+    s->watched_until = clock_add(now, WATCH_FOR_MS * USEC_MSEC);
+}
+
+bool links_usage_due(const struct server *s)
+{
+    return s->link && clock_mono() < s->watched_until && s->inventory.batches < s->watch_from;
 }

@@ -25,9 +25,16 @@ struct log_stream {
     void (*on_lost)(struct log_stream *ls);
 };
 
+/* What of one output was read before: up to this stamp, and so many entries of those that have it. */
+struct log_cursor {
+    uint64_t at_ns;
+    uint32_t entries;
+};
+
 /* What to read. */
 struct log_query {
     const char *container_id;
+    const struct log_cursor *from; /* of stdout and stderr; NULL: by since_ns and tail */
     uint64_t since_ns;
     int64_t tail;
     bool follow;
@@ -41,6 +48,10 @@ void log_stream_credit(struct log_stream *ls, uint32_t bytes);
 /* Ends it; harmless on a closed one. */
 void log_stream_close(struct log_stream *ls);
 
+/* Somebody looks at what @s uses: asks its agent for samples, which come within seconds, and for more in the next minute. */
+void links_watch_usage(struct server *s);
+/* Are those of the beginning still to come? */
+bool links_usage_due(const struct server *s);
 /* Queues one message. -ERR_EXHAUSTED (wait for the drain), -ERR_UNAVAILABLE. @l may be NULL: unavailable. */
 int links_send(struct link *l, const Davit__Link__V1__ControlMessage *m) MUST_USE;
 /* Sends what @s has not been sent yet, if it is connected. */

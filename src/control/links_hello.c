@@ -8,7 +8,7 @@
 #include "control/enroll.h"
 #include "control/links_internal.h"
 
-enum { USAGE_INTERVAL_MS = 15000, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
+enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
 
 /* Into the audit log: that @l was not let in, or was let go. */
 static void tell(const struct link *l, const char *action, const struct err *err)
@@ -143,6 +143,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     l->next_seq = commands_resume_at(s, hello->last_received_seq);
     l->state = LINK_LIVE;
     s->link = l;
+    s->watched_until = 0; /* it may be another process */
     (void)str_copy(s->seen, sizeof(s->seen), str_from(l->seen));
     if (hello->clock_us && hello->clock_us < (usec_t)INT64_MAX)
         s->skew = (int64_t)hello->clock_us - (int64_t)clock_real();

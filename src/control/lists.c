@@ -5,9 +5,12 @@
 
 #include "base/mem.h"
 #include "control/deployments.h"
+#include "control/links.h"
 #include "control/sealed.h"
 #include "control/workloads.h"
 
+#define STATS_WAIT (3 * USEC_SEC)
+#define STATS_POLL (50 * USEC_MSEC)
 enum { LIST_DEFAULT = 50, LIST_MAX = 500, SERVICES_MAX = 5000, ROWS_MAX = 5000 };
 
 static char *own(struct str s)
@@ -280,6 +283,24 @@ static void add_rows(const struct server *s, const Davit__Control__V1__StatsRequ
     }
 }
 
+/* Agents send next to nothing of this while nobody watches: asks them, and waits until they answered, or long enough. -ERR_CANCELLED. */
+static int freshen(struct control *c, const struct server *only)
+{
+    usec_t end = deadline_in(STATS_WAIT);
+    struct server *s;
+    list_each(s, &c->servers, struct server, node)
+        if (!only || only == s)
+            links_watch_usage(s);
+    for (bool due = true; due && clock_mono() < end;) {
+        due = false;
+        list_each(s, &c->servers, struct server, node)
+            due = due || ((!only || only == s) && links_usage_due(s));
+        if (due && fiber_sleep(STATS_POLL) < 0)
+            return -(int)ERR_CANCELLED;
+    }
+    return 0;
+}
+
 int lists_stats(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
@@ -291,6 +312,8 @@ int lists_stats(struct rpc_call *call, void *ctx, const ProtobufCMessage *reques
         if (rc < 0)
             return rc;
     }
+    if (freshen(c, only) < 0)
+        return err_set(err, ERR_CANCELLED, "the caller went away");
     Davit__Control__V1__StatsResponse *m = NEW(Davit__Control__V1__StatsResponse);
     davit__control__v1__stats_response__init(m);
     m->rows = mem_zalloc(ROWS_MAX, sizeof(Davit__Control__V1__UsageRow *));

@@ -33,7 +33,8 @@ struct reader {
 
     char container[80]; /* the one being read, or the last one */
     uint64_t started;   /* of that container: a restart makes a new run of the same one */
-    uint64_t cursor;    /* time of the newest entry that went out */
+    struct log_cursor cursor[2]; /* of stdout and stderr: what went out */
+    uint64_t first;              /* time of the first entry that went out, 0: none did */
     bool begun;
     bool noticed; /* the caller knows that we wait */
 };
@@ -105,6 +106,38 @@ static int notice(struct reader *r, const char *what, struct err *err)
     return rpc_send(r->call, &m.base) == 0 ? 0 : gone(err);
 }
 
+/* Stamps of an output ascend, unless a clock is set back: then what comes until it has caught up is not found again after a lost link. */
+static void advance(struct reader *r, const Davit__Common__V1__LogEntry *e)
+{
+    struct log_cursor *c = &r->cursor[e->stream == DAVIT__COMMON__V1__LOG_STREAM__LOG_STREAM_STDERR];
+    if (!r->first)
+        r->first = e->at_ns;
+    if (e->at_ns > c->at_ns)
+        *c = (struct log_cursor){.at_ns = e->at_ns};
+    if (e->at_ns == c->at_ns)
+        c->entries++;
+}
+
+/* Where another container takes over: a deployment starts the new one beside the old one, which writes to its end. What the new one wrote
+ * meanwhile was not seen; what it wrote in an earlier life was. */
+static void take_over(struct reader *r, uint64_t started_ns)
+{
+    uint64_t last = r->cursor[0].at_ns > r->cursor[1].at_ns ? r->cursor[0].at_ns : r->cursor[1].at_ns;
+    if (!r->first)
+        return;
+    if (started_ns && started_ns <= last)
+        last = started_ns - 1;
+    r->first = last;
+    r->cursor[0] = r->cursor[1] = (struct log_cursor){.at_ns = last};
+}
+
+/* From where a stream is resumed. An output of which nothing came has nothing before the first entry of the other one either. */
+static void resume_at(const struct reader *r, struct log_cursor from[2])
+{
+    for (size_t i = 0; i < 2; i++)
+        from[i] = r->cursor[i].at_ns ? r->cursor[i] : (struct log_cursor){.at_ns = r->first};
+}
+
 /* Sends one batch and gives its credit back. */
 static int pass_on(struct reader *r, struct err *err)
 {
@@ -119,8 +152,7 @@ static int pass_on(struct reader *r, struct err *err)
     int rc = rpc_send(r->call, &m.base);
     r->bytes -= b->bytes;
     for (size_t i = 0; i < b->m->n_entries; i++)
-        if (b->m->entries[i]->at_ns > r->cursor)
-            r->cursor = b->m->entries[i]->at_ns;
+        advance(r, b->m->entries[i]);
     if (rc == 0 && b->bytes)
         log_stream_credit(&r->stream, (uint32_t)b->bytes);
     (void)rpc_message_free(b->m);
@@ -168,19 +200,17 @@ static int open_next(struct reader *r, struct server *s, const struct service_ro
     bool resume = r->outcome == LOST || r->outcome == OVERRUN;
     if (r->begun && !other && !resume && k->started_at_us == r->started)
         return 1;
-    /* A deployment starts the new container beside the old one, which writes to its end: what the new one wrote meanwhile was not seen. */
-    uint64_t first_ns = k->started_at_us * 1000;
-    if (other && r->cursor && first_ns && first_ns <= r->cursor)
-        r->cursor = first_ns - 1;
-    struct log_query lq = {.container_id = k->id,
-                           .since_ns = r->begun ? r->cursor : q->since_ns,
-                           .tail = r->begun ? -1 : q->tail,
-                           .follow = q->follow,
-                           .credit = LOG_CREDIT_BYTES};
-    /* Nothing has come yet: the tail that was asked for still is what is wanted. */
-    if (r->begun && !r->cursor) {
-        lq.since_ns = q->since_ns;
-        lq.tail = other ? -1 : q->tail;
+    if (other)
+        take_over(r, k->started_at_us * 1000);
+    struct log_cursor from[2];
+    struct log_query lq = {
+        .container_id = k->id, .since_ns = q->since_ns, .tail = q->tail, .follow = q->follow, .credit = LOG_CREDIT_BYTES};
+    if (r->first) {
+        resume_at(r, from);
+        lq.from = from;
+        lq.tail = -1;
+    } else if (r->begun && other) {
+        lq.tail = -1; /* nothing has come yet, and of this one all is wanted */
     }
     r->stream.on_batch = on_batch;
     r->stream.on_end = on_end;

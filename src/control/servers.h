@@ -48,6 +48,8 @@ struct server {
     struct timer offline;
     struct link *link; /* the live one, or NULL */
     struct inventory inventory;
+    usec_t watched_until; /* monotonic: its agent samples often until then */
+    uint64_t watch_from;  /* so many batches of samples make what a watcher wants to see */
     struct list commands; /* struct command.node by seq: those without a result */
     uint64_t known_seq;   /* commands up to this number have all been in the list */
 };

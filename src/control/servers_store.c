@@ -10,6 +10,7 @@
 #include "control/servers.h"
 
 enum { SAVE_DELAY_MS = 200 };
+#define SAVE_RETRY_MAX (10 * USEC_SEC)
 
 /* What of a server changes behind its back, copied for the thread that writes it. Generation and sequence are not here: they are written
  * only by the transactions that need them. */
@@ -75,15 +76,24 @@ int servers_save(struct control *c, struct server *s, struct err *err)
 int servers_save_dirty(struct control *c, struct err *err)
 {
     struct rows_job j = {.v = mem_zalloc(c->n_servers + 1, sizeof(struct row))};
+    char(*ids)[37] = mem_zalloc(c->n_servers + 1, sizeof(*ids));
     struct server *s;
     list_each(s, &c->servers, struct server, node) {
         if (!s->dirty)
             continue;
         s->dirty = false;
         s->heartbeat_saved = s->heartbeat;
-        row_fill(&j.v[j.n++], s);
+        row_fill(&j.v[j.n], s);
+        (void)str_copy(ids[j.n++], sizeof(ids[0]), str_from(s->id));
     }
-    return save_rows(c, &j, err);
+    size_t n = j.n;
+    int rc = save_rows(c, &j, err);
+    /* Not on disk: they are as dirty as before. */
+    for (size_t i = 0; rc < 0 && i < n; i++)
+        if ((s = servers_by_id(c, ids[i])))
+            s->dirty = true;
+    free(ids);
+    return rc;
 }
 
 static bool any_dirty(const struct control *c)
@@ -95,13 +105,20 @@ static bool any_dirty(const struct control *c)
     return false;
 }
 
-/* Collects what changes within a moment into one transaction. control_stop writes what is still dirty at the end. */
+/* Collects what changes within a moment into one transaction, and goes on until it is written. control_stop writes what is still dirty at the
+ * end. */
 static void save_fiber(void *arg)
 {
     struct control *c = arg;
-    while (!c->stopping && any_dirty(c) && fiber_sleep(SAVE_DELAY_MS * USEC_MSEC) == 0) {
+    unsigned failed = 0;
+    while (!c->stopping && any_dirty(c)) {
         struct err err = ERR_INIT;
-        if (servers_save_dirty(c, &err) < 0)
+        usec_t wait = failed ? backoff_wait(failed, SAVE_DELAY_MS * USEC_MSEC, SAVE_RETRY_MAX) : 0;
+        if (fiber_sleep(SAVE_DELAY_MS * USEC_MSEC + wait) < 0)
+            break;
+        int rc = servers_save_dirty(c, &err);
+        failed = rc < 0 ? failed + 1 : 0;
+        if (rc < 0)
             log_err(LOG_ERROR, &err, "servers could not be written", NULL);
     }
     c->saving = false;

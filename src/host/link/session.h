@@ -6,8 +6,8 @@
  * back-off. Nothing here touches a container when the link goes: commands that run go on.
  * A command is in the journal, on disk, before CommandReceived is sent and before it runs; its result is in the journal before it is sent and
  * stays until ResultAck, and goes again after each reconnect. Commands without a result are resumed when the program starts. Credentials of
- * registries are never on disk: a command that still needs them waits until the control plane sends it again. Commands for one service keep their
- * order in any case: one that waits holds up the later ones for its service, also what came anew after a crash.
+ * registries are never on disk: a command that still needs them waits until the control plane sends it again. Commands for one service keep
+ * their order in any case: one that waits holds up the later ones for its service, also what came anew after a crash.
  * Ownership: session_new .. session_free; config's pointers are borrowed and outlive it.  Thread: loop; calls marked "waits" on a fiber.
  * Limits: SESSION_OUT_SOFT bytes or SESSION_ITEMS_SOFT messages wait to be sent, above that progress, usage and container states are dropped
  * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. SESSION_RUNS_MAX new commands at once, as many that are resumed.

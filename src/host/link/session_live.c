@@ -222,6 +222,10 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
         if (work)
             work_log_close(work, m->log_close);
         return 0;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_USAGE_WATCH:
+        if (work)
+            work_usage_watch(work, m->usage_watch);
+        return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_HEARTBEAT_ACK:
         answered(l, m->heartbeat_ack);
         return 0;

@@ -20,6 +20,12 @@ struct position {
     bool repeating;
 };
 
+/* What of one output was sent before: up to this stamp, and so many of those that have it. */
+struct cursor {
+    uint64_t at_ns;
+    uint32_t entries;
+};
+
 struct log_stream {
     struct list node;
     struct work *w;
@@ -29,6 +35,8 @@ struct log_stream {
     struct docker_log_options options;
     uint64_t opened_ns;
     struct position at[2];
+    struct cursor from[2];
+    bool resumed; /* `from` counts, not options.since_ns */
     int64_t credit;
     bool closed;       /* nothing may be sent any more */
     struct event more; /* credit came, or a batch went */
@@ -146,12 +154,26 @@ static bool is_repeated(struct log_stream *s, const struct docker_log *e)
     return false;
 }
 
+/* The engine's `since` includes the moment itself; ours does not. */
+static bool is_known(struct log_stream *s, const struct docker_log *e)
+{
+    struct cursor *from = &s->from[e->is_stderr];
+
+    if (!s->resumed)
+        return s->options.since_ns != 0 && e->time_ns <= s->options.since_ns;
+    if (e->time_ns != from->at_ns)
+        return e->time_ns < from->at_ns;
+    if (from->entries == 0)
+        return false;
+    from->entries--;
+    return true;
+}
+
 static int on_line(void *arg, const struct docker_log *e)
 {
     struct log_stream *s = arg;
 
-    /* The engine's `since` includes the moment itself; ours does not. */
-    if (s->options.since_ns != 0 && e->time_ns <= s->options.since_ns)
+    if (is_known(s, e))
         return 0;
     if (s->options.follow && is_repeated(s, e))
         return 0;
@@ -241,6 +263,15 @@ static void refuse_run(void *arg)
     free(r);
 }
 
+static void resume_from(struct log_stream *s, const Davit__Link__V1__LogCursor *out, const Davit__Link__V1__LogCursor *err)
+{
+    s->resumed = true;
+    s->from[0] = (struct cursor){out->at_ns, out->entries};
+    s->from[1] = (struct cursor){err->at_ns, err->entries};
+    s->options.since_ns = out->at_ns < err->at_ns ? out->at_ns : err->at_ns;
+    s->options.tail = -1;
+}
+
 void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open)
 {
     struct log_stream *s = find(w, open->stream_id);
@@ -266,6 +297,8 @@ void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open)
         .opened_ns = clock_real() * 1000,
         .bytes = BUF_INIT(WORK_BATCH_MAX + DOCKER_LINE_MAX),
     };
+    if (open->stdout_from && open->stderr_from)
+        resume_from(s, open->stdout_from, open->stderr_from);
     event_init(&s->more, w->loop);
     timer_init(&s->flush, w->loop, on_flush, s);
     s->worker = work_spawn(w, "log", stream_run, s);

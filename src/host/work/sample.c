@@ -13,6 +13,7 @@
 enum { TEXT_MAX = 256 * 1024 };
 
 #define STATS_CALL (5 * USEC_SEC)
+#define HURRY_GAP USEC_SEC
 
 /* The reading before, for rates. */
 struct before {
@@ -31,6 +32,8 @@ struct sampler {
     struct hmap *before; /* container id, "" for the host -> struct before */
     struct buf text;
     char *data_root; /* of the engine, NULL while unknown */
+    unsigned hurry;  /* samples that do not wait for the interval: 2 at once, 1 a second after the last */
+    usec_t last;     /* monotonic, of the last sample */
 };
 
 struct target {
@@ -292,21 +295,35 @@ static void find_data_root(struct sampler *sm)
     docker_info_release(&info);
 }
 
+static usec_t next_due(const struct sampler *sm)
+{
+    const struct work *w = sm->w;
+    usec_t interval = w->usage_interval;
+
+    if (sm->hurry > 1)
+        return 0;
+    if (sm->hurry == 1)
+        interval = HURRY_GAP;
+    else if (clock_mono() < w->usage_until && w->usage_watch < interval)
+        interval = w->usage_watch;
+    return clock_add(sm->last, interval);
+}
+
 static void sampler_run(void *arg)
 {
     struct sampler *sm = arg;
-    usec_t last = clock_mono();
     struct str s;
 
     if (read_text(sm, "/proc/self/mountinfo", &s))
         usage_parse_mountinfo(s, &sm->mounts);
     while (!fiber_cancelled()) {
-        usec_t due = clock_add(last, sm->w->usage_interval);
-        if (event_wait(&sm->wake, due) == 0)
+        if (event_wait(&sm->wake, next_due(sm)) == 0)
             event_reset(&sm->wake);
-        if (fiber_cancelled() || clock_mono() < clock_add(last, sm->w->usage_interval))
+        if (fiber_cancelled() || clock_mono() < next_due(sm))
             continue;
-        last = clock_mono();
+        if (sm->hurry > 0)
+            sm->hurry--;
+        sm->last = clock_mono();
         find_data_root(sm);
         sample(sm);
     }
@@ -318,6 +335,7 @@ int sampler_start(struct work *w)
 
     *sm = (struct sampler){.w = w, .before = hmap_new(WORK_CONTAINERS_MAX + 1), .text = BUF_INIT(TEXT_MAX)};
     event_init(&sm->wake, w->loop);
+    sm->last = clock_mono();
     w->sampler = sm;
     return work_spawn(w, "usage", sampler_run, sm) ? 0 : -ERR_EXHAUSTED;
 }
@@ -338,5 +356,12 @@ void sampler_free(struct work *w)
 
 void sampler_wake(struct work *w)
 {
+    event_signal(&w->sampler->wake);
+}
+
+void sampler_hurry(struct work *w, unsigned n)
+{
+    if (w->sampler->hurry < n)
+        w->sampler->hurry = n;
     event_signal(&w->sampler->wake);
 }

@@ -434,6 +434,8 @@ void work_containers_full(struct work *w)
 {
     w->watch->full_wanted = true;
     event_signal(&w->watch->wake);
+    /* Whoever hears us now knows nothing of what we use. */
+    sampler_hurry(w, 1);
 }
 
 unsigned work_containers_running(const struct work *w)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define USAGE_INTERVAL (15 * USEC_SEC)
+#define USAGE_INTERVAL (10 * USEC_MINUTE)
 
 static void worker_run(void *arg)
 {
@@ -118,6 +118,22 @@ void work_set_usage_interval(struct work *w, usec_t interval)
         interval = USAGE_INTERVAL;
     w->usage_interval = interval < USEC_SEC ? USEC_SEC : interval;
     if (w->sampler)
+        sampler_wake(w);
+}
+
+void work_usage_watch(struct work *w, const Davit__Link__V1__UsageWatch *watch)
+{
+    usec_t interval = watch->interval_ms * USEC_MSEC, lasts = watch->for_ms * USEC_MSEC;
+    bool watched = clock_mono() < w->usage_until;
+
+    interval = interval < USEC_SEC ? USEC_SEC : interval > USEC_MINUTE ? USEC_MINUTE : interval;
+    /* Watched already, but too rarely for the new one: it gets its first samples at once, too. */
+    bool hurry = !watched || interval < w->usage_watch;
+    w->usage_watch = watched && w->usage_watch < interval ? w->usage_watch : interval;
+    w->usage_until = deadline_in(lasts > WORK_WATCH_MAX ? WORK_WATCH_MAX : lasts);
+    if (hurry)
+        sampler_hurry(w, 2);
+    else
         sampler_wake(w);
 }
 

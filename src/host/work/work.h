@@ -23,6 +23,7 @@ enum {
     WORK_CONTAINERS_MAX = 2000,
     WORK_QUEUE_MAX = 1000 /* commands that wait or run */
 };
+#define WORK_WATCH_MAX (10 * USEC_MINUTE)
 
 struct work;
 
@@ -30,7 +31,7 @@ struct work_config {
     struct loop *loop;
     struct docker *docker; /* borrowed; outlives the work */
     const char *server_id; /* goes into the label davit.server; copied */
-    usec_t usage_interval; /* 0: 15 s */
+    usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait. */
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
@@ -61,7 +62,10 @@ unsigned work_containers_running(const struct work *w); /* for Heartbeat */
 unsigned work_jobs_running(const struct work *w);       /* commands that run or wait */
 /* Why the engine does not answer, "" while it does; for SystemInfo.docker_error. Borrowed until the next turn. */
 const char *work_docker_error(const struct work *w);
-void work_set_usage_interval(struct work *w, usec_t interval); /* 0: default; at least 1 s */
+/* While nobody watches. 0: default; at least 1 s. */
+void work_set_usage_interval(struct work *w, usec_t interval);
+/* Somebody watches: samples each interval (1 s to 1 min) until @watch->for_ms (at most WORK_WATCH_MAX) are over, the first two at once. */
+void work_usage_watch(struct work *w, const Davit__Link__V1__UsageWatch *watch);
 
 /* Log streams. A stream that cannot be opened is answered by LogEnd with a failure; so is the one past WORK_LOGS_MAX. A second open with
  * the id of an open stream replaces it. Credit counts the bytes of the lines as sent (LogEntry.line); it may go below zero by one line.

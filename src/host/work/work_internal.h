@@ -27,7 +27,9 @@ struct work {
     struct loop *loop;
     struct docker *docker;
     char *server_id;
-    usec_t usage_interval;
+    usec_t usage_interval; /* while nobody watches */
+    usec_t usage_watch;    /* until usage_until (monotonic) */
+    usec_t usage_until;
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
     void *arg;
 
@@ -142,6 +144,8 @@ int sampler_start(struct work *w) MUST_USE;
 void sampler_free(struct work *w);
 /* The interval changed. */
 void sampler_wake(struct work *w);
+/* Takes @n (1 or 2) samples soon: the first at once, the second a second later. With one of them at least a second after the last. */
+void sampler_hurry(struct work *w, unsigned n);
 
 /* --- logs.c ---- */
 void logs_start(struct work *w);

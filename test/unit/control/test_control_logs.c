@@ -111,7 +111,8 @@ static void logs_body(struct fixture *f)
     agent_close(&a);
     work_connect(f, &a, 2, 1);
     m = GET(&a, LOG_OPEN);
-    CHECK(m && m->log_open->since_ns == 1003 && m->log_open->tail == -1);
+    CHECK(m && m->log_open->stdout_from && m->log_open->stdout_from->at_ns == 1002 && m->log_open->stdout_from->entries == 1);
+    CHECK(m->log_open->stderr_from && m->log_open->stderr_from->at_ns == 1003 && m->log_open->stderr_from->entries == 1);
     send_logs(&a, m->log_open->stream_id, 1004, 1, 10);
     CHECK(next_entries(s, &at) == 1 && at == 1004);
     (void)rpc_message_free(GET(&a, LOG_CREDIT));
@@ -135,7 +136,8 @@ static void logs_body(struct fixture *f)
     m = GET(&a, LOG_OPEN);
     CHECK(m);
     CHECK_STR(m->log_open->container_id, "c2");
-    CHECK(m->log_open->tail == -1 && m->log_open->since_ns > 1004 && m->log_open->since_ns < late);
+    CHECK(m->log_open->stdout_from && m->log_open->stdout_from->at_ns > 1004 && m->log_open->stdout_from->at_ns < late);
+    CHECK(m->log_open->stderr_from && m->log_open->stderr_from->at_ns == m->log_open->stdout_from->at_ns);
     (void)rpc_message_free(m);
     /* The caller goes: the agent is told to stop. */
     (void)rpc_stream_close(s);

@@ -417,6 +417,8 @@ static void stats_body(struct fixture *f)
     send_usage(&a, "c1", 3, 5000, 0);
     fixture_until(two_samples, f);
     Davit__Control__V1__StatsRequest r = DAVIT__CONTROL__V1__STATS_REQUEST__INIT;
+    /* As somebody who watches already: then nothing is waited for. */
+    servers_local(f->c)->watched_until = deadline_in(USEC_MINUTE);
     CHECK_OK(fixture_call(f, WORK, "Stats", &r.base, &m, &err));
     const Davit__Control__V1__StatsResponse *s = (const Davit__Control__V1__StatsResponse *)m;
     CHECK(s->n_rows == 2);
@@ -428,6 +430,11 @@ static void stats_body(struct fixture *f)
     CHECK_OK(fixture_call(f, WORK, "Stats", &r.base, &m, &err));
     CHECK(((const Davit__Control__V1__StatsResponse *)m)->n_rows == 1);
     (void)rpc_message_free(m);
+    for (unsigned i = 0; i < 2; i++) {
+        Davit__Link__V1__ControlMessage *asked = GET(&a, USAGE_WATCH);
+        CHECK(asked && asked->usage_watch->interval_ms && asked->usage_watch->for_ms > asked->usage_watch->interval_ms);
+        (void)rpc_message_free(asked);
+    }
 
     health_is(f, "warning", "disk low");
     send_usage(&a, "", 2, 0, 50ULL << 30);

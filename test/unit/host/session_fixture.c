@@ -61,6 +61,12 @@ void work_set_usage_interval(struct work *w, usec_t interval)
     (void)interval;
 }
 
+void work_usage_watch(struct work *w, const Davit__Link__V1__UsageWatch *watch)
+{
+    (void)w;
+    (void)watch;
+}
+
 void work_log_open(struct work *w, const Davit__Link__V1__LogOpen *open)
 {
     (void)w;
