@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* call_in — the request of a call: bytes become messages, for a handler that wants one, for one that reads, and for one without a stack. */
-#include "rpc/gzip.h"
+#include "net/gzip.h"
 #include "rpc/rpc_internal.h"
 
 #define READ_TIMEOUT (60 * USEC_SEC) /* for the rest of a request that was refused */
@@ -89,10 +89,13 @@ static void bare_data(struct rpc_call *c, struct str bytes)
     struct err err = ERR_INIT;
     if (c->state == CALL_READING && (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
         (void)err_set(&err, ERR_EXHAUSTED, "a message over the limit of %d bytes", RPC_MESSAGE_MAX);
-        call_end(c, &err);
-    } else if (c->st) {
-        h2_consume(c->st, bytes.n);
+        if (c->st)
+            call_refuse(c, &err);
+        else
+            call_end(c, &err);
     }
+    if (c->st)
+        h2_consume(c->st, bytes.n);
 }
 
 /* What was taken in makes room for more, or nothing more is read until it was. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* call_out — the answer of a call: messages in their envelopes, room, and metadata. */
-#include "rpc/gzip.h"
+#include "net/gzip.h"
 #include "rpc/rpc_internal.h"
 
 #define CONN_FULL_WAIT (20 * USEC_MSEC)

@@ -283,8 +283,8 @@ struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
         stream_fail(s, ERR_UNAVAILABLE, "the channel was closed");
     }
     ch->now = NULL;
-    while (!list_empty(&ch->conns))
-        conn_free(list_first(&ch->conns, struct channel_conn, node));
+    while ((node = list_pop(&ch->conns)) != NULL)
+        conn_free(list_entry(node, struct channel_conn, node));
     channel_unref(ch);
     return NULL;
 }

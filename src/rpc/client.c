@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/gzip.h"
 #include "rpc/client_internal.h"
-#include "rpc/gzip.h"
 #include "rpc/meta.h"
 #include "rpc/status.h"
 

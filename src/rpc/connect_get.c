@@ -75,7 +75,8 @@ int connect_get_route(struct rpc_call *c, struct err *err)
         return err_set(err, ERR_INVALID, "the query needs encoding=json or encoding=proto");
     }
     c->gzip_in = query_is(query, "compression", "gzip");
-    if (!c->gzip_in && query_has(query, "compression") && !query_is(query, "compression", "identity") && !query_is(query, "compression", ""))
+    if (!c->gzip_in && query_has(query, "compression") && !query_is(query, "compression", "identity") &&
+        !query_is(query, "compression", ""))
         return err_set(err, ERR_UNIMPLEMENTED, "this compression is not supported, only gzip and identity");
     return 0;
 }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "rpc/gzip.h"
+#include "net/gzip.h"
 #include "rpc/rpc.h"
 
 void frames_init(struct frames *f)

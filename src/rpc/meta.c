@@ -77,9 +77,23 @@ void meta_out_release(struct meta_out *m)
 /* What HTTP, gRPC and Connect use themselves. */
 static bool reserved(struct str name)
 {
-    static const char *const names[] = {"accept",   "accept-encoding", "authority",         "connection", "content-encoding", "content-length",
-                                        "content-type", "date",        "host",              "keep-alive", "proxy-connection", "te",
-                                        "trailer",  "transfer-encoding", "upgrade",         "user-agent", "davit-hint"};
+    static const char *const names[] = {"accept",
+                                        "accept-encoding",
+                                        "authority",
+                                        "connection",
+                                        "content-encoding",
+                                        "content-length",
+                                        "content-type",
+                                        "date",
+                                        "host",
+                                        "keep-alive",
+                                        "proxy-connection",
+                                        "te",
+                                        "trailer",
+                                        "transfer-encoding",
+                                        "upgrade",
+                                        "user-agent",
+                                        "davit-hint"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (str_eq(name, str_from(names[i])))
             return true;

@@ -50,7 +50,8 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *input, *output;
     bool client_streams, server_streams;
     const char *scope;
-    const char *object; /* what a call changes, for the audit log: fields of the input, see options.proto; "-": nothing that has a name */
+    /* What a call changes, for the audit log: fields of the input, see options.proto; "-": nothing that has a name. */
+    const char *object;
     bool no_side_effects; /* idempotency_level = NO_SIDE_EFFECTS: may be asked by GET */
 };
 struct rpc_service {
@@ -117,10 +118,10 @@ enum { RPC_CONNS_MAX = 20000, RPC_ACCEPT_BURST = 2000, RPC_ACCEPT_PER_SEC = 500,
 void rpc_server_set_limits(struct rpc_server *s, const struct rpc_limits *limits);
 /* For metrics and tests. HTTP/1.1 connections are counted by their own server once they are known as such. */
 struct rpc_stats {
-    size_t conns;             /* open */
-    unsigned running;         /* handlers on fibers */
-    uint64_t conns_refused;   /* cut before the handshake */
-    uint64_t calls_refused;   /* for want of a fiber or of memory for requests */
+    size_t conns;           /* open */
+    unsigned running;       /* handlers on fibers */
+    uint64_t conns_refused; /* cut before the handshake */
+    uint64_t calls_refused; /* for want of a fiber or of memory for requests */
 };
 void rpc_server_stats(const struct rpc_server *s, struct rpc_stats *ret);
 /* Listens; by ALPN (TLS) or by the HTTP/2 preface (plain, unix) decides between HTTP/2 and HTTP/1.1. */

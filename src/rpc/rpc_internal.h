@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rpc_internal — the serving side as its files see it: server.c (listeners, routes), call.c (a call's life), call_in.c (its
- * request), call_out.c (its answer), grpc_server.c and connect_server.c (how each protocol writes heads and ends).  Not included outside of src/rpc. */
+ * request), call_out.c (its answer), grpc_server.c and connect_server.c (how each protocol writes heads and ends).
+ * Not included outside of src/rpc. */
 #ifndef DAVIT_RPC_RPC_INTERNAL_H
 #define DAVIT_RPC_RPC_INTERNAL_H
 

@@ -312,7 +312,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     list_init(&s->calls);
     list_init(&s->handshakes);
     list_init(&s->sockets);
-    s->http = http_server_new(loop, connect_http1, s, RPC_MESSAGE_MAX);
+    s->http = http_server_new(loop, connect_http1, s, RPC_MESSAGE_MAX + FRAMES_PREFIX);
     return s;
 }
 

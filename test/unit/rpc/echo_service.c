@@ -207,8 +207,9 @@ static void chat_closed(void *state, const struct err *reason)
 
 static const struct rpc_stream_handler chat = {chat_open, chat_message, chat_half_close, chat_drain, chat_closed};
 
-static const struct rpc_handler handlers[] = {{.run = run_echo}, {.run = run_fail}, {.run = run_produce}, {.stream = &chat},
-                                              {.run = run_wait}, {.run = run_echo}, {.run = run_reflect}, {.run = run_collect}, {.run = run_converse}};
+static const struct rpc_handler handlers[] = {{.run = run_echo},    {.run = run_fail},    {.run = run_produce},
+                                              {.stream = &chat},    {.run = run_wait},    {.run = run_echo},
+                                              {.run = run_reflect}, {.run = run_collect}, {.run = run_converse}};
 _Static_assert(ARRAY_LEN(handlers) == davit_test_v1_echo_service_METHODS, "one handler for each method");
 
 void echo_service_add(struct rpc_server *s)

@@ -13,9 +13,9 @@
 
 #include "base/mem.h"
 #include "echo.davit.h"
+#include "net/gzip.h"
 #include "net/h2.h"
 #include "rpc/details.h"
-#include "rpc/gzip.h"
 #include "rpc/rpc.h"
 
 #define SVC (&davit_test_v1_echo_service)
@@ -27,7 +27,7 @@ struct answer {
     const struct h2_field *trailers; /* NULL: none */
     size_t n_trailers;
     struct str body;
-    bool no_end;    /* nothing follows, the stream stays open */
+    bool no_end; /* nothing follows, the stream stays open */
     bool trailers_only;
     bool reset;
     uint32_t code;  /* of the reset */
@@ -166,7 +166,11 @@ static enum err_code call(struct peer *p, const struct answer *answers, size_t n
     return (enum err_code) - rc;
 }
 
-#define HEAD(type, status) {":status", status}, {"content-type", type}
+#define HEAD(type, status)                                                                                                       \
+    {":status", status},                                                                                                         \
+    {                                                                                                                            \
+        "content-type", type                                                                                                     \
+    }
 static const struct h2_field good[] = {HEAD("application/grpc", "200")};
 static const struct h2_field ok[] = {{"grpc-status", "0"}};
 #define EMPTY ((struct str){"\0\0\0\0\0", 5})
@@ -178,17 +182,10 @@ static void resets_body(struct peer *p)
     static const struct {
         uint32_t h2;
         enum err_code code;
-    } map[] = {{H2_NO_ERROR, ERR_INTERNAL},
-               {H2_PROTOCOL_ERROR, ERR_INTERNAL},
-               {H2_INTERNAL_ERROR, ERR_INTERNAL},
-               {H2_FLOW_CONTROL_ERROR, ERR_INTERNAL},
-               {H2_SETTINGS_TIMEOUT, ERR_INTERNAL},
-               {H2_FRAME_SIZE_ERROR, ERR_INTERNAL},
-               {H2_COMPRESSION_ERROR, ERR_INTERNAL},
-               {H2_CANCEL, ERR_CANCELLED},
-               {H2_ENHANCE_YOUR_CALM, ERR_EXHAUSTED},
-               {H2_INADEQUATE_SECURITY, ERR_DENIED},
-               {H2_REFUSED_STREAM, ERR_UNAVAILABLE}};
+    } map[] = {{H2_NO_ERROR, ERR_INTERNAL},           {H2_PROTOCOL_ERROR, ERR_INTERNAL},   {H2_INTERNAL_ERROR, ERR_INTERNAL},
+               {H2_FLOW_CONTROL_ERROR, ERR_INTERNAL}, {H2_SETTINGS_TIMEOUT, ERR_INTERNAL}, {H2_FRAME_SIZE_ERROR, ERR_INTERNAL},
+               {H2_COMPRESSION_ERROR, ERR_INTERNAL},  {H2_CANCEL, ERR_CANCELLED},          {H2_ENHANCE_YOUR_CALM, ERR_EXHAUSTED},
+               {H2_INADEQUATE_SECURITY, ERR_DENIED},  {H2_REFUSED_STREAM, ERR_UNAVAILABLE}};
     struct err err;
     for (size_t i = 0; i < ARRAY_LEN(map); i++) {
         const struct answer a = {.reset = true, .code = map[i].h2, .after_end = true};
@@ -208,9 +205,9 @@ static void http_body(struct peer *p)
     static const struct {
         const char *http;
         enum err_code code;
-    } map[] = {{"400", ERR_INTERNAL},    {"401", ERR_UNAUTHENTICATED}, {"403", ERR_DENIED},      {"404", ERR_UNIMPLEMENTED},
-               {"429", ERR_UNAVAILABLE}, {"431", ERR_INTERNAL},        {"500", ERR_UNKNOWN},     {"502", ERR_UNAVAILABLE},
-               {"503", ERR_UNAVAILABLE}, {"504", ERR_UNAVAILABLE},     {"200", ERR_UNKNOWN},     {"302", ERR_UNKNOWN},
+    } map[] = {{"400", ERR_INTERNAL},    {"401", ERR_UNAUTHENTICATED}, {"403", ERR_DENIED},  {"404", ERR_UNIMPLEMENTED},
+               {"429", ERR_UNAVAILABLE}, {"431", ERR_INTERNAL},        {"500", ERR_UNKNOWN}, {"502", ERR_UNAVAILABLE},
+               {"503", ERR_UNAVAILABLE}, {"504", ERR_UNAVAILABLE},     {"200", ERR_UNKNOWN}, {"302", ERR_UNKNOWN},
                {"418", ERR_UNKNOWN}};
     struct err err;
     for (size_t i = 0; i < ARRAY_LEN(map); i++) {
@@ -239,7 +236,9 @@ static void statuses_body(struct peer *p)
     char text[8];
     for (unsigned i = 1; i < ERR_CODE_MAX; i++) {
         (void)snprintf(text, sizeof(text), "%u", i);
-        const struct h2_field head[] = {HEAD("application/grpc", "200"), {"grpc-status", text}, {"grpc-message", "no %E2%98%A0 %zz %"}};
+        const struct h2_field head[] = {HEAD("application/grpc", "200"),
+                                        {"grpc-status", text},
+                                        {"grpc-message", "no %E2%98%A0 %zz %"}};
         const struct answer only = {.head = head, .n_head = 4, .trailers_only = true};
         assert_int_equal(call(p, &only, 1, &err), i);
         assert_string_equal(err.msg, "no \xe2\x98\xa0 %zz %");
@@ -392,8 +391,9 @@ static void test_broken_details(void **state)
 static void retry_body(struct peer *p)
 {
     struct err err;
-    const struct answer answers[] = {{.reset = true, .code = H2_REFUSED_STREAM},
-                                     {.head = good, .n_head = 2, .trailers = ok, .n_trailers = 1, .body = EMPTY, .after_end = true}};
+    const struct answer answers[] = {
+        {.reset = true, .code = H2_REFUSED_STREAM},
+        {.head = good, .n_head = 2, .trailers = ok, .n_trailers = 1, .body = EMPTY, .after_end = true}};
     assert_int_equal(call(p, answers, 2, &err), ERR_OK);
     assert_int_equal(p->calls, 2);
     /* The time that is left travels. */
@@ -423,7 +423,7 @@ static void test_retry_and_deadline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codes_of_resets),   cmocka_unit_test(test_codes_of_http),      cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_codes_of_resets),    cmocka_unit_test(test_codes_of_http),      cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_heads_and_messages), cmocka_unit_test(test_compressed_answers), cmocka_unit_test(test_details),
         cmocka_unit_test(test_broken_details),     cmocka_unit_test(test_retry_and_deadline),
     };

@@ -202,7 +202,8 @@ static int try_field(struct harness *h, const char *name, struct str value)
 
 static void rules_body(struct harness *h)
 {
-    static const char *const bad[] = {"", "X-Upper", "a b", "grpc-timeout", "grpc-x", "connect-x", ":path", "te", "content-type", "host", "a:"};
+    static const char *const bad[] = {"",      "X-Upper", "a b",          "grpc-timeout", "grpc-x", "connect-x",
+                                      ":path", "te",      "content-type", "host",         "a:"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(try_field(h, bad[i], STR("v")), -ERR_INVALID);
     assert_int_equal(try_field(h, "0-az_.9", STR("v")), 0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gzip — messages in gzip (zlib behind this wall), each by itself.  Limits: output by the caller, reached before memory is taken for more.
  * Source: RFC 1952.  Thread: any.  Input trust: peer. */
-#ifndef DAVIT_RPC_GZIP_H
-#define DAVIT_RPC_GZIP_H
+#ifndef DAVIT_NET_GZIP_H
+#define DAVIT_NET_GZIP_H
 
 #include "base/buf.h"
 #include "base/err.h"

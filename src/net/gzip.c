@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gzip — see gzip.h. */
-#include "rpc/gzip.h"
+#include "net/gzip.h"
 
 #include <zlib.h>
 
