@@ -39,6 +39,7 @@ struct http_parser {
     uint64_t left;
     unsigned digits;
     unsigned ext;
+    bool ext_value; /* behind the = of a parameter */
     struct err failure;
 };
 
@@ -134,6 +135,8 @@ static int parse_request_line(struct http_head *h, char *line, size_t n, struct 
             return err_set(err, ERR_INVALID, "malformed request method");
     }
     memcpy(h->method, line, n_method);
+    if (strcmp(h->method, "PRI") == 0) /* reserved: the preface of HTTP/2 */
+        return err_set(err, ERR_INVALID, "malformed request method");
     char *target = sp + 1;
     char *end = memchr(target, ' ', (size_t)(line + n - target));
     if (!end || end == target)
@@ -232,6 +235,8 @@ static int parse_framing(struct http_head *h, struct err *err)
     }
     if (h->chunked && h->has_length)
         return err_set(err, ERR_INVALID, "both Content-Length and Transfer-Encoding");
+    if (h->is_response && (h->status / 100 == 1 || h->status == 204) && (h->chunked || h->length))
+        return err_set(err, ERR_INVALID, "a body where there is none");
     if (!h->is_response && (hosts > 1 || (hosts == 0 && h->minor == 1)))
         return err_set(err, ERR_INVALID, "exactly one Host is needed");
     h->keep_alive = h->minor == 1 ? !list_has(h, "connection", STR("close"))
@@ -306,6 +311,11 @@ static int parse_trailer(struct http_parser *p, struct err *err)
         rc = parse_field(&scratch, line, (size_t)(end - line), err);
         line = end + 2;
     }
+    static const char *const framing[] = {"content-length", "transfer-encoding", "host", "connection", "upgrade"};
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(framing); i++) {
+        if (http_field(&scratch, framing[i]))
+            rc = err_set(err, ERR_INVALID, "a trailer with %s", framing[i]);
+    }
     http_head_release(&scratch);
     return rc < 0 ? rc : finish_message(p);
 }
@@ -355,6 +365,14 @@ static int bad_chunk(struct err *err)
     return err_set(err, ERR_INVALID, "malformed chunk");
 }
 
+/* Of "name=value;name": tokens only. */
+static bool extension_byte(struct http_parser *p, uint8_t c)
+{
+    bool ok = c == ';' || is_token(c) || (c == '=' && !p->ext_value);
+    p->ext_value = c == '=' || (p->ext_value && c != ';');
+    return ok;
+}
+
 static void begin_trailer(struct http_parser *p)
 {
     buf_clear(&p->lines);
@@ -379,6 +397,7 @@ static int chunk_byte(struct http_parser *p, uint8_t c, struct err *err)
             return bad_chunk(err);
         } else if (c == ';') {
             p->ext = 0;
+            p->ext_value = false;
             p->state = ST_CHUNK_EXT;
         } else if (c == '\r') {
             p->state = ST_CHUNK_LF;
@@ -389,7 +408,7 @@ static int chunk_byte(struct http_parser *p, uint8_t c, struct err *err)
     case ST_CHUNK_EXT:
         if (c == '\r')
             p->state = ST_CHUNK_LF;
-        else if ((c < 0x20 && c != '\t') || c == 0x7f)
+        else if (!extension_byte(p, c))
             return bad_chunk(err);
         else if (++p->ext > HTTP_CHUNK_EXT_MAX)
             return err_set(err, ERR_EXHAUSTED, "chunk extension over %d bytes", HTTP_CHUNK_EXT_MAX);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http — what HTTP/1.1 and HTTP/2 share: field lists with limits, and the strict HTTP/1.1 message parser (RFC 9112).
  * The parser accepts CRLF only, no folding, one Host, Content-Length xor Transfer-Encoding: chunked (1.1 only); whatever else is refused and
- * the connection closes.  Limits: HTTP_LINE_MAX, HTTP_HEAD_MAX, HTTP_FIELDS_MAX.
+ * the connection closes.  Chunk extensions are tokens and dropped; trailers are checked as fields are, must not frame, and are dropped.
+ * Limits: HTTP_LINE_MAX, HTTP_HEAD_MAX, HTTP_FIELDS_MAX.
  * Input trust: peer.  Thread: any. */
 #ifndef DAVIT_NET_HTTP_H
 #define DAVIT_NET_HTTP_H
