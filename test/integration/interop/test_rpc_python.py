@@ -114,7 +114,7 @@ def test_streams(stub, m, compression):
 
 @pytest.mark.req("MA-2")
 def test_status(stub, m):
-    for message in ("test status message", "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"):
+    for message in ("test status message", "  blanks at the ends  ", "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"):
         status = m.EchoStatus(code=2, message=message)
         assert fails(grpc.StatusCode.UNKNOWN, stub.UnaryCall, m.SimpleRequest(response_status=status)).details() == message
         e = fails(grpc.StatusCode.UNKNOWN, stub.FullDuplexCall, iter([m.StreamingOutputCallRequest(response_status=status)]))
