@@ -501,7 +501,11 @@ static const struct opt options[] = {
     {.name = "ca", .type = OPT_STRING, .offset = offsetof(struct interop_tls, ca), .arg = "FILE", .help = "root of the server"},
     {.name = "cert", .type = OPT_STRING, .offset = offsetof(struct interop_tls, cert), .arg = "FILE", .help = "own chain"},
     {.name = "key", .type = OPT_STRING, .offset = offsetof(struct interop_tls, key), .arg = "FILE", .help = "own key"},
-    {.name = "host", .type = OPT_STRING, .offset = offsetof(struct interop_tls, host), .arg = "NAME", .help = "name of the server"},
+    {.name = "host",
+     .type = OPT_STRING,
+     .offset = offsetof(struct interop_tls, host),
+     .arg = "NAME",
+     .help = "name of the server"},
     {0}};
 
 static void run(void *arg)

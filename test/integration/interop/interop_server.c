@@ -179,13 +179,15 @@ static int run_half_duplex(struct rpc_call *call, void *ctx, const ProtobufCMess
     return rc < 0 ? rc : 0;
 }
 
-static const struct rpc_handler handlers[] = {{.run = run_empty},  {.run = run_unary},       {.run = run_unary},      {.run = run_output},
-                                              {.run = run_input}, {.run = run_full_duplex}, {.run = run_half_duplex}};
+static const struct rpc_handler handlers[] = {{.run = run_empty},      {.run = run_unary}, {.run = run_unary},
+                                              {.run = run_output},     {.run = run_input}, {.run = run_full_duplex},
+                                              {.run = run_half_duplex}};
 _Static_assert(ARRAY_LEN(handlers) == grpc_testing_test_service_METHODS - 1, "all but UnimplementedCall, the last");
 
 /* ---- the program ---- */
 
-static int anybody(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+static int anybody(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method,
+                   struct err *err)
 {
     (void)call;
     (void)ctx;

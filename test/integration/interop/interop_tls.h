@@ -13,7 +13,7 @@ struct interop_tls {
     const char *ca, *cert, *key; /* files; NULL: not used */
     const char *host;            /* client: name or address that the peer's certificate must carry */
     bool server;
-    bool client_cert;            /* server: ask for one and require it */
+    bool client_cert; /* server: ask for one and require it */
 };
 
 /* Appends the file at @path to @out; nothing for NULL. */

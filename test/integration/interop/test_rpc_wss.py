@@ -13,7 +13,7 @@ METHOD = "/grpc.testing.TestService/FullDuplexCall"
 
 
 def context(pki):
-    c = ssl.create_default_context(cafile=pki.path("root.pem"))
+    c = ssl.create_default_context(cafile=pki.path("ca.pem"))
     c.check_hostname = False
     c.load_cert_chain(pki.path("client.pem"), pki.path("client.key"))
     return c
