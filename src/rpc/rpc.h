@@ -112,6 +112,7 @@ void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, con
  * before the handshake. Per server: handlers that run on fibers at the same time; a call over it is UNAVAILABLE. */
 struct rpc_limits {
     unsigned conns, accept_burst, accept_per_sec, running;
+    usec_t max_age; /* of HTTP/2 connections, give or take a tenth; then they drain. 0: any */
 };
 enum { RPC_CONNS_MAX = 20000, RPC_ACCEPT_BURST = 2000, RPC_ACCEPT_PER_SEC = 500, RPC_RUNNING_MAX = 2000 };
 /* Replaces the limits, which begin as the constants above. What is open already stays. */

@@ -136,6 +136,8 @@ static void become_h2(struct server_conn *sc)
     timer_stop(&sc->timer);
     sc->h2 = h2_new(TAKE(sc->conn), true, &h2_handler, sc);
     h2_keepalive(sc->h2, KEEPALIVE);
+    if (sc->server->limits.max_age)
+        h2_max_age(sc->h2, sc->server->limits.max_age);
     h2_feed(sc->h2, (struct str){sc->first, sc->n_first});
     if (sc->server->draining)
         h2_drain(sc->h2);
@@ -305,7 +307,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     s->loop = loop;
     s->authorize = authorize;
     s->ctx = ctx;
-    s->limits = (struct rpc_limits){RPC_CONNS_MAX, RPC_ACCEPT_BURST, RPC_ACCEPT_PER_SEC, RPC_RUNNING_MAX};
+    s->limits = (struct rpc_limits){RPC_CONNS_MAX, RPC_ACCEPT_BURST, RPC_ACCEPT_PER_SEC, RPC_RUNNING_MAX, 0};
     list_init(&s->services);
     list_init(&s->listeners);
     list_init(&s->conns);

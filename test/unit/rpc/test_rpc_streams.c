@@ -310,7 +310,7 @@ static void running_body(struct harness *h)
     ProtobufCMessage *m;
     Davit__Test__V1__WaitRequest q = DAVIT__TEST__V1__WAIT_REQUEST__INIT;
     q.ms = 100;
-    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 10, 10, 2});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 10, 10, 2, 0});
     for (size_t i = 0; i < 3; i++) {
         s[i] = open_call(h, "Wait");
         assert_int_equal(rpc_stream_put(s[i], &q.base, USEC_INFINITY, &err), 0);
@@ -359,14 +359,14 @@ static void conns_body(struct harness *h)
     struct err err = ERR_INIT;
     struct rpc_stats stats;
     assert_int_equal(echo_with(h, &(struct rpc_options){.deadline = deadline_in(5 * USEC_SEC)}, 1, &err), 0);
-    rpc_server_set_limits(h->server, &(struct rpc_limits){2, 100, 100, 10});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){2, 100, 100, 10, 0});
     assert_true(served(h)); /* the second */
-    rpc_server_set_limits(h->server, &(struct rpc_limits){1, 100, 100, 10});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){1, 100, 100, 10, 0});
     assert_false(served(h));
     rpc_server_stats(h->server, &stats);
     assert_int_equal(stats.conns, 1);
     assert_int_equal(stats.conns_refused, 1);
-    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 3, 1, 10});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 3, 1, 10, 0});
     for (int i = 0; i < 3; i++)
         assert_true(served(h));
     assert_false(served(h));
