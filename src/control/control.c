@@ -12,6 +12,7 @@
 #include "control/deployments.h"
 #include "control/enroll.h"
 #include "control/links.h"
+#include "control/prune.h"
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "davit/control/v1/audit.davit.h"
@@ -306,6 +307,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     }
     if (rc == 0 && (rc = fiber_spawn(loop, "renewal", renewal, c, &c->renewal)) == 0)
         c->fibers++;
+    if (rc == 0 && (rc = fiber_spawn(loop, "pruning", prune_fiber, c, &c->pruning)) == 0)
+        c->fibers++;
     if (rc < 0) {
         (void)control_stop(c);
         return err_ensure(err, rc);
@@ -347,6 +350,8 @@ struct control *control_stop(struct control *c)
     c->health = http_server_free(c->health);
     fiber_cancel(c->renewal);
     c->renewal = fiber_unref(c->renewal);
+    fiber_cancel(c->pruning);
+    c->pruning = fiber_unref(c->pruning);
     wait_for_fibers(c);
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);

@@ -52,7 +52,7 @@ struct control {
     struct event idle;    /* pulsed when a fiber of ours ends */
     bool saving;          /* a fiber writes dirty servers */
     struct list watchers; /* struct watcher.node, see deployments.h */
-    struct fiber *renewal;
+    struct fiber *renewal, *pruning;
     struct counters counters;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See place.h. */
-#include "place.h"
+#include "store/place.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "place.h"
+#include "store/place.h"
 
 static const struct store_migration MIGRATIONS[] = {
     {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL DEFAULT 0) STRICT"},

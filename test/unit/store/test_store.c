@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "place.h"
+#include "store/place.h"
 
 static const struct store_migration MIGRATIONS[] = {
     {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, data BLOB, size INTEGER CHECK (size >= 0)) STRICT;"

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "loop/fiber.h"
-#include "place.h"
+#include "store/place.h"
 
 static const struct store_migration MIGRATIONS[] = {
     {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, pair INTEGER NOT NULL) STRICT;"

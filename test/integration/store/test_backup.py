@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""davit controlplane backup and restore: while it works, into a fresh place, from one engine to the other, and what is refused."""
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import threading
+
+import pytest
+
+from lib import davit as davit_lib
+from lib import proc
+from lib.remote import Remote
+
+
+def names(d):
+    return {s["name"] for s in d.json("server", "ls")["servers"]}
+
+
+def wait_online(d, name, timeout=30):
+    proc.wait_for(lambda: any(s["name"] == name and s["state"] == "SERVER_STATE_ONLINE" for s in d.json("server", "ls")["servers"]), timeout,
+                  text=f"{name} online")
+
+
+def local_name(d):
+    return next(s["name"] for s in d.json("server", "ls")["servers"] if s.get("local"))
+
+
+@pytest.mark.req("PR-14")
+@pytest.mark.smoke
+def test_backup_while_it_works_and_back(davit, busybox_image, docker):
+    davit.up()
+    davit.run("deploy", busybox_image, "--name", "web", timeout=90)
+    remote = Remote(davit, "far-1")
+    remote.add()
+    remote.enroll()
+    remote.start()
+    remote.wait()
+    before = names(davit)
+    stop, made, failed = threading.Event(), [], []
+
+    def write():
+        while not stop.is_set():
+            r = davit.run("server", "add", f"w-{len(made)}", check=False)
+            (made if r.rc == 0 else failed).append(f"w-{len(made)}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    proc.wait_for(lambda: len(made) >= 3, text="writes")
+    acknowledged = set(made)
+    file = davit.top / "a.backup"
+    said = davit.run("controlplane", "backup", file)
+    during = len(made)
+    proc.wait_for(lambda: len(made) > during, text="writes after the backup")
+    stop.set()
+    writer.join()
+    assert not failed
+    assert "secrets" in said.out and stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert davit.run("controlplane", "backup", file, check=False).rc != 0
+    davit.run("controlplane", "backup", "--force", davit.top / "b.backup")
+
+    assert davit.run("controlplane", "restore", file, check=False).rc != 0  # there is one already
+    container = docker.containers("davit.service=web")[0]["Id"]
+    answer = davit.json("controlplane", "restore", "--force", file, timeout=120)
+    assert answer["running"] and pathlib.Path(answer["kept"], "control.db").exists()
+    now = names(davit)
+    assert before | acknowledged <= now and now != before | set(made)
+    # Both agents come back as who they were, and the service is still that container.
+    remote.wait(timeout=40)
+    wait_online(davit, local_name(davit))
+    services = davit.json("ps")["services"]
+    assert [s["name"] for s in services] == ["web"] and docker.containers("davit.service=web")[0]["Id"] == container
+    davit.run("deploy", busybox_image, "--name", "web", "--env", "A=1", timeout=90)
+
+
+@pytest.mark.req("PR-14")
+def test_other_machine_and_other_engine(davit, bin_dir, docker, pg):
+    davit.up("--no-agent")
+    davit.run("server", "add", "kept-1")
+    file = davit.top / "c.backup"
+    davit.run("controlplane", "backup", file)
+    davit.down()
+    other = davit_lib.Davit(bin_dir, docker, davit.top / "other")
+    other.top.mkdir(mode=0o755)
+    store = pg.url + "#elsewhere"
+    try:
+        # No keys, no state: as on a new machine, and into PostgreSQL.
+        other.run("controlplane", "restore", "--store", store, file, timeout=120)
+        other.up("--no-agent")
+        assert names(other) == {"kept-1"} and other.json("status")["store"] == "postgresql"
+        other.run("server", "add", "new-1")
+        back = davit.top / "d.backup"
+        other.run("controlplane", "backup", back)
+        other.run("server", "add", "lost-1")
+        said = other.json("controlplane", "restore", "--force", back, timeout=120)
+        assert names(other) == {"kept-1", "new-1"} and said["kept"]
+        assert "elsewhere_before_restore_" in pg.sql("SELECT string_agg(nspname, ' ') FROM pg_namespace")
+        # And from PostgreSQL to a file, with the same keys.
+        davit.run("controlplane", "restore", "--force", back, timeout=120)
+        davit.up("--no-agent")
+        assert names(davit) == {"kept-1", "new-1"} and davit.json("status")["store"] == "sqlite"
+    finally:
+        if other.pid("davitd-pg"):
+            other.kill("davitd-pg", signal.SIGTERM)
+        shutil.rmtree(other.home, ignore_errors=True)
+
+
+def spoiled(file, to, change):
+    data = bytearray(file.read_bytes())
+    change(data)
+    to.write_bytes(data)
+    return to
+
+
+@pytest.mark.req("PR-14")
+def test_what_is_no_good_backup(davit):
+    davit.up("--no-agent")
+    davit.run("server", "add", "kept-1")
+    file, bad = davit.top / "e.backup", davit.top / "bad.backup"
+    davit.run("controlplane", "backup", file)
+    davit.run("server", "add", "later-1")
+    inode = os.stat(davit.home / "state").st_ino
+
+    def newer(data):
+        data[:] = data.replace(b'"version":"0.1.0"', b'"version":"9.1.0"')
+
+    cases = [
+        (lambda d: d.__setitem__(slice(None), b"not a backup at all\n"), "is no backup of Davit"),
+        (lambda d: d.__delitem__(slice(len(d) // 2, None)), "damaged"),
+        (lambda d: d.__setitem__(len(d) // 3, d[len(d) // 3] ^ 1), "damaged"),
+        (lambda d: d.extend(b"more"), "damaged"),
+        (lambda d: d.clear(), "is no backup of Davit"),
+        (newer, "damaged"),  # a check covers the manifest too
+    ]
+    for change, why in cases:
+        said = davit.run("controlplane", "restore", "--force", spoiled(file, bad, change), check=False)
+        assert said.rc != 0 and why in said.err, said
+    assert names(davit) == {"kept-1", "later-1"}  # it was not even stopped
+    assert os.stat(davit.home / "state").st_ino == inode
+    # A file that is well made and still not ours to restore: the program leaves all as it was and goes on.
+    assert not list(davit.home.glob("state.*"))
+
+
+@pytest.mark.req("PR-14")
+def test_killed_in_the_middle(davit):
+    """A restore that dies at any moment leaves the old state or the new one, and either of them starts."""
+    davit.up("--no-agent")
+    davit.run("server", "add", "old-1")
+    file = davit.top / "f.backup"
+    davit.run("controlplane", "backup", file)
+    davit.run("server", "add", "new-1")
+    seen = set()
+    for n, delay in enumerate((0.05, 0.2, 0.4)):
+        b = proc.Background([davit.bin / "davit", "controlplane", "restore", "--force", file], davit.top / f"kill{n}", env=davit.env)
+        try:
+            b.p.wait(delay)
+        except Exception:
+            b.stop(signal.SIGKILL)
+        davit.up("--no-agent")
+        seen.add(frozenset(names(davit)))
+    assert seen <= {frozenset({"old-1"}), frozenset({"old-1", "new-1"})}
+    davit.run("controlplane", "restore", "--force", file)
+    assert names(davit) == {"old-1"}
