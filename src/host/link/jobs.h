@@ -44,7 +44,7 @@ struct job;
 /* The calls of a step run on the job's fiber with the job's ctx. Each wait in them ends at job_deadline(job) at the latest. */
 struct job_step {
     const char *name;
-    /* Is the effect there? 0 no, 1 yes, negative: cannot tell. NULL: running again is harmless. */
+    /* Is the effect there? 0 no, 1 yes, negative: cannot tell. NULL: running again is harmless, and `no_probe` says why. */
     int (*probe)(struct job *job, void *ctx, struct err *err);
     /* 0 or negative. Must be harmless where a part of the effect is there already. */
     int (*run)(struct job *job, void *ctx, struct err *err);
@@ -52,6 +52,14 @@ struct job_step {
     int (*undo)(struct job *job, void *ctx, struct err *err);
     usec_t timeout; /* of one call of probe, run or undo */
     bool commit;    /* at most one step of a table: done, there is no way back */
+    const char *no_probe;
+};
+
+/* A table by its name, for tests that walk all of them. */
+struct job_table {
+    const char *name;
+    const struct job_step *steps;
+    size_t n;
 };
 
 struct job_report {

@@ -10,7 +10,8 @@
  * their order in any case: one that waits holds up the later ones for its service, also what came anew after a crash.
  * Ownership: session_new .. session_free; config's pointers are borrowed and outlive it.  Thread: loop; calls marked "waits" on a fiber.
  * Limits: SESSION_OUT_SOFT bytes or SESSION_ITEMS_SOFT messages wait to be sent, above that progress, usage and container states are dropped
- * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. SESSION_RUNS_MAX new commands at once, as many that are resumed.
+ * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. SESSION_RUNS_MAX new
+ * commands at once, and as many that are resumed.
  * Input trust: the control plane is authenticated; its messages were checked by rpc, its commands are checked by host/work. */
 #ifndef DAVIT_HOST_LINK_SESSION_H
 #define DAVIT_HOST_LINK_SESSION_H

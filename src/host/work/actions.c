@@ -80,9 +80,12 @@ static int step_restart(struct job *job, void *ctx, struct err *err)
 }
 
 #define ACTION_TIMEOUT (10 * USEC_MINUTE)
-static const struct job_step start_steps[] = {{.name = "start", .run = step_start, .timeout = ACTION_TIMEOUT}};
-static const struct job_step stop_steps[] = {{.name = "stop", .run = step_stop, .timeout = ACTION_TIMEOUT}};
-static const struct job_step restart_steps[] = {{.name = "restart", .run = step_restart, .timeout = ACTION_TIMEOUT}};
+static const struct job_step start_steps[] = {
+    {.name = "start", .run = step_start, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that runs"}};
+static const struct job_step stop_steps[] = {
+    {.name = "stop", .run = step_stop, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that does not run"}};
+static const struct job_step restart_steps[] = {
+    {.name = "restart", .run = step_restart, .timeout = ACTION_TIMEOUT, .no_probe = "nothing made by it is left to find; twice is a restart, too"}};
 
 /* What is the same at the end of every job here. 0 or -ERR_CANCELLED; *ret_ok: it succeeded. */
 static int conclude(struct command *c, const struct job *job, bool *ret_ok)
@@ -268,10 +271,20 @@ static int step_remove_volumes(struct job *job, void *ctx, struct err *err)
 
 static const struct job_step remove_steps[] = {
     /* There is no way back from the first step on: what follows is tried again, not undone. */
-    {.name = "containers", .run = step_remove_containers, .timeout = ACTION_TIMEOUT, .commit = true},
-    {.name = "network", .run = step_remove_network, .timeout = 2 * ENGINE_CALL},
-    {.name = "volumes", .run = step_remove_volumes, .timeout = 2 * USEC_MINUTE},
+    {.name = "containers", .run = step_remove_containers, .timeout = ACTION_TIMEOUT, .commit = true,
+     .no_probe = "it removes what is still there"},
+    {.name = "network", .run = step_remove_network, .timeout = 2 * ENGINE_CALL, .no_probe = "it removes what is still there"},
+    {.name = "volumes", .run = step_remove_volumes, .timeout = 2 * USEC_MINUTE, .no_probe = "it removes what is still there"},
 };
+
+size_t action_tables(struct job_table *ret)
+{
+    ret[0] = (struct job_table){"start", start_steps, ARRAY_LEN(start_steps)};
+    ret[1] = (struct job_table){"stop", stop_steps, ARRAY_LEN(stop_steps)};
+    ret[2] = (struct job_table){"restart", restart_steps, ARRAY_LEN(restart_steps)};
+    ret[3] = (struct job_table){"remove", remove_steps, ARRAY_LEN(remove_steps)};
+    return 4;
+}
 
 int remove_command(struct command *c)
 {

@@ -376,17 +376,23 @@ static int step_retire(struct job *job, void *ctx, struct err *err)
 /* --- the command ------------------------------------------------------------------------------------------------------------------- */
 
 static const struct job_step steps[] = {
-    {.name = "pull", .run = step_pull, .timeout = 30 * USEC_MINUTE},
-    {.name = "inspect", .run = step_inspect, .timeout = ENGINE_CALL},
+    {.name = "pull", .run = step_pull, .timeout = 30 * USEC_MINUTE, .no_probe = "the engine fetches only the layers that it does not have"},
+    {.name = "inspect", .run = step_inspect, .timeout = ENGINE_CALL, .no_probe = "it only looks"},
     {.name = "network", .probe = probe_network, .run = step_network, .undo = undo_network, .timeout = ENGINE_CALL},
-    {.name = "volumes", .run = step_volumes, .undo = undo_volumes, .timeout = USEC_MINUTE},
+    {.name = "volumes", .run = step_volumes, .undo = undo_volumes, .timeout = USEC_MINUTE, .no_probe = "it makes those that are not there, by name"},
     {.name = "create", .probe = probe_create, .run = step_create, .undo = undo_create, .timeout = 2 * USEC_MINUTE},
-    [STEP_STOP_OLD] = {.name = "stop_old", .run = step_stop_old, .undo = undo_stop_old, .timeout = 2 * STOP_CALL},
-    {.name = "start", .run = step_start, .undo = undo_start, .timeout = 2 * USEC_MINUTE},
-    {.name = "health", .run = step_health, .timeout = 8 * USEC_HOUR},
-    {.name = "commit", .run = step_commit, .timeout = ENGINE_CALL, .commit = true},
-    {.name = "retire", .run = step_retire, .timeout = 2 * STOP_CALL},
+    [STEP_STOP_OLD] = {.name = "stop_old", .run = step_stop_old, .undo = undo_stop_old, .timeout = 2 * STOP_CALL,
+                       .no_probe = "it stops those that run; the undo finds the others again"},
+    {.name = "start", .run = step_start, .undo = undo_start, .timeout = 2 * USEC_MINUTE, .no_probe = "it leaves a container alone that runs"},
+    {.name = "health", .run = step_health, .timeout = 8 * USEC_HOUR, .no_probe = "it only looks"},
+    {.name = "commit", .run = step_commit, .timeout = ENGINE_CALL, .commit = true, .no_probe = "the record is the effect"},
+    {.name = "retire", .run = step_retire, .timeout = 2 * STOP_CALL, .no_probe = "it removes the older containers that are still there"},
 };
+
+void deploy_table(struct job_table *ret)
+{
+    *ret = (struct job_table){"deploy", steps, ARRAY_LEN(steps)};
+}
 
 static void deploy_release(struct deploy *d)
 {

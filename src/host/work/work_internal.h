@@ -112,6 +112,10 @@ char *log_tail(struct work *w, const char *container, usec_t deadline) MUST_USE;
 int deploy_command(struct command *c) MUST_USE;
 int action_command(struct command *c) MUST_USE;
 int remove_command(struct command *c) MUST_USE;
+/* Their tables of steps: of a deployment; of start, stop, restart and removal (room for ACTION_TABLES), returns how many. */
+void deploy_table(struct job_table *ret);
+enum { ACTION_TABLES = 4 };
+size_t action_tables(struct job_table *ret);
 
 /* --- watch.c ---- */
 
