@@ -85,8 +85,9 @@ static void tell(const struct bench *b, usec_t began)
 {
     double s = (double)(clock_mono() - began) / (double)USEC_SEC;
     qsort(b->took, b->calls, sizeof(*b->took), by_time);
-    (void)printf("{\"what\": \"calls\", \"seconds\": %.3f, \"count\": %llu, \"failed\": %llu, \"p50_ms\": %.2f, \"p99_ms\": %.2f, \"max_ms\": %.2f}\n", s,
-                 (unsigned long long)b->calls, (unsigned long long)b->failed, (double)b->took[b->calls / 2] / 1000,
+    (void)printf("{\"what\": \"calls\", \"seconds\": %.3f, \"count\": %llu, \"failed\": %llu, \"p50_ms\": %.2f, \"p99_ms\": %.2f, "
+                 "\"max_ms\": %.2f}\n",
+                 s, (unsigned long long)b->calls, (unsigned long long)b->failed, (double)b->took[b->calls / 2] / 1000,
                  (double)b->took[b->calls * 99 / 100] / 1000, (double)b->took[b->calls - 1] / 1000);
 }
 

@@ -133,9 +133,9 @@ static bool read_http(void *arg)
 
 static void bench_http(void)
 {
-    static const char request[] = "POST /davit.control.v1.WorkloadService/ListServices HTTP/1.1\r\nHost: davit.example:7440\r\nUser-Agent: bench\r\n"
-                                  "Accept: */*\r\nContent-Type: application/json\r\nConnect-Protocol-Version: 1\r\nCookie: session=0123456789abcdef0123456789\r\n"
-                                  "Content-Length: 33\r\n\r\n{\"project\": \"shop\", \"server\": \"\"}";
+    static const char request[] = "POST /davit.control.v1.WorkloadService/ListServices HTTP/1.1\r\nHost: davit.example:7440\r\n"
+                                  "User-Agent: bench\r\nAccept: */*\r\nContent-Type: application/json\r\nConnect-Protocol-Version: 1\r\n"
+                                  "Cookie: session=0123456789abcdef0123456789\r\nContent-Length: 33\r\n\r\n{\"project\": \"shop\", \"server\": \"\"}";
     AUTO_BUF text = BUF_INIT(8 * 1024 * 1024);
     for (unsigned i = 0; i < REQUESTS; i++)
         if (buf_append(&text, request, sizeof(request) - 1) != 0)
