@@ -160,7 +160,7 @@ static int push(struct audit *a, struct pending *p)
 {
     list_init(&p->node);
     list_push(&a->queue, &p->node);
-    if (p->is_begin || a->control->stopping)
+    if (p->ticket || a->control->stopping) /* somebody waits for it */
         event_signal(&a->wake);
     if (a->writing)
         return 0;
@@ -236,8 +236,9 @@ void audit_end(struct control *c, const struct audit_record *r, struct ticket *b
     p->begin = begin;
     p->ticket = ticket_ref(t);
     (void)push(c->audit, p);
+    /* Late: it is queued, and the log of the program tells why. While nothing can be written the answer does not wait for that. */
     if (t)
-        (void)event_wait(&t->written, deadline_in(STORE_WAIT)); /* late: it is queued, and the log of the program tells why */
+        (void)event_wait(&t->written, deadline_in(c->audit->failing ? USEC_SEC : STORE_WAIT));
     (void)audit_ticket_unref(t);
 }
 

@@ -178,8 +178,8 @@ int audit_read_judge(struct db *db, void *arg, struct err *err)
 {
     struct audit_judge *j = arg;
     struct chain_check k;
-    uint64_t number;
-    uint8_t hash[CHAIN_HASH_SIZE];
+    uint64_t number = 0;
+    uint8_t hash[CHAIN_HASH_SIZE] = {0};
     chain_check_init(&k);
     int rc = judge_rows(db, &k, err);
     if (rc == 0)

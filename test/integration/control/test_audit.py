@@ -316,6 +316,35 @@ def test_killed_in_a_change(daemon, api):  # noqa: F811
     assert daemon.p.stop() == 0
 
 
+@pytest.mark.req("PE-7", "MA-4")
+def test_nothing_changes_without_the_log(daemon, api):  # noqa: F811
+    daemon.start()
+    with daemon.channel() as ch:
+        stub = api.servers_grpc.ServerServiceStub(ch)
+        token = stub.CreateServer(api.servers.CreateServerRequest(name="edge"), timeout=20).token
+        q = request_for(daemon, api, token)
+        with database(daemon) as db:
+            db.execute("ALTER TABLE audit RENAME TO audit_away")
+        e = fails(grpc.StatusCode.UNAVAILABLE, stub.CreateServer, api.servers.CreateServerRequest(name="more"))
+        assert "audit log" in e.details() and "nothing was changed" in e.details()
+        fails(grpc.StatusCode.UNAVAILABLE, stub.RemoveServer, api.servers.RemoveServerRequest(server="edge"))
+        r = cli(daemon, "server", "rm", "edge", check=False)
+        assert r.rc != 0 and "disk" in r.err  # the hint
+        assert [s.name for s in stub.ListServers(api.servers.ListServersRequest(), timeout=20).servers] == ["edge"]
+        # An enrolment has its entry in its own transaction: no entry, no certificate, and the token is as good as before.
+        with link_channel(daemon) as lc:
+            enroll = api.link_grpc.EnrollServiceStub(lc).Enroll
+            with pytest.raises(grpc.RpcError):
+                enroll(q, timeout=20)
+            with database(daemon) as db:
+                assert db.execute("SELECT count(*) FROM tokens WHERE used_us > 0").fetchone()[0] == 0
+                assert db.execute("SELECT count(*) FROM certificates").fetchone()[0] == 0
+                db.execute("ALTER TABLE audit_away RENAME TO audit")
+            assert enroll(q, timeout=20).server_name == "edge"
+    assert cli(daemon, "audit", "verify").rc == 0
+    assert one(export(daemon), "server.enrolled", object="edge")
+
+
 def test_strangers_do_not_fill_the_disk(daemon, api):  # noqa: F811
     daemon.start()
     with daemon.channel() as ch:
