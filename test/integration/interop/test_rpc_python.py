@@ -24,6 +24,7 @@ def their_server(proto_files, pki, tmp_path_factory):
         yield addr
 
 
+@pytest.mark.smoke
 @pytest.mark.req("MA-2")
 def test_our_client_every_case(their_server, pki):
     peers.our_client(their_server, peers.cases(), *pki.options("client"), "--host", "127.0.0.1")
@@ -90,6 +91,7 @@ def test_unary(stub, m, compression):
         assert r.payload.body == b"\0" * 314159 and r.username == peers.CLIENT_URI
 
 
+@pytest.mark.smoke
 @pytest.mark.req("MA-2")
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 def test_streams(stub, m, compression):
