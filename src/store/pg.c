@@ -74,8 +74,8 @@ int engine_check_target(const char *target, struct err *err)
     }
     PQconninfoOption *options = PQconninfoParse(url, &why);
     if (options == NULL) {
-        struct str line = str_from(why);
-        (void)err_set(err, ERR_INVALID, STR_FMT, STR_ARG(str_cut(&line, '\n')));
+        struct str rest = str_from(why), line = str_cut(&rest, '\n');
+        (void)err_set(err, ERR_INVALID, STR_FMT, STR_ARG(line));
         PQfreemem(why);
         return -ERR_INVALID;
     }

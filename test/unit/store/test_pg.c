@@ -84,6 +84,8 @@ static void test_addresses(void **state)
         struct err err = ERR_INIT;
         struct store *store = NULL;
         assert_int_equal(store_open(NULL, cases[i].target, MIGRATIONS, 1, &store, &err), cases[i].rc);
+        if (!strstr(err.msg, cases[i].why))
+            print_message("%s: %s\n", cases[i].target, err.msg);
         assert_non_null(strstr(err.msg, cases[i].why));
         assert_null(strstr(err.msg, "secret@"));
     }

@@ -249,7 +249,8 @@ static void test_newer_program_refused(void **state)
     struct archive_reader r;
     struct archive_manifest *m = calloc(1, sizeof(*m));
     struct err err = ERR_INIT;
-    const struct str manifest = STR("{\"format\":1,\"part\":\"controlplane\",\"version\":\"99.0.1\",\"store\":\"sqlite\",\"schema\":[\"first\"],\"new\":{}}");
+    const struct str manifest = STR("{\"format\":1,\"part\":\"controlplane\",\"version\":\"99.0.1\",\"store\":\"sqlite\","
+                                    "\"schema\":[\"first\"],\"new\":{}}");
     assert_int_equal(archive_begin(&w, f->fd, NULL), 0);
     assert_int_equal(archive_put(&w, 'M', &manifest, 1, NULL), 0);
     assert_int_equal(archive_end(&w, NULL), 0);
