@@ -136,7 +136,7 @@ static int cb_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (st->head.too_big)
         return 0;
     if (st->head_size > H2_HEAD_MAX || st->head.n_fields == H2_FIELDS_MAX ||
-        h2_head_add(&st->head, (struct str){(const char *)name, namelen}, (struct str){(const char *)value, valuelen}) < 0)
+        h2_head_add(&st->head, (struct str){(const char *)name, namelen}, str_trim((struct str){(const char *)value, valuelen})) < 0)
         st->head.too_big = true;
     return 0;
 }
@@ -433,6 +433,7 @@ static void session_new(struct h2 *h)
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, cb_frame_send);
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_no_closed_streams(opt, 1);
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(opt, 1); /* gRPC lets blanks pass; they are cut off */
     nghttp2_option_set_stream_reset_rate_limit(opt, RESETS_MAX, RESETS_PER_SEC);
     nghttp2_mem mem = h2_mem_functions(&h->mem);
     h->mem.making = true;

@@ -14,7 +14,7 @@ enum {
     STARTS_MAX = 10000, /* requests */
     STARTS_PER_SEC = 10000,
     PING_STRIKES = 2,
-    UPDATES_PER_DATA = 2, /* WINDOW_UPDATEs that a DATA frame of ours explains: stream and connection */
+    UPDATES_PER_FRAME = 2, /* WINDOW_UPDATEs that a HEADERS or DATA frame of ours explains: stream and connection */
     UPDATES_MAX = 4096,
     BLOCK_MAX = 64 * 1024, /* a head as it is packed, CONTINUATIONs included */
     FRAME_HEADER = 9,
@@ -153,8 +153,8 @@ void h2_guard_sent(struct h2_guard *g, uint8_t type)
         return;
     g->strikes = 0;
     g->pinged_at = 0;
-    if (type == NGHTTP2_DATA && g->updates < UPDATES_MAX)
-        g->updates += UPDATES_PER_DATA;
+    if (g->updates < UPDATES_MAX)
+        g->updates += UPDATES_PER_FRAME;
 }
 
 /* ---- what must not be put off ---- */
@@ -166,7 +166,7 @@ void h2_guard_init(struct h2_guard *g, bool server, usec_t now)
                            .starts = {STARTS_MAX, now},
                            .type = FIRST_UNKNOWN,
                            .skip = server ? PREFACE : 0,
-                           .updates = 2 * UPDATES_PER_DATA, /* windows that are widened at the start */
+                           .updates = 2 * UPDATES_PER_FRAME, /* windows that are widened at the start */
                            .preface_by = now + PREFACE_TIMEOUT,
                            .ack_by = now + ACK_TIMEOUT,
                            .block_by = USEC_INFINITY};

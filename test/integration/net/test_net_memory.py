@@ -14,8 +14,10 @@ LIMIT = 36 * 1024
 @pytest.mark.req("MA-3")
 @pytest.mark.smoke
 def test_idle_connections_are_small():
-    p = subprocess.run([BUILD / "test/unit/net/net-idle-conns", "300"], capture_output=True, text=True, check=True, timeout=100)
+    release = os.environ.get("DAVIT_TREE") == "release"
+    many = 300 if release else 50
+    p = subprocess.run([BUILD / "test/unit/net/net-idle-conns", str(many)], capture_output=True, text=True, check=True, timeout=100)
     n, size = map(int, p.stdout.split())
-    assert n == 300
-    if os.environ.get("DAVIT_TREE") == "release":  # the sanitizers keep what is freed
+    assert n == many
+    if release:  # the sanitizers keep what is freed
         assert size <= LIMIT

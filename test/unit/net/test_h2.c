@@ -361,6 +361,20 @@ static void test_head_never_completed(void **state)
     end_raw();
 }
 
+/* Blanks around a value are no error and no part of it; a control byte is. */
+static void test_odd_values(void **state)
+{
+    (void)state;
+    begin_raw();
+    send_raw(PREFACE SETTINGS ACK "\0\0\021\1\5\0\0\0\1" GET "\0\5x-end\3 a ", 68);
+    assert_int_equal(server.heads, 1);
+    assert_string_equal(server.trailer, "a");
+    send_raw("\0\0\021\1\5\0\0\0\3" GET "\0\5x-end\3b\1b", 26);
+    assert_int_equal(server.heads, 1);
+    assert_int_equal(server.dead, 0);
+    end_raw();
+}
+
 static void test_ping_strikes(void **state)
 {
     (void)state;
@@ -498,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_preface_comes_late),
         cmocka_unit_test(test_settings_never_acknowledged),
         cmocka_unit_test(test_head_never_completed),
+        cmocka_unit_test(test_odd_values),
         cmocka_unit_test(test_ping_strikes),
         cmocka_unit_test(test_client_pings_less_when_told),
         cmocka_unit_test(test_answer_nobody_takes),
