@@ -141,6 +141,7 @@ static int run_converse(struct rpc_call *call, void *ctx, const ProtobufCMessage
         return rc;
     while ((rc = rpc_recv(call, &m, err)) == 0) {
         const Davit__Test__V1__EchoRequest *q = (const void *)m;
+        echo_log.late_header = rpc_call_set_header(call, "x-late", STR("v"));
         Davit__Test__V1__EchoResponse r = DAVIT__TEST__V1__ECHO_RESPONSE__INIT;
         r.text = q->text;
         r.payload = q->payload;

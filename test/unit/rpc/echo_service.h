@@ -8,9 +8,10 @@
 /* What happened, for tests. */
 struct echo_log {
     unsigned opened, messages, closed, waits_cancelled, refused, drains;
-    int last_send; /* of Produce */
-    int last_recv; /* of Collect and Converse: how their reading ended */
-    usec_t slow;   /* set by tests: Collect waits so long after each message */
+    int last_send;   /* of Produce */
+    int last_recv;   /* of Collect and Converse: how their reading ended */
+    int late_header; /* of Converse: what setting leading metadata gave last, before it sent */
+    usec_t slow;     /* set by tests: Collect waits so long after each message */
     enum err_code last_reason;
 };
 extern struct echo_log echo_log;

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "net/gzip.h"
 #include "net/h2.h"
 #include "rpc/frames.h"
 #include "rpc/rpc.h"
@@ -26,7 +27,16 @@ static void test_escape(void **state)
     assert_string_equal(text, "%zz%4");
     status_unescape("x%C3%28", text, sizeof(text));
     assert_string_equal(text, "x?(");
+    status_escape(" a b ", wire); /* HTTP strips or refuses blanks at the ends */
+    assert_string_equal(wire, "%20a b%20");
+    status_escape(" ", wire);
+    assert_string_equal(wire, "%20");
     char big[3000];
+    memset(big, ' ', sizeof(big) - 1);
+    big[0] = 'a';
+    big[sizeof(big) - 1] = 0;
+    status_escape(big, wire); /* nor where it is cut */
+    assert_string_equal(wire, "a");
     memset(big, '%', sizeof(big) - 1);
     big[sizeof(big) - 1] = 0;
     status_escape(big, wire);
@@ -112,13 +122,77 @@ static void test_frames(void **state)
     frames_release(&f);
 }
 
+static void test_list_has(void **state)
+{
+    (void)state;
+    static const char *const with[] = {"gzip", "identity,gzip", "br;q=1, GZIP ;q=0.5", ",,gzip"};
+    static const char *const without[] = {"", "gzi", "xgzip", "gzip2", "identity", "a;gzip", "gzip x"};
+    for (size_t i = 0; i < ARRAY_LEN(with); i++)
+        assert_true(status_list_has(with[i], "gzip"));
+    for (size_t i = 0; i < ARRAY_LEN(without); i++)
+        assert_false(status_list_has(without[i], "gzip"));
+}
+
+/* @n zeros in an envelope, sealed; what it weighs then. */
+static size_t sealed(size_t n, bool compress, uint8_t *ret_flags)
+{
+    AUTO_BUF m = BUF_INIT(2 * RPC_MESSAGE_MAX);
+    void *dst = buf_reserve(&m, n + FRAMES_PREFIX);
+    assert_non_null(dst);
+    memset(dst, 0, n + FRAMES_PREFIX);
+    buf_commit(&m, n + FRAMES_PREFIX);
+    if (frames_seal(&m, compress) < 0)
+        return 0;
+    *ret_flags = (uint8_t)m.data[0];
+    return m.len;
+}
+
+static void test_seal(void **state)
+{
+    (void)state;
+    uint8_t flags;
+    assert_int_equal(sealed(RPC_COMPRESS_MIN, true, &flags), RPC_COMPRESS_MIN + FRAMES_PREFIX);
+    assert_int_equal(flags, 0);
+    assert_true(sealed(RPC_COMPRESS_MIN + 1, true, &flags) < 100);
+    assert_int_equal(flags, FRAMES_COMPRESSED);
+    assert_int_equal(sealed(RPC_MESSAGE_MAX, false, &flags), RPC_MESSAGE_MAX + FRAMES_PREFIX);
+    assert_int_equal(flags, 0);
+    assert_int_equal(sealed(RPC_MESSAGE_MAX + 1, true, &flags), 0);
+}
+
+/* At the limit, one beyond, cut anywhere, with something behind it. */
+static void test_gzip(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO_BUF packed = BUF_INIT(4096), plain = BUF_INIT(4096);
+    char text[1000] = "a text that is packed";
+    assert_int_equal(gzip_deflate((struct str){text, sizeof(text)}, &packed), 0);
+    assert_int_equal(gzip_inflate(buf_str(&packed), sizeof(text), &plain, &err), 0);
+    assert_int_equal(plain.len, sizeof(text));
+    assert_memory_equal(plain.data, text, sizeof(text));
+    buf_clear(&plain);
+    assert_int_equal(gzip_inflate(buf_str(&packed), sizeof(text) - 1, &plain, &err), -ERR_EXHAUSTED);
+    assert_true(plain.len <= sizeof(text));
+    for (size_t n = 1; n < packed.len; n++) {
+        buf_clear(&plain);
+        assert_int_equal(gzip_inflate((struct str){packed.data, n}, sizeof(text), &plain, &err), -ERR_INTERNAL);
+    }
+    buf_clear(&plain);
+    assert_int_equal(gzip_inflate((struct str){NULL, 0}, 0, &plain, &err), 0);
+    assert_int_equal(plain.len, 0);
+    assert_int_equal(buf_append_byte(&packed, 0), 0);
+    assert_int_equal(gzip_inflate(buf_str(&packed), sizeof(text), &plain, &err), -ERR_INTERNAL);
+    AUTO_BUF small = BUF_INIT(10);
+    assert_int_equal(gzip_deflate((struct str){text, sizeof(text)}, &small), -ERR_EXHAUSTED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_mapping),
-        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_escape), cmocka_unit_test(test_timeout),  cmocka_unit_test(test_mapping),
+        cmocka_unit_test(test_frames), cmocka_unit_test(test_list_has), cmocka_unit_test(test_seal),
+        cmocka_unit_test(test_gzip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

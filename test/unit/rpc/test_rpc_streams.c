@@ -97,7 +97,9 @@ static void converse_body(struct harness *h)
     for (int i = 0; i < 20; i++) {
         assert_int_equal(say(s, "ping", 0, &err), 0);
         expect(s, "ping");
+        assert_int_equal(echo_log.late_header, i ? -ERR_PRECONDITION : 0); /* the first answer took the head along */
     }
+    assert_string_equal(rpc_meta_get(rpc_stream_header(s), "x-late", 0), "v");
     rpc_stream_half_close(s);
     assert_null(hear(s));
     s = rpc_stream_close(s);
