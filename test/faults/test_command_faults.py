@@ -175,7 +175,7 @@ def control_calls(lane, control):
 def test_a_command_survives_a_fault_at_any_call_of_davitd(control):
     lane, davitd = control
     rng = faults.seed()
-    faults.sweep([lane], faults.sampled(rng, control_calls(lane, davitd), 5), lambda lane, fault: at_davitd(lane, davitd, fault))
+    faults.sweep([lane], faults.sampled(rng, control_calls(lane, davitd), 4), lambda lane, fault: at_davitd(lane, davitd, fault))
 
 
 @pytest.mark.all_tier

@@ -64,7 +64,7 @@ def test_a_deployment_survives_a_fault_at_any_call(davit):
         for lane in lanes:
             first(lane)
         calls = calls_of(lanes[0])
-        faults.sweep(lanes, faults.sampled(rng, calls, 12), one)
+        faults.sweep(lanes, faults.sampled(rng, calls, 8), one)
 
 
 @pytest.mark.all_tier

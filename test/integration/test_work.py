@@ -410,6 +410,29 @@ def test_log_cursor_and_tail(driver, talker):
     assert len(entries(driver, 3)) == 3
 
 
+def test_a_resumed_log_goes_on_behind_each_outputs_own_cursor(driver, docker, project):
+    image = images.script(docker, "davit-test/pieces:1", images.WAITING +
+                          "head -c 200000 /dev/zero | tr '\\0' b; echo\necho err >&2\necho after\nsleep 600 & wait\n")
+    r = driver.deploy(spec_of(project, image, "pieces", health=QUICK))
+    open_log(driver, 1, r["containerId"])
+    ended(driver, 1)
+    got = entries(driver, 1)
+    out = [e for e in got if e[0] == "LOG_STREAM_STDOUT"]
+    err, = [e for e in got if e[0] == "LOG_STREAM_STDERR"]
+    assert [len(line) for _, _, line in out] == [65536, 65536, 65536, 200000 - 3 * 65536, 5]
+    assert len({at for _, at, _ in out[:4]}) == 1  # pieces of one line have one stamp
+
+    def rest(stream, seen, stderr_from):
+        open_log(driver, stream, r["containerId"], stdoutFrom={"atNs": str(out[0][1]), "entries": seen}, stderrFrom=stderr_from)
+        ended(driver, stream)
+        return entries(driver, stream)
+
+    for seen in (1, 2, 4):
+        assert sorted(rest(10 + seen, seen, {"atNs": str(err[1]), "entries": 1})) == sorted(out[seen:])
+    # Of stderr nothing was seen: it comes, whatever its stamp.
+    assert sorted(rest(20, 4, {"atNs": str(out[0][1]), "entries": 0})) == sorted([*out[4:], err])
+
+
 def test_log_credit_holds_the_reader(driver, talker):
     open_log(driver, 1, talker, credit=12)
     time.sleep(1)

@@ -367,6 +367,47 @@ static void forget(void **state)
     fixture_run(forget_body);
 }
 
+/* --- Rows that cannot be written --------------------------------------------------------------------------------------------------- */
+
+static int refuse_updates(struct db *db, void *arg, struct err *err)
+{
+    (void)arg;
+    return db_exec(db, err, "CREATE TRIGGER full BEFORE UPDATE ON servers BEGIN SELECT RAISE(ABORT, 'no room'); END", "");
+}
+
+static int allow_updates(struct db *db, void *arg, struct err *err)
+{
+    (void)arg;
+    return db_exec(db, err, "DROP TRIGGER full", "");
+}
+
+static bool is_clean(void *arg)
+{
+    struct fixture *f = arg;
+    return !servers_local(f->c)->dirty && !f->c->saving;
+}
+
+static void dirty_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    work_connect(f, &a, 1, 0);
+    fixture_until(is_clean, f);
+    CHECK_OK(store_write(f->c->store, refuse_updates, NULL, SOON, &err));
+    server_touch(servers_local(f->c));
+    CHECK(fiber_sleep(500 * USEC_MSEC) == 0);
+    CHECK(servers_local(f->c)->dirty && f->c->saving); /* it is tried again, without another change */
+    CHECK_OK(store_write(f->c->store, allow_updates, NULL, SOON, &err));
+    fixture_until(is_clean, f);
+    agent_close(&a);
+}
+
+static void dirty(void **state)
+{
+    (void)state;
+    fixture_run(dirty_body);
+}
+
 /* --- Stats and health ------------------------------------------------------------------------------------------------------------- */
 
 static void send_usage(struct agent *a, const char *container, uint64_t at_s, uint64_t rx, uint64_t disk_free)
@@ -477,6 +518,7 @@ int main(void)
         cmocka_unit_test(wrong_clock),
         cmocka_unit_test(large),
         cmocka_unit_test(forget),
+        cmocka_unit_test(dirty),
         cmocka_unit_test(stats),
     };
     return cmocka_run_group_tests_name("control_workloads", tests, NULL, NULL);
