@@ -104,22 +104,30 @@ class Recorder(Proxy):
         return sum(self.what in r for r in self.requests)
 
 
+EFFECTS = ("POST /v1.41/networks/create", "POST /v1.41/volumes/create", "POST /v1.41/containers/create?", "/start")
+
+
+def killed_before_the_record(lane, what):
+    """Deploys; the agent dies when the engine has answered @what and nothing of it is written down."""
+    recorder = Recorder(lane.davit.top / f"d{lane.r.name}.sock", lane.engine.sock, what, lane.arm)
+    recorder.up()
+    env = {"DOCKER_HOST": f"unix://{recorder.path}"}
+    # The next write to the journal, whatever it is, is the record that the effect has happened.
+    lane.start(faults.Fault(1, "kill-before", options=("--fd", "file", "--path", str(lane.r.dir / "journal.db"))), env)
+    cli = lane.begin(*words(lane))
+    proc.wait_for(lambda: not lane.p.running(), 30, every=0.02, text="death of the agent")
+    assert "journal.db" in lane.report.hit() and recorder.count() == 1, (lane.report.lines(), recorder.requests)
+    lane.end()
+    lane.start(env=env)
+    assert flows.ended(cli, 75) and cli.p.returncode == 0, cli.text()
+    lane.clean(0)
+    assert recorder.count() == 1, recorder.requests
+    lane.end()
+    recorder.down()
+    return "found"
+
+
 @pytest.mark.req("MA-5")
-@pytest.mark.parametrize("what", ["POST /v1.41/networks/create", "POST /v1.41/volumes/create", "POST /v1.41/containers/create?", "/start"])
-def test_kill_between_effect_and_record_the_effect_is_found_and_not_repeated(davit, what):
-    with flows.lanes(davit, 1) as (lane,):
-        recorder = Recorder(davit.top / "d.sock", davit.engine.sock, what, lane.arm)
-        recorder.up()
-        env = {"DOCKER_HOST": f"unix://{recorder.path}"}
-        # The next write to the journal, whatever it is, is the record that the effect has happened.
-        lane.start(faults.Fault(1, "kill-before", options=("--fd", "file", "--path", str(lane.r.dir / "journal.db"))), env)
-        cli = lane.begin(*words(lane))
-        proc.wait_for(lambda: not lane.p.running(), 30, every=0.02, text="death of the agent")
-        assert "journal.db" in lane.report.hit() and recorder.count() == 1, (lane.report.lines(), recorder.requests)
-        lane.end()
-        lane.start(env=env)
-        assert flows.ended(cli, 75) and cli.p.returncode == 0, cli.text()
-        lane.clean(0)
-        assert recorder.count() == 1, recorder.requests
-        lane.end()
-        recorder.down()
+def test_kill_between_effect_and_record_the_effect_is_found_and_not_repeated(davit):
+    with flows.lanes(davit, len(EFFECTS)) as lanes:
+        faults.sweep(lanes, EFFECTS, killed_before_the_record)

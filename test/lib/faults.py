@@ -125,3 +125,4 @@ def sweep(lanes, faults, one, seconds=None):
     for what in done:
         print("  %s: %s" % what)
     assert not failures, "\n".join(failures)
+    assert done
