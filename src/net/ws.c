@@ -130,17 +130,6 @@ static int answer(struct conn *c, const char *key, const char *protocol)
 
 /* ---- ending ---- */
 
-static void over(struct ws *ws)
-{
-    if (ws->state == WS_OVER)
-        return;
-    ws->state = WS_OVER;
-    timer_stop(&ws->timer);
-    conn_read_stop(ws->conn);
-    conn_set_handler(ws->conn, NULL, NULL);
-    loop_post(conn_loop(ws->conn), &ws->gone);
-}
-
 /* The callback may free @ws: has it? */
 static bool tell_close(struct ws *ws, enum ws_code code)
 {
@@ -155,10 +144,17 @@ static bool tell_close(struct ws *ws, enum ws_code code)
     return freed;
 }
 
+/* Nothing comes and nothing goes any more. */
 static void broken(struct ws *ws)
 {
+    if (ws->state == WS_OVER)
+        return;
+    ws->state = WS_OVER;
+    timer_stop(&ws->timer);
+    conn_read_stop(ws->conn);
+    conn_set_handler(ws->conn, NULL, NULL);
     if (!tell_close(ws, WS_ABNORMAL))
-        over(ws);
+        loop_post(conn_loop(ws->conn), &ws->gone);
 }
 
 static void on_gone(void *arg)
