@@ -2,6 +2,7 @@
 /* purge — see purge.h. */
 #include "cli/purge.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -112,6 +113,32 @@ static void remove_account(struct cli *cli)
     child_result_release(&result);
 }
 
+/* What restores left beside the state. */
+static int purge_kept(const char *state, struct err *err)
+{
+    AUTO_FREE char *parent = str_dup(str_from(state));
+    char *slash = strrchr(parent, '/');
+    DIR *d;
+    int rc = 0;
+
+    *slash = '\0';
+    if (!(d = opendir(parent)))
+        return 0;
+    for (struct dirent *e; rc == 0 && (e = readdir(d));) {
+        struct str name = str_from(e->d_name);
+        size_t n = strlen(slash + 1);
+        if (!str_starts(name, (struct str){slash + 1, n}))
+            continue;
+        name = (struct str){name.p + n, name.n - n};
+        if (!str_starts(name, STR(".before-restore-")) && !str_starts(name, STR(".restoring-")))
+            continue;
+        AUTO_FREE char *path = str_printf("%s/%s", parent, e->d_name);
+        rc = fd_remove_tree(path, err);
+    }
+    (void)closedir(d);
+    return rc;
+}
+
 int purge_all(struct cli *cli, struct err *err)
 {
     const char *const dirs[] = {cli->paths.run, cli->paths.log, cli->paths.state, cli->paths.config};
@@ -130,6 +157,8 @@ int purge_all(struct cli *cli, struct err *err)
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
         if ((rc = fd_remove_tree(dirs[i], err)) < 0)
             return rc;
+    if ((rc = purge_kept(cli->paths.state, err)) < 0)
+        return rc;
     if (cli->common.home && rmdir(cli->common.home) < 0 && errno != ENOTEMPTY && errno != ENOENT)
         return err_sys(err, errno, "cannot remove %s", cli->common.home);
     return 0;

@@ -162,3 +162,6 @@ def test_killed_in_the_middle(davit):
     assert seen <= {frozenset({"old-1"}), frozenset({"old-1", "new-1"})}
     davit.run("controlplane", "restore", "--force", file)
     assert names(davit) == {"old-1"}
+    assert list(davit.home.glob("state.before-restore-*"))
+    davit.down("--purge")
+    assert not davit.home.exists()
