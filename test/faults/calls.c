@@ -19,9 +19,9 @@
 #include "base/str.h"
 
 #ifdef __x86_64__
-#define ARCH AUDIT_ARCH_X86_64
+#    define ARCH AUDIT_ARCH_X86_64
 #else
-#define ARCH AUDIT_ARCH_AARCH64
+#    define ARCH AUDIT_ARCH_AARCH64
 #endif
 
 /* How a call names its object: by a descriptor, by a path, or by a path below a descriptor before it. */
@@ -66,7 +66,8 @@ unsigned call_class_of(const char *word)
     static const struct {
         const char *word;
         unsigned class;
-    } words[] = {{"write", CALL_WRITE}, {"sync", CALL_SYNC}, {"name", CALL_NAME}, {"open", CALL_OPEN}, {"connect", CALL_CONNECT}, {"all", CALL_ALL}};
+    } words[] = {{"write", CALL_WRITE}, {"sync", CALL_SYNC},       {"name", CALL_NAME},
+                 {"open", CALL_OPEN},   {"connect", CALL_CONNECT}, {"all", CALL_ALL}};
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (strcmp(words[i].word, word) == 0)

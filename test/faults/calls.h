@@ -13,10 +13,10 @@
 
 /* What a call does to the world. */
 enum call_class {
-    CALL_WRITE = 1,   /* bytes into a file or a socket */
-    CALL_SYNC = 2,    /* fsync, fdatasync */
-    CALL_NAME = 4,    /* rename, link, unlink, mkdir, ftruncate */
-    CALL_OPEN = 8,    /* openat with O_CREAT */
+    CALL_WRITE = 1, /* bytes into a file or a socket */
+    CALL_SYNC = 2,  /* fsync, fdatasync */
+    CALL_NAME = 4,  /* rename, link, unlink, mkdir, ftruncate */
+    CALL_OPEN = 8,  /* openat with O_CREAT */
     CALL_CONNECT = 16,
     CALL_ALL = 31
 };

@@ -7,7 +7,7 @@
  * full speed; the filter needs no privilege. Children of PROGRAM are counted with --children only.
  * --report FILE gets a line per event: "armed", "call N NAME PATH|socket" (with --trace), "fault N NAME PATH|socket", "count N" (on SIGUSR2
  * and at the end), "exit STATUS" or "signal N". With --wait nothing is counted until SIGUSR1, which counts from zero.
- * SIGTERM and SIGINT are passed on. Ends as PROGRAM did (128 + signal). PROGRAM dies with it. */
+ * SIGTERM and SIGINT are passed on, SIGQUIT as SIGKILL: the tool ends when PROGRAM is gone, its locks with it. Ends as PROGRAM did (128 + signal). PROGRAM dies with it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -34,14 +34,38 @@ struct options {
 
 #define AT(field) offsetof(struct options, field)
 static const struct opt table[] = {
-    {.name = "call", .type = OPT_LIST, .offset = AT(calls), .arg = "CLASS", .help = "write, sync, name, open, connect (default: all)"},
+    {.name = "call",
+     .type = OPT_LIST,
+     .offset = AT(calls),
+     .arg = "CLASS",
+     .help = "write, sync, name, open, connect (default: all)"},
     {.name = "path", .type = OPT_LIST, .offset = AT(paths), .arg = "PREFIX", .help = "of files, only those below"},
-    {.name = "fd", .type = OPT_ENUM, .choices = "any|file|socket", .def = "any", .offset = AT(fd), .arg = "KIND", .help = "what is counted"},
-    {.name = "at", .type = OPT_INT, .offset = AT(at), .arg = "N", .help = "the call that is hit, from 1 on (0: none, count only)"},
-    {.name = "do", .type = OPT_ENUM, .choices = "kill-before|kill-after|fail", .def = "kill-before", .offset = AT(action), .arg = "WHAT",
+    {.name = "fd",
+     .type = OPT_ENUM,
+     .choices = "any|file|socket",
+     .def = "any",
+     .offset = AT(fd),
+     .arg = "KIND",
+     .help = "what is counted"},
+    {.name = "at",
+     .type = OPT_INT,
+     .offset = AT(at),
+     .arg = "N",
+     .help = "the call that is hit, from 1 on (0: none, count only)"},
+    {.name = "do",
+     .type = OPT_ENUM,
+     .choices = "kill-before|kill-after|fail",
+     .def = "kill-before",
+     .offset = AT(action),
+     .arg = "WHAT",
      .help = "what happens to it"},
-    {.name = "error", .type = OPT_ENUM, .choices = "EIO|ENOSPC|ECONNRESET|EINTR|ENOMEM|EPIPE|EACCES", .def = "EIO", .offset = AT(error),
-     .arg = "ERRNO", .help = "with --do fail"},
+    {.name = "error",
+     .type = OPT_ENUM,
+     .choices = "EIO|ENOSPC|ECONNRESET|EINTR|ENOMEM|EPIPE|EACCES",
+     .def = "EIO",
+     .offset = AT(error),
+     .arg = "ERRNO",
+     .help = "with --do fail"},
     {.name = "always", .type = OPT_BOOL, .offset = AT(always), .help = "with --do fail: that call and all after it"},
     {.name = "wait", .type = OPT_BOOL, .offset = AT(wait), .help = "count from SIGUSR1 on"},
     {.name = "trace", .type = OPT_BOOL, .offset = AT(trace), .help = "report every call that counts"},
@@ -73,7 +97,7 @@ static void on_signal(int signum)
     else if (signum == SIGUSR2)
         got_snapshot = 1;
     else if (signum != SIGCHLD)
-        got_end = signum;
+        got_end = signum == SIGQUIT ? SIGKILL : signum;
 }
 
 static int error_of(const char *name)
@@ -81,7 +105,7 @@ static int error_of(const char *name)
     static const struct {
         const char *name;
         int code;
-    } errors[] = {{"EIO", EIO},     {"ENOSPC", ENOSPC}, {"ECONNRESET", ECONNRESET}, {"EINTR", EINTR},
+    } errors[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"ECONNRESET", ECONNRESET}, {"EINTR", EINTR},
                   {"ENOMEM", ENOMEM}, {"EPIPE", EPIPE},   {"EACCES", EACCES}};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
@@ -132,8 +156,8 @@ static void become(const struct tracer *t, const sigset_t *mask, int go, const c
 static int begin(struct tracer *t, const sigset_t *mask, const char **argv)
 {
     int go[2];
-    const uintptr_t options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_EXITKILL |
-                              PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
+    const uintptr_t options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                              PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
 
     if (pipe2(go, O_CLOEXEC) != 0 || (t->child = fork()) < 0)
         return -1;
@@ -307,7 +331,8 @@ static int set_up(struct tracer *t, int argc, char **argv, const char **operands
     int rc = opt_parse(table, argc, argv, &t->o, operands, &n, &err);
 
     if (rc == 1 || (rc == 0 && n == 0)) {
-        opt_help(stdout, "faults [OPTIONS] -- PROGRAM [ARG]...", "runs a program and breaks one of its system calls", table, NULL);
+        opt_help(stdout, "faults [OPTIONS] -- PROGRAM [ARG]...", "runs a program and breaks one of its system calls", table,
+                 NULL);
         return rc == 1 ? 0 : 2;
     }
     for (size_t i = 0; rc == 0 && i < t->o.calls.n; i++) {
@@ -333,7 +358,7 @@ int main(int argc, char **argv)
 {
     static struct tracer t;
     const char *operands[OPERANDS_MAX];
-    const int signals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGCHLD};
+    const int signals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGQUIT, SIGCHLD};
     struct sigaction action = {.sa_handler = on_signal};
     sigset_t ours, before;
 

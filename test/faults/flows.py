@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """flows: agents whose flows are broken at their system calls, and what must be true of each afterwards."""
 import contextlib
-import json
+import signal
 import sqlite3
 
 from lib import faults, images, proc
@@ -28,6 +28,7 @@ class Lane:
     def start(self, fault=None, env=None):
         """Starts it and returns when its link is up; with a fault the tool waits for arm()."""
         self.runs += 1
+        self.faulted = fault is not None
         log = self.davit.top / f"agent-{self.r.name}.{self.runs}.log"
         self.report = faults.Report(self.davit.top / f"report-{self.r.name}.{self.runs}")
         words = [*(fault.prefix(self.report.path, wait=True) if fault else ()), self.davit.bin / "davit-agent", "run", "--config-dir", self.r.dir]
@@ -46,8 +47,8 @@ class Lane:
 
     def end(self):
         """As a crash would."""
-        if self.p and self.p.running():
-            self.p.stop(9)
+        if self.p.running():
+            self.p.stop(signal.SIGQUIT if self.faulted else signal.SIGKILL)
         self.davit.background.remove(self.p)
         text = self.p.text()
         assert "Sanitizer" not in text and "runtime error" not in text, text[-6000:]
@@ -127,7 +128,3 @@ def commands(davit):
     """Rows of the control plane's commands that have no result."""
     with sqlite3.connect(f"file:{davit.home}/state/control.db?mode=ro", uri=True) as db:
         return db.execute("SELECT count(*) FROM commands WHERE state <> 3").fetchone()[0]
-
-
-def dump(value):
-    return json.dumps(value, indent=1)

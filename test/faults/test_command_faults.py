@@ -3,6 +3,7 @@
 and whoever gave it is never told of a success that did not happen."""
 import json
 import pathlib
+import signal
 import time
 
 import pytest
@@ -99,6 +100,7 @@ class ControlPlane:
 
     def start(self, fault=None):
         self.runs += 1
+        self.faulted = fault is not None
         self.report = faults.Report(self.davit.top / f"report-davitd.{self.runs}")
         words = [*(fault.prefix(self.report.path, wait=True) if fault else ()), *self.words]
         self.p = proc.Background(words, self.davit.top / f"davitd.{self.runs}.log", env=self.davit.env | (faults.ENV if fault else {}))
@@ -108,7 +110,7 @@ class ControlPlane:
 
     def end(self):
         if self.p.running():
-            self.p.stop(9)
+            self.p.stop(signal.SIGQUIT if self.faulted else signal.SIGKILL)
         self.davit.background.remove(self.p)
         assert "Sanitizer" not in self.p.text() and "runtime error" not in self.p.text(), self.p.text()[-6000:]
 
