@@ -64,7 +64,8 @@ static int receive(struct cli *cli, int fd, uint64_t *ret_bytes, struct err *err
         *ret_bytes += r->data.len;
         rc = fd_write_all(fd, r->data.data, r->data.len, err);
         show(cli, *ret_bytes, total, *ret_bytes == total && r->data.len > 0);
-        explicit_bzero(r->data.data, r->data.len);
+        if (r->data.len)
+            explicit_bzero(r->data.data, r->data.len);
         rpc_message_free(message);
     }
     rpc_stream_close(stream);
