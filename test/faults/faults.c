@@ -7,7 +7,8 @@
  * full speed; the filter needs no privilege. Children of PROGRAM are counted with --children only.
  * --report FILE gets a line per event: "armed", "call N NAME PATH|socket" (with --trace), "fault N NAME PATH|socket", "count N" (on SIGUSR2
  * and at the end), "exit STATUS" or "signal N". With --wait nothing is counted until SIGUSR1, which counts from zero.
- * SIGTERM and SIGINT are passed on, SIGQUIT as SIGKILL: the tool ends when PROGRAM is gone, its locks with it. Ends as PROGRAM did (128 + signal). PROGRAM dies with it. */
+ * SIGTERM and SIGINT are passed on, SIGQUIT as SIGKILL: the tool ends when PROGRAM is gone, its locks with it.
+ * Ends as PROGRAM did (128 + signal). PROGRAM dies with it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
