@@ -86,7 +86,7 @@ static int get_enum(struct json_reader *r, const ProtobufCFieldDescriptor *f, en
     if (token == JSON_STRING) {
         char name[ENUM_NAME_MAX];
         const ProtobufCEnumValue *e = NULL;
-        if (r->j.value.n < sizeof(name)) {
+        if (r->j.value.n && r->j.value.n < sizeof(name) && !memchr(r->j.value.p, 0, r->j.value.n)) {
             (void)str_copy(name, sizeof(name), r->j.value);
             e = protobuf_c_enum_descriptor_get_value_by_name(f->descriptor, name);
         }

@@ -40,9 +40,12 @@ const ProtobufCFieldDescriptor *rpc_field_named(const ProtobufCMessageDescriptor
     while (low < high) {
         size_t mid = (low + high) / 2;
         const struct rpc_field_name *at = &meta->names[mid];
-        int order = strncmp(at->name, key.p ? key.p : "", key.n);
-        if (order == 0 && at->name[key.n] == 0)
+        size_t n = strlen(at->name), both = n < key.n ? n : key.n; /* the key may contain NUL */
+        int order = both ? memcmp(at->name, key.p, both) : 0;
+        if (order == 0 && n == key.n)
             return &type->fields[at->field];
+        if (order == 0)
+            order = n < key.n ? -1 : 1;
         if (order < 0)
             low = mid + 1;
         else

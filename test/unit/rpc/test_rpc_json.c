@@ -183,6 +183,23 @@ static void test_names(void **state)
     every("{\"own\":\"a\",\"@own name\":\"a\"}", NULL);
 }
 
+/* A key is as long as it is, whatever stands in it: NUL ends it in no comparison. */
+static void test_names_with_nul(void **state)
+{
+    (void)state;
+    struct buf text = BUF_INIT(65536);
+    expect("{\"aInt32\\u0000\":1}", "{}");
+    expect("{\"\\u0000\":1,\"aInt32\\u0000x\":1,\"aInt32\":5}", "{\"aInt32\":5}");
+    expect("{\"aColor\":\"COLOR_RED\\u0000\"}", NULL);
+    expect("{\"aColor\":\"\"}", NULL);
+    for (unsigned i = 0; i < davit__test__v1__all_types__descriptor.n_fields; i++) {
+        buf_clear(&text);
+        assert_int_equal(buf_printf(&text, "{\"%s\\u0000%0512d\":1}", ALL->fields[i].name, 0), 0);
+        expect(buf_cstr(&text), "{}");
+    }
+    buf_release(&text);
+}
+
 static void test_maps(void **state)
 {
     (void)state;
@@ -361,9 +378,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_types), cmocka_unit_test(test_liberal_input), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_presence),  cmocka_unit_test(test_names),         cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_depth),     cmocka_unit_test(test_number_length), cmocka_unit_test(test_any),
-        cmocka_unit_test(test_times),     cmocka_unit_test(test_spans),         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_presence),  cmocka_unit_test(test_names),         cmocka_unit_test(test_names_with_nul),
+        cmocka_unit_test(test_maps),      cmocka_unit_test(test_depth),         cmocka_unit_test(test_number_length),
+        cmocka_unit_test(test_any),       cmocka_unit_test(test_times),         cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
