@@ -62,8 +62,10 @@ void call_unref(struct rpc_call *c)
     timer_stop(&c->timer);
     task_cancel(&c->closed);
     list_remove(&c->node);
-    if (c->server)
+    if (c->server) {
         c->server->held -= c->held;
+        c->server->held_strangers -= c->stranger ? c->held : 0;
+    }
     (void)fiber_unref(c->fiber);
     (void)rpc_message_free(c->request);
     frames_release(&c->in);
@@ -75,6 +77,12 @@ void call_unref(struct rpc_call *c)
     event_release(&c->readable);
     event_release(&c->done);
     free(c);
+}
+
+void call_set_conn(struct rpc_call *c, struct conn *conn)
+{
+    c->conn = conn;
+    c->stranger = conn_is_tls(conn) && !conn_peer(conn)->present;
 }
 
 const char *call_meta(const struct rpc_call *c, const char *name)

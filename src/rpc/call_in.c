@@ -5,18 +5,25 @@
 
 #define READ_TIMEOUT (60 * USEC_SEC) /* for the rest of a request that was refused */
 
-/* What waits of requests may be from anybody: counted for all of them together, until their memory goes. @total: what this one has now. */
-static int hold(struct rpc_call *c, size_t total, struct err *err)
+/* What waits of requests may be from anybody: counted for all of them together, until their memory goes. @total: what this one has now.
+ * Strangers share a part of it, so that they take nothing from those who are known. */
+static int keep(struct rpc_call *c, size_t total, struct err *err)
 {
-    if (c->http) /* HTTP/1.1: counted where it was collected */
-        return 0;
-    if (total > c->held && total - c->held > RPC_HELD_MAX - c->server->held) {
-        c->server->calls_refused++;
+    struct rpc_server *s = c->server;
+    size_t left = RPC_HELD_MAX - s->held, strangers = RPC_HELD_STRANGERS_MAX - s->held_strangers;
+    if (total > c->held && total - c->held > (c->stranger && strangers < left ? strangers : left)) {
+        s->calls_refused++;
         return err_set(err, ERR_UNAVAILABLE, "too many requests at once");
     }
-    c->server->held += total - c->held;
+    s->held += total - c->held;
+    s->held_strangers += c->stranger ? total - c->held : 0;
     c->held = total;
     return 0;
+}
+
+static int hold(struct rpc_call *c, size_t total, struct err *err)
+{
+    return c->http ? 0 : keep(c, total, err); /* HTTP/1.1: counted where it was collected */
 }
 
 /* What the peer wrote wrongly, in the words of its protocol: limits keep their code. */
@@ -29,21 +36,21 @@ static int blame(const struct rpc_call *c, struct err *err, int rc)
     return -(int)err->code;
 }
 
-static int parse(const struct rpc_call *c, struct str bytes, ProtobufCMessage **ret, struct err *err)
+static int parse(const struct rpc_call *c, struct str bytes, ProtobufCMessage **ret, size_t *ret_cost, struct err *err)
 {
-    return c->json ? rpc_from_json(c->method->input, bytes, ret, err) : rpc_unpack(c->method->input, bytes, ret, err);
+    return (c->json ? message_from_json : message_unpack)(c->method->input, bytes, ret, ret_cost, err);
 }
 
-static int decode(struct rpc_call *c, struct str bytes, bool packed, ProtobufCMessage **ret, struct err *err)
+static int decode(struct rpc_call *c, struct str bytes, bool packed, ProtobufCMessage **ret, size_t *ret_cost, struct err *err)
 {
     if (!packed)
-        return blame(c, err, parse(c, bytes, ret, err));
+        return blame(c, err, parse(c, bytes, ret, ret_cost, err));
     AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX + 1);
     int rc = gzip_inflate(bytes, RPC_MESSAGE_MAX, &plain, err);
     if (rc == 0 && c->state == CALL_READING)
         rc = hold(c, c->held + plain.len, err);
     if (rc == 0)
-        rc = parse(c, buf_str(&plain), ret, err);
+        rc = parse(c, buf_str(&plain), ret, ret_cost, err);
     return blame(c, err, rc);
 }
 
@@ -51,16 +58,20 @@ static void got_message(struct rpc_call *c, struct str bytes, bool packed)
 {
     struct err err = ERR_INIT;
     ProtobufCMessage *m = NULL;
+    size_t cost = 0;
     if (c->request)
         (void)err_set(&err, ERR_UNIMPLEMENTED, "more than one message where one is expected");
     else
-        (void)decode(c, bytes, packed, &m, &err);
+        (void)decode(c, bytes, packed, &m, &cost, &err);
+    if (!err.code && c->state != CALL_STREAMING) { /* from here on it is the unpacked message that takes memory */
+        c->request = m;
+        frames_trim(&c->in);
+        buf_release(&c->body);
+        if (keep(c, cost + frames_waiting(&c->in), &err) == 0)
+            return;
+    }
     if (err.code) {
         call_end(c, &err);
-        return;
-    }
-    if (c->state != CALL_STREAMING) {
-        c->request = m;
         return;
     }
     c->handler->stream->message(c->stream_state, m);
@@ -162,7 +173,6 @@ void call_half_close(struct rpc_call *c)
     }
     if (c->protocol == RPC_CONNECT && c->state == CALL_READING) {
         got_message(c, buf_str(&c->body), c->gzip_in);
-        buf_release(&c->body);
         if (c->state == CALL_OVER)
             return;
     }
@@ -187,7 +197,8 @@ static int take(struct rpc_call *c, ProtobufCMessage **ret, struct err *err)
     int rc = frames_take(&c->in, &bytes, err);
     if (rc <= 0)
         return rc < 0 ? blame(c, err, rc) : 0;
-    rc = decode(c, bytes, c->in.flags & FRAMES_COMPRESSED, ret, err);
+    size_t cost;
+    rc = decode(c, bytes, c->in.flags & FRAMES_COMPRESSED, ret, &cost, err);
     if (rc < 0)
         return rc;
     (void)hold(c, frames_waiting(&c->in), NULL);

@@ -92,7 +92,7 @@ void connect_http1(void *arg, struct http_call *http)
     struct rpc_call *c = call_new(arg);
     c->refs++;
     c->http = http;
-    c->conn = http_call_conn(http);
+    call_set_conn(c, http_call_conn(http));
     if (begin(c, http_call_head(http), &err) < 0) {
         call_end(c, &err);
     } else {

@@ -71,6 +71,14 @@ size_t frames_settle(struct frames *f)
     return owed;
 }
 
+void frames_trim(struct frames *f)
+{
+    if (!frames_empty(f))
+        return;
+    buf_release(&f->in);
+    f->at = 0;
+}
+
 size_t frames_waiting(const struct frames *f)
 {
     return f->in.len - f->at;

@@ -27,6 +27,8 @@ int frames_add(struct frames *f, struct str bytes, struct err *err) MUST_USE;
 int frames_take(struct frames *f, struct str *ret, struct err *err) MUST_USE;
 /* How many bytes may be given back to the window now; counted as given. */
 size_t frames_settle(struct frames *f);
+/* Gives memory back where nothing waits. */
+void frames_trim(struct frames *f);
 /* Bytes that wait here. */
 size_t frames_waiting(const struct frames *f);
 /* Nothing waits, not even a part of a message? */

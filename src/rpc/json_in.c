@@ -12,6 +12,7 @@
 #include "google/protobuf/struct.pb-c.h"
 #include "rpc/json_internal.h"
 #include "rpc/json_text.h"
+#include "rpc/rpc_internal.h"
 
 enum { BUDGET = 8 * 1024 * 1024, COST_ALLOC = 16, ENUM_NAME_MAX = 256 };
 
@@ -340,7 +341,8 @@ int json_in_message(struct json_reader *r, const ProtobufCMessageDescriptor *typ
     return 0;
 }
 
-int rpc_from_json(const ProtobufCMessageDescriptor *type, struct str json, ProtobufCMessage **ret, struct err *err)
+int message_from_json(const ProtobufCMessageDescriptor *type, struct str json, ProtobufCMessage **ret, size_t *ret_cost,
+                      struct err *err)
 {
     if (json.n > RPC_MESSAGE_MAX)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", json.n, RPC_MESSAGE_MAX);
@@ -359,5 +361,12 @@ int rpc_from_json(const ProtobufCMessageDescriptor *type, struct str json, Proto
         return rc;
     }
     *ret = m;
+    *ret_cost = BUDGET - r.budget;
     return 0;
+}
+
+int rpc_from_json(const ProtobufCMessageDescriptor *type, struct str json, ProtobufCMessage **ret, struct err *err)
+{
+    size_t cost;
+    return message_from_json(type, json, ret, &cost, err);
 }

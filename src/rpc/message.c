@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "rpc/rpc.h"
+#include "rpc/rpc_internal.h"
 #include "rpc/schema.h"
 
 enum {
@@ -186,7 +186,8 @@ static int scan_message(struct scan *s, const ProtobufCMessageDescriptor *type, 
     return rc;
 }
 
-int rpc_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, ProtobufCMessage **ret, struct err *err)
+int message_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, ProtobufCMessage **ret, size_t *ret_cost,
+                   struct err *err)
 {
     if (bytes.n > RPC_MESSAGE_MAX)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", bytes.n, RPC_MESSAGE_MAX);
@@ -199,7 +200,14 @@ int rpc_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, Protobu
     if (!m)
         return err_set(err, ERR_INVALID, "%s: does not parse", type->name);
     *ret = m;
+    *ret_cost = BUDGET - s.budget;
     return 0;
+}
+
+int rpc_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, ProtobufCMessage **ret, struct err *err)
+{
+    size_t cost;
+    return message_unpack(type, bytes, ret, &cost, err);
 }
 
 int rpc_pack(const ProtobufCMessage *message, struct buf *out)

@@ -2,9 +2,9 @@
 /* rpc — one schema, two protocols: gRPC over HTTP/2 and Connect (JSON or proto) over HTTP/1.1 and HTTP/2 from the same handlers.
  * Method tables come from our protoc plugin (proto/, tools/protoc-gen-davit): `davit_link_v1_link_service` for davit.link.v1.LinkService.
  * Messages are protobuf-c structs; inbound ones are pre-scanned (size, depth, UTF-8, NUL, allocation budget) before they are unpacked.
- * Limits: RPC_MESSAGE_MAX per message, RPC_HELD_MAX in all requests of a server that are not yet answered (UNAVAILABLE), 8 KiB of
- * metadata, RPC_STREAMS_MAX per connection, RPC_QUEUE_MAX bytes queued per stream. Over TLS, who sent no certificate and has no call open for
- * a minute is cut.
+ * Limits: RPC_MESSAGE_MAX per message, RPC_HELD_MAX in all requests of a server that are not yet answered, as they came or unpacked, of
+ * which RPC_HELD_STRANGERS_MAX for those who came by TLS without a certificate (UNAVAILABLE), 8 KiB of metadata, RPC_STREAMS_MAX per
+ * connection, RPC_QUEUE_MAX bytes queued per stream. Over TLS, who sent no certificate and has no call open for a minute is cut.
  * Thread: loop.  Input trust: peer.  Sources: grpc/grpc doc/PROTOCOL-HTTP2.md, connectrpc.com protocol. */
 #ifndef DAVIT_RPC_RPC_H
 #define DAVIT_RPC_RPC_H
@@ -15,7 +15,7 @@
 #include "net/conn.h"
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
-enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX };
+enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX, RPC_HELD_STRANGERS_MAX = RPC_HELD_MAX / 4 };
 #define RPC_WS_PROTOCOL "davit.connect.v1"
 enum { RPC_WS_MAX = 256 }; /* WebSockets of one server */
 enum {

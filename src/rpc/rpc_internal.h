@@ -61,7 +61,8 @@ struct rpc_call {
     struct event done;     /* the fiber of an HTTP/1.1 connection waits for it */
     unsigned refs;         /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
     size_t sent;
-    size_t held; /* its part of the server's */
+    size_t held;   /* its part of the server's */
+    bool stranger; /* came by TLS without a certificate */
     void *stream_state;
     struct task closed;
     struct err reason; /* how it ended */
@@ -85,7 +86,8 @@ struct rpc_server {
     const char *const *origins;
     size_t n_origins;
     struct http_server *http;
-    size_t held; /* bytes of requests that came in, RPC_HELD_MAX at most */
+    /* Bytes of requests that came in: RPC_HELD_MAX at most, and of strangers RPC_HELD_STRANGERS_MAX. */
+    size_t held, held_strangers;
     struct rpc_limits limits;
     unsigned running; /* handlers on fibers */
     uint64_t conns_refused, calls_refused;
@@ -96,6 +98,8 @@ struct rpc_server {
 /* A call in CALL_READING, owned by the server's list. */
 struct rpc_call *call_new(struct rpc_server *s) MUST_USE;
 void call_unref(struct rpc_call *c);
+/* Says what it came by. */
+void call_set_conn(struct rpc_call *c, struct conn *conn);
 /* Header value or NULL. */
 const char *call_meta(const struct rpc_call *c, const char *name);
 /* Decides by head and @verb ("POST"): protocol, method, deadline, authorization, opens streams. 0, or a failure that call_end must report. */
@@ -109,6 +113,13 @@ void call_start(struct rpc_call *c);
 void call_end(struct rpc_call *c, const struct err *failure);
 /* The peer has gone: nothing to report to it. */
 void call_lost(struct rpc_call *c, enum err_code code, const char *why);
+
+/* ---- message.c, json_in.c ---- */
+/* As rpc_unpack and rpc_from_json; *ret_cost: bytes that the message has in memory, at most. */
+int message_unpack(const ProtobufCMessageDescriptor *type, struct str bytes, ProtobufCMessage **ret, size_t *ret_cost,
+                   struct err *err) MUST_USE;
+int message_from_json(const ProtobufCMessageDescriptor *type, struct str json, ProtobufCMessage **ret, size_t *ret_cost,
+                      struct err *err) MUST_USE;
 
 /* ---- call_in.c ---- */
 /* Keeps @failure until the peer has sent its request: some HTTP clients take an answer before that for a broken one. */

@@ -71,7 +71,7 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
     struct err err = ERR_INIT;
     struct rpc_call *c = call_new(sc->server);
     c->st = st;
-    c->conn = h2_conn(sc->h2);
+    call_set_conn(c, h2_conn(sc->h2));
     h2_set_user(st, c);
     rpc_meta_release(&c->meta);
     c->meta.store = head->store;
@@ -134,6 +134,8 @@ static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed
 static void become_h2(struct server_conn *sc)
 {
     timer_stop(&sc->timer);
+    if (conn_is_tls(sc->conn) && !conn_peer(sc->conn)->present)
+        timer_set(&sc->timer, STRANGER_IDLE);
     sc->h2 = h2_new(TAKE(sc->conn), true, &h2_handler, sc);
     h2_keepalive(sc->h2, KEEPALIVE);
     if (sc->server->limits.max_age)
@@ -212,8 +214,6 @@ static void take_conn(struct rpc_listener *from, struct conn *c)
     timer_init(&sc->timer, s->loop, conn_timeout, sc);
     if (strcmp(conn_alpn(c), "h2") == 0) {
         become_h2(sc);
-        if (!conn_peer(c)->present)
-            timer_set(&sc->timer, STRANGER_IDLE);
     } else if (conn_alpn(c)[0]) {
         become_http1(sc);
     } else {

@@ -213,7 +213,7 @@ void ws_serve(struct rpc_server *s, struct http_call *http)
     struct rpc_call *c = call_new(s);
     c->refs++;
     c->http = http;
-    c->conn = http_call_conn(http);
+    call_set_conn(c, http_call_conn(http));
     c->upgrades = true;
     if (begin(c, http_call_head(http), &err) == 0) {
         switch_over(c);

@@ -84,6 +84,40 @@ static void test_requests_held(void **state)
     harness_run(held_body);
 }
 
+/* Little on the wire, much in memory: what counts is what it takes. */
+static void unpacked_body(struct harness *h)
+{
+    enum { INNERS = 60000, N = 20 };
+    struct err err = ERR_INIT;
+    struct rpc_stream *s[N];
+    ProtobufCMessage *m;
+    Davit__Test__V1__Inner inner = DAVIT__TEST__V1__INNER__INIT;
+    Davit__Test__V1__AllTypes q = DAVIT__TEST__V1__ALL_TYPES__INIT;
+    struct rpc_stats stats;
+    q.n_inners = INNERS;
+    q.inners = calloc(INNERS, sizeof(*q.inners));
+    for (size_t i = 0; i < INNERS; i++)
+        q.inners[i] = &inner;
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(rpc_stream_open(h->ch, SVC, "Reflect", deadline_in(60 * USEC_SEC), &s[i], &err), 0);
+        assert_int_equal(rpc_stream_put(s[i], &q.base, deadline_in(60 * USEC_SEC), &err), 0);
+    }
+    free(q.inners);
+    assert_int_equal(rpc_stream_get(s[N - 1], deadline_in(20 * USEC_SEC), &m, &err), -ERR_UNAVAILABLE);
+    assert_string_equal(err.msg, "too many requests at once");
+    rpc_server_stats(h->server, &stats);
+    assert_true(stats.calls_refused >= N - RPC_HELD_MAX / (INNERS * 56) && stats.calls_refused < N);
+    for (size_t i = 0; i < N; i++)
+        s[i] = rpc_stream_close(s[i]);
+}
+
+/* req: MA-3 */
+static void test_requests_held_as_unpacked(void **state)
+{
+    (void)state;
+    harness_run(unpacked_body);
+}
+
 static void denied_body(struct harness *h)
 {
     struct err err = ERR_INIT;
@@ -461,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_failure_with_hint),
         cmocka_unit_test(test_requests_held),
+        cmocka_unit_test(test_requests_held_as_unpacked),
         cmocka_unit_test(test_unauthorized_scope),
         cmocka_unit_test(test_around),
         cmocka_unit_test(test_server_streaming_flow_control),

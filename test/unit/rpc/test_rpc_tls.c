@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls over TLS on loopback: ALPN decides, the handler sees who calls, a certificate can be replaced while it listens. */
 #include "net/testcert.h"
+#include "rpc/client_internal.h"
 #include "rpc/harness.h"
 
 #define SVC (&davit_test_v1_echo_service)
@@ -146,9 +147,142 @@ static void test_stranger_without_call(void **state)
     clock_fake(USEC_INFINITY, USEC_INFINITY);
 }
 
+struct caller {
+    struct loop *loop;
+    struct conn *conn;
+    const char *addr;
+    bool over;
+};
+
+static void on_bytes(void *arg, const void *p, size_t n)
+{
+    (void)arg;
+    (void)p;
+    (void)n;
+}
+
+static void on_end(void *arg)
+{
+    ((struct caller *)arg)->over = true;
+}
+
+static void on_failure(void *arg, const struct err *err)
+{
+    (void)err;
+    on_end(arg);
+}
+
+/* HTTP/2 by its first bytes, nothing by ALPN. */
+static void without_alpn(void *arg)
+{
+    static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\0\0\0\4\1\0\0\0\0";
+    static const struct conn_handler handler = {on_bytes, on_end, on_failure, NULL};
+    struct caller *c = arg;
+    struct err err = ERR_INIT;
+    struct tls_ctx *ctx = client_ctx(root.spki_sha256, NULL, NULL);
+    assert_int_equal(conn_dial(c->loop, c->addr, ctx, NULL, deadline_in(5 * USEC_SEC), &c->conn, &err), 0);
+    conn_set_handler(c->conn, &handler, c);
+    assert_int_equal(conn_write(c->conn, hello, sizeof(hello) - 1), 0);
+    conn_read_start(c->conn);
+    tls_ctx_unref(ctx);
+}
+
+/* The same minute for who says without ALPN that it speaks HTTP/2. */
+static void test_stranger_without_alpn(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    clock_fake(1000 * USEC_SEC, clock_real());
+    struct loop *loop = loop_new();
+    struct rpc_server *s = rpc_server_new(loop, remember, NULL);
+    struct tls_ctx *tls = server_ctx(&server_cert);
+    assert_int_equal(rpc_server_listen(s, "127.0.0.1:0", 0, tls, &err), 0);
+    struct caller c = {.loop = loop, .addr = rpc_server_addr(s, 0)};
+    assert_int_equal(fiber_spawn(loop, "caller", without_alpn, &c, NULL), 0);
+    for (int k = 0; k < 100 && !c.conn; k++)
+        loop_advance(loop, USEC_MSEC);
+    loop_advance(loop, 55 * USEC_SEC);
+    assert_false(c.over);
+    loop_advance(loop, 10 * USEC_SEC);
+    assert_true(c.over);
+    c.conn = conn_close(c.conn);
+    tls_ctx_unref(tls);
+    s = rpc_server_free(s);
+    loop_advance(loop, USEC_SEC);
+    loop = loop_free(loop);
+    clock_fake(USEC_INFINITY, USEC_INFINITY);
+}
+
+/* @n requests that do not end, one after the other; how many have no place? */
+static size_t crowd(struct rpc_channel *ch, struct rpc_stream **s, size_t n)
+{
+    enum { SIZE = RPC_MESSAGE_MAX - 1024 };
+    struct err err = ERR_INIT;
+    size_t refused = 0;
+    ProtobufCMessage *m;
+    echo_request q = DAVIT__TEST__V1__ECHO_REQUEST__INIT;
+    q.payload = (ProtobufCBinaryData){SIZE, calloc(1, SIZE)};
+    for (size_t i = 0; i < n; i++) {
+        int rc = -ERR_DEADLINE;
+        assert_int_equal(rpc_stream_open(ch, SVC, "Echo", deadline_in(60 * USEC_SEC), &s[i], &err), 0);
+        assert_int_equal(rpc_stream_put(s[i], &q.base, deadline_in(60 * USEC_SEC), &err), 0);
+        for (unsigned quiet = 0; rc == -ERR_DEADLINE && quiet < 10; quiet += s[i]->st && h2_queued(s[i]->st) == 0)
+            rc = rpc_stream_get(s[i], deadline_in(20 * USEC_MSEC), &m, &err);
+        refused += rc == -ERR_UNAVAILABLE;
+    }
+    free(q.payload.data);
+    return refused;
+}
+
+static void crowd_body(void *arg)
+{
+    enum { STRANGERS = RPC_HELD_STRANGERS_MAX / RPC_MESSAGE_MAX, KNOWN = 2 };
+    struct loop *loop = arg;
+    struct err err = ERR_INIT;
+    struct rpc_channel *stranger, *known;
+    struct rpc_stream *of_stranger[STRANGERS + 1], *of_known[KNOWN];
+    struct rpc_server *s = rpc_server_new(loop, remember, NULL);
+    echo_service_add(s);
+    struct tls_ctx *tls = server_ctx(&server_cert), *with = client_ctx(root.spki_sha256, &client_cert, "h2"),
+                   *without = client_ctx(root.spki_sha256, NULL, "h2");
+    assert_int_equal(rpc_server_listen(s, "127.0.0.1:0", 0, tls, &err), 0);
+    const char *addr = rpc_server_addr(s, 0);
+    assert_int_equal(rpc_channel_open(loop, addr, without, 0, deadline_in(5 * USEC_SEC), &stranger, &err), 0);
+    assert_int_equal(rpc_channel_open(loop, addr, with, 0, deadline_in(5 * USEC_SEC), &known, &err), 0);
+    assert_int_equal(crowd(stranger, of_stranger, STRANGERS + 1), 1);
+    assert_int_equal(crowd(known, of_known, KNOWN), 0);
+    for (size_t i = 0; i <= STRANGERS; i++)
+        of_stranger[i] = rpc_stream_close(of_stranger[i]);
+    for (size_t i = 0; i < KNOWN; i++)
+        of_known[i] = rpc_stream_close(of_known[i]);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    assert_int_equal(crowd(stranger, of_stranger, 1), 0); /* it came back */
+    of_stranger[0] = rpc_stream_close(of_stranger[0]);
+    stranger = rpc_channel_close(stranger);
+    known = rpc_channel_close(known);
+    tls_ctx_unref(with);
+    tls_ctx_unref(without);
+    tls_ctx_unref(tls);
+    s = rpc_server_free(s);
+    loop_stop(loop);
+}
+
+/* What strangers hold takes nothing from those who sent a certificate.  req: MA-3 */
+static void test_strangers_take_no_room(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new();
+    assert_int_equal(fiber_spawn(loop, "crowd", crowd_body, loop, NULL), 0);
+    loop_run(loop);
+    loop_run(loop);
+    loop = loop_free(loop);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls), cmocka_unit_test(test_stranger_without_call)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls), cmocka_unit_test(test_stranger_without_call),
+                                       cmocka_unit_test(test_stranger_without_alpn),
+                                       cmocka_unit_test(test_strangers_take_no_room)};
     testcert_make(&root, "root", NULL, NULL, NULL, 3600);
     testcert_make(&stranger_root, "stranger", NULL, NULL, NULL, 3600);
     testcert_make(&server_cert, "server", &root, "davit://controlplane", NULL, 3600);
