@@ -57,6 +57,11 @@ const char *docker_api(const struct docker *d)
     return d->api;
 }
 
+const char *docker_addr(const struct docker *d)
+{
+    return d->addr;
+}
+
 int docker_note(struct docker *d, int rc)
 {
     if (rc == -(int)ERR_UNAVAILABLE || rc == -(int)ERR_DATA_LOSS)
@@ -225,6 +230,38 @@ int docker_ping(struct docker *d, usec_t deadline, struct err *err)
     http_finish(x);
     if (rc == 0)
         (void)snprintf(d->api, sizeof(d->api), "1.%u", (unsigned)(minor < API_MINOR_OURS ? minor : API_MINOR_OURS));
+    return rc;
+}
+
+int docker_api_range(struct docker *d, char ret_min[DOCKER_API_SIZE], char ret_max[DOCKER_API_SIZE], usec_t deadline, struct err *err)
+{
+    struct {
+        const char *min, *max;
+    } range = {0};
+    static const struct docker_field fields[] = {
+        {.name = "MinAPIVersion", .type = DOCKER_F_STR, .offset = offsetof(__typeof__(range), min)},
+        {.name = "ApiVersion", .type = DOCKER_F_STR, .offset = offsetof(__typeof__(range), max)},
+        {0},
+    };
+    AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
+    struct http_exchange *x = NULL;
+    struct http_request req = {.method = "GET", .target = "/version"};
+    int rc = http_request(d->http, &req, deadline, &x, err);
+    if (rc < 0)
+        return rc;
+    rc = docker_status(x, deadline, err);
+    if (rc == 0)
+        rc = http_read_all(x, &out, deadline, err);
+    (void)http_finish(x);
+    if (rc != 0)
+        return rc < 0 ? rc : err_set(err, ERR_PRECONDITION, "what answers at %s is no Docker Engine", d->addr);
+    struct docker_pool *pool = docker_pool_new();
+    rc = docker_read_object(buf_str(&out), fields, &range, pool, err);
+    if (rc == 0) {
+        (void)str_copy(ret_min, DOCKER_API_SIZE, str_from(range.min));
+        (void)str_copy(ret_max, DOCKER_API_SIZE, str_from(range.max));
+    }
+    (void)docker_pool_free(pool);
     return rc;
 }
 

@@ -7,8 +7,10 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/opt.h"
 #include "host/link/agent.h"
+#include "host/link/doctor.h"
 #include "host/link/enroll.h"
 
 enum { EXIT_NOT_ONLINE = 5, HEALTH_TEXT_MAX = 64 * 1024 };
@@ -250,6 +252,65 @@ static int run_status(const void *options, struct err *err)
     return on_fiber(status_main, options, err);
 }
 
+/* --- doctor ---- */
+
+struct doctor_opts {
+    const char *config_dir, *link, *docker, *tailscale;
+    bool json, quiet;
+};
+
+static const struct opt doctor_table[] = {
+    {.name = "json", .type = OPT_BOOL, .offset = offsetof(struct doctor_opts, json), .help = "print the report as JSON"},
+    {.name = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = offsetof(struct doctor_opts, quiet),
+     .help = "print nothing; the exit status tells"},
+    CONFIG_DIR(struct doctor_opts),
+    {.name = "link", .type = OPT_STRING, .offset = offsetof(struct doctor_opts, link), .arg = "unix:PATH",
+     .help = "socket of the control plane on this machine, instead of an enrolment"},
+    DOCKER(struct doctor_opts),
+    TAILSCALE(struct doctor_opts),
+    {0},
+};
+
+static bool colour_wanted(void)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(STDOUT_FILENO) && !(no && *no) && !(term && str_eq(str_from(term), STR("dumb")));
+}
+
+static int print_report(const struct doctor_opts *o, const struct doctor_report *r, struct err *err)
+{
+    AUTO_BUF out = BUF_INIT(HEALTH_TEXT_MAX);
+    int rc = 0;
+    if (o->quiet)
+        return 0;
+    if (o->json && (rc = doctor_json(r, &out, err)) == 0)
+        (void)fwrite(out.data, 1, out.len, stdout);
+    else if (!o->json)
+        doctor_print(stdout, r, colour_wanted());
+    return rc;
+}
+
+static void doctor_main(void *arg)
+{
+    struct verb_run *run = arg;
+    const struct doctor_opts *o = run->options;
+    AUTO_FREE struct doctor_report *report = NEW(struct doctor_report);
+    struct doctor_options options = {.config_dir = o->config_dir, .link = o->link, .docker = o->docker, .tailscale = o->tailscale};
+    run->rc = doctor_run(run->loop, &options, report, &run->err);
+    if (run->rc == 0)
+        run->rc = print_report(o, report, &run->err);
+    if (run->rc == 0)
+        run->rc = doctor_ok(report) ? 0 : 1;
+    if (report->stuck) /* a thread that hangs in the kernel cannot be waited for */
+        _exit(fflush(stdout) == 0 && run->rc == 0 ? 0 : 1);
+    loop_stop(run->loop);
+}
+
+static int run_doctor(const void *options, struct err *err)
+{
+    return on_fiber(doctor_main, options, err);
+}
+
 /* --- The verbs ---- */
 
 static const struct opt no_options[] = {{0}};
@@ -268,6 +329,8 @@ static const struct verb verbs[] = {
     {"run", "[OPTIONS]", "Keep the link to the control plane and do what it commands.", "davit-agent run", run_table, run_run},
     {"status", "[OPTIONS]", "Tell how the agent of this machine is: exit status 0 online, 5 not.", "davit-agent status --json", status_table,
      run_status},
+    {"doctor", "[OPTIONS]", "Check this machine and say what to do: exit status 1 if a check is FAIL, else 0.", "davit-agent doctor --json",
+     doctor_table, run_doctor},
     {"version", "", "Print the version.", "davit-agent version", no_options, run_version},
 };
 
@@ -297,6 +360,7 @@ static int run_verb(const struct verb *v, int argc, char **argv)
         struct enroll_opts enroll;
         struct run_opts run;
         struct status_opts status;
+        struct doctor_opts doctor;
     } options;
     AUTO_FREE char *usage = str_printf("davit-agent %s %s", v->name, v->usage);
     const char *operands[1];

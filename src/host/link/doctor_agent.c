@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor_agent — checks of the agent and its machine: config, certificates, grpc, systemd, tailscale, cgroup, bpf, clock. */
+#include <linux/magic.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+
+#include "davit/link/v1/link.davit.h"
+#include "host/link/doctor_internal.h"
+#include "host/link/sysinfo.h"
+#include "ident/cert.h"
+#include "loop/child.h"
+
+#define ENROLL "paste the line that \"davit server add NAME\" prints on the control plane"
+#define PROGRAM_WAIT (3 * USEC_SEC) /* a program that ignores SIGTERM gets 2 s more */
+
+/* --- Enrolment ---- */
+
+void doctor_check_config(struct doctor *d, struct doctor_check *c)
+{
+    doctor_need_config(d);
+    if (d->config_rc == 1 && d->options->link)
+        doctor_say(c, DOCTOR_WARN, "start the agent with --link once: it writes its configuration", "%s holds no config.yaml yet", d->config.dir);
+    else if (d->config_rc == 1)
+        doctor_say(c, DOCTOR_FAIL, ENROLL, "%s holds no enrolment", d->config.dir);
+    else if (d->config_rc == -(int)ERR_DENIED)
+        doctor_say(c, DOCTOR_FAIL, "run doctor as root or as the agent's account", "%s", d->config_err.msg);
+    else if (d->config_rc < 0)
+        doctor_say(c, DOCTOR_FAIL, *d->config_err.hint ? d->config_err.hint : "run doctor as the agent's account", "%s", d->config_err.msg);
+    else
+        doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, d->key_st.st_mode);
+}
+
+static int identity_job(void *arg)
+{
+    struct doctor *d = arg;
+    CLEANUP(agent_identity_release) struct agent_identity id = {0};
+    AUTO_CERT cert = NULL;
+    struct cert_info info;
+    int rc = agent_identity_load(&d->config, &id, &d->identity_err);
+    if (rc == 0)
+        rc = cert_from_pem(buf_str(&id.cert_pem), &cert, &d->identity_err);
+    if (rc == 0)
+        rc = cert_info(cert, &info, &d->identity_err);
+    if (rc == 0) {
+        d->not_before = info.not_before;
+        d->not_after = info.not_after;
+        rc = link_tls_enrolled(&d->config, &d->tls, &d->identity_err);
+    }
+    return rc;
+}
+
+void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
+{
+    doctor_need_config(d);
+    if (doctor_is_local(d)) {
+        doctor_say(c, DOCTOR_OK, NULL, "none is needed: the control plane is on this machine, behind a unix socket");
+        return;
+    }
+    if (d->config_rc != 0) {
+        doctor_say(c, DOCTOR_FAIL, ENROLL, "there is no certificate without an enrolment");
+        return;
+    }
+    d->identity_rc = doctor_block(d, identity_job);
+    if (d->identity_rc == 0)
+        doctor_judge_certificate(c, clock_real(), d->not_after);
+    else if (d->identity_rc == -(int)ERR_DEADLINE)
+        doctor_say(c, DOCTOR_FAIL, "find out which file system hangs", "the certificate was not read in time");
+    else if (d->identity_rc == -(int)ERR_DENIED)
+        doctor_say(c, DOCTOR_FAIL, "run doctor as root or as the agent's account", "%s", d->identity_err.msg);
+    else
+        doctor_say(c, DOCTOR_FAIL, *d->identity_err.hint ? d->identity_err.hint : ENROLL, "%s", d->identity_err.msg);
+}
+
+/* --- The control plane ---- */
+
+/* The clock of the other side when it answered, by the middle of @asked and now. */
+static void note_skew(struct doctor *d, const struct rpc_stream *s, usec_t asked)
+{
+    const char *text = rpc_meta_get(rpc_stream_header(s), "davit-clock-us", 0);
+    uint64_t theirs = 0;
+    if (!text)
+        text = rpc_meta_get(rpc_stream_trailer(s), "davit-clock-us", 0);
+    if (!text || str_to_u64(str_from(text), INT64_MAX, &theirs) != 0)
+        return;
+    usec_t way = (clock_mono() - asked) / 2;
+    d->skew = (int64_t)(clock_real() - way) - (int64_t)theirs;
+    d->skew_known = true;
+}
+
+/* Opens a link and begins it with what no link begins with. The answer to that can only come from a link's own handler, and a link that is up
+ * does not notice: who we are was not said. 0: it came. */
+static int ask_link(struct doctor *d, struct rpc_channel *ch, struct err *err)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__Heartbeat h = DAVIT__LINK__V1__HEARTBEAT__INIT;
+    struct rpc_stream *s = NULL;
+    ProtobufCMessage *got = NULL;
+    usec_t asked = clock_mono();
+    int rc = rpc_stream_open(ch, &davit_link_v1_link_service, "Connect", d->deadline, &s, err);
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT;
+    m.heartbeat = &h;
+    if (rc == 0)
+        rc = rpc_stream_put(s, &m.base, d->deadline, err);
+    if (rc == 0)
+        rc = rpc_stream_get(s, d->deadline, &got, err);
+    if (s)
+        note_skew(d, s, asked);
+    (void)rpc_message_free(got);
+    (void)rpc_stream_close(s);
+    if (rc >= 0)
+        return err_set(err, ERR_INTERNAL, "what answers there is no control plane of Davit");
+    return rc == -(int)ERR_INVALID ? 0 : rc;
+}
+
+static void judge_link(struct doctor_check *c, const char *endpoint, bool local, const struct err *err)
+{
+    const char *fix = err->hint;
+    if (!*fix && err->code == ERR_UNAUTHENTICATED)
+        fix = "see that the address leads to the control plane of this enrolment; else enroll again with --force";
+    else if (!*fix && (err->code == ERR_UNKNOWN || err->code == ERR_INTERNAL || err->code == ERR_UNIMPLEMENTED))
+        fix = "see that the address is the link port of the control plane, with nothing between that ends TLS or HTTP/2";
+    else if (!*fix)
+        fix = local ? "start the control plane: davit up" : "see that davitd runs and that a firewall lets its link port (7442) through";
+    doctor_say(c, DOCTOR_FAIL, fix, "%s: %s", endpoint, *err->msg ? err->msg : err_code_name(err->code));
+}
+
+void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
+{
+    struct rpc_channel *ch = NULL;
+    struct err err = ERR_INIT;
+    doctor_need_config(d);
+    const char *endpoint = d->options->link ? d->options->link : d->config_rc == 0 ? d->config.grpc_endpoint : "";
+    bool local = str_starts(str_from(endpoint), STR("unix:"));
+    if (!*endpoint) {
+        doctor_say(c, DOCTOR_FAIL, ENROLL, "no control plane is known without an enrolment");
+        return;
+    }
+    if (!local && !d->tls) {
+        doctor_say(c, DOCTOR_FAIL, "mend the certificates check first", "%s was not asked: there is no certificate to show there", endpoint);
+        return;
+    }
+    int rc = link_dial(d->loop, endpoint, local ? NULL : d->tls, 0, d->deadline, &ch, &err);
+    if (rc == 0)
+        rc = ask_link(d, ch, &err);
+    if (rc == 0)
+        doctor_say(c, DOCTOR_OK, NULL, "%s answers by gRPC over %s", endpoint, local ? "its unix socket" : "mutual TLS");
+    else {
+        (void)err_ensure(&err, rc);
+        judge_link(c, endpoint, local, &err);
+    }
+    (void)rpc_channel_close(ch);
+}
+
+/* --- Programs ---- */
+
+static usec_t program_deadline(const struct doctor *d)
+{
+    usec_t own = deadline_in(PROGRAM_WAIT);
+    return own < d->deadline ? own : d->deadline;
+}
+
+void doctor_check_systemd(struct doctor *d, struct doctor_check *c)
+{
+    AUTO_FREE char *path = doctor_find(d, "systemctl");
+    const char *const argv[] = {path, "show", "davit-agent.service", "--property=LoadState,ActiveState,UnitFileState", NULL};
+    struct child_spec spec = {.argv = argv, .output_max = 64 * 1024};
+    struct child_result r = {0};
+    struct err err = ERR_INIT;
+    doctor_need_config(d);
+    const char *fix = "see to it by other means that davit-agent run starts at boot";
+    if (!path) {
+        doctor_say(c, DOCTOR_WARN, fix, "there is no systemd on this machine");
+        return;
+    }
+    int rc = child_run(d->loop, &spec, program_deadline(d), &r, &err);
+    if (rc == -(int)ERR_DEADLINE)
+        doctor_say(c, DOCTOR_WARN, "systemctl daemon-reexec, or restart the machine", "%s does not answer", path);
+    else if (rc < 0)
+        doctor_say(c, DOCTOR_WARN, fix, "%s: %s", path, err.msg);
+    else if (r.exit_status != 0)
+        doctor_say(c, DOCTOR_WARN, fix, "systemd does not run this machine (systemctl ends with %d)", r.exit_status);
+    else
+        doctor_judge_systemd(c, buf_str(&r.out), doctor_is_local(d));
+    child_result_release(&r);
+}
+
+void doctor_check_tailscale(struct doctor *d, struct doctor_check *c)
+{
+    const char *named = d->options->tailscale;
+    AUTO_FREE char *path = named && *named ? str_dup(str_from(named)) : doctor_find(d, "tailscale");
+    const char *const argv[] = {path, "status", "--json", NULL};
+    struct child_spec spec = {.argv = argv, .output_max = SYSINFO_TAILSCALE_MAX};
+    struct child_result r = {0};
+    Davit__Common__V1__Tailscale t = DAVIT__COMMON__V1__TAILSCALE__INIT;
+    int rc = path ? child_run(d->loop, &spec, program_deadline(d), &r, NULL) : -(int)ERR_NOT_FOUND;
+    bool told = rc == 0 && !r.truncated && sysinfo_tailscale(buf_str(&r.out), &t, NULL) == 0;
+    doctor_judge_tailscale(c, rc != -(int)ERR_NOT_FOUND, told ? t.state : "", told ? t.address : "");
+    if (told) {
+        const char *const texts[] = {t.state, t.hostname, t.address};
+        for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+            if (texts[i] != protobuf_c_empty_string)
+                free((char *)(uintptr_t)texts[i]);
+    }
+    child_result_release(&r);
+}
+
+/* --- Machine ---- */
+
+void doctor_check_cgroup(struct doctor *d, struct doctor_check *c)
+{
+    (void)d;
+    doctor_judge_cgroup(c, sysinfo_cgroup("/sys/fs/cgroup"));
+}
+
+void doctor_check_bpf(struct doctor *d, struct doctor_check *c)
+{
+    struct utsname un;
+    struct statfs fs;
+    (void)d;
+    bool mounted = statfs("/sys/fs/bpf", &fs) == 0 && (unsigned long)fs.f_type == BPF_FS_MAGIC;
+    doctor_judge_bpf(c, uname(&un) == 0 ? un.release : "", mounted);
+}
+
+void doctor_check_clock(struct doctor *d, struct doctor_check *c)
+{
+    usec_t floor = doctor_build_time(__DATE__);
+    if (d->not_before > floor)
+        floor = d->not_before;
+    doctor_judge_clock(c, clock_real(), floor, d->skew_known, d->skew);
+}
