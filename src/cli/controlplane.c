@@ -189,7 +189,7 @@ static const struct verb subs[] = {
 
 const struct verb verb_controlplane = {
     .name = "controlplane",
-    .group = "This machine",
+    .group = "Control plane",
     .about = "backup, restore: what the control plane knows, in one file",
     .sub = subs,
 };
