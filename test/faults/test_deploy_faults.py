@@ -107,14 +107,14 @@ class Recorder(Proxy):
 EFFECTS = ("POST /v1.41/networks/create", "POST /v1.41/volumes/create", "POST /v1.41/containers/create?", "/start")
 
 
-def killed_before_the_record(lane, what):
-    """Deploys; the agent dies when the engine has answered @what and nothing of it is written down."""
+def killed_before_the_record(lane, what, command=words):
+    """Gives a command; the agent dies when the engine has answered @what and nothing of it is written down."""
     recorder = Recorder(lane.davit.top / f"d{lane.r.name}.sock", lane.engine.sock, what, lane.arm)
     recorder.up()
     env = {"DOCKER_HOST": f"unix://{recorder.path}"}
     # The next write to the journal, whatever it is, is the record that the effect has happened.
     lane.start(faults.Fault(1, "kill-before", options=("--fd", "file", "--path", str(lane.r.dir / "journal.db"))), env)
-    cli = lane.begin(*words(lane))
+    cli = lane.begin(*command(lane))
     proc.wait_for(lambda: not lane.p.running(), 30, every=0.02, text="death of the agent")
     assert "journal.db" in lane.report.hit() and recorder.count() == 1, (lane.report.lines(), recorder.requests)
     lane.end()
@@ -131,3 +131,14 @@ def killed_before_the_record(lane, what):
 def test_kill_between_effect_and_record_the_effect_is_found_and_not_repeated(davit):
     with flows.lanes(davit, len(EFFECTS)) as lanes:
         faults.sweep(lanes, EFFECTS, killed_before_the_record)
+
+
+def restart(lane):
+    return "restart", "--project", lane.project, "svc"
+
+
+@pytest.mark.req("MA-5")
+def test_kill_between_a_restart_and_its_record_it_is_not_restarted_again(davit):
+    with flows.lanes(davit, 1) as (lane,):
+        first(lane)
+        killed_before_the_record(lane, "/restart?", restart)

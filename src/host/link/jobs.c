@@ -3,6 +3,7 @@
 #include "host/link/jobs.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { UNDO_TRIES = 10 };
 
@@ -265,26 +266,40 @@ static int run_from(struct job *job, unsigned first, bool probe, bool committed)
     return 0;
 }
 
+/* Where a journal's record stands in this table; n_steps when it does not. */
+static unsigned find_step(const struct job *job, int resume_step)
+{
+    const char *name = job->journal ? job->journal->resume_name : NULL;
+
+    for (unsigned i = 0; name && i < job->n_steps; i++)
+        if (strcmp(job->steps[i].name, name) == 0)
+            return i;
+    return !name && (unsigned)resume_step < job->n_steps ? (unsigned)resume_step : job->n_steps;
+}
+
 int job_run(struct job *job, int resume_step)
 {
     BUG_ON(job->n_steps == 0 || job->n_steps > JOB_STEPS_MAX);
     job->state = JOB_NEW;
     job->err = job->collected = ERR_INIT;
     job->n_collected = job->failed_step = 0;
+    job->resumed_at = -1;
     if (resume_step < 0) {
         job->index = 0;
         return run_from(job, 0, false, false);
     }
-    if ((unsigned)resume_step >= job->n_steps)
+    unsigned at = find_step(job, resume_step);
+    if (at >= job->n_steps)
         return -ERR_INVALID;
 
     enum step_state last = job->journal && job->journal->resume_state != STEP_NONE ? job->journal->resume_state : STEP_RUNNING;
     bool committed = false;
-    for (unsigned i = 0; i < (unsigned)resume_step; i++)
+    for (unsigned i = 0; i < at; i++)
         committed = committed || job->steps[i].commit;
-    job->index = job->failed_step = (unsigned)resume_step;
+    job->resumed_at = (int)at;
+    job->index = job->failed_step = at;
     switch (last) {
-    case STEP_DONE: return run_from(job, (unsigned)resume_step + 1, false, committed || job->steps[resume_step].commit);
+    case STEP_DONE: return run_from(job, at + 1, false, committed || job->steps[at].commit);
     case STEP_FAILED:
     case STEP_UNDONE:
         if (committed)
@@ -294,5 +309,5 @@ int job_run(struct job *job, int resume_step)
     case STEP_NONE:
     case STEP_RUNNING: break;
     }
-    return run_from(job, (unsigned)resume_step, true, committed);
+    return run_from(job, at, true, committed);
 }

@@ -32,11 +32,16 @@ enum job_state {
 };
 
 /* Where progress is written down so that it outlives the process. `step` returns 0 when the record is on disk, negative (-ERR_*) when it
- * is not; it may wait. `resume_state` is the state of the last record, for a job that is resumed: STEP_NONE means RUNNING. */
+ * is not; it may wait. `resume_state` is the state of the last record, for a job that is resumed: STEP_NONE means RUNNING.
+ * `resume_name` is the name of the step in that record, which counts more than its number: another version of the program may have other steps.
+ * NULL: the number counts.
+ * `received` is when the command came, in real time: what has a later stamp may be its effect, what has an earlier one is not. 0: unknown. */
 struct job_journal {
     int (*step)(void *arg, unsigned index, const char *name, enum step_state state);
     void *arg;
     enum step_state resume_state;
+    const char *resume_name;
+    usec_t received;
 };
 
 struct job;
@@ -83,6 +88,7 @@ struct job {
     /* For the caller to read: */
     enum job_state state;
     unsigned index;       /* of the present step */
+    int resumed_at;       /* index of the step that it was taken up at, -1: fresh */
     struct err err;       /* why it failed (JOB_UNDONE) */
     unsigned failed_step; /* index of the step that failed first */
     struct err collected; /* the first failure of an undo, or of a step after the commit */
@@ -94,7 +100,7 @@ struct job {
 
 /* Runs the job to its end. @resume_step: -1 for a fresh job, else the index of the last record of the journal.
  * 0: JOB_DONE. Negative: JOB_UNDONE (the code of the first failure, details in job->err), or -ERR_CANCELLED with JOB_SUSPENDED.
- * -ERR_INVALID when @resume_step is not in the table (nothing was run). */
+ * -ERR_INVALID when the step is not in the table (nothing was run). */
 int job_run(struct job *job, int resume_step) MUST_USE;
 
 /* Asks a job that runs to end: takes effect when the present step returns. Too late after the commit. */

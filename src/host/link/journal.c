@@ -353,19 +353,18 @@ void journal_entry_release(struct journal_entry *entry)
     secret_buf_release(&entry->bytes);
 }
 
-/* Opens the payload in @entry. One that an older version wrote lies there as it is. */
-static int open_payload(const struct journal *journal, struct journal_entry *entry, struct err *err)
+/* Opens the payload in @entry. One that an older version wrote lies there as it is. One that does not open must not hide those behind it. */
+static void open_payload(const struct journal *journal, struct journal_entry *entry)
 {
     char place[PLACE_SIZE];
     AUTO_SECRET payload = NULL;
     if (!seal_is(buf_str(&entry->bytes)))
-        return 0;
+        return;
     place_of(entry->id, place);
-    int rc = seal_open(journal->seal, place, buf_str(&entry->bytes), &payload, err);
-    if (rc < 0)
-        return rc;
+    entry->unreadable = seal_open(journal->seal, place, buf_str(&entry->bytes), &payload, NULL) < 0;
     buf_clear(&entry->bytes);
-    return buf_append_str(&entry->bytes, secret_reveal(payload));
+    if (!entry->unreadable && buf_append_str(&entry->bytes, secret_reveal(payload)) < 0)
+        entry->unreadable = true;
 }
 
 static int next_fn(struct db *db, void *arg, struct err *err)
@@ -373,9 +372,9 @@ static int next_fn(struct db *db, void *arg, struct err *err)
     struct call *c = arg;
     struct journal_entry *e = c->ret_entry;
     AUTO_ROWS rows = NULL;
-    const char *sql = c->finished ? "SELECT seq, id, kind, deadline_us, step, step_state, step_name, result FROM command"
+    const char *sql = c->finished ? "SELECT seq, id, kind, deadline_us, step, step_state, step_name, received_us, result FROM command"
                                     " WHERE seq > ? AND result IS NOT NULL ORDER BY seq LIMIT 1"
-                                  : "SELECT seq, id, kind, deadline_us, step, step_state, step_name, payload FROM command"
+                                  : "SELECT seq, id, kind, deadline_us, step, step_state, step_name, received_us, payload FROM command"
                                     " WHERE seq > ? AND result IS NULL ORDER BY seq LIMIT 1";
     int rc = db_query(db, &rows, err, sql, "i", (int64_t)c->seq);
     if (rc == 0)
@@ -383,11 +382,11 @@ static int next_fn(struct db *db, void *arg, struct err *err)
     if (rc <= 0)
         return rc < 0 ? rc : 1;
     *e = (struct journal_entry){.seq = (uint64_t)row_i64(rows, 0), .kind = (uint32_t)row_i64(rows, 2), .deadline = (usec_t)row_i64(rows, 3),
-                                .step = (int32_t)row_i64(rows, 4), .step_state = (uint32_t)row_i64(rows, 5),
+                                .step = (int32_t)row_i64(rows, 4), .step_state = (uint32_t)row_i64(rows, 5), .received = (usec_t)row_i64(rows, 7),
                                 .bytes = BUF_INIT(JOURNAL_BYTES_MAX + SEAL_OVERHEAD)};
     (void)str_copy(e->id, sizeof(e->id), row_text(rows, 1));
     (void)str_copy(e->step_name, sizeof(e->step_name), row_text(rows, 6));
-    if (buf_append_str(&e->bytes, row_blob(rows, 7)) < 0)
+    if (buf_append_str(&e->bytes, row_blob(rows, 8)) < 0)
         return err_set(err, ERR_DATA_LOSS, "command %" PRIu64 " in the journal is larger than it can be", e->seq);
     return 0;
 }
@@ -398,7 +397,7 @@ static int next(struct journal *journal, uint64_t after_seq, bool finished, stru
     struct call c = {.seq = after_seq > INT64_MAX ? INT64_MAX : after_seq, .finished = finished, .ret_entry = &entry};
     int rc = run_read(journal, next_fn, &c, err);
     if (rc == 0 && !finished)
-        rc = open_payload(journal, &entry, err);
+        open_payload(journal, &entry);
     if (rc == 0)
         *ret = entry;
     else

@@ -11,6 +11,7 @@
 #ifndef DAVIT_HOST_LINK_JOURNAL_H
 #define DAVIT_HOST_LINK_JOURNAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -53,9 +54,11 @@ struct journal_entry {
     char id[JOURNAL_ID_SIZE];
     uint32_t kind;
     usec_t deadline;
+    usec_t received; /* real time at which it was added */
     int32_t step; /* the last one that was recorded; -1: it has not begun */
     uint32_t step_state;
     char step_name[JOURNAL_STEP_SIZE];
+    bool unreadable;  /* the payload does not open: `bytes` is empty, the rest holds */
     struct buf bytes; /* payload, or the result of a finished one */
 };
 /* Frees the bytes; harmless on a zeroed one. */

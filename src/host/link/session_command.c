@@ -16,6 +16,8 @@ struct run {
     Davit__Link__V1__Command *cmd; /* whole, seq and id included */
     int resume_step;
     enum step_state resume_state;
+    char resume_name[JOURNAL_STEP_SIZE];
+    usec_t received;
     bool parked;                   /* until the control plane sends it again with its credentials */
     bool given;                    /* to the work, which keeps the order from there on */
     struct event unpark;
@@ -185,7 +187,11 @@ static void run_main(void *arg)
     struct run *r = arg;
     struct session *s = r->session;
     Davit__Link__V1__CommandResult result = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
-    struct job_journal journal = {.step = journal_one_step, .arg = r, .resume_state = r->resume_state};
+    struct job_journal journal = {.step = journal_one_step,
+                                  .arg = r,
+                                  .resume_state = r->resume_state,
+                                  .resume_name = r->resume_step >= 0 ? r->resume_name : NULL,
+                                  .received = r->received};
     if (take_turn(r) == 0 && s->work && work_command(s->work, r->cmd, &journal, r->resume_step, &result) == 0) {
         log_event(result.failure ? LOG_WARN : LOG_INFO, "command ended", "command", r->cmd->id, "outcome", result.outcome, "failure",
                   result.failure ? result.failure->message : NULL, NULL);
@@ -220,6 +226,8 @@ static void start_run(struct session *s, Davit__Link__V1__Command *cmd, const st
     r->cmd = cmd;
     r->resume_step = e ? e->step : -1;
     r->resume_state = e && e->step >= 0 ? (enum step_state)e->step_state : STEP_NONE;
+    (void)str_copy(r->resume_name, sizeof(r->resume_name), str_from(e ? e->step_name : NULL));
+    r->received = e ? e->received : clock_real();
     /* Only what has not begun to pull, or pulls, needs its credentials. */
     r->parked = e && (e->kind & KIND_CREDENTIALS) && (e->step < 0 || str_eq(str_from(e->step_name), STR("pull"))) &&
                 r->resume_state != STEP_FAILED && r->resume_state != STEP_UNDONE;
@@ -401,7 +409,9 @@ static void resume_one(struct session *s, const struct journal_entry *e)
 {
     ProtobufCMessage *m = NULL;
     struct err err = ERR_INIT;
-    if (rpc_unpack(&davit__link__v1__command__descriptor, buf_str(&e->bytes), &m, &err) != 0) {
+    int rc = e->unreadable ? err_set(&err, ERR_DATA_LOSS, "its envelope does not open with journal.key")
+                           : rpc_unpack(&davit__link__v1__command__descriptor, buf_str(&e->bytes), &m, &err);
+    if (rc != 0) {
         Davit__Link__V1__Command unreadable = DAVIT__LINK__V1__COMMAND__INIT;
         Davit__Common__V1__Failure f;
         Davit__Link__V1__CommandResult r;

@@ -11,6 +11,7 @@ struct action {
     struct work *w;
     unsigned stop_s;
     unsigned changed, unchanged;
+    bool restarted; /* since the command came */
     char id[DOCKER_ID_SIZE];
     /* Removal: */
     char **volumes; /* that containers of the service mounted, owned */
@@ -73,6 +74,29 @@ static int step_stop(struct job *job, void *ctx, struct err *err)
     return each_container(ctx, false, stop_one, err);
 }
 
+static int look_at_start(struct action *a, const struct docker_summary *s, struct err *err)
+{
+    struct docker_container c = {0};
+    int rc = docker_container_inspect(a->w->docker, s->id, &c, deadline_in(ENGINE_CALL), err);
+
+    if (rc == 0)
+        a->restarted = engine_time(c.started) >= a->c->journal->received;
+    docker_container_release(&c);
+    return rc;
+}
+
+/* It has no label to find it by, but a time: has the container started since the command came? */
+static int probe_restart(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+
+    (void)job;
+    if (!a->c->journal || !a->c->journal->received)
+        return 0;
+    int rc = each_container(a, true, look_at_start, err);
+    return rc < 0 ? rc : a->restarted;
+}
+
 static int step_restart(struct job *job, void *ctx, struct err *err)
 {
     (void)job;
@@ -85,7 +109,7 @@ static const struct job_step start_steps[] = {
 static const struct job_step stop_steps[] = {
     {.name = "stop", .run = step_stop, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that does not run"}};
 static const struct job_step restart_steps[] = {
-    {.name = "restart", .run = step_restart, .timeout = ACTION_TIMEOUT, .no_probe = "nothing made by it is left to find; twice is a restart, too"}};
+    {.name = "restart", .probe = probe_restart, .run = step_restart, .timeout = ACTION_TIMEOUT}};
 
 /* What is the same at the end of every job here. 0 or -ERR_CANCELLED; *ret_ok: it succeeded. */
 static int conclude(struct command *c, const struct job *job, bool *ret_ok)

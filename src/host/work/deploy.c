@@ -327,7 +327,7 @@ static int undo_stop_old(struct job *job, void *ctx, struct err *err)
 
     if (d->spec->n_ports == 0 && d->spec->n_volumes == 0)
         return 0;
-    if (d->n_stopped == 0 && d->c->resume_step >= STEP_STOP_OLD) {
+    if (d->n_stopped == 0 && job->resumed_at >= STEP_STOP_OLD) {
         rc = service_containers(d->w, d->spec->project, d->spec->name, &l, job_deadline(job), err);
         if (rc >= 0)
             recall_stopped(d, &l);

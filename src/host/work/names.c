@@ -105,6 +105,12 @@ char *text_tail(struct str s, size_t max)
     return out;
 }
 
+usec_t engine_time(const char *text)
+{
+    usec_t t = 0;
+    return clock_parse(str_from(text), &t, NULL) == 0 ? t : 0;
+}
+
 static int gather_line(void *arg, const struct docker_log *entry)
 {
     struct buf *b = arg;

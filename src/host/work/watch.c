@@ -73,12 +73,6 @@ static char *label_copy(const struct docker_container *c, const char *name)
     return str_dup(str_from(docker_map_get(&c->labels, name)));
 }
 
-static usec_t parse_time(const char *text)
-{
-    usec_t t = 0;
-    return clock_parse(str_from(text), &t, NULL) == 0 ? t : 0;
-}
-
 static struct seen *seen_new(const struct docker_container *c)
 {
     struct seen *s = NEW(struct seen);
@@ -95,8 +89,8 @@ static struct seen *seen_new(const struct docker_container *c)
         .exit_code = c->exit_code,
         .pid = c->pid,
         .oom_killed = c->oom_killed,
-        .started = parse_time(c->started),
-        .finished = parse_time(c->finished),
+        .started = engine_time(c->started),
+        .finished = engine_time(c->finished),
         .ports = mem_zalloc(c->n_ports + 1, sizeof(struct docker_binding)),
         .listed = true,
     };

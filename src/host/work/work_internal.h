@@ -103,6 +103,8 @@ int service_containers(struct work *w, const char *project, const char *service,
 int check_label(const char *what, const char *s, struct err *err) MUST_USE;
 /* The closed list of reasons for a failure of the engine itself. */
 const char *reason_of(const struct err *err);
+/* RFC 3339, as the engine writes it; 0 for what is none. */
+usec_t engine_time(const char *text);
 /* Copies @s with what is not UTF-8 or a control character (but tab and newline) replaced; at most @max bytes, the last ones. malloc'ed. */
 char *text_tail(struct str s, size_t max) MUST_USE;
 /* The last 20 lines of a container's log, at most 4 KiB. malloc'ed, NULL when there is none to be had. */

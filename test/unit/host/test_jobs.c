@@ -162,13 +162,18 @@ static void on_fiber(void *arg)
     r->over = true;
 }
 
-static void start(struct run *r, struct world *w, int resume)
+static void start_at(struct run *r, struct world *w, int resume, const char *name)
 {
     *r = (struct run){.w = w, .resume = resume};
-    r->journal = (struct job_journal){.step = on_journal, .arg = w, .resume_state = resume >= 0 ? w->last_state : STEP_NONE};
+    r->journal = (struct job_journal){.step = on_journal, .arg = w, .resume_state = resume >= 0 ? w->last_state : STEP_NONE, .resume_name = name};
     r->job = (struct job){.loop = w->loop, .steps = table, .n_steps = N, .ctx = w, .journal = &r->journal};
     assert_int_equal(fiber_spawn(w->loop, "job", on_fiber, r, &r->fiber), 0);
     loop_advance(w->loop, 5 * USEC_MINUTE);
+}
+
+static void start(struct run *r, struct world *w, int resume)
+{
+    start_at(r, w, resume, NULL);
 }
 
 static void finish(struct run *r)
@@ -424,6 +429,27 @@ static void test_resume_out_of_the_table(void **state)
     finish(&r);
 }
 
+/* An agent that was updated in the midst of a job has another table. */
+static void test_the_name_of_a_step_counts_more_than_its_number(void **state)
+{
+    struct world w;
+    struct run r;
+
+    world_init(&w, *state);
+    w.there[0] = w.there[1] = w.there[2] = true;
+    w.last_state = STEP_RUNNING;
+    start_at(&r, &w, 5, "s2");
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(r.job.resumed_at, 2);
+    assert_string_equal(w.order, "+3+4+5");
+    finish(&r);
+    world_init(&w, *state);
+    start_at(&r, &w, 2, "gone");
+    assert_int_equal(r.rc, -ERR_INVALID);
+    assert_string_equal(w.order, "");
+    finish(&r);
+}
+
 static void test_move_table(void **state)
 {
     (void)state;
@@ -456,6 +482,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_journal_that_fails_stops_the_job, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resume_out_of_the_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_name_of_a_step_counts_more_than_its_number, setup, teardown),
         cmocka_unit_test(test_move_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,6 +60,7 @@ static void test_life_of_a_command(void **state)
     struct fixture *f = *state;
     struct journal_entry e = {0};
     struct stat st;
+    usec_t before = clock_real();
     assert_int_equal(stat(f->path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(journal_pending(f->j, 0, &e, NULL), 1);
@@ -68,6 +69,7 @@ static void test_life_of_a_command(void **state)
     reopen(f);
     assert_int_equal(journal_pending(f->j, 0, &e, NULL), 0);
     assert_true(e.seq == 5 && e.kind == 7 && e.deadline == 1234 && e.step == -1);
+    assert_true(e.received >= before && e.received <= clock_real());
     assert_string_equal(e.id, "five");
     assert_true(str_eq(buf_str(&e.bytes), STR("payload")));
     journal_entry_release(&e);
@@ -340,12 +342,54 @@ static void test_key_of_another_journal(void **state)
     journal_entry_release(&e);
 }
 
+/* Flips a bit in every envelope of the closed file. */
+static void damage(struct fixture *f)
+{
+    static const char head[] = {0, 'D', 'S', 1};
+    AUTO_BUF bytes = BUF_INIT(64 * 1024 * 1024);
+    unsigned n = 0;
+    assert_int_equal(fd_read_file(f->path, &bytes, NULL), 0);
+    for (size_t i = 0; i + 40 < bytes.len; i++) {
+        if (memcmp(bytes.data + i, head, sizeof(head)) != 0)
+            continue;
+        bytes.data[i + 30] ^= 1;
+        n++;
+    }
+    assert_true(n > 0);
+    assert_int_equal(fd_write_file(f->path, bytes.data, bytes.len, 0600, NULL), 0);
+}
+
+/* req: MA-5 */
+static void test_a_payload_that_does_not_open_hides_no_other(void **state)
+{
+    struct fixture *f = *state;
+    struct journal_entry e = {0};
+    assert_int_equal(add(f->j, 1, "a"), 0);
+    assert_int_equal(journal_step(f->j, 1, 3, "create", 1, NULL), 0);
+    f->j = journal_close(f->j);
+    damage(f);
+    reopen(f);
+    assert_int_equal(add(f->j, 2, "b"), 0);
+    assert_int_equal(journal_pending(f->j, 0, &e, NULL), 0);
+    assert_true(e.seq == 1 && e.unreadable && e.bytes.len == 0 && e.step == 3);
+    journal_entry_release(&e);
+    assert_int_equal(journal_pending(f->j, 1, &e, NULL), 0);
+    assert_true(e.seq == 2 && !e.unreadable && str_eq(buf_str(&e.bytes), STR("payload")));
+    journal_entry_release(&e);
+    /* It can be answered and forgotten as any other. */
+    assert_int_equal(journal_result(f->j, 1, STR("result"), NULL), 0);
+    assert_int_equal(journal_acked(f->j, 1, NULL), 0);
+    assert_int_equal(journal_pending(f->j, 0, &e, NULL), 0);
+    assert_true(e.seq == 2);
+    journal_entry_release(&e);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_life_of_a_command), T(test_known_for_ever), T(test_bad_input), T(test_facts), T(test_limit), T(test_killed_after_each_call),
-        T(test_payload_is_sealed), T(test_key_of_another_journal),
+        T(test_payload_is_sealed), T(test_key_of_another_journal), T(test_a_payload_that_does_not_open_hides_no_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
