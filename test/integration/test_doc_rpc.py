@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""doc/adding-an-rpc.md does what it says: its changes applied to a copy of the tree build, and the test in it passes."""
+"""doc/adding-an-rpc.md does what it says: its changes applied to a copy of the tree build, and the test in it passes; and the job step of
+doc/host.md is one that fits the code."""
 import pathlib
 import re
 import subprocess
@@ -9,15 +10,17 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def changes():
-    text = (ROOT / "doc/adding-an-rpc.md").read_text(encoding="utf-8")
+def changes(page="adding-an-rpc.md"):
+    text = (ROOT / "doc" / page).read_text(encoding="utf-8")
     return re.findall(r"^```diff\n(.*?)^```$", text, re.M | re.S)
 
 
-def test_the_changes_of_the_page_apply(tmp_path):
+@pytest.mark.parametrize("page", ["adding-an-rpc.md", "host.md"])
+def test_the_changes_of_the_page_apply(tmp_path, page):
     """Cheap, so that the page follows the code; that they build is for the long run."""
     patch = tmp_path / "patch"
-    patch.write_text("".join(changes()), encoding="utf-8")
+    patch.write_text("".join(changes(page)), encoding="utf-8")
+    assert patch.stat().st_size > 0
     subprocess.run(["git", "apply", "--check", "--unsafe-paths", patch], cwd=ROOT, check=True, timeout=30)
 
 
