@@ -43,7 +43,8 @@ struct pki_issued {
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
                            struct pki_issued *ret, struct err *err) MUST_USE;
 
-/* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: unreadable or inconsistent. */
+/* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: unreadable or inconsistent.
+ * The authority of sandboxes may be missing: an earlier version made none. */
 int pki_control_state(const char *dir, struct err *err) MUST_USE;
 /* Appends the file @name of @dir ("root.crt", "controlplane.crt", ...) to @out. */
 int pki_read(const char *dir, const char *name, struct buf *out, struct err *err) MUST_USE;

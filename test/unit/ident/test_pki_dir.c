@@ -243,6 +243,35 @@ static void test_mixed_up_files(void **state)
     assert_true(pki_control_prepare(f->control, &err) < 0);
 }
 
+/* A directory of a version that knew two intermediates: it serves as it is, and the steps of `davit up` add the third and touch nothing else. */
+/* req: PR-14 */
+static void test_made_before_there_were_sandboxes(void **state)
+{
+    static const char *const suffixes[] = {"key", "csr", "crt"};
+    struct fixture *f = *state;
+    AUTO_BUF before = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF after = BUF_INIT(CERT_PEM_MAX);
+    complete(f);
+    assert_int_equal(pki_read(f->control, "agents-ca.crt", &before, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        AUTO_FREE char *path = str_printf("%s/sandboxes-ca.%s", f->control, suffixes[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+    assert_int_equal(pki_control_prepare(f->control, NULL), 0); /* between the steps too */
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+    complete(f);
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+    AUTO_FREE char *path = str_printf("%s/sandboxes-ca.crt", f->control);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(pki_read(f->control, "agents-ca.crt", &after, NULL), 0);
+    assert_true(str_eq(buf_str(&before), buf_str(&after)));
+    /* The other two are needed. */
+    AUTO_FREE char *needed = str_printf("%s/agents-ca.crt", f->control);
+    assert_int_equal(unlink(needed), 0);
+    assert_int_equal(pki_control_state(f->control, NULL), 1);
+}
+
 /* --- What each intermediate may issue --- */
 
 struct authority {
@@ -350,6 +379,7 @@ int main(void)
         T(test_steps), T(test_user_keys_stay), T(test_intermediates_are_bound), T(test_repeating_changes_nothing), T(test_leaf_renewed),
         T(test_cli_and_intermediates_renewed),
         T(test_another_user_refused), T(test_lost_root_key), T(test_agent_certificate), T(test_mixed_up_files),
+        T(test_made_before_there_were_sandboxes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
