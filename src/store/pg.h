@@ -20,6 +20,7 @@ struct pg_db {
     unsigned attempts;    /* to connect since the last success */
     usec_t next_attempt;  /* not before this */
     usec_t timeout_at;    /* when the server was told how long a statement of this unit may run */
+    char xid[24];         /* of the transaction, if it writes: by this its end is found when the answer to the commit was lost */
 };
 
 static inline struct pg_db *pg_of(const struct db *db)

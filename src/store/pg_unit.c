@@ -10,8 +10,8 @@
 #include "store/pg_sql.h"
 
 enum { TRIES_MAX = 8 };
-static const usec_t END_WAIT = 5 * USEC_SEC, TIMEOUT_AGE = 500 * USEC_MSEC;
-static const usec_t COLLISION_FIRST = 2 * USEC_MSEC, COLLISION_MOST = 200 * USEC_MSEC;
+static const usec_t END_WAIT = 5 * USEC_SEC, SETTLE_WAIT = 10 * USEC_SEC, TIMEOUT_AGE = 500 * USEC_MSEC;
+static const usec_t COLLISION_FIRST = 2 * USEC_MSEC, COLLISION_MOST = 200 * USEC_MSEC, RETRY_STEP = 50 * USEC_MSEC;
 
 /* Milliseconds that the server may take; 0 means no limit to it. */
 static uint64_t time_left(const struct pg_db *p)
@@ -37,38 +37,65 @@ int pg_keep_deadline(struct pg_db *p, struct err *err)
     return pg_command(p, sql, err);
 }
 
-static int begin(struct pg_db *p, bool write, struct err *err)
+static int begin_now(struct pg_db *p, bool write, struct err *err)
 {
     char sql[160];
+    AUTO_FREE char *xid = NULL;
+    p->timeout_at = clock_mono();
+    (void)snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s; SET LOCAL statement_timeout = %" PRIu64 "%s",
+                   write ? "SERIALIZABLE" : "REPEATABLE READ READ ONLY", time_left(p), write ? "; SELECT pg_current_xact_id()" : "");
+    int rc = pg_ask(p, sql, &xid, err);
+    (void)str_copy(p->xid, sizeof(p->xid), str_from(xid));
+    return rc;
+}
+
+static int begin(struct pg_db *p, bool write, struct err *err)
+{
     int rc = pg_ensure(p, err);
     if (rc < 0)
         return rc;
-    p->timeout_at = clock_mono();
-    (void)snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s; SET LOCAL statement_timeout = %" PRIu64,
-                   write ? "SERIALIZABLE" : "REPEATABLE READ READ ONLY", time_left(p));
-    rc = pg_command(p, sql, err);
+    rc = begin_now(p, write, err);
     if (rc == 0 || p->conn)
         return rc;
     /* It broke while nobody used it (the server was restarted): nothing has begun yet, so another one is as good. */
     rc = pg_ensure(p, err);
-    return rc < 0 ? rc : pg_command(p, sql, err);
+    return rc < 0 ? rc : begin_now(p, write, err);
+}
+
+/* The answer to a commit was lost. The server is asked how it ended: who has the lock again knows that the session before is over. */
+static int settle(struct pg_db *p, struct err *err)
+{
+    usec_t until = clock_mono() + SETTLE_WAIT;
+    AUTO_FREE char *state = NULL;
+    char sql[96];
+    (void)snprintf(sql, sizeof(sql), "SELECT pg_xact_status('%s'::xid8)", p->xid);
+    while (!state && clock_mono() < until) {
+        p->db.deadline = clock_mono() + END_WAIT;
+        if (pg_ensure(p, NULL) == 0 && pg_ask(p, sql, &state, NULL) < 0 && p->conn)
+            break; /* another server, which knows nothing of it */
+        if (!state)
+            (void)usleep((useconds_t)RETRY_STEP);
+    }
+    if (state && strcmp(state, "committed") == 0)
+        return 0;
+    if (state && strcmp(state, "aborted") == 0)
+        return err_set(err, ERR_UNAVAILABLE, "the connection to the database broke before the commit; nothing was changed");
+    (void)err_set(err, ERR_UNKNOWN, "the connection to the database broke during the commit: it may have been done or not");
+    err_hint(err, "look before you do it again");
+    return -ERR_UNKNOWN;
 }
 
 /* A commit must not be cut off by the deadline of the unit: then nobody would know whether it was done. */
 static int commit(struct pg_db *p, bool write, struct err *err)
 {
-    PGresult *result;
+    PGresult *result = NULL;
     p->db.deadline = clock_mono() + END_WAIT;
     if (!PQsendQuery(p->conn, "COMMIT"))
-        return pg_lost(p, "the connection to the database broke", err);
-    result = pg_result(p, false, err);
-    if (result == NULL && !write)
-        return 0;
-    if (result == NULL) {
-        (void)err_set(err, ERR_UNKNOWN, "the connection to the database broke during the commit: it may have been done or not");
-        err_hint(err, "look before you do it again");
-        return -ERR_UNKNOWN;
-    }
+        (void)pg_lost(p, "", NULL);
+    else
+        result = pg_result(p, false, NULL);
+    if (result == NULL)
+        return write ? settle(p, err) : 0;
     int rc = 0;
     if (PQresultStatus(result) == PGRES_FATAL_ERROR)
         rc = pg_fail(p, result, err);

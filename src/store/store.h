@@ -18,7 +18,7 @@
  * Errors: -ERR_EXHAUSTED disk full, -ERR_UNAVAILABLE file locked by somebody or server away (the next call after a short while connects
  * again), -ERR_DATA_LOSS corrupt file, -ERR_EXISTS unique or primary key taken, -ERR_PRECONDITION any other constraint, -ERR_ABORTED met
  * other writers again and again, -ERR_DEADLINE, -ERR_CANCELLED, -ERR_INTERNAL for SQL that is wrong. -ERR_UNKNOWN: the connection broke
- * during the commit; whether it was done is not known, and only looking tells.
+ * during the commit, and the server could not be asked within 10 s how it ended; whether it was done only looking tells.
  * Input trust: SQL is ours and constant; values may come from peers and are always bound, never pasted. */
 #ifndef DAVIT_STORE_STORE_H
 #define DAVIT_STORE_STORE_H

@@ -6,9 +6,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <poll.h>
 #include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "store/place.h"
 
 static const struct store_migration MIGRATIONS[] = {
@@ -201,7 +206,7 @@ static int waits_fn(struct db *db, void *arg, struct err *err)
 }
 
 /* A trigger makes the commit take long enough to cut it. */
-static void test_commit_of_unknown_outcome(void **state)
+static void test_commit_that_was_cut_off(void **state)
 {
     static const char *const slow[] = {
         "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'",
@@ -221,8 +226,150 @@ static void test_commit_of_unknown_outcome(void **state)
     assert_int_equal(waits, 1);
     hang_up(f, s.pid);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(s.rc, -ERR_UNKNOWN);
-    assert_non_null(strstr(s.err.msg, "may have been done or not"));
+    /* The server, asked again, knows that it came to nothing. */
+    int64_t n = -1;
+    assert_int_equal(s.rc, -ERR_UNAVAILABLE);
+    assert_non_null(strstr(s.err.msg, "nothing was changed"));
+    assert_int_equal(store_read_sync(f->store, count_fn, &n, NULL), 0);
+    assert_int_equal(n, 0);
+}
+
+/* --- Between us and the server: the answer to a commit does not come through ---------------------------------------------------------- */
+
+enum { PAIRS_MAX = 16 };
+enum cut { CUT_NOTHING, CUT_ANSWER, CUT_FOR_GOOD };
+
+struct relay {
+    char dir[64];
+    struct sockaddr_un server;
+    int listener;
+    struct {
+        int ours, theirs;
+        bool cut;
+    } pairs[PAIRS_MAX];
+    enum cut cut;
+    bool stop;
+    pthread_t thread;
+};
+
+static void drop_pair(struct relay *r, unsigned i)
+{
+    (void)close(r->pairs[i].ours);
+    (void)close(r->pairs[i].theirs);
+    r->pairs[i].ours = r->pairs[i].theirs = -1;
+    r->pairs[i].cut = false;
+}
+
+static void take_pair(struct relay *r)
+{
+    unsigned i = 0;
+    int fd = accept(r->listener, NULL, NULL), up = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    while (i < PAIRS_MAX && r->pairs[i].ours >= 0)
+        i++;
+    assert_true(i < PAIRS_MAX && fd >= 0 && connect(up, (struct sockaddr *)&r->server, sizeof(r->server)) == 0);
+    r->pairs[i].ours = fd;
+    r->pairs[i].theirs = up;
+}
+
+static void pass(struct relay *r, unsigned i, bool from_us)
+{
+    char buf[65536];
+    int from = from_us ? r->pairs[i].ours : r->pairs[i].theirs, to = from_us ? r->pairs[i].theirs : r->pairs[i].ours;
+    ssize_t n = read(from, buf, sizeof(buf));
+    if (n > 0 && from_us && r->cut != CUT_NOTHING && memmem(buf, (size_t)n, "COMMIT", 6))
+        r->pairs[i].cut = true;
+    if (n > 0 && !(r->pairs[i].cut && !from_us)) {
+        assert_int_equal(fd_write_all(to, buf, (size_t)n, NULL), 0);
+        return;
+    }
+    bool answered = n > 0, all = r->cut == CUT_FOR_GOOD;
+    drop_pair(r, i);
+    if (!answered)
+        return;
+    r->cut = CUT_NOTHING;
+    if (all) {
+        (void)close(r->listener);
+        r->listener = -1;
+    }
+}
+
+static void *relay_run(void *arg)
+{
+    struct relay *r = arg;
+    while (!__atomic_load_n(&r->stop, __ATOMIC_SEQ_CST)) {
+        struct pollfd fds[1 + 2 * PAIRS_MAX] = {{.fd = r->listener, .events = POLLIN}};
+        for (unsigned i = 0; i < PAIRS_MAX; i++) {
+            fds[1 + 2 * i] = (struct pollfd){.fd = r->pairs[i].ours, .events = POLLIN};
+            fds[2 + 2 * i] = (struct pollfd){.fd = r->pairs[i].theirs, .events = POLLIN};
+        }
+        if (poll(fds, ARRAY_LEN(fds), 20) <= 0)
+            continue;
+        for (unsigned i = 0; i < 2 * PAIRS_MAX; i++)
+            if (fds[1 + i].revents && (i % 2 ? r->pairs[i / 2].theirs : r->pairs[i / 2].ours) == fds[1 + i].fd)
+                pass(r, i / 2, i % 2 == 0);
+        if (fds[0].revents && r->listener >= 0)
+            take_pair(r);
+    }
+    return NULL;
+}
+
+/* Between the server that @target names and who uses *ret_target. */
+static struct relay *relay_start(const char *target, char *ret_target, size_t size)
+{
+    struct relay *r = calloc(1, sizeof(*r));
+    struct sockaddr_un own = {.sun_family = AF_UNIX};
+    struct str rest = str_from(strstr(target, "host=") + 5), host = str_cut(&rest, '&');
+    for (unsigned i = 0; i < PAIRS_MAX; i++)
+        r->pairs[i].ours = r->pairs[i].theirs = -1;
+    (void)snprintf(r->dir, sizeof(r->dir), "/tmp/davit-relay-XXXXXX");
+    assert_non_null(mkdtemp(r->dir));
+    r->server.sun_family = AF_UNIX;
+    (void)snprintf(r->server.sun_path, sizeof(r->server.sun_path), STR_FMT "/.s.PGSQL.5432", STR_ARG(host));
+    (void)snprintf(own.sun_path, sizeof(own.sun_path), "%s/.s.PGSQL.5432", r->dir);
+    (void)snprintf(ret_target, size, "postgres:///postgres?host=%s&" STR_FMT, r->dir, STR_ARG(rest));
+    r->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(r->listener, (struct sockaddr *)&own, sizeof(own)), 0);
+    assert_int_equal(listen(r->listener, 16), 0);
+    assert_int_equal(pthread_create(&r->thread, NULL, relay_run, r), 0);
+    return r;
+}
+
+static void relay_end(struct relay *r)
+{
+    __atomic_store_n(&r->stop, true, __ATOMIC_SEQ_CST);
+    assert_int_equal(pthread_join(r->thread, NULL), 0);
+    for (unsigned i = 0; i < PAIRS_MAX; i++)
+        if (r->pairs[i].ours >= 0)
+            drop_pair(r, i);
+    if (r->listener >= 0)
+        (void)close(r->listener);
+    assert_int_equal(fd_remove_tree(r->dir, NULL), 0);
+    free(r);
+}
+
+/* req: PR-1 */
+static void test_answer_to_a_commit_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    char target[512];
+    int64_t n = -1;
+    struct relay *r = relay_start(f->place.target, target, sizeof(target));
+    f->store = store_close(f->store);
+    assert_int_equal(store_open(NULL, target, MIGRATIONS, 1, &f->store, &err), 0);
+    /* It was done, and the server says so when it is asked over another connection. */
+    r->cut = CUT_ANSWER;
+    assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('a')", &err), 0);
+    assert_int_equal(r->cut, CUT_NOTHING);
+    assert_int_equal(store_read_sync(f->store, count_fn, &n, NULL), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('b')", &err), 0);
+    /* Nobody answers any more: then nobody knows. */
+    r->cut = CUT_FOR_GOOD;
+    assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('c')", &err), -ERR_UNKNOWN);
+    assert_non_null(strstr(err.msg, "may have been done or not"));
+    f->store = store_close(f->store);
+    relay_end(r);
 }
 
 int main(void)
@@ -230,7 +377,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_second_control_plane_refused), T(test_addresses), T(test_collision_runs_the_unit_again), T(test_lost_connection),
-        T(test_commit_of_unknown_outcome),
+        T(test_commit_that_was_cut_off), T(test_answer_to_a_commit_lost),
     };
     return place_available() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }
