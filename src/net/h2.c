@@ -269,6 +269,8 @@ static int cb_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 void h2_send_pending(struct h2 *h)
 {
     bool sent = false;
+    if (h->ending)
+        return;
     while (!h->dead && conn_writable(h->conn)) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(h->session, &p);
@@ -287,10 +289,8 @@ void h2_send_pending(struct h2 *h)
     }
     if (sent && !h->dead)
         h2_life_sent(h);
-    if (!h->dead && !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
-        conn_shutdown(h->conn);
-        h2_fail(h, ERR_UNAVAILABLE, "the HTTP/2 session has ended");
-    }
+    if (!h->dead && !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))
+        h2_life_end(h);
 }
 
 /* ---- the work task ---- */
@@ -382,6 +382,8 @@ void h2_feed(struct h2 *h, struct str bytes)
     if (h->dead)
         return;
     h->last_rx = clock_mono();
+    if (h->ending) /* read all the same: a close with bytes unread could take from the peer what it has not read yet */
+        return;
     h2_guard_scan(&h->guard, bytes, h->last_rx);
     ssize_t n = h->guard.flood ? 0 : nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes.p, bytes.n);
     if (h->guard.flood) {
@@ -402,7 +404,10 @@ static void on_read(void *arg, const void *p, size_t n)
 
 static void on_eof(void *arg)
 {
-    h2_fail(arg, ERR_UNAVAILABLE, "the peer closed the connection");
+    struct h2 *h = arg;
+    h->peer_closed = true;
+    if (!h->ending || conn_queued(h->conn) == 0)
+        h2_fail(h, ERR_UNAVAILABLE, "the peer closed the connection");
 }
 
 static void on_error(void *arg, const struct err *err)

@@ -5,7 +5,8 @@
  * Limits: heads H2_HEAD_MAX (RFC 9113 6.5.2 counting) and H2_FIELDS_MAX, H2_STREAMS_MAX open streams, a stream's unread bytes by its window
  * (64 KiB until h2_consume), its unsent bytes H2_QUEUE_MAX. Pings by strikes as gRPC counts them (GOAWAY "too_many_pings"); resets, settings,
  * empty and unknown frames, window updates and protocol slips by a token bucket (GOAWAY ENHANCE_YOUR_CALM); 10 s for the peer's settings and
- * for a head once begun, 20 s for the acknowledgement of ours, 60 s for a connection that takes nothing of what is queued.
+ * for a head once begun, 20 s for the acknowledgement of ours, 60 s for a connection that takes nothing of what is queued; a server that has
+ * said all leaves its peer 30 s to close.
  * Ownership: h2 owns the conn; a stream lives until on_closed returned or h2_reset was called, whichever is first.
  * Thread: loop.  Input trust: peer. */
 #ifndef DAVIT_NET_H2_H

@@ -86,6 +86,10 @@ struct h2 {
     size_t blocked_n;  /* what was queued in it then */
     usec_t max_age_at; /* USEC_INFINITY: any age */
     usec_t drain_by;   /* draining: the end */
+    bool peer_closed;  /* its side */
+    bool ending;       /* all is said: what is queued in the connection goes, then the peer has a while to close */
+    usec_t left_at;    /* ending: when less than before was queued, or nothing */
+    size_t left_n;
     usec_t trim_at;    /* USEC_INFINITY: nothing was sent since the last time */
     const char *drain_text;
     struct err *why; /* dead */
@@ -120,6 +124,8 @@ void h2_life_wake(struct h2 *h, usec_t due);
 void h2_life_drain_ack(struct h2 *h);
 /* After sending: notes whether the connection is stuck. */
 void h2_life_sent(struct h2 *h);
+/* The session has nothing more to say or to hear. */
+void h2_life_end(struct h2 *h);
 extern const uint8_t h2_drain_ping[8];
 
 /* h2_guard.c. All times are of the caller. */

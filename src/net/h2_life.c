@@ -8,6 +8,8 @@
 #define PING_TIMEOUT    (20 * USEC_SEC)
 #define BLOCKED_TIMEOUT (60 * USEC_SEC)
 #define TRIM_AFTER      USEC_SEC
+#define LINGER          (30 * USEC_SEC) /* a server's, for the peer to take what the kernel has and to close */
+#define LEFT_LOOK       (100 * USEC_MSEC)
 
 const uint8_t h2_drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 0};
 
@@ -26,6 +28,8 @@ void h2_life_wake(struct h2 *h, usec_t due)
 
 static usec_t check_ping(struct h2 *h, usec_t now)
 {
+    if (h->ending)
+        return USEC_INFINITY;
     if (h->ping_at && h->last_rx >= h->ping_at)
         h->ping_at = 0;
     if (h->ping_at && now >= h->ping_at + PING_TIMEOUT) {
@@ -117,6 +121,22 @@ static usec_t check_age(struct h2 *h, usec_t now)
     return now < unanswered ? unanswered : h->drain_by;
 }
 
+static usec_t check_end(struct h2 *h, usec_t now)
+{
+    if (!h->ending)
+        return USEC_INFINITY;
+    size_t n = conn_queued(h->conn);
+    if (n < h->left_n) {
+        h->left_n = n;
+        h->left_at = now;
+    }
+    if (now >= h->left_at + (n ? BLOCKED_TIMEOUT : h->server && !h->peer_closed ? LINGER : 0)) {
+        h2_fail(h, ERR_UNAVAILABLE, "the HTTP/2 session has ended");
+        return USEC_INFINITY;
+    }
+    return n ? now + LEFT_LOOK : h->left_at + LINGER;
+}
+
 static usec_t check_idle(struct h2 *h, usec_t now)
 {
     if (now < h->trim_at)
@@ -130,7 +150,8 @@ static usec_t check_idle(struct h2 *h, usec_t now)
 
 static void on_timer(void *arg)
 {
-    static usec_t (*const checks[])(struct h2 *h, usec_t now) = {check_ping, check_blocked, check_stalled, check_age, check_idle};
+    static usec_t (*const checks[])(struct h2 *h, usec_t now) = {check_ping, check_blocked, check_stalled,
+                                                                  check_age,  check_end,     check_idle};
     struct h2 *h = arg;
     usec_t now = clock_mono();
     const char *late = h2_guard_late(&h->guard, now);
@@ -152,6 +173,15 @@ void h2_life_init(struct h2 *h)
     timer_init(&h->timer, h->loop, on_timer, h);
     h->max_age_at = h->trim_at = USEC_INFINITY;
     timer_set_at(&h->timer, h2_guard_due(&h->guard));
+}
+
+void h2_life_end(struct h2 *h)
+{
+    h->ending = true;
+    h->left_n = conn_queued(h->conn);
+    h->left_at = clock_mono();
+    conn_shutdown(h->conn);
+    h2_life_wake(h, check_end(h, h->left_at));
 }
 
 void h2_life_drain_ack(struct h2 *h)

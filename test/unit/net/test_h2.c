@@ -18,6 +18,7 @@ struct side {
     struct h2_stream *st;
     unsigned heads, ends, closed, drains, dead, goaways;
     bool too_big, consume;
+    bool free_when_dead; /* as owners do */
     size_t got;
     uint32_t code;
     char trailer[32];
@@ -74,8 +75,11 @@ static void on_goaway(void *arg)
 
 static void on_dead(void *arg, const struct err *why)
 {
+    struct side *s = arg;
     assert_true(why->code != ERR_OK);
-    ((struct side *)arg)->dead++;
+    s->dead++;
+    if (s->free_when_dead)
+        s->h2 = h2_free(s->h2);
 }
 
 static const struct h2_handler handler = {on_head, on_data, on_end, on_closed, on_drain, on_goaway, on_dead};
@@ -219,8 +223,11 @@ static void test_head_bomb(void **state)
     put(bytes, &n, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
     put(bytes, &n, (uint8_t[]){BLOCK >> 16, (BLOCK >> 8) & 255, BLOCK & 255, 1, 5, 0, 0, 0, 1}, 9);
     at = n;
-    put(bytes, &n, "\x83\x86\x84\x41\x01" "a", 6);                      /* POST http / a */
-    put(bytes, &n, "\x40\x01x\x7f\xa1\x1e", 6);                          /* x: 4000 bytes */
+    put(bytes, &n,
+        "\x83\x86\x84\x41\x01"
+        "a",
+        6);                                     /* POST http / a */
+    put(bytes, &n, "\x40\x01x\x7f\xa1\x1e", 6); /* x: 4000 bytes */
     memset(bytes + n, 'v', VALUE);
     n += VALUE;
     memset(bytes + n, 0xbe, BLOCK - (n - at)); /* the newest entry of the table */
@@ -489,6 +496,44 @@ static void test_max_age(void **state)
     end();
 }
 
+/* What is last in the connection's queue when the session ends differs with the size. */
+static void drain_while_read_slowly(size_t size)
+{
+    static char bytes[2 * H2_QUEUE_HIGH], part[32 * 1024];
+    size_t total = 0;
+    ssize_t n = 1;
+    begin_raw();
+    server.free_when_dead = true;
+    send_raw(PREFACE "\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" ACK "\0\0\4\010\0\0\0\0\0\x7f\xff\0\0"
+                     "\0\0\6\1\5\0\0\0\1" GET,
+             76);
+    const struct h2_field head = {":status", "200"};
+    assert_int_equal(h2_respond(server.st, &head, 1), 0);
+    assert_int_equal(h2_write(server.st, (struct str){bytes, size}), 0);
+    h2_finish(server.st, NULL, 0);
+    h2_drain(server.h2);
+    loop_advance(loop, USEC_MSEC);
+    send_raw("\0\0\10\6\1\0\0\0\0drain\0\0\0", 17);
+    for (int i = 0; i < 100 && n != 0; i++) {
+        n = read(raw_fd, part, sizeof(part));
+        total += n > 0 ? (size_t)n : 0;
+        loop_advance(loop, USEC_SEC);
+    }
+    assert_true(total > size);
+    assert_int_equal(n, 0);
+    loop_advance(loop, 60 * USEC_SEC);
+    assert_int_equal(server.dead, 1);
+    end_raw();
+}
+
+/* The last answer of a connection that is drained arrives whole, however slowly its reader takes it. */
+static void test_drained_to_the_last_byte(void **state)
+{
+    (void)state;
+    for (size_t size = H2_QUEUE_HIGH; size <= H2_QUEUE_HIGH + H2_QUEUE_HIGH / 4; size += H2_QUEUE_HIGH / 32)
+        drain_while_read_slowly(size);
+}
+
 static void test_keepalive(void **state)
 {
     (void)state;
@@ -496,6 +541,7 @@ static void test_keepalive(void **state)
     h2_keepalive(client.h2, 5 * USEC_SEC);
     loop_advance(loop, 300 * USEC_SEC);
     assert_int_equal(client.dead + server.dead, 0);
+    client.free_when_dead = true;
     h2_drain(server.h2);
     loop_advance(loop, USEC_SEC);
     assert_int_equal(client.goaways, 1);
@@ -506,9 +552,13 @@ static void test_keepalive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head_limit),         cmocka_unit_test(test_window_and_queue), cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_head_limit),
+        cmocka_unit_test(test_window_and_queue),
+        cmocka_unit_test(test_reset),
         cmocka_unit_test(test_head_bomb),
-        cmocka_unit_test(test_resets_without_end), cmocka_unit_test(test_silent_peer),      cmocka_unit_test(test_keepalive),
+        cmocka_unit_test(test_resets_without_end),
+        cmocka_unit_test(test_silent_peer),
+        cmocka_unit_test(test_keepalive),
         cmocka_unit_test(test_preface_comes_late),
         cmocka_unit_test(test_settings_never_acknowledged),
         cmocka_unit_test(test_head_never_completed),
@@ -519,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_peer_that_reads_nothing),
         cmocka_unit_test(test_queue_of_connection),
         cmocka_unit_test(test_max_age),
+        cmocka_unit_test(test_drained_to_the_last_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
