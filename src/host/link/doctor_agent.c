@@ -11,13 +11,14 @@
 #include "loop/child.h"
 
 #define ENROLL "paste the line that \"davit server add NAME\" prints on the control plane"
-#define PROGRAM_WAIT (3 * USEC_SEC) /* a program that ignores SIGTERM gets 2 s more */
+#define PROGRAM_WAIT (2500 * USEC_MSEC) /* a program that ignores SIGTERM gets 2 s more */
 
 /* --- Enrolment ---- */
 
 void doctor_check_config(struct doctor *d, struct doctor_check *c)
 {
     doctor_need_config(d);
+    AUTO_FREE char *key = agent_config_cert_path(&d->config, "client.key");
     if (d->config_rc == 1 && d->options->link)
         doctor_say(c, DOCTOR_WARN, "start the agent with --link once: it writes its configuration", "%s holds no config.yaml yet", d->config.dir);
     else if (d->config_rc == 1)
@@ -27,7 +28,7 @@ void doctor_check_config(struct doctor *d, struct doctor_check *c)
     else if (d->config_rc < 0)
         doctor_say(c, DOCTOR_FAIL, *d->config_err.hint ? d->config_err.hint : "run doctor as the agent's account", "%s", d->config_err.msg);
     else
-        doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, d->key_st.st_mode);
+        doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, key, d->key_st.st_mode);
 }
 
 static int identity_job(void *arg)

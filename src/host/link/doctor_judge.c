@@ -183,11 +183,12 @@ void doctor_judge_clock(struct doctor_check *c, usec_t now, usec_t floor, bool k
 
 /* --- Enrolment --- */
 
-void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode, mode_t file_mode, mode_t key_mode)
+void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode, mode_t file_mode, const char *key, mode_t key_mode)
 {
-    AUTO_FREE char *fix = str_printf("chmod 700 %s && chmod 600 %s/config.yaml %s/client.key", dir, dir, dir);
+    AUTO_FREE char *fix = str_printf("chmod 700 %s && chmod 600 %s/config.yaml", dir, dir);
+    AUTO_FREE char *key_fix = str_printf("chmod 600 %s; if others may have read it, enroll again with --force", key);
     if (key_mode & 077)
-        doctor_say(c, DOCTOR_FAIL, fix, "others may read or change the private key in %s (mode %03o)", dir, (unsigned)key_mode & 0777);
+        doctor_say(c, DOCTOR_FAIL, key_fix, "others may read or change the private key %s (mode %03o)", key, (unsigned)key_mode & 0777);
     else if ((dir_mode | file_mode) & 022)
         doctor_say(c, DOCTOR_FAIL, fix, "others may change what is in %s", dir);
     else if ((dir_mode | file_mode) & 077)

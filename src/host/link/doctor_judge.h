@@ -74,8 +74,8 @@ void doctor_judge_clock(struct doctor_check *c, usec_t now, usec_t floor, bool k
 
 /* --- Enrolment --- */
 
-/* Modes of the directory and of config.yaml, and whether the key is readable by others. */
-void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode, mode_t file_mode, mode_t key_mode);
+/* Modes of the directory @dir, of config.yaml in it, and of the private key at @key (0: there is none). */
+void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode, mode_t file_mode, const char *key, mode_t key_mode);
 /* A certificate that holds otherwise. */
 void doctor_judge_certificate(struct doctor_check *c, usec_t now, usec_t not_after);
 

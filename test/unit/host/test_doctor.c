@@ -153,17 +153,17 @@ static void test_modes_of_the_directory(void **state)
 {
     struct doctor_check c = {0};
     (void)state;
-    doctor_judge_modes(&c, "/d", 040700, 0100600, 0100600);
+    doctor_judge_modes(&c, "/d", 040700, 0100600, "/k/client.key", 0100600);
     expect(&c, DOCTOR_OK, "/d/config.yaml is readable");
-    doctor_judge_modes(&c, "/d", 040755, 0100600, 0);
+    doctor_judge_modes(&c, "/d", 040755, 0100600, "/k/client.key", 0);
     expect(&c, DOCTOR_WARN, "others may look into /d");
-    doctor_judge_modes(&c, "/d", 040700, 0100644, 0100600);
+    doctor_judge_modes(&c, "/d", 040700, 0100644, "/k/client.key", 0100600);
     expect(&c, DOCTOR_WARN, "others may look");
-    doctor_judge_modes(&c, "/d", 040770, 0100600, 0100600);
+    doctor_judge_modes(&c, "/d", 040770, 0100600, "/k/client.key", 0100600);
     expect(&c, DOCTOR_FAIL, "others may change");
-    doctor_judge_modes(&c, "/d", 040700, 0100600, 0100640);
+    doctor_judge_modes(&c, "/d", 040700, 0100600, "/k/client.key", 0100640);
     expect(&c, DOCTOR_FAIL, "private key");
-    assert_non_null(strstr(c.fix, "chmod 700 /d"));
+    assert_non_null(strstr(c.fix, "chmod 600 /k/client.key"));
 }
 
 /* req: CL-64 */
