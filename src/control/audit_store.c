@@ -184,6 +184,11 @@ int audit_read_judge(struct db *db, void *arg, struct err *err)
     int rc = judge_rows(db, &k, err);
     if (rc == 0)
         rc = audit_read_head(db, &number, hash, err);
+    /* The next entry writes a good one over it: what it was must be in the log before. */
+    if (rc == -(int)ERR_DATA_LOSS) {
+        (void)snprintf(j->why, sizeof(j->why), "%s", k.bad ? k.why : "the head of the log in the settings is damaged");
+        return 1;
+    }
     if (rc < 0)
         return rc;
     (void)chain_check_head(&k, number, hash, true, "the settings");

@@ -269,6 +269,7 @@ def test_tampering_is_found(daemon, api):  # noqa: F811
               "UPDATE audit SET number = 6 WHERE number = 1000"], 5, "was changed"),
             (["DELETE FROM audit WHERE number > 8"], None, "cut off"),          # found by the settings
             (["DELETE FROM audit WHERE number > 8", cut], None, "cut off"),     # found by the file
+            (["DELETE FROM audit WHERE number > 8", "UPDATE settings SET value = 'no head' WHERE key = 'audit.head'"], None, "is damaged"),
             (["DELETE FROM audit"], None, "cut off")):
         for rest in ("control.db-wal", "control.db-shm"):
             (daemon.state / rest).unlink(missing_ok=True)
