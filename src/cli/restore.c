@@ -179,6 +179,15 @@ static int fill(struct restore *r, struct err *err)
     return rc;
 }
 
+/* The copy holds every secret of the control plane: it does not stay where it is of no use. */
+static int no_place(struct restore *r, int sys, struct err *err)
+{
+    int rc = err_sys(err, sys, "%s cannot take the place of %s", r->fresh, r->cli->paths.state);
+    err_hint(err, "this file system cannot do it in one step (is the directory a mount point?); restore with a --home on another one");
+    (void)fd_remove_tree(r->fresh, NULL);
+    return rc;
+}
+
 /* One step of the file system; only then the name of the old state says what it is. */
 static int change_places(struct restore *r, struct err *err)
 {
@@ -186,14 +195,11 @@ static int change_places(struct restore *r, struct err *err)
 
     if (access(state, F_OK) != 0) {
         if (rename(r->fresh, state) < 0)
-            return err_sys(err, errno, "cannot rename %s", r->fresh);
+            return no_place(r, errno, err);
         return fd_sync_parent(state, err);
     }
-    if (renameat2(AT_FDCWD, r->fresh, AT_FDCWD, state, RENAME_EXCHANGE) < 0) {
-        int rc = err_sys(err, errno, "%s and %s cannot change places", r->fresh, state);
-        err_hint(err, "this file system cannot do it in one step; restore with a --home on another one");
-        return rc;
-    }
+    if (renameat2(AT_FDCWD, r->fresh, AT_FDCWD, state, RENAME_EXCHANGE) < 0)
+        return no_place(r, errno, err);
     int rc = fd_sync_parent(state, err);
     if (rc == 0 && is_empty(r->fresh))
         return rmdir(r->fresh) < 0 ? err_sys(err, errno, "cannot remove %s", r->fresh) : 0;
@@ -228,7 +234,10 @@ static int make_all(struct restore *r, struct err *err)
         return rc;
     }
     rc = change_places(r, err);
-    return rc < 0 ? rc : start_again(r, err);
+    if (rc == 0)
+        return start_again(r, err);
+    (void)start_again(r, NULL); /* whichever of the two is there */
+    return rc;
 }
 
 /* --- The verb --------------------------------------------------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "control/control_internal.h"
 #include "control/schema.h"
+#include "control/sealed.h"
 #include "ident/pki_dir.h"
 #include "store/copy.h"
 
@@ -52,19 +53,50 @@ static int check_empty(const char *state_dir, struct err *err)
     return 0;
 }
 
-static int read_all(const char *state_dir, const char *target, struct archive_reader *r, char **ret_kept, struct err *err)
+/* Files come first, and are judged before any table changes places. */
+static int read_files(const char *state_dir, struct archive_reader *r, struct err *err)
+{
+    AUTO_FREE char *master = str_printf("%s/" SEALED_KEY_FILE, state_dir);
+    struct archive_manifest *m = NEW(struct archive_manifest);
+    struct str payload, name, content;
+    char kind = 0;
+    int rc = archive_read_manifest(r, m, err);
+    free(m);
+    while (rc == 0 && (rc = archive_next(r, &kind, &payload, err)) == 1) {
+        rc = kind == 'F' ? archive_file(payload, &name, &content, err) : 0;
+        if (rc == 0 && kind == 'F')
+            rc = make_file(lend(state_dir), name, content, err);
+    }
+    if (rc == 0)
+        rc = pki_control_state(state_dir, err);
+    if (rc > 0 || (rc == 0 && access(master, F_OK) != 0))
+        rc = err_set(err, ERR_DATA_LOSS, "the backup lacks keys of the control plane");
+    return rc;
+}
+
+static int made_already(void *arg, struct str name, struct str content, struct err *err)
+{
+    (void)arg, (void)name, (void)content, (void)err;
+    return 0;
+}
+
+static int read_tables(const char *target, struct archive_reader *r, char **ret_kept, struct err *err)
 {
     struct archive_manifest *m = NEW(struct archive_manifest);
     int rc = archive_read_manifest(r, m, err);
     if (rc == 0)
-        rc = store_restore(target, schema_migrations, schema_n_migrations, r, m, make_file, lend(state_dir), ret_kept, err);
+        rc = store_restore(target, schema_migrations, schema_n_migrations, r, m, made_already, NULL, ret_kept, err);
     free(m);
-    if (rc < 0)
-        return rc;
-    rc = pki_control_state(state_dir, err);
-    if (rc > 0)
-        rc = err_set(err, ERR_DATA_LOSS, "the backup lacks keys of the control plane");
     return rc;
+}
+
+/* From the beginning of @fd, as often as it takes. */
+static int open_again(struct archive_reader *r, int fd, struct err *err)
+{
+    archive_reader_release(r);
+    if (lseek(fd, 0, SEEK_SET) != 0)
+        return err_set(err, ERR_INVALID, "the backup must be a file");
+    return archive_open(r, fd, err);
 }
 
 int control_restore(const char *state_dir, const char *store, int fd, char **ret_kept, struct err *err)
@@ -82,12 +114,14 @@ int control_restore(const char *state_dir, const char *store, int fd, char **ret
     if (rc == 0)
         rc = archive_verify(fd, m, &has_user, err);
     free(m);
-    if (rc == 0 && lseek(fd, 0, SEEK_SET) != 0)
-        rc = err_set(err, ERR_INVALID, "the backup must be a file");
     if (rc == 0)
-        rc = archive_open(&r, fd, err);
+        rc = open_again(&r, fd, err);
     if (rc == 0)
-        rc = read_all(state_dir, store && *store ? store : db, &r, ret_kept, err);
+        rc = read_files(state_dir, &r, err);
+    if (rc == 0)
+        rc = open_again(&r, fd, err);
+    if (rc == 0)
+        rc = read_tables(store && *store ? store : db, &r, ret_kept, err);
     archive_reader_release(&r);
     return rc;
 }

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import signal
 import stat
+import struct
 import threading
 
 import pytest
@@ -66,6 +67,8 @@ def test_backup_while_it_works_and_back(davit, busybox_image, docker):
     assert answer["running"] and pathlib.Path(answer["kept"], "control.db").exists()
     now = names(davit)
     assert before | acknowledged <= now and now != before | set(made)
+    # The log goes on from where the backup ends, in one chain.
+    assert davit.run("audit", "verify").out.startswith("The log is whole: ")
     # Both agents come back as who they were, and the service is still that container.
     remote.wait(timeout=40)
     wait_online(davit, local_name(davit))
@@ -113,6 +116,90 @@ def spoiled(file, to, change):
     return to
 
 
+def siphash(before, number, data):
+    """SipHash-2-4, as store/archive.h has it."""
+    mask = 2**64 - 1
+    v = [before ^ 0x736f6d6570736575, number ^ 0x646f72616e646f6d, before ^ 0x6c7967656e657261, number ^ 0x7465646279746573]
+
+    def turn(x, n):
+        return (x << n | x >> (64 - n)) & mask
+
+    def rounds(n):
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) & mask
+            v[1] = turn(v[1], 13) ^ v[0]
+            v[0] = turn(v[0], 32)
+            v[2] = (v[2] + v[3]) & mask
+            v[3] = turn(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) & mask
+            v[3] = turn(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) & mask
+            v[1] = turn(v[1], 17) ^ v[2]
+            v[2] = turn(v[2], 32)
+
+    padded = data + bytes(7 - len(data) % 8) + bytes([len(data) & 255])
+    for word in struct.unpack(f"<{len(padded) // 8}Q", padded):
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    v[2] ^= 255
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def remade(file, to, change):
+    """The backup with other records in its first part, and checks that hold."""
+    data, at, records = file.read_bytes(), 16, []
+    while not records or records[-1][0] != b"E":
+        n = int.from_bytes(data[at + 1:at + 5], "big")
+        records.append([data[at:at + 1], data[at + 5:at + 5 + n]])
+        at += 13 + n
+    records = change(records[:-1])
+    records.append([b"E", len(records).to_bytes(8, "big")])
+    out, check = data[:16], 0
+    for number, (kind, payload) in enumerate(records):
+        record = kind + len(payload).to_bytes(4, "big") + payload
+        check = siphash(check, number, record)
+        out += record + check.to_bytes(8, "big")
+    to.write_bytes(out + data[at:])
+    return to
+
+
+def named_file(name):
+    return lambda record: record[0] == b"F" and record[1].startswith(bytes([len(name)]) + name)
+
+
+def without(name):
+    return lambda records: [r for r in records if not named_file(name)(r)]
+
+
+def renamed(old, new):
+    return lambda records: [[k, bytes([len(new)]) + new + p[1 + len(old):]] if named_file(old)([k, p]) else [k, p] for k, p in records]
+
+
+def newer(records):
+    return [[k, p.replace(b'"version":"0.1.0"', b'"version":"9.1.0"') if k == b"M" else p] for k, p in records]
+
+
+def twice(records):
+    return [q for r in records for q in ([r, r] if named_file(b"root.crt")(r) else [r])]
+
+
+UNFIT = [
+    (newer, "was written by Davit 9.1.0"),
+    (lambda r: [[k, p.replace(b'"audit"', b'"tidua"') if k == b"M" else p] for k, p in r], "another schema"),
+    (lambda r: [[k, p.replace(b'"audit"', b'"audit","tomorrow"') if k == b"M" else p] for k, p in r], "newer version"),
+    (renamed(b"master.key", b"../escaped.key"), "a name that is none"),
+    (renamed(b"master.key", b"escaped.key"), "does not belong there"),
+    (twice, "twice"),
+    (lambda r: [[k, p.replace(b"\x05audit", b"\x05tidua") if k == b"T" else p] for k, p in r], "does not fit"),
+    (lambda r: [q for q in r if q[0] != b"T" or b"\x05audit" not in q[1][:7]], "damaged"),
+    (without(b"master.key"), "lacks keys"),
+    (without(b"agents-ca.crt"), "lacks keys"),
+    (renamed(b"agents-ca.key", b"server-ca.key"), "twice"),
+]
+
+
 @pytest.mark.req("PR-14")
 def test_what_is_no_good_backup(davit):
     davit.up("--no-agent")
@@ -137,9 +224,27 @@ def test_what_is_no_good_backup(davit):
         said = davit.run("controlplane", "restore", "--force", spoiled(file, bad, change), check=False)
         assert said.rc != 0 and why in said.err, said
     assert names(davit) == {"kept-1", "later-1"}  # it was not even stopped
+    # Files that are well made and still not ours to restore: all is left as it was, and the program goes on.
+    for change, why in UNFIT:
+        said = davit.run("controlplane", "restore", "--force", remade(file, bad, change), check=False)
+        assert said.rc != 0 and why in said.err, said
+    assert names(davit) == {"kept-1", "later-1"}
     assert os.stat(davit.home / "state").st_ino == inode
-    # A file that is well made and still not ours to restore: the program leaves all as it was and goes on.
-    assert not list(davit.home.glob("state.*"))
+    assert not list(davit.home.glob("state.*")) and not list(davit.top.glob("**/escaped*"))
+
+
+@pytest.mark.req("PR-14")
+def test_what_is_no_good_backup_leaves_the_tables_alone(davit, pg):
+    store = pg.url + "#unfit"
+    davit.up("--no-agent", "--store", store)
+    file, bad = davit.top / "g.backup", davit.top / "bad.backup"
+    davit.run("controlplane", "backup", file)
+    davit.run("server", "add", "later-1")
+    assert davit.run("controlplane", "restore", "--force", remade(file, bad, without(b"agents-ca.crt")), check=False).rc != 0
+    assert names(davit) == {"later-1"}
+    assert pg.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'unfit\\_%'") == "0"
+    davit.run("controlplane", "restore", "--force", file)
+    assert not davit.json("server", "ls").get("servers")
 
 
 @pytest.mark.req("PR-14")
