@@ -187,6 +187,7 @@ int enroll_judge(const struct token_row *row, struct str secret, const uint8_t k
 struct token_job {
     const char *id;
     struct token_row row;
+    uint32_t generation; /* of its server, as stored */
     bool found;
 };
 
@@ -195,8 +196,9 @@ static int read_token(struct db *db, void *arg, struct err *err)
     struct token_job *j = arg;
     AUTO_ROWS rows = NULL;
     int rc = db_query(db, &rows, err,
-                      "SELECT server_id, hash, expires_us, used_us, void, key_sha256, certificate FROM tokens WHERE id = ?", "t",
-                      j->id);
+                      "SELECT t.server_id, t.hash, t.expires_us, t.used_us, t.void, t.key_sha256, t.certificate, s.generation"
+                      " FROM tokens t JOIN servers s ON s.id = t.server_id WHERE t.id = ?",
+                      "t", j->id);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -210,6 +212,7 @@ static int read_token(struct db *db, void *arg, struct err *err)
     if (row_blob(rows, 5).n == 32)
         memcpy(j->row.key, row_blob(rows, 5).p, 32);
     j->row.certificate = row_text(rows, 6).n ? str_dup(row_text(rows, 6)) : NULL;
+    j->generation = (uint32_t)row_i64(rows, 7);
     j->found = row_blob(rows, 1).n == 32;
     return 0;
 }
@@ -397,6 +400,9 @@ static int judge_once(struct control *c, struct rpc_call *call, const Davit__Lin
         rc = refuse(err, "the server of this join token was removed");
     if (rc >= 0) {
         (void)server_ref(s);
+        /* Stored by a transaction of whose end we were not told. */
+        if (j.generation > s->generation)
+            s->generation = j.generation;
         i->server_id = s->id;
         i->token_id = r->token_id;
         rc = rc == 1 ? repeat(c, call, s, i, j.row.certificate, err) : issue(c, call, s, i, err);
