@@ -26,7 +26,8 @@
 
 enum { HEALTH_BODY_MAX = 1024, FAST_QUEUE = 64, PEM_MAX = 2 * CERT_PEM_MAX };
 
-#define STOP_WAIT (10 * USEC_SEC)
+/* Longer than any wait for the store, also for one that is gone: what is freed afterwards is used by nobody. */
+#define STOP_WAIT (40 * USEC_SEC)
 
 int control_fiber(struct control *c, const char *name, void (*fn)(void *arg), void *arg)
 {
