@@ -135,7 +135,7 @@ def test_environment_values_are_in_no_file(control, planted, api):
 
 
 def make_old(control, planted):
-    """The database as a version wrote it that knew no envelopes."""
+    """The state directory as the first version left it: no envelopes, no audit log, no authority of sandboxes."""
     from davit.common.v1 import service_pb2
     from davit.link.v1 import link_pb2
     assert control.p.stop() == 0
@@ -147,16 +147,27 @@ def make_old(control, planted):
         command = link_pb2.Command(deploy=link_pb2.Deploy(deployment_id=deployment, spec=spec))
         edits.append(("UPDATE deployments SET spec = ? WHERE id = ?", (spec.SerializeToString(), deployment)))
         edits.append(("UPDATE commands SET payload = ? WHERE subject = ?", (command.SerializeToString(), deployment)))
-    edit(control, *edits)
+    edit(control, *edits, ("DELETE FROM schema_migrations WHERE name = 'audit'", ()), ("DELETE FROM settings WHERE key = 'audit.head'", ()))
+    with contextlib.closing(sqlite3.connect(control.state / "control.db")) as db:
+        db.execute("DROP TABLE audit")
+        assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]
+    for name in ("audit.head", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt"):
+        (control.state / name).unlink()
     assert PLANTED.encode() in (control.state / "control.db").read_bytes()
 
 
-def test_what_an_older_version_wrote_is_sealed_at_the_first_start(control, planted, api):
+@pytest.mark.req("PR-14")
+def test_what_an_older_version_left_serves_and_is_sealed_at_the_first_start(control, planted, api):
     make_old(control, planted)
     control.start()
     assert_nowhere(control)
     assert deployments(control) == NAMES
     assert commands(control, api, 2) == BOTH
+    # The steps of `davit up` add what that version did not make, also while davitd works, and change nothing else.
+    before = {p.name: p.read_bytes() for p in control.state.glob("*.crt")}
+    subprocess.run([daemon_lib.BUILD / "test/unit/control/pki_tool", control.user, control.state], check=True, timeout=60)
+    assert {p.name: p.read_bytes() for p in control.state.glob("*.crt") if p.name != "sandboxes-ca.crt"} == before
+    assert (control.state / "sandboxes-ca.crt").exists() and deployments(control) == NAMES
 
 
 def test_a_key_that_is_missing_or_another_is_told_before_anything_is_written(control, planted, api):
