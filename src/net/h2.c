@@ -493,6 +493,11 @@ struct h2 *h2_free(struct h2 *h)
     return NULL;
 }
 
+void h2_cut(struct h2 *h)
+{
+    h2_fail(h, ERR_UNAVAILABLE, "the connection was cut");
+}
+
 bool h2_alive(const struct h2 *h)
 {
     return !h->dead && !h->goaway && !h->draining;

@@ -96,6 +96,8 @@ usec_t h2_keepalive_next(const struct h2 *h);
 void h2_max_age(struct h2 *h, usec_t age);
 /* Server: GOAWAY (notice, one round trip, then for good with a word why); open streams go on for H2_DRAIN_MAX; dead when they ended. */
 void h2_drain(struct h2 *h);
+/* Ends it at once, whatever is open: on_closed and on_dead follow in later turns. */
+void h2_cut(struct h2 *h);
 /* Not dead and takes new streams? */
 bool h2_alive(const struct h2 *h);
 /* Borrowed until h2_free. */

@@ -5,6 +5,8 @@
 #include "net/ws.h"
 #include "rpc/rpc_internal.h"
 
+enum { PIECE = 64 * 1024 };
+
 #define HEAD_DELAY USEC_SEC /* a stream's head waits so long for the first message: until then the handler may set metadata */
 
 int connect_take_head(struct rpc_call *c, const struct http_head *head)
@@ -51,6 +53,18 @@ static int start_stream(struct rpc_call *c, struct http_call *http)
     return http_reply_start(http, 200, fields, n);
 }
 
+/* Pieces, of which the peer has to take each in time: how long the whole takes is its line's matter. */
+static int send_part(struct http_call *http, struct str part)
+{
+    int rc = 0;
+    while (rc == 0 && part.n) {
+        struct str piece = {part.p, part.n < PIECE ? part.n : PIECE};
+        rc = http_reply_chunk(http, piece, deadline_in(H2_STALL_MAX));
+        part = (struct str){part.p + piece.n, part.n - piece.n};
+    }
+    return rc;
+}
+
 /* Sends what the handler puts into the call's body until the call is over. */
 static int reply_stream(struct rpc_call *c, struct http_call *http)
 {
@@ -62,7 +76,7 @@ static int reply_stream(struct rpc_call *c, struct http_call *http)
             AUTO_BUF part = c->body;
             c->body = BUF_INIT(part.max);
             event_signal(&c->room);
-            rc = http_reply_chunk(http, buf_str(&part), USEC_INFINITY);
+            rc = send_part(http, buf_str(&part));
         } else if (c->state == CALL_OVER) {
             return http_reply_end(http);
         } else {

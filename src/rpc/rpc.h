@@ -109,7 +109,9 @@ void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, 
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
 /* What a server bears. Per listener: connections that are open (handshakes included), and a token bucket for new ones; who is over it is cut
- * before the handshake. Per server: handlers that run on fibers at the same time; a call over it is UNAVAILABLE. */
+ * before the handshake. An address that comes again and again has half of the bucket, so that it keeps no other out; who comes by HTTP/2 over
+ * TLS without a certificate shares a quarter of the connections with all such, the oldest are cut for the newest. Per server: handlers that
+ * run on fibers at the same time; a call over it is UNAVAILABLE. */
 struct rpc_limits {
     unsigned conns, accept_burst, accept_per_sec, running;
     usec_t max_age; /* of HTTP/2 connections, give or take a tenth; then they drain. 0: any */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* server — listeners, connections and routes: what a new connection speaks (ALPN, or the HTTP/2 preface), and which call a stream is. */
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -13,6 +14,13 @@
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum { PREFACE_SIZE = sizeof(preface) - 1 };
 
+/* How much a source address took of late. Addresses that fall into the same two slots share them. */
+enum { SHARE_SLOTS = 1024, SHARE_ROWS = 2, SHARE_BURST = 64, SHARE_PER_SEC = 4, SOURCE_SIZE = 8 };
+struct share {
+    unsigned used;
+    usec_t at;
+};
+
 struct rpc_listener {
     struct list node;
     struct rpc_server *server;
@@ -22,6 +30,10 @@ struct rpc_listener {
     unsigned n_conns;
     uint64_t tokens; /* connections that may come now */
     usec_t tokens_at;
+    struct share shares[SHARE_ROWS][SHARE_SLOTS];
+    uint64_t seed;
+    struct list strangers; /* HTTP/2 over TLS without a certificate, the oldest first */
+    unsigned n_strangers;
 };
 
 struct handshake {
@@ -32,7 +44,7 @@ struct handshake {
 
 /* A connection: first sniffed (conn set), then HTTP/2 (h2 set), or given to the HTTP/1.1 server and forgotten. */
 struct server_conn {
-    struct list node;
+    struct list node, stranger; /* the second: in from->strangers */
     struct rpc_server *server;
     struct rpc_listener *from;
     struct conn *conn;
@@ -44,8 +56,17 @@ struct server_conn {
 
 /* ---- HTTP/2 ---- */
 
+static void forget_stranger(struct server_conn *sc)
+{
+    if (!list_linked(&sc->stranger))
+        return;
+    list_remove(&sc->stranger);
+    sc->from->n_strangers--;
+}
+
 static void conn_free(struct server_conn *sc)
 {
+    forget_stranger(sc);
     timer_stop(&sc->timer);
     list_remove(&sc->node);
     sc->from->n_conns--;
@@ -131,15 +152,29 @@ static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed
 
 /* ---- what does it speak? ---- */
 
+/* Strangers have a quarter of the connections: the newest cost the oldest theirs, never those of who is known. */
+static void note_stranger(struct server_conn *sc)
+{
+    struct rpc_listener *l = sc->from;
+    timer_set(&sc->timer, STRANGER_IDLE);
+    list_push(&l->strangers, &sc->stranger);
+    if (++l->n_strangers <= 1 + l->server->limits.conns / 4)
+        return;
+    struct server_conn *oldest = list_first(&l->strangers, struct server_conn, stranger);
+    forget_stranger(oldest);
+    h2_cut(oldest->h2);
+}
+
 static void become_h2(struct server_conn *sc)
 {
     timer_stop(&sc->timer);
-    if (conn_is_tls(sc->conn) && !conn_peer(sc->conn)->present)
-        timer_set(&sc->timer, STRANGER_IDLE);
+    bool stranger = conn_is_tls(sc->conn) && !conn_peer(sc->conn)->present;
     sc->h2 = h2_new(TAKE(sc->conn), true, &h2_handler, sc);
     h2_keepalive(sc->h2, KEEPALIVE);
     if (sc->server->limits.max_age)
         h2_max_age(sc->h2, sc->server->limits.max_age);
+    if (stranger)
+        note_stranger(sc);
     h2_feed(sc->h2, (struct str){sc->first, sc->n_first});
     if (sc->server->draining)
         h2_drain(sc->h2);
@@ -210,6 +245,7 @@ static void take_conn(struct rpc_listener *from, struct conn *c)
     from->n_conns++;
     sc->conn = c;
     list_init(&sc->node);
+    list_init(&sc->stranger);
     list_push(&s->conns, &sc->node);
     timer_init(&sc->timer, s->loop, conn_timeout, sc);
     if (strcmp(conn_alpn(c), "h2") == 0) {
@@ -246,15 +282,56 @@ static void tls_failed(void *arg, const char *peer, const struct err *err)
     handshake_end(arg);
 }
 
-/* One more connection? A handshake costs a millisecond of the loop: a crowd gets in by and by. */
-static bool admit(struct rpc_listener *l)
+/* "192.0.2.7:443" and "[2001:db8::1]:443": the address, or the net of 64 bits. False for unix. */
+static bool source_of(const char *peer, uint8_t dst[SOURCE_SIZE])
+{
+    char text[INET6_ADDRSTRLEN];
+    uint8_t addr[sizeof(struct in6_addr)] = {0};
+    const char *colon = strrchr(peer, ':');
+    bool six = *peer == '[' && colon > peer + 1;
+    if (!colon || str_copy(text, sizeof(text), (struct str){peer + six, (size_t)(colon - peer) - (six ? 2 : 0)}) != 0 ||
+        inet_pton(six ? AF_INET6 : AF_INET, text, addr) != 1)
+        return false;
+    memcpy(dst, addr, SOURCE_SIZE);
+    return true;
+}
+
+/* Counts one more of @peer's: has it taken more than its share? */
+static bool takes_much(struct rpc_listener *l, const char *peer, usec_t now)
+{
+    uint8_t source[SOURCE_SIZE];
+    unsigned over = 0;
+    if (!source_of(peer, source))
+        return false;
+    for (size_t row = 0; row < SHARE_ROWS; row++) {
+        uint64_t hash = l->seed + row;
+        for (size_t i = 0; i < sizeof(source); i++) {
+            hash = (hash ^ source[i]) * 0x9e3779b97f4a7c15ULL;
+            hash ^= hash >> 29;
+        }
+        struct share *s = &l->shares[row][hash % SHARE_SLOTS];
+        uint64_t gained = (now - s->at) / (USEC_SEC / SHARE_PER_SEC);
+        if (gained) {
+            s->used = gained < s->used ? s->used - (unsigned)gained : 0;
+            s->at = now;
+        }
+        over += s->used >= SHARE_BURST;
+        s->used += s->used < 2 * SHARE_BURST;
+    }
+    return over == SHARE_ROWS;
+}
+
+/* One more connection? A handshake costs a millisecond of the loop: a crowd gets in by and by. The second half of what may come at once is
+ * for addresses that do not come in crowds. */
+static bool admit(struct rpc_listener *l, const char *peer)
 {
     const struct rpc_limits *limits = &l->server->limits;
     usec_t now = clock_mono(), step = USEC_SEC / (limits->accept_per_sec ? limits->accept_per_sec : 1);
     uint64_t gained = (now - l->tokens_at) / step;
     l->tokens_at += gained * step;
     l->tokens = l->tokens + gained > limits->accept_burst ? limits->accept_burst : l->tokens + gained;
-    if (l->n_conns >= limits->conns || l->tokens == 0) {
+    bool crowd = takes_much(l, peer, now);
+    if (l->n_conns >= limits->conns || l->tokens <= (crowd ? limits->accept_burst / 2 : 0)) {
         l->server->conns_refused++;
         return false;
     }
@@ -265,7 +342,7 @@ static bool admit(struct rpc_listener *l)
 static void on_accept(void *arg, struct stream *stream)
 {
     struct rpc_listener *l = arg;
-    if (!admit(l)) {
+    if (!admit(l, stream_peer(stream))) {
         (void)stream_close(stream);
         return;
     }
@@ -405,6 +482,8 @@ int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, 
     l->server = s;
     l->tokens = s->limits.accept_burst;
     l->tokens_at = clock_mono();
+    l->seed = rng_below(UINT64_MAX);
+    list_init(&l->strangers);
     int rc = listener_open(s->loop, addr, unix_mode, on_accept, l, &l->listener, err);
     if (rc < 0) {
         free(l);

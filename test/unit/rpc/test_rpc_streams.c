@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Handlers that read, metadata both ways, compression, and what a server bears: our client against our server. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "rpc/harness.h"
 
 #include "base/mem.h"
@@ -379,6 +384,53 @@ static void conns_body(struct harness *h)
     assert_int_equal(echo_with(h, &(struct rpc_options){.deadline = deadline_in(5 * USEC_SEC)}, 1, &err), 0);
 }
 
+/* @n connections from @source, kept open in @fds. */
+static void come(const char *server, const char *source, int *fds, int n)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET}, from = {.sin_family = AF_INET};
+    const char *colon = strrchr(server, ':');
+    uint64_t port;
+    assert_int_equal(str_to_u64(str_from(colon + 1), 65535, &port), 0);
+    to.sin_port = htons((uint16_t)port);
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.1", &to.sin_addr), 1);
+    assert_int_equal(inet_pton(AF_INET, source, &from.sin_addr), 1);
+    for (int i = 0; i < n; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fds[i], (struct sockaddr *)&from, sizeof(from)), 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&to, sizeof(to)), 0);
+    }
+}
+
+static void crowd_body(struct harness *h)
+{
+    enum { CROWD = 200, OTHERS = 40 };
+    struct err err = ERR_INIT;
+    struct rpc_stats stats;
+    int fds[CROWD + OTHERS];
+    rpc_server_set_limits(h->server, &(struct rpc_limits){1000, CROWD, 1, 10, 0});
+    assert_int_equal(rpc_server_listen(h->server, "127.0.0.1:0", 0, NULL, &err), 0);
+    const char *addr = rpc_server_addr(h->server, 1);
+    come(addr, "127.0.0.1", fds, CROWD);
+    assert_int_equal(fiber_sleep(300 * USEC_MSEC), 0);
+    rpc_server_stats(h->server, &stats);
+    assert_in_range(stats.conns_refused, CROWD / 2 - 5, CROWD / 2); /* some time has passed: one a second */
+    uint64_t before = stats.conns_refused;
+    come(addr, "127.0.0.2", fds + CROWD, OTHERS);
+    assert_int_equal(fiber_sleep(300 * USEC_MSEC), 0);
+    rpc_server_stats(h->server, &stats);
+    assert_int_equal(stats.conns_refused, before);
+    for (size_t i = 0; i < CROWD + OTHERS; i++)
+        (void)close(fds[i]);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+}
+
+/* Who comes in a crowd from one address keeps no other out. */
+static void test_crowd_from_one_address(void **state)
+{
+    (void)state;
+    harness_run(crowd_body);
+}
+
 static void test_connections_and_accepts(void **state)
 {
     (void)state;
@@ -430,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_compression),
         cmocka_unit_test(test_handlers_at_once),
         cmocka_unit_test(test_connections_and_accepts),
+        cmocka_unit_test(test_crowd_from_one_address),
         cmocka_unit_test(test_new_connection_after_goaway),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -267,6 +267,50 @@ static void crowd_body(void *arg)
     loop_stop(loop);
 }
 
+static void newest_body(void *arg)
+{
+    struct loop *loop = arg;
+    struct err err = ERR_INIT;
+    struct rpc_channel *ch[4];
+    struct rpc_stream *call;
+    ProtobufCMessage *m;
+    struct rpc_server *s = rpc_server_new(loop, remember, NULL);
+    echo_service_add(s);
+    rpc_server_set_limits(s, &(struct rpc_limits){4, 100, 100, 10, 0}); /* 2 of them for strangers */
+    struct tls_ctx *tls = server_ctx(&server_cert), *with = client_ctx(root.spki_sha256, &client_cert, "h2"),
+                   *without = client_ctx(root.spki_sha256, NULL, "h2");
+    assert_int_equal(rpc_server_listen(s, "127.0.0.1:0", 0, tls, &err), 0);
+    for (size_t i = 0; i < ARRAY_LEN(ch); i++) {
+        assert_int_equal(
+            rpc_channel_open(loop, rpc_server_addr(s, 0), i ? without : with, 0, deadline_in(5 * USEC_SEC), &ch[i], &err), 0);
+        assert_int_equal(fiber_sleep(50 * USEC_MSEC), 0);
+        if (i == 1)
+            assert_int_equal(rpc_stream_open(ch[i], SVC, "Collect", deadline_in(60 * USEC_SEC), &call, &err), 0);
+    }
+    assert_int_equal(rpc_stream_get(call, deadline_in(5 * USEC_SEC), &m, &err), -ERR_UNAVAILABLE);
+    assert_true(rpc_channel_alive(ch[0]) && rpc_channel_alive(ch[2]) && rpc_channel_alive(ch[3]));
+    assert_false(rpc_channel_alive(ch[1]));
+    call = rpc_stream_close(call);
+    for (size_t i = 0; i < ARRAY_LEN(ch); i++)
+        ch[i] = rpc_channel_close(ch[i]);
+    tls_ctx_unref(with);
+    tls_ctx_unref(without);
+    tls_ctx_unref(tls);
+    s = rpc_server_free(s);
+    loop_stop(loop);
+}
+
+/* Strangers have a part of the connections, and among them the newest counts: neither the known nor new ones are kept out. */
+static void test_strangers_take_no_connections(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new();
+    assert_int_equal(fiber_spawn(loop, "newest", newest_body, loop, NULL), 0);
+    loop_run(loop);
+    loop_run(loop);
+    loop = loop_free(loop);
+}
+
 /* What strangers hold takes nothing from those who sent a certificate.  req: MA-3 */
 static void test_strangers_take_no_room(void **state)
 {
@@ -282,7 +326,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls), cmocka_unit_test(test_stranger_without_call),
                                        cmocka_unit_test(test_stranger_without_alpn),
-                                       cmocka_unit_test(test_strangers_take_no_room)};
+                                       cmocka_unit_test(test_strangers_take_no_room),
+                                       cmocka_unit_test(test_strangers_take_no_connections)};
     testcert_make(&root, "root", NULL, NULL, NULL, 3600);
     testcert_make(&stranger_root, "stranger", NULL, NULL, NULL, 3600);
     testcert_make(&server_cert, "server", &root, "davit://controlplane", NULL, 3600);
