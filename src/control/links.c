@@ -181,8 +181,10 @@ static void worker(void *arg)
     while (l->state != LINK_ENDED && (n = list_pop(&l->queue))) {
         struct item *it = list_entry(n, struct item, node);
         l->queued--;
-        if (l->state == LINK_GREETING)
+        if (l->state == LINK_GREETING && it->m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO)
             link_greet(l, it->m->hello);
+        else if (l->state == LINK_GREETING)
+            link_refuse_probe(l);
         else if (!handle_now(l, it->m))
             handle_stored(l, it->m);
         (void)rpc_message_free(it->m);
@@ -258,7 +260,8 @@ static void link_message(void *state, const ProtobufCMessage *message)
     if (l->state == LINK_ENDED)
         return;
     if (l->state == LINK_WAIT_HELLO) {
-        if (m->body_case != DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO) {
+        /* A heartbeat in place of the Hello asks only whether a Hello would be heard. */
+        if (m->body_case != DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO && m->body_case != DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT) {
             link_end(l, ERR_INVALID, "the first message of a link must be Hello", NULL);
             return;
         }

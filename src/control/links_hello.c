@@ -157,6 +157,31 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
         links_pump(s);
 }
 
+/* What may have changed while the worker waited for the store. */
+static int check_still_enrolled(struct link *l, struct err *err)
+{
+    if (l->server->gone)
+        return err_set(err, ERR_UNAUTHENTICATED, "the server was removed");
+    return l->unix_peer || l->generation == l->server->generation ? 0 : replaced(l, err);
+}
+
+void link_refuse_probe(struct link *l)
+{
+    struct err err = ERR_INIT;
+    int rc = l->unix_peer ? 0 : identify(l, NULL, &err); /* nothing is made for a local one that only asks */
+    if (rc == 0 && l->server)
+        rc = check_still_enrolled(l, &err);
+    if (rc < 0)
+        tell(l, l->revoked ? "link.revoked" : "link.refused", &err);
+    else
+        (void)err_set(&err, ERR_INVALID, "the first message of a link must be Hello");
+    if (l->state == LINK_ENDED)
+        return;
+    if (rc < 0)
+        l->control->counters.links_refused++;
+    link_end(l, err.code, err.msg, err.hint);
+}
+
 void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
 {
     struct err err = ERR_INIT;
@@ -165,11 +190,8 @@ void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
         rc = identify(l, hello, &err);
     if (rc == 0)
         rc = commands_skip_to(l->server, hello->last_received_seq, &err);
-    if (rc == 0 && l->server->gone)
-        rc = err_set(&err, ERR_UNAUTHENTICATED, "the server was removed");
-    /* Enrolled anew while this one waited for the store. */
-    if (rc == 0 && !l->unix_peer && l->generation != l->server->generation)
-        rc = replaced(l, &err);
+    if (rc == 0)
+        rc = check_still_enrolled(l, &err);
     /* Also who has gone already. */
     if (rc < 0)
         tell(l, l->revoked ? "link.revoked" : "link.refused", &err);

@@ -39,5 +39,8 @@ struct link {
 void link_end(struct link *l, enum err_code code, const char *message, const char *hint);
 /* Waits, on the worker: handles the first message; afterwards the link is live or ended. */
 void link_greet(struct link *l, const Davit__Link__V1__Hello *hello);
+/* Waits, on the worker: ends a link that began with a heartbeat (`davit-agent doctor`): with what is wrong with its certificate, or, where a
+ * Hello would have been heard, with -ERR_INVALID. Changes nothing. */
+void link_refuse_probe(struct link *l);
 
 #endif

@@ -88,8 +88,8 @@ static void note_skew(struct doctor *d, const struct rpc_stream *s, usec_t asked
     d->skew_known = true;
 }
 
-/* Opens a link and begins it with what no link begins with. The answer to that can only come from a link's own handler, and a link that is up
- * does not notice: who we are was not said. 0: it came. */
+/* Opens a link and begins it with a heartbeat, which no link begins with. The answer to that can only come from a link's own handler, after it
+ * looked at our certificate; and a link that is up does not notice: no epoch was said. 0: it came. */
 static int ask_link(struct doctor *d, struct rpc_channel *ch, struct err *err)
 {
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;

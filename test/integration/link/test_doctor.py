@@ -227,6 +227,17 @@ def test_certificates(plane, copy, stand_ins, days, result):
         assert row["grpc"]["result"] == "FAIL" and "certificates check" in row["grpc"]["fix"]
 
 
+@pytest.mark.req("CL-65")
+def test_a_server_that_was_removed_is_told_so(plane, stand_ins):
+    gone = Remote(plane, "gone")
+    gone.add()
+    gone.enroll()
+    plane.run("server", "rm", "gone")
+    rc, row, _ = doctor(plane, gone.dir, path=stand_ins)
+    assert rc == 1 and row["certificates"]["result"] == "OK", row
+    assert row["grpc"]["result"] == "FAIL" and "removed" in row["grpc"]["message"] and "token" in row["grpc"]["fix"], row["grpc"]
+
+
 @pytest.mark.req("CL-65", "CB-14")
 def test_a_control_plane_with_another_root_is_not_taken_for_ours(plane, copy, stand_ins, tmp_path):
     strange = pki.TlsServer(*pki.Authority.make().leaf("davit://controlplane"), folder=tmp_path)
