@@ -161,6 +161,8 @@ static void note_stranger(struct server_conn *sc)
     if (++l->n_strangers <= 1 + l->server->limits.conns / 4)
         return;
     struct server_conn *oldest = list_first(&l->strangers, struct server_conn, stranger);
+    if (!oldest)
+        return;
     forget_stranger(oldest);
     h2_cut(oldest->h2);
 }
