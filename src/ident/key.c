@@ -164,7 +164,9 @@ int ident__save_new(const char *path, struct str bytes, struct err *err)
     int rc = write_new(tmp, bytes, err);
     if (rc == 0 && link(tmp, path) != 0)
         rc = err_sys(err, errno, "cannot make %s", path);
-    (void)unlink(tmp);
+    /* A second name of a key that nobody knows of is a failure: with the name in the message it can be removed. */
+    if (unlink(tmp) != 0 && errno != ENOENT && rc == 0)
+        rc = err_sys(err, errno, "cannot remove %s", tmp);
     return rc < 0 ? rc : fd_sync_parent(path, err);
 }
 
