@@ -94,14 +94,12 @@ void doctor_need_config(struct doctor *d)
     if (d->config_asked)
         return;
     d->config_asked = true;
-    int rc = doctor_block(d, config_job);
-    if (rc < 0)
-        d->config_rc = err_set(&d->config_err, (enum err_code)-rc, "the agent's directory was not read in time");
+    d->config_lost = doctor_block(d, config_job) < 0;
 }
 
 bool doctor_is_local(const struct doctor *d)
 {
-    return d->options->link || (d->config_rc == 0 && str_eq(str_from(d->config.auth_mode), STR("local")));
+    return d->options->link || (!d->config_lost && d->config_rc == 0 && str_eq(str_from(d->config.auth_mode), STR("local")));
 }
 
 /* --- The run ---- */
@@ -128,9 +126,9 @@ static int run_checks(struct doctor *d)
 /* A job that hangs still has @d in its hands. */
 static void release(struct doctor *d)
 {
-    d->docker = docker_free(d->docker);
     if (d->stuck)
         return;
+    d->docker = docker_free(d->docker);
     d->lane = lane_free(d->lane);
     event_release(&d->job_done);
     docker_info_release(&d->info);

@@ -11,6 +11,7 @@
 #include "loop/child.h"
 
 #define ENROLL "paste the line that \"davit server add NAME\" prints on the control plane"
+#define HANGS "find out which file system hangs"
 #define PROGRAM_WAIT (2500 * USEC_MSEC) /* a program that ignores SIGTERM gets 2 s more */
 
 /* --- Enrolment ---- */
@@ -18,6 +19,10 @@
 void doctor_check_config(struct doctor *d, struct doctor_check *c)
 {
     doctor_need_config(d);
+    if (d->config_lost) {
+        doctor_say(c, DOCTOR_FAIL, HANGS, "the agent's directory was not read in time");
+        return;
+    }
     AUTO_FREE char *key = agent_config_cert_path(&d->config, "client.key");
     if (d->config_rc == 1 && d->options->link)
         doctor_say(c, DOCTOR_WARN, "start the agent with --link once: it writes its configuration", "%s holds no config.yaml yet", d->config.dir);
@@ -57,15 +62,17 @@ void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
         doctor_say(c, DOCTOR_OK, NULL, "none is needed: the control plane is on this machine, behind a unix socket");
         return;
     }
-    if (d->config_rc != 0) {
-        doctor_say(c, DOCTOR_FAIL, ENROLL, "there is no certificate without an enrolment");
+    if (d->config_lost || d->config_rc != 0) {
+        bool none = !d->config_lost && d->config_rc == 1;
+        doctor_say(c, DOCTOR_FAIL, none ? ENROLL : "mend the config check first", "there is no certificate without %s",
+                   none ? "an enrolment" : "a configuration that can be read");
         return;
     }
     d->identity_rc = doctor_block(d, identity_job);
     if (d->identity_rc == 0)
         doctor_judge_certificate(c, clock_real(), d->not_after);
     else if (d->identity_rc == -(int)ERR_DEADLINE)
-        doctor_say(c, DOCTOR_FAIL, "find out which file system hangs", "the certificate was not read in time");
+        doctor_say(c, DOCTOR_FAIL, HANGS, "the certificate was not read in time");
     else if (d->identity_rc == -(int)ERR_DENIED)
         doctor_say(c, DOCTOR_FAIL, "run doctor as root or as the agent's account", "%s", d->identity_err.msg);
     else
@@ -130,13 +137,16 @@ void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
     struct rpc_channel *ch = NULL;
     struct err err = ERR_INIT;
     doctor_need_config(d);
-    const char *endpoint = d->options->link ? d->options->link : d->config_rc == 0 ? d->config.grpc_endpoint : "";
+    bool read = !d->config_lost && d->config_rc == 0;
+    const char *endpoint = d->options->link ? d->options->link : read ? d->config.grpc_endpoint : "";
     bool local = str_starts(str_from(endpoint), STR("unix:"));
     if (!*endpoint) {
-        doctor_say(c, DOCTOR_FAIL, ENROLL, "no control plane is known without an enrolment");
+        bool none = !d->config_lost && d->config_rc == 1;
+        doctor_say(c, DOCTOR_FAIL, none ? ENROLL : "mend the config check first", "no control plane is known without %s",
+                   none ? "an enrolment" : "a configuration that names one");
         return;
     }
-    if (!local && !d->tls) {
+    if (!local && d->identity_rc != 0) {
         doctor_say(c, DOCTOR_FAIL, "mend the certificates check first", "%s was not asked: there is no certificate to show there", endpoint);
         return;
     }
@@ -169,6 +179,10 @@ void doctor_check_systemd(struct doctor *d, struct doctor_check *c)
     struct err err = ERR_INIT;
     doctor_need_config(d);
     const char *fix = "see to it by other means that davit-agent run starts at boot";
+    if (d->stuck) {
+        doctor_say(c, DOCTOR_WARN, HANGS, "not checked: looking for systemctl takes too long");
+        return;
+    }
     if (!path) {
         doctor_say(c, DOCTOR_WARN, fix, "there is no systemd on this machine");
         return;
@@ -192,6 +206,10 @@ void doctor_check_tailscale(struct doctor *d, struct doctor_check *c)
     const char *const argv[] = {path, "status", "--json", NULL};
     struct child_spec spec = {.argv = argv, .output_max = SYSINFO_TAILSCALE_MAX};
     struct child_result r = {0};
+    if (!path && d->stuck) {
+        doctor_say(c, DOCTOR_WARN, HANGS, "not checked: looking for tailscale takes too long");
+        return;
+    }
     Davit__Common__V1__Tailscale t = DAVIT__COMMON__V1__TAILSCALE__INIT;
     int rc = path ? child_run(d->loop, &spec, program_deadline(d), &r, NULL) : -(int)ERR_NOT_FOUND;
     bool told = rc == 0 && !r.truncated && sysinfo_tailscale(buf_str(&r.out), &t, NULL) == 0;
@@ -225,7 +243,7 @@ void doctor_check_bpf(struct doctor *d, struct doctor_check *c)
 void doctor_check_clock(struct doctor *d, struct doctor_check *c)
 {
     usec_t floor = doctor_build_time(__DATE__);
-    if (d->not_before > floor)
+    if (d->identity_rc == 0 && d->not_before > floor)
         floor = d->not_before;
     doctor_judge_clock(c, clock_real(), floor, d->skew_known, d->skew);
 }

@@ -25,7 +25,7 @@ struct doctor {
     struct agent_config config;
     int config_rc; /* of agent_config_load */
     struct err config_err;
-    bool config_asked;
+    bool config_asked, config_lost; /* lost: the job that reads it hangs and still has these in its hands */
     struct stat dir_st, file_st, key_st; /* zero where not there */
 
     struct docker *docker;

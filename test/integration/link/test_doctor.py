@@ -277,6 +277,16 @@ def test_the_end_comes_in_time_when_everything_hangs(plane, copy, stand_ins, tmp
     assert took < 25, took
 
 
+@pytest.mark.all_tier
+def test_a_file_that_hangs_is_left_behind(plane, copy, stand_ins):
+    (copy / "config.yaml").unlink()
+    os.mkfifo(copy / "config.yaml")  # as a dead network file system: opening it does not return
+    rc, row, took = doctor(plane, copy, path=stand_ins)
+    assert rc == 1 and row["config"]["result"] == "FAIL" and "in time" in row["config"]["message"]
+    assert row["docker"]["result"] == "OK" and row["systemd"]["result"] == "WARN" and "not checked" in row["systemd"]["message"]
+    assert took < 15, took
+
+
 # --- Stand-ins ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("CL-66", "CL-67")
 @pytest.mark.parametrize("systemctl,unit,tailscale,node", [
