@@ -60,11 +60,12 @@ static void complete_bash(void)
     printf("    esac\n    case $verb in\n");
     for (size_t i = 0; cli_verb_list[i]; i++)
         bash_case("", cli_verb_list[i]);
-    /* Where no option was begun, names of files come instead, as after --file. */
+    /* zsh reads this too and has no mapfile; no word has a blank.
+     * Where no option was begun, names of files come instead, as after --file. */
     printf("    esac\n    [[ $cur == -* || $words != --* ]] || words=''\n    [ \"$COMP_CWORD\" -gt 1 ] || words=\"");
     for (size_t i = 0; cli_verb_list[i]; i++)
         printf("%s ", cli_verb_list[i]->name);
-    printf("\"\n    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\ncomplete -o default -F _davit davit\n");
+    printf("\"\n    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -o default -F _davit davit\n");
 }
 
 static void complete_zsh(void)

@@ -22,7 +22,7 @@ typedef Davit__Control__V1__AuditEntry entry_message;
 
 struct audit_options {
     struct cli_common common;
-    const char *actor, *action, *object, *outcome, *file;
+    const char *actor, *action, *object, *outcome, *file, *head;
     usec_t since;
     int64_t limit, after;
     bool all;
@@ -244,6 +244,8 @@ static int run_export(struct cli *cli, const void *options, const char **operand
 static const struct opt verify_opts[] = {
     {.name = "file", .letter = 'f', .type = OPT_STRING, .offset = AT(file), .arg = "FILE",
      .help = "check an exported file, without a control plane; -: standard input"},
+    {.name = "head", .type = OPT_STRING, .offset = AT(head), .arg = "HEX",
+     .help = "the log must end in this hash, kept elsewhere: shows that nothing was cut off its end"},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -341,6 +343,10 @@ static int verify_file(const char *name, Davit__Control__V1__VerifyAuditResponse
     int rc = check_file(in, name, k, err);
     if (!std)
         (void)fclose(in);
+    if (rc == 0 && !k->bad && k->entries == 0) {
+        k->bad = 1;
+        (void)snprintf(k->why, sizeof(k->why), "there is no entry, and every log has its first");
+    }
     ret->ok = k->bad == 0;
     ret->entries = k->entries;
     ret->first_bad = k->bad;
@@ -351,16 +357,27 @@ static int verify_file(const char *name, Davit__Control__V1__VerifyAuditResponse
     return rc;
 }
 
-static int tell_verdict(struct cli *cli, const Davit__Control__V1__VerifyAuditResponse *r, struct err *err)
+/* @want: the hash that a whole log is known to end in, NULL: not known. */
+static int tell_verdict(struct cli *cli, Davit__Control__V1__VerifyAuditResponse *r, const char *want, struct err *err)
 {
-    char head[2 * CHAIN_HASH_SIZE + 1] = "";
+    char head[2 * CHAIN_HASH_SIZE + 1] = "", why_head[160];
 
+    if (r->head.len == CHAIN_HASH_SIZE)
+        str_hex(r->head.data, CHAIN_HASH_SIZE, head);
+    if (r->ok && want && strcasecmp(want, head) != 0) {
+        r->ok = 0;
+        r->first_bad = r->entries + 1;
+        (void)snprintf(why_head, sizeof(why_head), "the log ends in %s after %" PRIu64 " entries, not in the hash that was given", head, r->entries);
+        char *kept = r->why;
+        r->why = why_head;
+        int rc = tell_verdict(cli, r, NULL, err);
+        r->why = kept;
+        return rc;
+    }
     if (cli->json) {
         int rc = out_message(&r->base, err);
         return rc < 0 ? rc : r->ok ? 0 : 1;
     }
-    if (r->head.len == CHAIN_HASH_SIZE)
-        str_hex(r->head.data, CHAIN_HASH_SIZE, head);
     if (r->interrupted)
         out_note(cli, "%" PRIu64 " calls were begun and cut off by the end of the control plane; the first is entry %" PRIu64 ".", r->interrupted,
                  r->first_interrupted);
@@ -381,16 +398,18 @@ static int run_verify(struct cli *cli, const void *options, const char **operand
 
     (void)operands;
     (void)n;
+    if (o->head && !o->file)
+        return err_set(err, ERR_INVALID, "--head goes with --file: a log that is in use has grown by the time it was read");
     if (o->file) {
         Davit__Control__V1__VerifyAuditResponse r = DAVIT__CONTROL__V1__VERIFY_AUDIT_RESPONSE__INIT;
         struct chain_check k;
         int rc = verify_file(o->file, &r, &k, err);
-        return rc < 0 ? rc : tell_verdict(cli, &r, err);
+        return rc < 0 ? rc : tell_verdict(cli, &r, o->head, err);
     }
     int rc = cli_call(cli, &davit_control_v1_audit_service, "VerifyAudit", &req.base, VERIFY_TIMEOUT, &message, err);
     if (rc < 0)
         return rc;
-    rc = tell_verdict(cli, (const void *)message, err);
+    rc = tell_verdict(cli, (Davit__Control__V1__VerifyAuditResponse *)message, o->head, err);
     rpc_message_free(message);
     return rc;
 }

@@ -241,6 +241,20 @@ static int verify_audit(struct rpc_call *call, void *ctx, const ProtobufCMessage
     return rc;
 }
 
+/* Going on behind an entry that is not there would make one file of two logs: a restored one ends where its backup did. */
+static int must_have(struct control *c, struct page *p, uint64_t number, struct err *err)
+{
+    p->after = (int64_t)number - 1;
+    p->limit = 1;
+    int rc = store_read(c->store, read_page, p, deadline_in(STORE_WAIT), err);
+    if (rc < 0 || (p->n && p->entries[0]->number == number))
+        return rc;
+    (void)err_set(err, ERR_PRECONDITION, "this log has no entry %llu: it is not the one that was exported, or was restored from an older backup",
+                  (unsigned long long)number);
+    err_hint(err, "keep that export as it is and make a new one from the beginning");
+    return -(int)ERR_PRECONDITION;
+}
+
 static int export_audit(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
@@ -249,9 +263,11 @@ static int export_audit(struct rpc_call *call, void *ctx, const ProtobufCMessage
     if (r->after > INT64_MAX)
         return err_set(err, ERR_INVALID, "after: too large");
     struct page *p = NEW(struct page);
+    if (r->after)
+        rc = must_have(c, p, r->after, err);
     p->after = (int64_t)r->after;
     p->limit = PAGE;
-    do {
+    while (rc == 0) {
         Davit__Control__V1__ExportAuditResponse m = DAVIT__CONTROL__V1__EXPORT_AUDIT_RESPONSE__INIT;
         rc = store_read(c->store, read_page, p, deadline_in(STORE_WAIT), err);
         if (rc < 0 || p->n == 0)
@@ -261,7 +277,9 @@ static int export_audit(struct rpc_call *call, void *ctx, const ProtobufCMessage
         m.n_entries = p->n;
         if (rpc_send(call, &m.base) != 0)
             rc = err_set(err, ERR_CANCELLED, "the caller went away");
-    } while (rc == 0 && p->n == (size_t)p->limit);
+        if (p->n < (size_t)p->limit)
+            break;
+    }
     page_clear(p);
     free(p);
     return rc;

@@ -205,6 +205,8 @@ def test_verbs(busy):
     cli(d, "audit", "export", "--file", str(file))
     assert file.stat().st_mode & 0o077 == 0
     lines = file.read_text().splitlines()
+    beyond = cli(d, "audit", "export", "--after", "100000", check=False)
+    assert beyond.rc != 0 and "this log has no entry 100000" in beyond.err
     more = cli(d, "audit", "export", "--after", str(len(lines))).out
     assert json.loads(more.splitlines()[0])["number"] == len(lines) + 1
     file.write_text("\n".join(lines) + "\n" + more)
@@ -213,6 +215,14 @@ def test_verbs(busy):
     last = json.loads(more.splitlines()[-1])
     assert r.out == f"The log is whole: {last['number']} entries, head {last['hash']}.\n"
     assert check(file.read_text().splitlines()) == 0
+    # A tail that was cut off shows by the head alone.
+    assert cli(d, "audit", "verify", "--file", str(file), "--head", last["hash"]).rc == 0
+    file.write_text("\n".join(lines) + "\n")
+    r = cli(d, "audit", "verify", "--file", str(file), "--head", last["hash"], check=False)
+    assert r.rc == 1 and f"First bad entry: {len(lines) + 1}: the log ends in" in r.err
+    file.write_text("")
+    r = cli(d, "audit", "verify", "--file", str(file), check=False)
+    assert r.rc == 1 and "there is no entry" in r.err
     for change, bad in ((lambda a: a[:3] + a[4:], 4), (lambda a: a[:2] + [a[3], a[2]] + a[4:], 3), (lambda a: a[1:], 1),
                         (lambda a: a[:4] + [a[4].replace('"actor":"', '"actor":"x')] + a[5:], 5), (lambda a: a[:5] + ["{}"] + a[5:], 6),
                         (lambda a: a[:5] + ["not json"], 6), (lambda a: a[:2] + ["x" * 70000] + a[2:], 3)):
