@@ -137,7 +137,7 @@ static int take_lock(struct pg_db *p, usec_t until, struct err *err)
     for (;;) {
         AUTO_FREE char *got = NULL;
         int rc = pg_ask(p, sql, &got, err);
-        if (rc < 0 || *got == 't')
+        if (rc < 0 || (got && *got == 't'))
             return rc;
         if (clock_mono() >= until) {
             (void)err_set(err, ERR_EXISTS, "another control plane works on this database");
