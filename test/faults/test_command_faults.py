@@ -73,7 +73,7 @@ def test_a_command_survives_a_fault_at_any_call_of_the_agent(davit):
     with flows.lanes(davit, 2) as lanes:
         for lane in lanes:
             prepare(lane)
-        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 8), at_agent)
+        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 4), at_agent)
 
 
 @pytest.mark.all_tier
@@ -177,7 +177,7 @@ def control_calls(lane, control):
 def test_a_command_survives_a_fault_at_any_call_of_davitd(control):
     lane, davitd = control
     rng = faults.seed()
-    faults.sweep([lane], faults.sampled(rng, control_calls(lane, davitd), 4), lambda lane, fault: at_davitd(lane, davitd, fault))
+    faults.sweep([lane], faults.sampled(rng, control_calls(lane, davitd), 2), lambda lane, fault: at_davitd(lane, davitd, fault))
 
 
 @pytest.mark.all_tier

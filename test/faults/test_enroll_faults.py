@@ -72,7 +72,7 @@ def calls_of(e):
 @pytest.mark.req("MA-5")
 def test_enrolment_survives_a_fault_at_any_call(enrolments):
     rng, calls = faults.seed(), calls_of(enrolments)
-    faults.sweep([0, 1], faults.sampled(rng, calls, 20), lambda lane, fault: enrolments.one(fault))
+    faults.sweep([0, 1], faults.sampled(rng, calls, 12), lambda lane, fault: enrolments.one(fault))
 
 
 @pytest.mark.all_tier

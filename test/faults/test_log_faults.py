@@ -78,7 +78,7 @@ def test_a_followed_log_survives_a_fault_at_any_call(davit):
     with flows.lanes(davit, 2) as lanes:
         for lane in lanes:
             prepare(lane)
-        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 4), one)
+        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 2), one)
 
 
 @pytest.mark.all_tier
