@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* audit — see audit.h: the queue of entries, its writer, the head that is kept outside of the table. */
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/hmap.h"
 #include "base/mem.h"
 #include "control/audit_internal.h"
+#include "control/backup.h"
 
 #define RETRY_FIRST USEC_SEC
 #define RETRY_MAX   (30 * USEC_SEC)
 #define TICK        (5 * USEC_SEC)
-#define HEAD_FILE   "audit.head"
 
 static struct ticket *ticket_new(struct control *c)
 {
@@ -109,6 +112,16 @@ static void tell_dropped(struct audit *a)
     audit_note(a->control, &r);
 }
 
+/* Blocks. The order is what makes it safe: first the entry, then this. */
+static int drop_mark(void *arg)
+{
+    struct audit *a = arg;
+    AUTO_FREE char *path = str_printf("%s/" RESTORED_FILE, a->control->opt.state_dir);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return -(int)ERR_INTERNAL;
+    return fd_sync_parent(path, NULL);
+}
+
 static void finish_batch(struct audit *a, struct batch *b, int rc, const struct err *err)
 {
     if (rc < 0) {
@@ -141,6 +154,8 @@ static void writer(void *arg)
         int rc = err_ensure(&err, store_write(c->store, write_batch, b, deadline_in(STORE_WAIT), &err));
         finish_batch(a, b, rc, &err);
         if (rc == 0) {
+            if (a->restored && lane_call(c->fast, drop_mark, a, deadline_in(STORE_WAIT)) == 0)
+                a->restored = false;
             wait = RETRY_FIRST;
             continue;
         }
@@ -337,7 +352,7 @@ static void keep_head(void *arg)
 {
     struct audit *a = arg;
     struct control *c = a->control;
-    struct head h = {.path = str_printf("%s/" HEAD_FILE, c->opt.state_dir)};
+    struct head h = {.path = str_printf("%s/" AUDIT_HEAD_FILE, c->opt.state_dir)};
     int rc = store_read(c->store, read_head, &h, deadline_in(STORE_WAIT), NULL);
     if (rc == 0)
         rc = lane_call(c->fast, write_head, &h, deadline_in(STORE_WAIT));
@@ -366,7 +381,7 @@ void audit_touched(struct control *c)
 
 int audit_file_head(const char *state_dir, uint64_t *ret_number, uint8_t ret_hash[CHAIN_HASH_SIZE])
 {
-    AUTO_FREE char *path = str_printf("%s/" HEAD_FILE, state_dir);
+    AUTO_FREE char *path = str_printf("%s/" AUDIT_HEAD_FILE, state_dir);
     AUTO_BUF text = BUF_INIT(256);
     *ret_number = 0;
     int rc = fd_read_file(path, &text, NULL);
@@ -385,6 +400,33 @@ static void note_start(struct control *c, const char *action, const char *outcom
     audit_how(&r, outcome, NULL);
     (void)str_copy(r.reason, sizeof(r.reason), str_from(reason));
     audit_note(c, &r);
+}
+
+/* A restore says so in the log that it put back: nobody could tell otherwise that this is not the log of before. */
+static void note_restored(struct audit *a)
+{
+    AUTO_FREE char *path = str_printf("%s/" RESTORED_FILE, a->control->opt.state_dir);
+    AUTO_BUF text = BUF_INIT(256);
+    struct audit_record r = {.count = 1};
+    struct head h = {.path = NULL};
+    char who[32] = "davitd", at[CLOCK_TEXT_SIZE] = "-";
+    uint64_t created, uid;
+    if (fd_read_file(path, &text, NULL) == -(int)ERR_NOT_FOUND)
+        return;
+    struct str rest = buf_str(&text), line = str_cut(&rest, '\n'), first = str_cut(&line, ' ');
+    if (str_to_u64(first, INT64_MAX, &created) == 0)
+        clock_format(created, 0, at);
+    if (str_to_u64(line, UINT32_MAX, &uid) == 0)
+        (void)snprintf(who, sizeof(who), "uid:%" PRIu64, uid);
+    int rc = store_read_sync(a->control->store, read_head, &h, NULL);
+    audit_who(&r, who, NULL);
+    audit_what(&r, "controlplane.restored", at);
+    audit_how(&r, AUDIT_OK, NULL);
+    (void)snprintf(r.reason, sizeof(r.reason), "the backup of this time took the place of what was here; its log ends with entry %" PRIu64,
+                   rc == 0 ? h.number : 0);
+    log_event(LOG_NOTICE, "this control plane was restored from a backup", "of", at, NULL);
+    a->restored = true;
+    audit_note(a->control, &r);
 }
 
 struct audit *audit_open(struct control *c)
@@ -410,6 +452,7 @@ struct audit *audit_open(struct control *c)
         log_event(LOG_ERROR, "the audit log is not what it was", "found", j.why, NULL);
         note_start(c, CHAIN_BROKEN, AUDIT_FAILED, j.why);
     }
+    note_restored(a);
     note_start(c, CHAIN_STARTED, AUDIT_OK, "");
     return a;
 }
@@ -422,7 +465,7 @@ void audit_stopping(struct control *c)
 
 static void close_head(struct audit *a)
 {
-    struct head h = {.path = str_printf("%s/" HEAD_FILE, a->control->opt.state_dir)};
+    struct head h = {.path = str_printf("%s/" AUDIT_HEAD_FILE, a->control->opt.state_dir)};
     if (store_read_sync(a->control->store, read_head, &h, NULL) < 0 || write_head(&h) < 0)
         log_event(LOG_WARN, "the head of the audit log could not be kept", "path", h.path, NULL);
     free(h.path);
@@ -446,6 +489,9 @@ struct audit *audit_close(struct audit *a)
             settle(a, b->items[i], rc, &err);
         if (rc < 0)
             log_err(LOG_ERROR, &err, "entries of the audit log are lost", NULL);
+        else if (a->restored)
+            (void)drop_mark(a);
+        a->restored = false; /* that of a lost entry stays for the next start */
     }
     close_head(a);
     a->control->audit = NULL;

@@ -19,6 +19,9 @@ enum { AUDIT_QUEUE_MAX = 256, AUDIT_BATCH_MAX = 64, AUDIT_LOGINS_MAX = 256 };
 /* A certificate at an address that was silent for this long logs in anew. */
 #define AUDIT_LOGIN_AGAIN USEC_HOUR
 
+/* The end of the log outside of the database, in the state directory. */
+#define AUDIT_HEAD_FILE "audit.head"
+
 #define AUDIT_OK      "ok"
 #define AUDIT_REFUSED "refused"
 #define AUDIT_FAILED  "failed"
@@ -32,8 +35,8 @@ struct audit_record {
 
 struct audit;
 
-/* At start, when the store is open: compares the head that was kept outside of the table with it; what does not fit becomes an entry. Never
- * NULL. */
+/* At start, when the store is open: compares the head that was kept outside of the table with it; what does not fit becomes an entry. So does
+ * what davitd --restore left (RESTORED_FILE), which goes when the entry is on disk: a crash in between makes two entries. Never NULL. */
 struct audit *audit_open(struct control *c) MUST_USE;
 /* The control plane stops: what cannot be written now is not waited for. */
 void audit_stopping(struct control *c);

@@ -31,6 +31,7 @@ struct audit {
     unsigned notes;    /* of them */
     bool writing;      /* a fiber works the queue off */
     bool failing;      /* the last try to write failed */
+    bool restored;     /* the entry of a restore is in the first batch, and its mark is still there */
     struct event wake; /* the writer, out of its pause */
     uint64_t dropped, dropped_all;
     struct refusals *refusals;

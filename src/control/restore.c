@@ -2,12 +2,15 @@
 /* restore — see backup.h: a state directory out of a backup. */
 #include "control/backup.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "control/audit.h"
 #include "control/control_internal.h"
 #include "control/schema.h"
 #include "control/sealed.h"
@@ -51,6 +54,17 @@ static int check_empty(const char *state_dir, struct err *err)
         return -ERR_EXISTS;
     }
     return 0;
+}
+
+/* For the first start, and the end of the log that this one replaces goes: it was in nobody's backup. */
+static int leave_mark(const char *state_dir, usec_t created, uid_t by, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/" RESTORED_FILE, state_dir);
+    AUTO_FREE char *head = str_printf("%s/" AUDIT_HEAD_FILE, state_dir);
+    AUTO_FREE char *text = str_printf("%" PRIu64 " %lu\n", (uint64_t)created, (unsigned long)by);
+    if (unlink(head) != 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot remove %s", head);
+    return fd_write_file(path, text, strlen(text), 0600, err);
 }
 
 /* Files come first, and are judged before any table changes places. */
@@ -99,7 +113,7 @@ static int open_again(struct archive_reader *r, int fd, struct err *err)
     return archive_open(r, fd, err);
 }
 
-int control_restore(const char *state_dir, const char *store, int fd, char **ret_kept, struct err *err)
+int control_restore(const char *state_dir, const char *store, int fd, uid_t by, char **ret_kept, struct err *err)
 {
     AUTO_FREE char *lock = str_printf("%s/lock", state_dir);
     AUTO_FREE char *db = str_printf("%s/control.db", state_dir);
@@ -113,11 +127,14 @@ int control_restore(const char *state_dir, const char *store, int fd, char **ret
     /* A first look at all of it: a file that was cut off is told before anything is made of it. */
     if (rc == 0)
         rc = archive_verify(fd, m, &has_user, err);
+    const usec_t created = m->created;
     free(m);
     if (rc == 0)
         rc = open_again(&r, fd, err);
     if (rc == 0)
         rc = read_files(state_dir, &r, err);
+    if (rc == 0)
+        rc = leave_mark(state_dir, created, by, err);
     if (rc == 0)
         rc = open_again(&r, fd, err);
     if (rc == 0)

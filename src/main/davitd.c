@@ -203,12 +203,13 @@ static int restore(const struct options *o, struct err *err)
 {
     AUTO_FREE char *kept = NULL;
     AUTO_FD int fd = open(o->restore, O_RDONLY | O_CLOEXEC);
+    const uid_t by = getuid();
     int rc = fd < 0 ? err_sys(err, errno, "cannot open %s", o->restore) : 0;
     (void)umask(077);
     if (rc == 0 && o->user && geteuid() == 0)
         rc = priv_drop(o->user, err);
     if (rc == 0)
-        rc = control_restore(o->state_dir, o->store, fd, &kept, err);
+        rc = control_restore(o->state_dir, o->store, fd, by, &kept, err);
     if (rc == 0 && *kept)
         (void)printf("%s\n", kept);
     return rc;
