@@ -91,6 +91,8 @@ bool cli_paths_ours(const struct cli_paths *p);
 /* Settings: defaults where the file or a key is missing. */
 int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err) MUST_USE;
 int cli_settings_save(const struct cli_paths *p, const struct cli_settings *s, struct err *err) MUST_USE;
+/* The text of a cli.json over what @s holds. */
+int cli_settings_parse(struct str text, struct cli_settings *s, struct err *err) MUST_USE;
 void cli_settings_release(struct cli_settings *s);
 
 /* client.c. Waits: opens the channel to davitd once. -ERR_PRECONDITION with a hint before the first `davit up`. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* controlplane — the control plane's own care: backup here, restore in restore.c. A backup is an archive (store/archive.h) of two parts: the first
- * comes from davitd as it is, the second holds the keys of this user, without which a new machine could not use the first. */
+ * comes from davitd as it is, the second holds the keys of this user, without which a new machine could not use the first, and what `davit up`
+ * was told. */
 #include "cli/controlplane.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@ struct backup_options {
 static const struct opt backup_opts[] = {
     {.name = "force", .type = OPT_BOOL, .offset = AT(force), .help = "replace FILE if it exists"},
     {.name = "user-keys", .type = OPT_BOOL, .offset = AT(user_keys), .def = "true",
-     .help = "with the root key and the keys of this user; --no-user-keys: a restore then needs them from elsewhere"},
+     .help = "with the root key, the keys of this user and what davit up was told; --no-user-keys: a restore then needs them from elsewhere"},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -74,6 +75,18 @@ static int receive(struct cli *cli, int fd, uint64_t *ret_bytes, struct err *err
     return *ret_bytes == total && total > 0 ? 0 : err_set(err, ERR_DATA_LOSS, "the control plane sent less than it had announced");
 }
 
+static int add_user_file(struct archive_writer *w, const struct cli *cli, const char *name, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/%s", cli->paths.config, name);
+    struct buf content = BUF_INIT(ARCHIVE_FILE_MAX);
+    int rc = fd_read_file(path, &content, err);
+
+    if (rc == 0)
+        rc = archive_put_file(w, name, buf_str(&content), err);
+    secret_buf_release(&content);
+    return rc;
+}
+
 static int add_user_keys(const struct cli *cli, int fd, struct err *err)
 {
     struct archive_writer w;
@@ -81,14 +94,10 @@ static int add_user_keys(const struct cli *cli, int fd, struct err *err)
 
     if (rc == 0)
         rc = archive_put_manifest(&w, "user", "files", NULL, 0, err);
-    for (size_t i = 0; rc == 0 && user_files[i]; i++) {
-        AUTO_FREE char *path = str_printf("%s/%s", cli->paths.config, user_files[i]);
-        struct buf content = BUF_INIT(ARCHIVE_FILE_MAX);
-        rc = fd_read_file(path, &content, err);
-        if (rc == 0)
-            rc = archive_put_file(&w, user_files[i], buf_str(&content), err);
-        secret_buf_release(&content);
-    }
+    for (size_t i = 0; rc == 0 && user_files[i]; i++)
+        rc = add_user_file(&w, cli, user_files[i], err);
+    if (rc == 0 && (rc = add_user_file(&w, cli, SETTINGS_FILE, err)) == -ERR_NOT_FOUND)
+        rc = 0;
     if (rc == 0)
         rc = archive_end(&w, err);
     archive_writer_release(&w);
@@ -136,6 +145,11 @@ static int run_backup(struct cli *cli, const void *options, const char **operand
     int rc;
 
     (void)n;
+    if (strcmp(path, "-") == 0) {
+        (void)err_set(err, ERR_INVALID, "a backup goes into a file, not to stdout: it is read again before it counts");
+        err_hint(err, "name a file (./- if that is its name)");
+        return -ERR_INVALID;
+    }
     if (lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || !o->force)) {
         (void)err_set(err, ERR_EXISTS, "%s exists already", path);
         err_hint(err, S_ISREG(st.st_mode) ? "name another file, or --force to replace it" : "name a file that is not there");

@@ -15,7 +15,9 @@ extern const struct opt restore_opts[];
 /* The verb; see struct verb. */
 int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
 
-/* Names of the user's files in a backup, in the configuration directory; ended by NULL. */
+/* Names of the user's keys in a backup, in the configuration directory; ended by NULL. */
 extern const char *const user_files[];
+/* And of what `davit up` was told, which stands beside them. A backup may lack it. */
+#define SETTINGS_FILE "cli.json"
 
 #endif

@@ -164,7 +164,7 @@ static int read_setting(struct json *j, struct str key, struct cli_settings *s, 
     return json_skip(j, err);
 }
 
-static int parse_settings(struct str text, struct cli_settings *s, struct err *err)
+int cli_settings_parse(struct str text, struct cli_settings *s, struct err *err)
 {
     AUTO_JSON j;
     enum json_type end;
@@ -192,7 +192,7 @@ int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struc
             *(char **)field(ret, &settings[i]) = str_dup(str_from(settings[i].def));
     if (rc == -ERR_NOT_FOUND || rc == -ERR_DENIED)
         return 0;
-    if (rc == 0 && (rc = parse_settings(buf_str(&text), ret, err)) < 0)
+    if (rc == 0 && (rc = cli_settings_parse(buf_str(&text), ret, err)) < 0)
         (void)err_wrap(err, "%s", path);
     return rc;
 }

@@ -33,10 +33,13 @@ static const usec_t RESTORE_WAIT = 3600 * USEC_SEC, START_WAIT = 30 * USEC_SEC, 
 
 struct restore {
     struct cli *cli;
-    struct local local;
+    struct cli_settings before; /* of the last davit up; those of cli are of the next */
+    struct local old, local;    /* as they were started, and as they are to be; old borrows from before */
     struct archive_manifest m;
     bool has_user;
     bool was_running, new_keys;
+    bool adopted; /* there was no cli.json, the backup has one */
+    bool placed;  /* the new state is where the old one was */
     char *file, *fresh; /* the backup; the directory that becomes the state */
     char *kept, *kept_db; /* where the old state and the old tables are, "" or NULL: there were none */
     uint64_t now;
@@ -55,7 +58,7 @@ static bool is_empty(const char *dir)
     return empty;
 }
 
-/* --- The user's keys -------------------------------------------------------------------------------------------------------------- */
+/* --- The user's files ------------------------------------------------------------------------------------------------------------- */
 
 typedef int each_file(struct restore *r, struct str name, struct str content, struct err *err);
 
@@ -100,6 +103,8 @@ static int same_root(struct restore *r, struct str name, struct str content, str
 
 static int write_key(struct restore *r, struct str name, struct str content, struct err *err)
 {
+    if (str_eq(name, STR(SETTINGS_FILE))) /* see adopt */
+        return 0;
     for (size_t i = 0; user_files[i]; i++) {
         if (!str_eq(name, str_from(user_files[i])))
             continue;
@@ -121,6 +126,47 @@ static int check_keys(struct restore *r, struct err *err)
     (void)err_set(err, ERR_PRECONDITION, "the backup was taken with --no-user-keys, and there are none in %s", r->cli->paths.config);
     err_hint(err, "put root.key, root.crt, cli.key and cli.crt of the user who took it there");
     return -ERR_PRECONDITION;
+}
+
+/* What is true of the old machine only is not taken over: an account that this program did not make here is not its to remove. */
+static int take_settings(struct restore *r, struct str name, struct str content, struct err *err)
+{
+    struct cli_settings *s = &r->cli->settings;
+
+    if (!str_eq(name, STR(SETTINGS_FILE)))
+        return 0;
+    if (cli_settings_parse(content, s, NULL) < 0)
+        return err_set(err, ERR_DATA_LOSS, "what davit up was told cannot be read from the backup (" SETTINGS_FILE ")");
+    s->made_user = r->before.made_user;
+    s->systemd = r->before.systemd;
+    r->adopted = true;
+    return 0;
+}
+
+/* What davit up was told is kept like the keys: where there is some, it stays. Backups of before it was in them have none. */
+static int adopt(struct restore *r, const struct restore_options *o, struct err *err)
+{
+    struct cli_settings *s = &r->cli->settings;
+    AUTO_FREE char *path = str_printf("%s/" SETTINGS_FILE, r->cli->paths.config);
+    int rc = r->has_user && access(path, F_OK) != 0 && errno == ENOENT ? each(r, 1, take_settings, err) : 0;
+
+    if (rc == 0 && o->store) {
+        free(s->store);
+        s->store = *o->store ? str_dup(str_from(o->store)) : NULL;
+    }
+    local_init(&r->local, r->cli);
+    return rc;
+}
+
+/* The settings are as they were when the new state did not get its place. */
+static void undo_settings(struct restore *r)
+{
+    AUTO_FREE char *path = str_printf("%s/" SETTINGS_FILE, r->cli->paths.config);
+
+    if (r->adopted)
+        (void)unlink(path);
+    else
+        (void)cli_settings_save(&r->cli->paths, &r->before, NULL);
 }
 
 /* --- The state -------------------------------------------------------------------------------------------------------------------- */
@@ -196,10 +242,12 @@ static int change_places(struct restore *r, struct err *err)
     if (access(state, F_OK) != 0) {
         if (rename(r->fresh, state) < 0)
             return no_place(r, errno, err);
+        r->placed = true;
         return fd_sync_parent(state, err);
     }
     if (renameat2(AT_FDCWD, r->fresh, AT_FDCWD, state, RENAME_EXCHANGE) < 0)
         return no_place(r, errno, err);
+    r->placed = true;
     int rc = fd_sync_parent(state, err);
     if (rc == 0 && is_empty(r->fresh))
         return rmdir(r->fresh) < 0 ? err_sys(err, errno, "cannot remove %s", r->fresh) : 0;
@@ -212,7 +260,7 @@ static int change_places(struct restore *r, struct err *err)
 static int start_again(struct restore *r, struct err *err)
 {
     usec_t deadline = deadline_in(START_WAIT);
-    int rc = r->was_running ? proc_start(r->cli, &r->local.davitd, err) : 0;
+    int rc = r->was_running ? proc_start(r->cli, r->placed ? &r->local.davitd : &r->old.davitd, err) : 0;
 
     while (rc == 0 && r->was_running && (rc = cli_connect(r->cli, err)) < 0) {
         if (clock_mono() > deadline || fiber_sleep(POLL_STEP) < 0)
@@ -222,12 +270,14 @@ static int start_again(struct restore *r, struct err *err)
     return rc;
 }
 
-static int make_all(struct restore *r, struct err *err)
+static int make_all(struct restore *r, bool new_settings, struct err *err)
 {
     int rc = fill(r, err);
 
     if (rc == 0 && r->new_keys)
         rc = each(r, 1, write_key, err);
+    if (rc == 0 && new_settings)
+        rc = cli_settings_save(&r->cli->paths, &r->cli->settings, err);
     if (rc < 0) {
         (void)fd_remove_tree(r->fresh, NULL);
         (void)start_again(r, NULL);
@@ -236,6 +286,8 @@ static int make_all(struct restore *r, struct err *err)
     rc = change_places(r, err);
     if (rc == 0)
         return start_again(r, err);
+    if (!r->placed && new_settings)
+        undo_settings(r);
     (void)start_again(r, NULL); /* whichever of the two is there */
     return rc;
 }
@@ -258,6 +310,12 @@ static int look(struct restore *r, bool force, struct err *err)
     return rc;
 }
 
+/* What a restore means; plain text that needs no escapes in JSON. */
+static const char *const notes[] = {
+    "Servers that were removed and tokens that were used or voided after the backup count again: remove and void them once more.",
+    "The audit log ends where that of the backup ended, and goes on from there with the entry controlplane.restored.",
+};
+
 static void report(const struct restore *r)
 {
     char at[CLOCK_TEXT_SIZE];
@@ -265,7 +323,8 @@ static void report(const struct restore *r)
     clock_format(r->m.created, 0, at);
     if (r->cli->json) {
         printf("{\"created\":\"%s\",\"version\":\"%s\",\"running\":%s,\"kept\":", at, r->m.version, r->was_running ? "true" : "false");
-        printf(r->kept ? "\"%s\"}\n" : "null}\n", r->kept);
+        printf(r->kept ? "\"%s\"" : "null", r->kept);
+        printf(",\"settings\":%s,\"notes\":[\"%s\",\"%s\"]}\n", r->adopted ? "true" : "false", notes[0], notes[1]);
         return;
     }
     printf("The control plane is as it was at %s.\n", at);
@@ -273,13 +332,17 @@ static void report(const struct restore *r)
         printf("The state from before is in %s.\n", r->kept);
     if (r->kept_db && *r->kept_db)
         printf("The tables from before are in %s.\n", r->kept_db);
+    if (r->adopted)
+        printf("What `davit up` was told is back too, in %s/" SETTINGS_FILE ".\n", r->cli->paths.config);
+    for (size_t i = 0; i < ARRAY_LEN(notes); i++)
+        printf("%s\n", notes[i]);
     if (!r->was_running)
         printf("`davit up` starts it.\n");
 }
 
 static int stop_davitd(struct restore *r, struct err *err)
 {
-    int rc = proc_stop(r->cli, &r->local.davitd, err);
+    int rc = proc_stop(r->cli, &r->old.davitd, err);
 
     r->was_running = rc == 0;
     if (r->was_running)
@@ -295,6 +358,8 @@ static int restore(struct restore *r, const struct restore_options *o, struct er
     AUTO_FD int fd = -1;
     int rc = look(r, o->force, err);
 
+    if (rc == 0)
+        rc = adopt(r, o, err);
     *strrchr(parent, '/') = '\0';
     if (rc == 0)
         rc = fd_mkdir_p(at->config, 0700, err);
@@ -304,11 +369,9 @@ static int restore(struct restore *r, const struct restore_options *o, struct er
         rc = fd_mkdir_p(parent, 0755, err);
     if (rc == 0 && (rc = fd_lock_file(lock, &fd, err)) == -ERR_EXISTS)
         err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
-    if (rc == 0 && o->store)
-        rc = cli_settings_save(at, &r->cli->settings, err);
     if (rc == 0)
         rc = stop_davitd(r, err);
-    return rc < 0 ? rc : make_all(r, err);
+    return rc < 0 ? rc : make_all(r, o->store || r->adopted, err);
 }
 
 int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
@@ -317,19 +380,22 @@ int run_restore(struct cli *cli, const void *options, const char **operands, siz
     struct restore *r = NEW(struct restore);
 
     (void)n;
-    if (o->store) {
-        free(cli->settings.store);
-        cli->settings.store = *o->store ? str_dup(str_from(o->store)) : NULL;
-    }
     r->cli = cli;
+    local_init(&r->old, cli);
+    r->before = cli->settings;
     r->now = clock_real() / USEC_SEC;
     r->file = realpath(operands[0], NULL);
     r->fresh = str_printf("%s.restoring-%" PRIu64, cli->paths.state, r->now);
-    local_init(&r->local, cli);
-    int rc = r->file ? restore(r, o, err) : err_sys(err, errno, "cannot open %s", operands[0]);
+    int rc = r->file ? 0 : err_sys(err, errno, "cannot open %s", operands[0]);
+    if (cli_settings_load(&cli->paths, &cli->settings, rc == 0 ? err : NULL) < 0 && rc == 0)
+        rc = -(int)err->code;
+    if (rc == 0)
+        rc = restore(r, o, err);
     if (rc == 0)
         report(r);
     local_release(&r->local);
+    local_release(&r->old);
+    cli_settings_release(&r->before);
     free(r->file);
     free(r->fresh);
     free(r->kept);

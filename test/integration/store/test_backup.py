@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """davit controlplane backup and restore: while it works, into a fresh place, from one engine to the other, and what is refused."""
+import json
 import os
 import pathlib
 import shutil
@@ -26,6 +27,18 @@ def wait_online(d, name, timeout=30):
 
 def local_name(d):
     return next(s["name"] for s in d.json("server", "ls")["servers"] if s.get("local"))
+
+
+def restored(d):
+    return [e for e in d.json("audit", "ls", "--limit", "500")["entries"] if e["action"] == "controlplane.restored"]
+
+
+def one_restored(d, created):
+    """The one entry of a restore: of the right backup, by us, and its mark is gone."""
+    entry, = restored(d)
+    assert (entry["object"], entry["actor"], entry["outcome"]) == (created, f"uid:{os.getuid()}", "ok"), entry
+    assert entry["reason"].endswith(f"ends with entry {int(entry['number']) - 1}")
+    proc.wait_for(lambda: not (d.home / "state/restored").exists(), text="the mark is gone")
 
 
 @pytest.mark.req("PR-14")
@@ -69,6 +82,8 @@ def test_backup_while_it_works_and_back(davit, busybox_image, docker):
     assert before | acknowledged <= now and now != before | set(made)
     # The log goes on from where the backup ends, in one chain.
     assert davit.run("audit", "verify").out.startswith("The log is whole: ")
+    assert len(answer["notes"]) == 2 and "tokens" in answer["notes"][0] and answer["settings"] is False
+    one_restored(davit, answer["created"])
     # Both agents come back as who they were, and the service is still that container.
     remote.wait(timeout=40)
     wait_online(davit, local_name(davit))
@@ -109,6 +124,60 @@ def test_other_machine_and_other_engine(davit, bin_dir, docker, pg):
         shutil.rmtree(other.home, ignore_errors=True)
 
 
+def settings(d):
+    return json.loads((d.home / "config/cli.json").read_text())
+
+
+def without_settings(file, to):
+    """A backup as it was made when cli.json was not in it."""
+    data = file.read_bytes()
+    at = data.index(b"davit backup 1\n", 1)
+    return remade(file, to, without(b"cli.json"), at)
+
+
+@pytest.mark.req("PR-14")
+@pytest.mark.smoke
+def test_emptied_machine(davit):
+    """What davit up was told comes back with the keys, where there is none; the log tells of the restore, after a crash too."""
+    davit.up("--no-agent", "--advertise", "cp.example.com", "--docker", "unix:///other.sock")
+    davit.run("server", "add", "kept-1")
+    file, old = davit.top / "h.backup", davit.top / "old.backup"
+    davit.run("controlplane", "backup", file)
+    said = davit.run("controlplane", "backup", "-", check=False, cwd=davit.top)
+    assert said.rc != 0 and "into a file" in said.err and not (davit.top / "-").exists()
+    told = settings(davit)
+    assert told["advertise"] == "cp.example.com" and told["docker"] == "unix:///other.sock"
+
+    davit.down()
+    shutil.rmtree(davit.home)
+    said = davit.run("controlplane", "restore", file)
+    for words in ("cli.json", "tokens that were used", "audit log ends"):
+        assert words in said.out, said
+    assert settings(davit) == told and (davit.home / "state/restored").exists()
+    # On disk is the entry, and the mark is still there: at most the entry is doubled.
+    mark = (davit.home / "state/restored").read_bytes()
+    quiet = {k: v for k, v in davit.env.items() if k != "DOCKER_HOST"}  # nothing is said again
+    davit.run("up", "--no-agent", timeout=90, env=quiet)
+    assert settings(davit) == told and names(davit) == {"kept-1"}
+    one_restored(davit, restored(davit)[0]["object"])
+    davit.kill("davitd")
+    (davit.home / "state/restored").write_bytes(mark)
+    davit.up("--no-agent")
+    assert len(restored(davit)) == 2
+    assert davit.run("audit", "verify").out.startswith("The log is whole: ")
+
+    # What is there stays, as the keys do; and a backup without it restores.
+    davit.up("--no-agent", "--advertise", "new.example.com")
+    davit.run("controlplane", "restore", "--force", file)
+    assert settings(davit)["advertise"] == "new.example.com" and len(restored(davit)) == 1
+    davit.down()
+    shutil.rmtree(davit.home)
+    assert davit.json("controlplane", "restore", without_settings(file, old))["settings"] is False
+    assert not (davit.home / "config/cli.json").exists()
+    davit.up("--no-agent")
+    assert names(davit) == {"kept-1"}
+
+
 def spoiled(file, to, change):
     data = bytearray(file.read_bytes())
     change(data)
@@ -147,16 +216,16 @@ def siphash(before, number, data):
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
-def remade(file, to, change):
-    """The backup with other records in its first part, and checks that hold."""
-    data, at, records = file.read_bytes(), 16, []
+def remade(file, to, change, start=0):
+    """The backup with other records in the part at @start, and checks that hold."""
+    data, at, records = file.read_bytes(), start + 16, []
     while not records or records[-1][0] != b"E":
         n = int.from_bytes(data[at + 1:at + 5], "big")
         records.append([data[at:at + 1], data[at + 5:at + 5 + n]])
         at += 13 + n
     records = change(records[:-1])
     records.append([b"E", len(records).to_bytes(8, "big")])
-    out, check = data[:16], 0
+    out, check = data[:start + 16], 0
     for number, (kind, payload) in enumerate(records):
         record = kind + len(payload).to_bytes(4, "big") + payload
         check = siphash(check, number, record)
@@ -242,6 +311,10 @@ def test_what_is_no_good_backup_leaves_the_tables_alone(davit, pg):
     davit.run("server", "add", "later-1")
     assert davit.run("controlplane", "restore", "--force", remade(file, bad, without(b"agents-ca.crt")), check=False).rc != 0
     assert names(davit) == {"later-1"}
+    # One that was to change the store as well leaves what davit up was told, and davitd where it was.
+    told = settings(davit)
+    assert davit.run("controlplane", "restore", "--force", "--store", "", remade(file, bad, without(b"agents-ca.crt")), check=False).rc != 0
+    assert names(davit) == {"later-1"} and settings(davit) == told
     assert pg.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'unfit\\_%'") == "0"
     davit.run("controlplane", "restore", "--force", file)
     assert not davit.json("server", "ls").get("servers")
