@@ -190,8 +190,12 @@ static void fibers_body(struct ctx *x)
     WAIT(x->work.fulls == 1 && HEARD(x, HEARTBEAT) == 1);
     event_init(&end, x->loop);
     event_signal(&x->work.go);
-    while (fiber_spawn(x->loop, "crowd", waits_for, &end, NULL) == 0)
-        n++;
+    /* Fibers of the session's own that end meanwhile leave room: it is full when nothing of it comes free any more. */
+    for (unsigned quiet = 0; quiet < 10; quiet++) {
+        for (; fiber_spawn(x->loop, "crowd", waits_for, &end, NULL) == 0; quiet = 0)
+            n++;
+        assert_int_equal(fiber_sleep(10 * USEC_MSEC), 0);
+    }
     assert_true(n > 100);
     command(x, 1, "a", NULL);
     WAIT(HEARD(x, RECEIVED) == 1);
