@@ -145,7 +145,8 @@ def test_curl_grpc(plain_server):
     assert body[:5] == b"\0\0\0\0\x05" and b"grpc-status: 0" in body
     # Marked as compressed, and nothing said how.
     assert curl(url, *base, body=grpc_body(b"\x10\x01", compressed=True))[1]["grpc-status"] == "13"
-    assert curl(url, *base, "-H", "grpc-encoding: br", body=grpc_body(b"\x10\x01"))[1]["grpc-status"] == "12"
+    # Refused by its head alone, at once; with a body on the way curl would call the early answer a broken stream, now and then.
+    assert curl(url, *base, "-H", "grpc-encoding: br")[1]["grpc-status"] == "12"
 
 
 # --- nghttp2's programs -----------------------------------------------------------------------------------------------------------
