@@ -118,7 +118,7 @@ def messages(davitd, agents):
 
 def calls(build, user, agents, n):
     for at_once in (1, 16):
-        out = subprocess.run([build / "test/bench/bench_calls", API, user, str(n), "1000", str(at_once)], capture_output=True, text=True, timeout=300, check=True)
+        out = subprocess.run([build / "test/bench/bench_calls", API, user, str(n), "1000", str(at_once)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
         got = json.loads(out.stdout)
         say(f"command to result at {n} agents, {at_once} at once: p50 / p99", f"{got['p50_ms']} / {got['p99_ms']} ms", f"budget p99 20 ms; failed {got['failed']}, {1000 / got['seconds']:.0f} a second")
     del agents

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -233,7 +234,7 @@ static void orders_main(void *arg)
         tell(b, "connected", began, b->up);
     }
     /* The process goes with all its links: taking them down one by one is nobody's figure. */
-    exit(0);
+    _exit(0);
 }
 
 /* --- Start --- */
