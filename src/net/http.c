@@ -40,6 +40,7 @@ struct http_parser {
     unsigned digits;
     unsigned ext;
     bool ext_value; /* behind the = of a parameter */
+    bool ext_needs; /* a name or a value has not begun yet */
     struct err failure;
 };
 
@@ -365,11 +366,16 @@ static int bad_chunk(struct err *err)
     return err_set(err, ERR_INVALID, "malformed chunk");
 }
 
-/* Of "name=value;name": tokens only. */
+/* Of "name=value;name": tokens only, and none of them empty. */
 static bool extension_byte(struct http_parser *p, uint8_t c)
 {
-    bool ok = c == ';' || is_token(c) || (c == '=' && !p->ext_value);
-    p->ext_value = c == '=' || (p->ext_value && c != ';');
+    if (is_token(c)) {
+        p->ext_needs = false;
+        return true;
+    }
+    bool ok = !p->ext_needs && (c == ';' || (c == '=' && !p->ext_value));
+    p->ext_value = c == '=';
+    p->ext_needs = true;
     return ok;
 }
 
@@ -398,6 +404,7 @@ static int chunk_byte(struct http_parser *p, uint8_t c, struct err *err)
         } else if (c == ';') {
             p->ext = 0;
             p->ext_value = false;
+            p->ext_needs = true;
             p->state = ST_CHUNK_EXT;
         } else if (c == '\r') {
             p->state = ST_CHUNK_LF;
@@ -406,7 +413,7 @@ static int chunk_byte(struct http_parser *p, uint8_t c, struct err *err)
         }
         return 0;
     case ST_CHUNK_EXT:
-        if (c == '\r')
+        if (c == '\r' && !p->ext_needs)
             p->state = ST_CHUNK_LF;
         else if (!extension_byte(p, c))
             return bad_chunk(err);

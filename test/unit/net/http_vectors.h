@@ -95,6 +95,9 @@ static const struct http_vector http_vectors[] = {
     V("length in the trailer", REFUSED, POST H CHUNKED "\r\n0\r\nContent-Length: 5\r\n\r\n"),
     V("preface of HTTP/2 as 1.0", REFUSED, "PRI * HTTP/1.0\r\n" H "\r\nSM\r\n\r\n"),
     V("chunk extension with two values", REFUSED, POST H CHUNKED "\r\n5;a=b=c\r\nhello\r\n0\r\n\r\n"),
+    V("chunk extension without a name", REFUSED, POST H CHUNKED "\r\n5;\r\nhello\r\n0\r\n\r\n"),
+    V("chunk extension without a second name", REFUSED, POST H CHUNKED "\r\n5;a;\r\nhello\r\n0\r\n\r\n"),
+    V("chunk extension without a value", REFUSED, POST H CHUNKED "\r\n5;a=\r\nhello\r\n0\r\n\r\n"),
     V("bytes after Connection: close", ONE_THEN, "GET /1 HTTP/1.1\r\n" H "Connection: close\r\n\r\n"),
 };
 
