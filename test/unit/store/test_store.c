@@ -12,61 +12,15 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "store/place.h"
-
-static const struct store_migration MIGRATIONS[] = {
-    {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, data BLOB, size INTEGER CHECK (size >= 0)) STRICT;"
-              "CREATE TABLE part (item INTEGER NOT NULL REFERENCES item (id)) STRICT"},
-    {"second", "CREATE TABLE token (id TEXT PRIMARY KEY, used_at INTEGER) STRICT"},
-};
-
-struct fixture {
-    struct place place;
-    struct store *store;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    place_make(&f->place);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    (void)store_close(f->store);
-    place_remove(&f->place);
-    free(f);
-    return 0;
-}
-
-static int count_fn(struct db *db, void *arg, struct err *err)
-{
-    return db_get_i64(db, arg, err, "SELECT count(*) FROM item", "");
-}
-
-static int64_t count(struct store *store)
-{
-    int64_t n = -1;
-    assert_int_equal(store_read_sync(store, count_fn, &n, NULL), 0);
-    return n;
-}
-
-static int insert_fn(struct db *db, void *arg, struct err *err)
-{
-    return db_exec(db, err, "INSERT INTO item (name) VALUES (?)", "t", (const char *)arg);
-}
+#include "store/items.h"
 
 static void test_migrations_once_each(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(store_write_sync(f->store, insert_fn, (char *)"a", NULL), 0);
+    assert_int_equal(store_write_sync(f->store, items_insert, (char *)"a", NULL), 0);
     f->store = store_close(f->store);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
-    assert_int_equal(count(f->store), 1);
+    assert_int_equal(store_open(NULL, f->place.target, items_migrations, 2, &f->store, NULL), 0);
+    assert_int_equal(items_count(f->store), 1);
 }
 
 static void test_migration_appended(void **state)
@@ -76,7 +30,7 @@ static void test_migration_appended(void **state)
         {"first", ""}, {"second", ""}, {"third", "INSERT INTO item (name) VALUES ('by third')"}};
     f->store = store_close(f->store);
     assert_int_equal(store_open(NULL, f->place.target, more, 3, &f->store, NULL), 0);
-    assert_int_equal(count(f->store), 1);
+    assert_int_equal(items_count(f->store), 1);
 }
 
 static void test_newer_schema_refused(void **state)
@@ -85,7 +39,7 @@ static void test_newer_schema_refused(void **state)
     struct err err = ERR_INIT;
     struct store *store = NULL;
     f->store = store_close(f->store);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 1, &store, &err), -ERR_PRECONDITION);
+    assert_int_equal(store_open(NULL, f->place.target, items_migrations, 1, &store, &err), -ERR_PRECONDITION);
     assert_null(store);
     assert_non_null(strstr(err.msg, "newer version"));
     assert_true(err.hint[0] != '\0');
@@ -201,7 +155,7 @@ static void test_rows_left_open(void **state)
 
 static int outcome_fn(struct db *db, void *arg, struct err *err)
 {
-    int rc = insert_fn(db, (char *)"rolled back", err);
+    int rc = items_insert(db, (char *)"rolled back", err);
     return rc ? rc : *(int *)arg;
 }
 
@@ -211,15 +165,15 @@ static void test_rollback(void **state)
     struct err err = ERR_INIT;
     int rc = 5;
     assert_int_equal(store_write_sync(f->store, outcome_fn, &rc, &err), 5);
-    assert_int_equal(count(f->store), 0);
+    assert_int_equal(items_count(f->store), 0);
     assert_int_equal(err.code, ERR_OK);
     rc = -ERR_ABORTED;
     assert_int_equal(store_write_sync(f->store, outcome_fn, &rc, &err), -ERR_ABORTED);
     assert_true(err.msg[0] != '\0');
-    assert_int_equal(count(f->store), 0);
+    assert_int_equal(items_count(f->store), 0);
     rc = 0;
     assert_int_equal(store_write_sync(f->store, outcome_fn, &rc, &err), 0);
-    assert_int_equal(count(f->store), 1);
+    assert_int_equal(items_count(f->store), 1);
 }
 
 static int sql_fn(struct db *db, void *arg, struct err *err)
@@ -257,7 +211,7 @@ static void test_error_codes(void **state)
         assert_int_equal(rc, cases[i].rc);
         assert_int_equal(store_write_sync(f->store, sql_fn, (char *)cases[i].sql, NULL) < 0, rc < 0 || i == 0);
     }
-    assert_int_equal(count(f->store), 1);
+    assert_int_equal(items_count(f->store), 1);
     struct err err = ERR_INIT;
     assert_int_equal(store_read_sync(f->store, sql_fn, (char *)"INSERT INTO item (name) VALUES ('r')", &err), -ERR_DENIED);
 }
@@ -297,7 +251,7 @@ static int pairs_fn(struct db *db, void *arg, struct err *err)
 static _Noreturn void write_pairs(struct fixture *f, int64_t from, int report)
 {
     struct store *store = NULL;
-    if (store_open(NULL, f->place.target, MIGRATIONS, 2, &store, NULL) < 0)
+    if (store_open(NULL, f->place.target, items_migrations, 2, &store, NULL) < 0)
         _exit(1);
     for (int64_t n = from;; n++) {
         if (store_write_sync(store, pair_fn, &n, NULL) < 0 || write(report, &n, sizeof(n)) != sizeof(n))
@@ -329,7 +283,7 @@ static void test_killed_writer(void **state)
         (void)close(p[0]);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         int64_t counts[2] = {0};
-        assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
+        assert_int_equal(store_open(NULL, f->place.target, items_migrations, 2, &f->store, NULL), 0);
         assert_int_equal(store_read_sync(f->store, pairs_fn, counts, NULL), 0);
         assert_true(place_is_whole(f->store));
         f->store = store_close(f->store);
@@ -406,9 +360,9 @@ static void test_returning_and_conflict(void **state)
 static int stubborn_fn(struct db *db, void *arg, struct err *err)
 {
     (void)arg;
-    (void)insert_fn(db, (char *)"same", err);
-    assert_int_equal(insert_fn(db, (char *)"same", err), -ERR_EXISTS);
-    assert_int_equal(insert_fn(db, (char *)"other", err), -ERR_ABORTED);
+    (void)items_insert(db, (char *)"same", err);
+    assert_int_equal(items_insert(db, (char *)"same", err), -ERR_EXISTS);
+    assert_int_equal(items_insert(db, (char *)"other", err), -ERR_ABORTED);
     return 0;
 }
 
@@ -417,13 +371,13 @@ static void test_no_commit_after_a_failure(void **state)
     struct fixture *f = *state;
     struct err err = ERR_INIT;
     assert_int_equal(store_write_sync(f->store, stubborn_fn, NULL, &err), -ERR_ABORTED);
-    assert_int_equal(count(f->store), 0);
-    assert_int_equal(store_write_sync(f->store, insert_fn, (char *)"same", NULL), 0);
+    assert_int_equal(items_count(f->store), 0);
+    assert_int_equal(store_write_sync(f->store, items_insert, (char *)"same", NULL), 0);
 }
 
 int main(void)
 {
-#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define T(fn) cmocka_unit_test_setup_teardown(fn, items_setup, items_teardown)
     const struct CMUnitTest tests[] = {
         T(test_migrations_once_each), T(test_migration_appended), T(test_newer_schema_refused), T(test_foreign_history_refused),
         T(test_failing_migration_leaves_nothing), T(test_values_round_trip), T(test_order_and_numbers), T(test_returning_and_conflict),

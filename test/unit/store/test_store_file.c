@@ -13,53 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "store/place.h"
-
-static const struct store_migration MIGRATIONS[] = {
-    {"first", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, data BLOB, size INTEGER CHECK (size >= 0)) STRICT;"
-              "CREATE TABLE part (item INTEGER NOT NULL REFERENCES item (id)) STRICT"},
-    {"second", "CREATE TABLE token (id TEXT PRIMARY KEY, used_at INTEGER) STRICT"},
-};
-
-struct fixture {
-    struct place place;
-    struct store *store;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    place_make(&f->place);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    (void)store_close(f->store);
-    place_remove(&f->place);
-    free(f);
-    return 0;
-}
-
-static int count_fn(struct db *db, void *arg, struct err *err)
-{
-    return db_get_i64(db, arg, err, "SELECT count(*) FROM item", "");
-}
-
-static int64_t count(struct store *store)
-{
-    int64_t n = -1;
-    assert_int_equal(store_read_sync(store, count_fn, &n, NULL), 0);
-    return n;
-}
-
-static int insert_fn(struct db *db, void *arg, struct err *err)
-{
-    return db_exec(db, err, "INSERT INTO item (name) VALUES (?)", "t", (const char *)arg);
-}
+#include "store/items.h"
 
 static void test_file_is_private(void **state)
 {
@@ -74,7 +28,7 @@ static void test_file_is_private(void **state)
     }
     f->store = store_close(f->store);
     assert_int_equal(chmod(f->place.target, 0644), 0);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
+    assert_int_equal(store_open(NULL, f->place.target, items_migrations, 2, &f->store, NULL), 0);
     assert_int_equal(stat(f->place.target, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
 }
@@ -88,10 +42,10 @@ static void test_not_a_database(void **state)
     char junk[8192];
     memset(junk, 'x', sizeof(junk));
     assert_int_equal(fd_write_file(f->place.target, junk, sizeof(junk), 0600, NULL), 0);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &store, &err), -ERR_DATA_LOSS);
+    assert_int_equal(store_open(NULL, f->place.target, items_migrations, 2, &store, &err), -ERR_DATA_LOSS);
     assert_null(store);
-    assert_true(store_open(NULL, "/nonexistent/x.db", MIGRATIONS, 2, &store, &err) == -ERR_NOT_FOUND);
-    assert_true(store_open(NULL, f->place.dir, MIGRATIONS, 2, &store, &err) < 0);
+    assert_true(store_open(NULL, "/nonexistent/x.db", items_migrations, 2, &store, &err) == -ERR_NOT_FOUND);
+    assert_true(store_open(NULL, f->place.dir, items_migrations, 2, &store, &err) < 0);
 }
 
 static int sql_fn(struct db *db, void *arg, struct err *err)
@@ -120,11 +74,11 @@ static void test_size_limit(void **state)
     struct err err = ERR_INIT;
     assert_int_equal(store_limit_size(f->store, 1 << 20, NULL), 0);
     fill(f->store, &err);
-    int64_t before = count(f->store);
+    int64_t before = items_count(f->store);
     assert_in_range(before, 10, 16);
     /* Full is no end: what exists can be read and deleted, and then there is room again. */
     assert_int_equal(store_write_sync(f->store, sql_fn, (char *)"DELETE FROM item", NULL), 0);
-    assert_int_equal(store_write_sync(f->store, insert_fn, (char *)"again", NULL), 0);
+    assert_int_equal(store_write_sync(f->store, items_insert, (char *)"again", NULL), 0);
 }
 
 /* In a child, since the limit is of the process: every file ends at 1 MiB, as on a disk that is full. */
@@ -138,7 +92,7 @@ static void test_disk_full(void **state)
         struct rlimit limit = {1 << 20, 1 << 20};
         struct err err = ERR_INIT;
         (void)signal(SIGXFSZ, SIG_IGN);
-        bool ok = setrlimit(RLIMIT_FSIZE, &limit) == 0 && store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, &err) == 0;
+        bool ok = setrlimit(RLIMIT_FSIZE, &limit) == 0 && store_open(NULL, f->place.target, items_migrations, 2, &f->store, &err) == 0;
         int rc = 0;
         for (int i = 0; ok && rc == 0 && i < 100; i++) {
             char sql[96];
@@ -147,13 +101,13 @@ static void test_disk_full(void **state)
         }
         if (rc != -ERR_EXHAUSTED)
             print_message("%d %s\n", rc, err.msg);
-        _exit(ok && rc == -ERR_EXHAUSTED && err.hint[0] && count(f->store) > 2 ? 0 : 1);
+        _exit(ok && rc == -ERR_EXHAUSTED && err.hint[0] && items_count(f->store) > 2 ? 0 : 1);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    assert_int_equal(store_open(NULL, f->place.target, MIGRATIONS, 2, &f->store, NULL), 0);
-    assert_true(count(f->store) > 2);
+    assert_int_equal(store_open(NULL, f->place.target, items_migrations, 2, &f->store, NULL), 0);
+    assert_true(items_count(f->store) > 2);
 }
 
 /* A database of a server is no file's business. */
@@ -162,13 +116,13 @@ static void test_address_of_a_server_refused(void **state)
     struct err err = ERR_INIT;
     struct store *store = NULL;
     (void)state;
-    assert_int_equal(store_open(NULL, "postgres://db.example.com/davit", MIGRATIONS, 2, &store, &err), -ERR_INVALID);
+    assert_int_equal(store_open(NULL, "postgres://db.example.com/davit", items_migrations, 2, &store, &err), -ERR_INVALID);
     assert_non_null(strstr(err.msg, "davitd-pg"));
 }
 
 int main(void)
 {
-#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define T(fn) cmocka_unit_test_setup_teardown(fn, items_setup, items_teardown)
     const struct CMUnitTest tests[] = {
         T(test_file_is_private), T(test_not_a_database), T(test_size_limit), T(test_disk_full), T(test_address_of_a_server_refused),
     };
