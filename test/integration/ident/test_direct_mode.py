@@ -20,11 +20,6 @@ DAY = pki.DAY
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return daemon_lib.generate(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="module")
 def control(api):
     d = daemon_lib.Daemon(api)
     d.start()

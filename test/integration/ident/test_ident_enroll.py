@@ -23,11 +23,6 @@ ENROLL = "/davit.link.v1.EnrollService/Enroll"
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return daemon_lib.generate(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="module")
 def control(api):
     d = daemon_lib.Daemon(api).start()
     yield d

@@ -18,11 +18,6 @@ PLANTED = "planted-value-1c8f6d2b0e"
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return daemon_lib.generate(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="module")
 def control(api):
     """One for all tests here: each leaves behind what it found."""
     d = daemon_lib.Daemon(api).start()

@@ -6,21 +6,19 @@ import json
 import os
 import pathlib
 import select
-import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 
 import pytest
 
+from lib import echo as echo_lib
+
 hpack = pytest.importorskip("hpack")
 h2_settings = pytest.importorskip("h2.settings")
 frames = pytest.importorskip("hyperframe.frame")
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", ROOT / "build/asan"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SERVICE = "/davit.test.v1.EchoService/"
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, CALM = 1, 3, 11
@@ -42,13 +40,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server():
-    with subprocess.Popen([BUILD / "test/unit/rpc/rpc-echo-server", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as p:
-        try:
-            host, port = p.stdout.readline().strip().split(":")
-            yield Server(p, host, int(port))
-        finally:
-            p.send_signal(signal.SIGTERM)
-            assert p.wait(20) == 0  # with sanitizers: nothing leaked either
+    with echo_lib.server() as (process, address):
+        host, port = address.split(":")
+        yield Server(process, host, int(port))
 
 
 def echo(server):

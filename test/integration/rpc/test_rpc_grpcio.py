@@ -6,7 +6,6 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
@@ -35,17 +34,6 @@ def stubs(tmp_path_factory):
         yield echo_pb2, echo_pb2_grpc
     finally:
         sys.path.remove(str(out))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """host:port of a running echo server."""
-    with subprocess.Popen([BUILD / "test/unit/rpc/rpc-echo-server", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as p:
-        try:
-            yield p.stdout.readline().strip()
-        finally:
-            p.send_signal(signal.SIGTERM)
-            assert p.wait(20) == 0  # with sanitizers: nothing leaked either
 
 
 @pytest.fixture

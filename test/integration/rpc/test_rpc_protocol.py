@@ -4,9 +4,7 @@ with heads and bodies of our own making for the rest."""
 import base64
 import gzip
 import json
-import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent
-BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", ROOT / "build/asan"))
 MIB4 = 4 * 1024 * 1024
 SERVICE = "/davit.test.v1.EchoService/"
 
@@ -39,17 +36,6 @@ def messages(tmp_path_factory):
         yield echo_pb2
     finally:
         sys.path.remove(str(out))
-
-
-@pytest.fixture(scope="module")
-def server():
-    """host:port of a running echo server."""
-    with subprocess.Popen([BUILD / "test/unit/rpc/rpc-echo-server", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as p:
-        try:
-            yield p.stdout.readline().strip()
-        finally:
-            p.send_signal(signal.SIGTERM)
-            assert p.wait(20) == 0
 
 
 @pytest.fixture

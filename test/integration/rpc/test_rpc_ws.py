@@ -4,9 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import pathlib
-import signal
 import socket
 import struct
 import subprocess
@@ -15,23 +13,11 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", ROOT / "build/asan"))
 PROTOCOL = "davit.connect.v1"
 SERVICE = "/davit.test.v1.EchoService/"
 MESSAGE_MAX = 4 * 1024 * 1024
 
 websockets = pytest.importorskip("websockets")
-
-
-@pytest.fixture(scope="module")
-def server():
-    """host:port of a running echo server."""
-    with subprocess.Popen([BUILD / "test/unit/rpc/rpc-echo-server", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as p:
-        try:
-            yield p.stdout.readline().strip()
-        finally:
-            p.send_signal(signal.SIGTERM)
-            assert p.wait(20) == 0  # with sanitizers: nothing leaked either
 
 
 def envelope(payload, flags=0):

@@ -92,14 +92,20 @@ static void body(void *arg)
     loop_stop(loop);
 }
 
-static void test_tls(void **state)
+/* Runs @fn, which gets the loop and stops it, and then what is left to unwind. */
+static void on_fresh_loop(void (*fn)(void *loop))
 {
-    (void)state;
     struct loop *loop = loop_new();
-    assert_int_equal(fiber_spawn(loop, "tls", body, loop, NULL), 0);
+    assert_int_equal(fiber_spawn(loop, "test", fn, loop, NULL), 0);
     loop_run(loop);
     loop_run(loop);
     loop = loop_free(loop);
+}
+
+static void test_tls(void **state)
+{
+    (void)state;
+    on_fresh_loop(body);
 }
 
 struct idler {
@@ -304,22 +310,14 @@ static void newest_body(void *arg)
 static void test_strangers_take_no_connections(void **state)
 {
     (void)state;
-    struct loop *loop = loop_new();
-    assert_int_equal(fiber_spawn(loop, "newest", newest_body, loop, NULL), 0);
-    loop_run(loop);
-    loop_run(loop);
-    loop = loop_free(loop);
+    on_fresh_loop(newest_body);
 }
 
 /* What strangers hold takes nothing from those who sent a certificate.  req: MA-3 */
 static void test_strangers_take_no_room(void **state)
 {
     (void)state;
-    struct loop *loop = loop_new();
-    assert_int_equal(fiber_spawn(loop, "crowd", crowd_body, loop, NULL), 0);
-    loop_run(loop);
-    loop_run(loop);
-    loop = loop_free(loop);
+    on_fresh_loop(crowd_body);
 }
 
 int main(void)
