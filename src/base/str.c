@@ -209,7 +209,7 @@ void str_hex(const void *src, size_t n, char *dst)
     dst[2 * n] = '\0';
 }
 
-static int hex_digit(char c)
+int str_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -225,7 +225,7 @@ int str_unhex(struct str s, void *dst, size_t dst_size, size_t *ret_n)
     if (s.n % 2 != 0 || s.n / 2 > dst_size)
         return -(int)ERR_INVALID;
     for (size_t i = 0; i < s.n / 2; i++) {
-        int hi = hex_digit(s.p[2 * i]), lo = hex_digit(s.p[2 * i + 1]);
+        int hi = str_hex_digit(s.p[2 * i]), lo = str_hex_digit(s.p[2 * i + 1]);
         if (hi < 0 || lo < 0)
             return -(int)ERR_INVALID;
         out[i] = (unsigned char)(hi << 4 | lo);

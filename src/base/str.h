@@ -69,6 +69,8 @@ bool str_is_label(struct str s);
 /* Constant-time comparison for secrets and digests. */
 bool str_eq_secret(struct str a, struct str b);
 
+/* What a hex digit stands for, either case, or -1. */
+int str_hex_digit(char c);
 /* Lower-case hex of @n bytes into @dst of 2n + 1 bytes, NUL-terminated. */
 void str_hex(const void *src, size_t n, char *dst);
 /* Both cases accepted. @dst holds s.n / 2 bytes. 0 or -ERR_INVALID. */

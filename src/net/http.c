@@ -352,15 +352,6 @@ static int feed_lines(struct http_parser *p, struct str bytes, size_t *used, str
 
 /* --- Bodies --------------------------------------------------------------------------------------------------------------------- */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static int bad_chunk(struct err *err)
 {
     return err_set(err, ERR_INVALID, "malformed chunk");
@@ -394,7 +385,7 @@ static int chunk_byte(struct http_parser *p, uint8_t c, struct err *err)
     int digit;
     switch (p->state) {
     case ST_CHUNK_SIZE:
-        digit = hex_digit(c);
+        digit = str_hex_digit((char)c);
         if (digit >= 0) {
             if (++p->digits > 15)
                 return err_set(err, ERR_INVALID, "chunk size too large");

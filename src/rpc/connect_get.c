@@ -14,20 +14,13 @@ static struct str query_of(const struct rpc_call *c)
     return path;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Appends what a value of a form means. 0 or -ERR_INVALID. */
 static int unescape(struct str s, struct buf *out)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < s.n; i++) {
-        int hi = s.p[i] == '%' && s.n - i > 2 ? hex_digit(s.p[i + 1]) : -1, lo = hi >= 0 ? hex_digit(s.p[i + 2]) : -1;
+        int hi = s.p[i] == '%' && s.n - i > 2 ? str_hex_digit(s.p[i + 1]) : -1;
+        int lo = hi >= 0 ? str_hex_digit(s.p[i + 2]) : -1;
         if (s.p[i] == '%' && lo < 0)
             return -ERR_INVALID;
         rc = buf_append_byte(out, lo >= 0 ? (uint8_t)(hi * 16 + lo) : s.p[i] == '+' ? ' ' : (uint8_t)s.p[i]);

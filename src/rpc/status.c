@@ -29,23 +29,12 @@ void status_escape(const char *text, char dst[STATUS_TEXT_MAX])
     dst[n] = 0;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return -1;
-}
-
 void status_unescape(const char *text, char *dst, size_t size)
 {
     char plain[STATUS_TEXT_MAX];
     size_t n = 0;
     for (const char *p = text; *p && n + 1 < sizeof(plain); p++) {
-        int hi = *p == '%' ? hex_digit(p[1]) : -1, lo = hi >= 0 ? hex_digit(p[2]) : -1;
+        int hi = *p == '%' ? str_hex_digit(p[1]) : -1, lo = hi >= 0 ? str_hex_digit(p[2]) : -1;
         unsigned char c = lo >= 0 ? (unsigned char)(hi * 16 + lo) : (unsigned char)*p;
         if (lo >= 0)
             p += 2;
