@@ -67,8 +67,11 @@ extern const char engine_tables_sql[], engine_columns_sql[];
 int db_exec_values(struct db *db, const char *sql, const struct value *values, size_t n, struct err *err) MUST_USE;
 /* db_query that fetches row by row, for tables of any size; see engine_query. */
 int db_stream(struct db *db, struct rows **ret, const char *sql, struct err *err) MUST_USE;
-/* What fn returned, as the end of its transaction sees it: a unit that went on after a failed statement is a failure. */
-int db_unit_result(const struct db *db, int rc, struct err *err) MUST_USE;
+/* Makes the head of a connection that nothing was asked of yet; the engine frees stmts. */
+void db_init(struct db *db);
+/* After fn returned @rc: ends the queries that it left open. Returns what the end of the transaction goes by: a unit that went on after a failed
+ * statement is a failure. */
+int db_unit_end(struct db *db, int rc, struct err *err) MUST_USE;
 
 /* migrate.c. Brings the schema to version @n. */
 int store_migrate(struct db *db, const struct store_migration *migrations, size_t n, struct err *err) MUST_USE;

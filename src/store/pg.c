@@ -210,9 +210,7 @@ int pg_ensure(struct pg_db *p, struct err *err)
 int engine_open(const char *target, bool reader, struct db **ret, struct err *err)
 {
     struct pg_db *p = NEW(struct pg_db);
-    list_init(&p->db.open_rows);
-    p->db.deadline = USEC_INFINITY;
-    p->db.stmts = hmap_new(STMT_CACHE_MAX);
+    db_init(&p->db);
     p->target = str_dup(str_from(target));
     p->reader = reader;
     int rc = connect_now(p, LOCK_WAIT, err);

@@ -111,10 +111,7 @@ static int run(struct pg_db *p, bool write, store_fn *fn, void *arg, struct err 
     int rc = begin(p, write, err);
     if (rc < 0)
         return rc;
-    rc = fn(&p->db, arg, err);
-    while (!list_empty(&p->db.open_rows))
-        (void)rows_done(list_first(&p->db.open_rows, struct rows, node));
-    rc = db_unit_result(&p->db, rc, err);
+    rc = db_unit_end(&p->db, fn(&p->db, arg, err), err);
     if (rc == 0 && p->conn)
         return commit(p, write, err);
     p->db.deadline = clock_mono() + END_WAIT;

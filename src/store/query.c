@@ -113,8 +113,17 @@ int db_get_i64(struct db *db, int64_t *ret, struct err *err, const char *sql, co
     return 0;
 }
 
-int db_unit_result(const struct db *db, int rc, struct err *err)
+void db_init(struct db *db)
 {
+    list_init(&db->open_rows);
+    db->deadline = USEC_INFINITY;
+    db->stmts = hmap_new(STMT_CACHE_MAX);
+}
+
+int db_unit_end(struct db *db, int rc, struct err *err)
+{
+    while (!list_empty(&db->open_rows))
+        (void)rows_done(list_first(&db->open_rows, struct rows, node));
     if (rc < 0)
         return err_ensure(err, rc);
     if (rc == 0 && db->failed)

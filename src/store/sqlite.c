@@ -139,9 +139,7 @@ static int set_up(struct sqlite_db *s, const char *path, bool reader, struct err
 int engine_open(const char *path, bool reader, struct db **ret, struct err *err)
 {
     struct sqlite_db *s = NEW(struct sqlite_db);
-    list_init(&s->db.open_rows);
-    s->db.deadline = USEC_INFINITY;
-    s->db.stmts = hmap_new(STMT_CACHE_MAX);
+    db_init(&s->db);
     int rc = set_up(s, path, reader, err);
     if (rc < 0)
         (void)engine_close(&s->db);
@@ -169,10 +167,7 @@ static int run(struct sqlite_db *s, bool write, store_fn *fn, void *arg, struct 
     int rc = script(s, write ? "BEGIN IMMEDIATE" : "BEGIN", err);
     if (rc < 0)
         return rc;
-    rc = fn(&s->db, arg, err);
-    while (!list_empty(&s->db.open_rows))
-        (void)rows_done(list_first(&s->db.open_rows, struct rows, node));
-    rc = db_unit_result(&s->db, rc, err);
+    rc = db_unit_end(&s->db, fn(&s->db, arg, err), err);
     if (rc == 0)
         rc = script(s, "COMMIT", err);
     /* Some failures (disk full) have rolled back already. */
