@@ -88,6 +88,10 @@ int cli_paths_init(struct cli_paths *p, const char *home, struct err *err) MUST_
 void cli_paths_release(struct cli_paths *p);
 /* Was `davit up` at work there? */
 bool cli_paths_ours(const struct cli_paths *p);
+/* Nothing is in @dir, or there is none. */
+bool cli_dir_is_empty(const char *dir);
+/* Takes the lock of `up`, `down` and `restore`, which must not meet: one for the machine (or the --home). As fd_lock_file. */
+int cli_lock(const struct cli_paths *p, int *ret_fd, struct err *err) MUST_USE;
 /* Settings: defaults where the file or a key is missing. */
 int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err) MUST_USE;
 int cli_settings_save(const struct cli_paths *p, const struct cli_settings *s, struct err *err) MUST_USE;

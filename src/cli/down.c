@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/fd.h"
 #include "cli/out.h"
 #include "cli/proc.h"
 #include "cli/purge.h"
@@ -55,7 +54,6 @@ static void report(struct cli *cli, bool changed, bool purged)
 static int run_down(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct down_options *o = options;
-    AUTO_FREE char *lock = str_printf("%s/up.lock", cli->paths.config);
     AUTO_FD int fd = -1;
     bool changed = false;
     int rc;
@@ -66,12 +64,8 @@ static int run_down(struct cli *cli, const void *options, const char **operands,
         report(cli, false, false);
         return 0;
     }
-    if ((rc = fd_lock_file(lock, &fd, err)) < 0) {
-        if (rc == -ERR_EXISTS)
-            err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
-        return rc;
-    }
-    if ((rc = stop_both(cli, o->purge, &changed, err)) < 0 || (o->purge && (rc = purge_all(cli, err)) < 0))
+    if ((rc = cli_lock(&cli->paths, &fd, err)) < 0 || (rc = stop_both(cli, o->purge, &changed, err)) < 0 ||
+        (o->purge && (rc = purge_all(cli, err)) < 0))
         return rc;
     report(cli, changed, o->purge);
     return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* paths — where the CLI finds and keeps things, and the settings of `davit up`. See cli.h. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,12 +100,40 @@ int cli_paths_init(struct cli_paths *p, const char *home, struct err *err)
     return 0;
 }
 
+static char *lock_path(const struct cli_paths *p)
+{
+    return str_printf("%s/up.lock", p->config);
+}
+
 bool cli_paths_ours(const struct cli_paths *p)
 {
-    AUTO_FREE char *lock = str_printf("%s/up.lock", p->config);
+    AUTO_FREE char *lock = lock_path(p);
     AUTO_FREE char *settings = str_printf("%s/cli.json", p->config);
 
     return access(lock, F_OK) == 0 || access(settings, F_OK) == 0;
+}
+
+bool cli_dir_is_empty(const char *dir)
+{
+    DIR *d = opendir(dir);
+    bool empty = true;
+
+    if (!d)
+        return errno == ENOENT;
+    for (struct dirent *e; empty && (e = readdir(d));)
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+    (void)closedir(d);
+    return empty;
+}
+
+int cli_lock(const struct cli_paths *p, int *ret_fd, struct err *err)
+{
+    AUTO_FREE char *path = lock_path(p);
+    int rc = fd_lock_file(path, ret_fd, err);
+
+    if (rc == -ERR_EXISTS)
+        err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
+    return rc;
 }
 
 void cli_paths_release(struct cli_paths *p)

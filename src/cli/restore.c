@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* restore — a control plane out of a backup, see controlplane.c. All is made beside the present state and changes places with it in one step,
  * so that a crash at any moment leaves the old state or the new one; the old one is kept. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -44,19 +43,6 @@ struct restore {
     char *kept, *kept_db; /* where the old state and the old tables are, "" or NULL: there were none */
     uint64_t now;
 };
-
-static bool is_empty(const char *dir)
-{
-    DIR *d = opendir(dir);
-    bool empty = true;
-
-    if (!d)
-        return errno == ENOENT;
-    for (struct dirent *e; empty && (e = readdir(d));)
-        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
-    (void)closedir(d);
-    return empty;
-}
 
 /* --- The user's files ------------------------------------------------------------------------------------------------------------- */
 
@@ -249,7 +235,7 @@ static int change_places(struct restore *r, struct err *err)
         return no_place(r, errno, err);
     r->placed = true;
     int rc = fd_sync_parent(state, err);
-    if (rc == 0 && is_empty(r->fresh))
+    if (rc == 0 && cli_dir_is_empty(r->fresh))
         return rmdir(r->fresh) < 0 ? err_sys(err, errno, "cannot remove %s", r->fresh) : 0;
     r->kept = str_printf("%s.before-restore-%" PRIu64, state, r->now);
     if (rc == 0 && rename(r->fresh, r->kept) < 0)
@@ -300,7 +286,7 @@ static int look(struct restore *r, bool force, struct err *err)
     AUTO_FD int fd = open(r->file, O_RDONLY | O_CLOEXEC);
     int rc = fd < 0 ? err_sys(err, errno, "cannot open %s", r->file) : archive_verify(fd, &r->m, &r->has_user, err);
 
-    if (rc == 0 && !force && !is_empty(state)) {
+    if (rc == 0 && !force && !cli_dir_is_empty(state)) {
         (void)err_set(err, ERR_EXISTS, "%s holds a control plane already", state);
         err_hint(err, "--force restores all the same and keeps the present state beside it");
         return -ERR_EXISTS;
@@ -353,7 +339,6 @@ static int stop_davitd(struct restore *r, struct err *err)
 static int restore(struct restore *r, const struct restore_options *o, struct err *err)
 {
     const struct cli_paths *at = &r->cli->paths;
-    AUTO_FREE char *lock = str_printf("%s/up.lock", at->config);
     AUTO_FREE char *parent = str_dup(str_from(at->state));
     AUTO_FD int fd = -1;
     int rc = look(r, o->force, err);
@@ -367,8 +352,8 @@ static int restore(struct restore *r, const struct restore_options *o, struct er
         rc = fd_mkdir_p(at->run, 0755, err);
     if (rc == 0 && access(parent, F_OK) != 0)
         rc = fd_mkdir_p(parent, 0755, err);
-    if (rc == 0 && (rc = fd_lock_file(lock, &fd, err)) == -ERR_EXISTS)
-        err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
+    if (rc == 0)
+        rc = cli_lock(at, &fd, err);
     if (rc == 0)
         rc = stop_davitd(r, err);
     return rc < 0 ? rc : make_all(r, o->store || r->adopted, err);

@@ -320,19 +320,6 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     return rc < 0 ? rc : 0;
 }
 
-static bool is_empty(const char *dir)
-{
-    DIR *d = opendir(dir);
-    bool empty = true;
-
-    if (!d)
-        return errno == ENOENT;
-    for (struct dirent *e; empty && (e = readdir(d));)
-        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
-    (void)closedir(d);
-    return empty;
-}
-
 /* `down --purge` removes the directories of a --home whole: what is in them from before must not be somebody else's. */
 static int check_home(const struct cli *cli, struct err *err)
 {
@@ -342,7 +329,7 @@ static int check_home(const struct cli *cli, struct err *err)
     if (!cli->common.home || cli_paths_ours(p))
         return 0;
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-        if (is_empty(dirs[i]))
+        if (cli_dir_is_empty(dirs[i]))
             continue;
         (void)err_set(err, ERR_EXISTS, "%s exists and was not made by davit up", dirs[i]);
         err_hint(err, "name a directory for --home that is new or empty");
@@ -351,11 +338,9 @@ static int check_home(const struct cli *cli, struct err *err)
     return 0;
 }
 
-/* Two `up` or `down` at once must not meet: one lock for the machine (or the --home). */
 static int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct up_options *o = options;
-    AUTO_FREE char *lock = str_printf("%s/up.lock", cli->paths.config);
     AUTO_FD int fd = -1;
     int rc;
 
@@ -363,14 +348,7 @@ static int run_up(struct cli *cli, const void *options, const char **operands, s
     (void)n;
     settle(cli, o);
     if ((rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
-        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0)
-        return rc;
-    if ((rc = fd_lock_file(lock, &fd, err)) < 0) {
-        if (rc == -ERR_EXISTS)
-            err_hint(err, "another `davit up` or `davit down` is at work; wait for it");
-        return rc;
-    }
-    if ((rc = prepare(cli, err)) < 0)
+        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0 || (rc = cli_lock(&cli->paths, &fd, err)) < 0 || (rc = prepare(cli, err)) < 0)
         return rc;
     return start_all(cli, o, err);
 }
