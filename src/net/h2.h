@@ -55,7 +55,12 @@ struct h2_field {
     const char *value;
 };
 
-/* Fields in order, each "name\0value\0" in @store; pseudo-fields (":path") included. */
+/* Fields in a buffer, in order, each "name\0value\0". Appends one: 0, or -ERR_EXHAUSTED with nothing appended. */
+int h2_fields_add(struct buf *store, struct str name, struct str value) MUST_USE;
+/* Each field in turn, borrowed: *at begins as 0; false at the end. */
+bool h2_fields_next(const struct buf *store, size_t *at, struct h2_field *ret);
+
+/* A head as it came; pseudo-fields (":path") included. */
 struct h2_head {
     struct buf store;
     size_t n_fields;

@@ -95,7 +95,7 @@ struct h2 {
     struct err *why; /* dead */
 };
 
-/* Appends one field: 0 or -ERR_EXHAUSTED. */
+/* Appends one field and counts it: 0 or -ERR_EXHAUSTED. */
 int h2_head_add(struct h2_head *head, struct str name, struct str value) MUST_USE;
 /* Empties it and gives the memory back. */
 void h2_head_reset(struct h2_head *head);

@@ -7,19 +7,35 @@
 
 /* ---- heads ---- */
 
+int h2_fields_add(struct buf *store, struct str name, struct str value)
+{
+    size_t before = store->len;
+    int rc = buf_append_str(store, name);
+    if (rc == 0)
+        rc = buf_append_byte(store, 0);
+    if (rc == 0)
+        rc = buf_append_str(store, value);
+    if (rc == 0)
+        rc = buf_append_byte(store, 0);
+    if (rc < 0)
+        store->len = before;
+    return rc;
+}
+
+bool h2_fields_next(const struct buf *store, size_t *at, struct h2_field *ret)
+{
+    if (*at >= store->len)
+        return false;
+    ret->name = store->data + *at;
+    ret->value = ret->name + strlen(ret->name) + 1;
+    *at += strlen(ret->name) + strlen(ret->value) + 2;
+    return true;
+}
+
 int h2_head_add(struct h2_head *head, struct str name, struct str value)
 {
-    size_t before = head->store.len;
-    int rc = buf_append_str(&head->store, name);
+    int rc = h2_fields_add(&head->store, name, value);
     if (rc == 0)
-        rc = buf_append_byte(&head->store, 0);
-    if (rc == 0)
-        rc = buf_append_str(&head->store, value);
-    if (rc == 0)
-        rc = buf_append_byte(&head->store, 0);
-    if (rc < 0)
-        head->store.len = before;
-    else
         head->n_fields++;
     return rc;
 }
@@ -32,13 +48,11 @@ void h2_head_reset(struct h2_head *head)
 
 const char *h2_head_get(const struct h2_head *head, const char *name)
 {
-    const char *p = head->store.data, *end = p ? p + head->store.len : p;
-    while (p < end) {
-        const char *value = p + strlen(p) + 1;
-        if (strcmp(p, name) == 0)
-            return value;
-        p = value + strlen(value) + 1;
-    }
+    struct h2_field f;
+    size_t at = 0;
+    while (h2_fields_next(&head->store, &at, &f))
+        if (strcmp(f.name, name) == 0)
+            return f.value;
     return NULL;
 }
 
@@ -56,12 +70,10 @@ static size_t nv_from(nghttp2_nv *nv, const struct h2_field *fields, size_t n)
 static int submit_trailers(struct h2_stream *st)
 {
     nghttp2_nv nv[H2_TRAILERS_MAX];
-    size_t n = 0;
-    for (const char *p = st->trailers.store.data; n < st->trailers.n_fields; n++) {
-        const char *value = p + strlen(p) + 1;
-        (void)nv_from(&nv[n], &(struct h2_field){p, value}, 1);
-        p = value + strlen(value) + 1;
-    }
+    struct h2_field f;
+    size_t n = 0, at = 0;
+    while (h2_fields_next(&st->trailers.store, &at, &f))
+        n += nv_from(&nv[n], &f, 1);
     return nghttp2_submit_trailer(st->h->session, st->id, nv, n);
 }
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* connect_http1 — Connect over HTTP/1.1: the request is collected by the HTTP server, whose fiber waits for the call and answers. */
-#include <string.h>
-
 #include "net/ws.h"
 #include "rpc/rpc_internal.h"
 
@@ -9,20 +7,19 @@ enum { PIECE = 64 * 1024 };
 
 #define HEAD_DELAY USEC_SEC /* a stream's head waits so long for the first message: until then the handler may set metadata */
 
-int connect_take_head(struct rpc_call *c, const struct http_head *head)
+int connect_take_head(struct rpc_call *c, const struct http_head *head, struct err *err)
 {
     size_t size = 0;
-    int rc = buf_append(&c->meta.store, ":path", sizeof(":path"));
-    if (rc == 0)
-        rc = buf_append(&c->meta.store, head->target, strlen(head->target) + 1);
+    int rc = h2_fields_add(&c->meta.store, STR(":path"), str_from(head->target));
     for (size_t i = 0; rc == 0 && i < head->n_fields; i++) {
-        const struct http_field *f = &head->fields[i];
-        size += strlen(f->name) + strlen(f->value) + 32;
-        rc = size > H2_HEAD_MAX ? -ERR_EXHAUSTED : buf_append(&c->meta.store, f->name, strlen(f->name) + 1);
-        if (rc == 0)
-            rc = buf_append(&c->meta.store, f->value, strlen(f->value) + 1);
+        struct str name = str_from(head->fields[i].name), value = str_from(head->fields[i].value);
+        size += name.n + value.n + 32;
+        rc = size > H2_HEAD_MAX ? -ERR_EXHAUSTED : h2_fields_add(&c->meta.store, name, value);
     }
-    return rc;
+    if (rc == 0)
+        return 0;
+    c->http_status = 431;
+    return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
 }
 
 static size_t http_fields(struct http_field *to, const struct h2_field *from, size_t n)
@@ -89,11 +86,8 @@ static int reply_stream(struct rpc_call *c, struct http_call *http)
 
 static int begin(struct rpc_call *c, const struct http_head *head, struct err *err)
 {
-    if (connect_take_head(c, head) < 0) {
-        c->http_status = 431;
-        return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
-    }
-    return call_route(c, head->method, err);
+    int rc = connect_take_head(c, head, err);
+    return rc < 0 ? rc : call_route(c, head->method, err);
 }
 
 void connect_http1(void *arg, struct http_call *http)

@@ -74,14 +74,15 @@ int connect_head(struct rpc_call *c)
 static void metadata_json(struct jsonw *w, const struct meta_out *m)
 {
     const struct rpc_meta all = {m->store};
-    const char *name, *value, *other;
+    const char *other;
+    struct h2_field f;
     size_t at = 0;
-    while (meta_next(&m->store, &at, &name, &value)) {
-        if (rpc_meta_get(&all, name, 0) != value)
+    while (h2_fields_next(&m->store, &at, &f)) {
+        if (rpc_meta_get(&all, f.name, 0) != f.value)
             continue;
-        jsonw_key(w, name);
+        jsonw_key(w, f.name);
         jsonw_array(w);
-        for (size_t i = 0; (other = rpc_meta_get(&all, name, i)) != NULL; i++)
+        for (size_t i = 0; (other = rpc_meta_get(&all, f.name, i)) != NULL; i++)
             jsonw_string(w, other);
         jsonw_array_end(w);
     }
@@ -180,15 +181,15 @@ static void failure_answer(const struct err *failure, struct connect_answer *a)
 
 static void add_metadata(const struct rpc_call *c, struct connect_answer *a)
 {
-    const char *name, *value;
+    struct h2_field f;
     size_t at = 0;
-    while (meta_next(&c->trailer.store, &at, &name, &value))
-        if (buf_printf(&a->names, "trailer-%s%c%s%c", name, 0, value, 0) < 0)
+    while (h2_fields_next(&c->trailer.store, &at, &f))
+        if (buf_printf(&a->names, "trailer-%s%c%s%c", f.name, 0, f.value, 0) < 0)
             break;
     a->n = meta_fields(&c->header, a->fields, a->n);
     at = 0;
-    while (meta_next(&a->names, &at, &name, &value))
-        add_field(a, name, value);
+    while (h2_fields_next(&a->names, &at, &a->fields[a->n]))
+        a->n++;
 }
 
 void connect_answer(const struct rpc_call *c, const struct err *failure, struct connect_answer *ret)

@@ -10,16 +10,6 @@ enum { FIELD_COST = 32 }; /* RFC 9113 6.5.2 */
 
 /* ---- what came ---- */
 
-bool meta_next(const struct buf *store, size_t *at, const char **ret_name, const char **ret_value)
-{
-    if (*at >= store->len)
-        return false;
-    *ret_name = store->data + *at;
-    *ret_value = *ret_name + strlen(*ret_name) + 1;
-    *at += strlen(*ret_name) + strlen(*ret_value) + 2;
-    return true;
-}
-
 void rpc_meta_release(struct rpc_meta *m)
 {
     buf_release(&m->store);
@@ -27,11 +17,11 @@ void rpc_meta_release(struct rpc_meta *m)
 
 const char *rpc_meta_get(const struct rpc_meta *m, const char *name, size_t i)
 {
-    const char *key, *value;
+    struct h2_field f;
     size_t at = 0;
-    while (meta_next(&m->store, &at, &key, &value))
-        if (strcmp(key, name) == 0 && i-- == 0)
-            return value;
+    while (h2_fields_next(&m->store, &at, &f))
+        if (strcmp(f.name, name) == 0 && i-- == 0)
+            return f.value;
     return NULL;
 }
 
@@ -118,20 +108,12 @@ static bool value_fits(struct str value)
 
 static int add(struct meta_out *m, struct str name, struct str value)
 {
-    size_t cost = name.n + value.n + FIELD_COST, before = m->store.len;
+    size_t cost = name.n + value.n + FIELD_COST;
     if (m->n == RPC_META_FIELDS_MAX || m->size + cost > m->max)
         return -ERR_EXHAUSTED;
-    int rc = buf_append_str(&m->store, name);
-    if (rc == 0)
-        rc = buf_append_byte(&m->store, 0);
-    if (rc == 0)
-        rc = buf_append_str(&m->store, value);
-    if (rc == 0)
-        rc = buf_append_byte(&m->store, 0);
-    if (rc < 0) {
-        m->store.len = before;
+    int rc = h2_fields_add(&m->store, name, value);
+    if (rc < 0)
         return rc;
-    }
     m->n++;
     m->size += cost;
     return 0;
@@ -156,7 +138,7 @@ int meta_add(struct meta_out *m, const char *name, struct str value)
 size_t meta_fields(const struct meta_out *m, struct h2_field *fields, size_t n)
 {
     size_t at = 0;
-    while (meta_next(&m->store, &at, &fields[n].name, &fields[n].value))
+    while (h2_fields_next(&m->store, &at, &fields[n]))
         n++;
     return n;
 }

@@ -7,7 +7,7 @@
 #include "net/h2.h"
 #include "rpc/rpc.h"
 
-/* Fields that wait to be sent, each "name\0value\0". Embedded in its owner. */
+/* Fields that wait to be sent, as h2_fields_add has them. Embedded in its owner. */
 struct meta_out {
     struct buf store;
     size_t n, size, max; /* fields, what they count for and may count for */
@@ -20,7 +20,5 @@ void meta_out_release(struct meta_out *m);
 int meta_add(struct meta_out *m, const char *name, struct str value) MUST_USE;
 /* Puts the fields behind the @n of @fields (RPC_META_FIELDS_MAX more must fit); returns how many there are now. Borrowed from @m. */
 size_t meta_fields(const struct meta_out *m, struct h2_field *fields, size_t n);
-/* Each field in turn: *at begins as 0; false at the end. */
-bool meta_next(const struct buf *store, size_t *at, const char **ret_name, const char **ret_value);
 
 #endif

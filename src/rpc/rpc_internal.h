@@ -169,8 +169,8 @@ int connect_get_message(struct rpc_call *c, struct err *err) MUST_USE;
 /* ---- connect_http1.c ---- */
 /* Handler of the HTTP/1.1 server; @arg is the rpc_server. */
 void connect_http1(void *arg, struct http_call *http);
-/* The head as HTTP/2 would have it. -ERR_EXHAUSTED beyond what HTTP/2 allows. */
-int connect_take_head(struct rpc_call *c, const struct http_head *head) MUST_USE;
+/* The head as HTTP/2 would have it, behind what the call has of it. -ERR_EXHAUSTED, with the answer's status, beyond what HTTP/2 allows. */
+int connect_take_head(struct rpc_call *c, const struct http_head *head, struct err *err) MUST_USE;
 /* Answers by what @c ended with, which is over. */
 int connect_reply(struct rpc_call *c, struct http_call *http) MUST_USE;
 

@@ -4,8 +4,6 @@
  * is one envelope of Connect (flags, u32 length, payload), both ways. From the client also: a text message is the payload alone, JSON; an
  * envelope with flag 2 says that no more comes. The server's last message has flag 2 and says how the call ended, as in Connect; then it closes.
  * Who may is asked before the connection is switched: a refusal is an answer of plain HTTP. */
-#include <string.h>
-
 #include "base/mem.h"
 #include "net/ws.h"
 #include "rpc/rpc_internal.h"
@@ -165,16 +163,10 @@ static int refusal(struct rpc_server *s, struct http_call *http, struct err *err
 /* Everything but the connection. 0, or a failure that HTTP must report. */
 static int begin(struct rpc_call *c, const struct http_head *head, struct err *err)
 {
-    static const char json[] = "content-type\0application/connect+json", proto[] = "content-type\0application/connect+proto";
-    bool binary = wants_proto(head->target);
-    int rc = buf_append(&c->meta.store, binary ? proto : json, binary ? sizeof(proto) : sizeof(json));
-    if (rc == 0)
-        rc = connect_take_head(c, head);
-    if (rc < 0) {
-        c->http_status = 431;
-        return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
-    }
-    return call_route(c, "POST", err);
+    struct str type = wants_proto(head->target) ? STR("application/connect+proto") : STR("application/connect+json");
+    BUG_ON(h2_fields_add(&c->meta.store, STR("content-type"), type) < 0);
+    int rc = connect_take_head(c, head, err);
+    return rc < 0 ? rc : call_route(c, "POST", err);
 }
 
 /* The connection becomes a WebSocket, which the call goes on by. */
