@@ -24,8 +24,7 @@ static void detail_json(struct jsonw *w, const struct err *failure)
     AUTO_BUF info = BUF_INIT(DETAILS_MAX);
     if (details_info(failure, &info) < 0)
         return;
-    AUTO_FREE char *text = str_base64(info.data, info.len);
-    text[strcspn(text, "=")] = 0;
+    AUTO_FREE char *text = meta_base64(buf_str(&info));
     jsonw_object(w);
     jsonw_key(w, "type");
     jsonw_string(w, DETAILS_INFO_TYPE);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grpc_server — how a call's answer looks in gRPC over HTTP/2.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
 #include <stdio.h>
-#include <string.h>
 
 #include "rpc/details.h"
 #include "rpc/rpc_internal.h"
@@ -34,11 +33,7 @@ int grpc_head(struct rpc_call *c)
 static char *details_text(const struct err *failure)
 {
     AUTO_BUF status = BUF_INIT(DETAILS_MAX);
-    if (details_status(failure, &status) < 0)
-        return NULL;
-    char *text = str_base64(status.data, status.len);
-    text[strcspn(text, "=")] = 0;
-    return text;
+    return details_status(failure, &status) < 0 ? NULL : meta_base64(buf_str(&status));
 }
 
 void grpc_end(struct rpc_call *c, const struct err *failure)

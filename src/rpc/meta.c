@@ -119,6 +119,13 @@ static int add(struct meta_out *m, struct str name, struct str value)
     return 0;
 }
 
+char *meta_base64(struct str bytes)
+{
+    char *text = str_base64(bytes.p, bytes.n);
+    text[strcspn(text, "=")] = 0;
+    return text;
+}
+
 int meta_add(struct meta_out *m, const char *name, struct str value)
 {
     struct str key = str_from(name);
@@ -128,11 +135,8 @@ int meta_add(struct meta_out *m, const char *name, struct str value)
         return value_fits(value) ? add(m, key, value) : -ERR_INVALID;
     if (value.n > m->max)
         return -ERR_EXHAUSTED;
-    AUTO_FREE char *text = str_base64(value.p, value.n);
-    struct str unpadded = str_from(text);
-    while (unpadded.n && unpadded.p[unpadded.n - 1] == '=')
-        unpadded.n--;
-    return add(m, key, unpadded);
+    AUTO_FREE char *text = meta_base64(value);
+    return add(m, key, str_from(text));
 }
 
 size_t meta_fields(const struct meta_out *m, struct h2_field *fields, size_t n)

@@ -18,6 +18,8 @@ void meta_out_init(struct meta_out *m, size_t max);
 void meta_out_release(struct meta_out *m);
 /* Appends one field: 0, -ERR_INVALID, -ERR_EXHAUSTED. */
 int meta_add(struct meta_out *m, const char *name, struct str value) MUST_USE;
+/* Base64 without padding, as values of -bin fields and details have it; freed by the caller. */
+char *meta_base64(struct str bytes) MUST_USE;
 /* Puts the fields behind the @n of @fields (RPC_META_FIELDS_MAX more must fit); returns how many there are now. Borrowed from @m. */
 size_t meta_fields(const struct meta_out *m, struct h2_field *fields, size_t n);
 
