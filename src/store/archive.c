@@ -256,6 +256,25 @@ int archive_file(struct str payload, struct str *ret_name, struct str *ret_conte
     return rc;
 }
 
+int archive_table(struct str *payload, size_t *ret_n, struct str *ret_name, struct err *err)
+{
+    struct str count;
+    size_t n = cut(payload, 1, &count) == 0 ? (uint8_t)*count.p : 0;
+    if (n == 0 || n > VALUES_MAX)
+        return damaged(err, "a table without columns");
+    *ret_n = n;
+    return archive_name(payload, ret_name, err);
+}
+
+int archive_column(struct str *payload, char *ret_letter, struct str *ret_name, struct err *err)
+{
+    struct str letter;
+    if (cut(payload, 1, &letter) < 0 || (*letter.p != 'i' && *letter.p != 't' && *letter.p != 'b'))
+        return damaged(err, "a column of no type");
+    *ret_letter = *letter.p;
+    return archive_name(payload, ret_name, err);
+}
+
 static int take_value(struct str *payload, struct value *v)
 {
     struct str bytes, length;

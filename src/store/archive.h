@@ -63,6 +63,9 @@ void archive_reader_release(struct archive_reader *r);
 /* Taking payloads apart. Borrowed from @payload. -ERR_DATA_LOSS. */
 int archive_file(struct str payload, struct str *ret_name, struct str *ret_content, struct err *err) MUST_USE;
 int archive_row(struct str payload, struct value *values, size_t n, struct err *err) MUST_USE;
+/* Cuts the head of a table off the front of @payload: the number of its columns, 1 to VALUES_MAX, and its name; then one column after the other. */
+int archive_table(struct str *payload, size_t *ret_n, struct str *ret_name, struct err *err) MUST_USE;
+int archive_column(struct str *payload, char *ret_letter, struct str *ret_name, struct err *err) MUST_USE;
 /* Cuts a name off the front of @payload: 1 to ARCHIVE_NAME_MAX of [A-Za-z0-9._-], not starting with a point. */
 int archive_name(struct str *payload, struct str *ret, struct err *err) MUST_USE;
 

@@ -146,18 +146,10 @@ struct table {
 static int look_at_table(struct str payload, struct table *t, struct err *err)
 {
     struct str name;
-    size_t n = payload.n ? (uint8_t)payload.p[0] : 0;
-    if (n == 0 || n > VALUES_MAX)
-        return err_set(err, ERR_DATA_LOSS, "the backup is damaged: a table without columns");
-    payload = (struct str){payload.p + 1, payload.n - 1};
-    int rc = archive_name(&payload, &name, err);
-    for (t->n = 0; rc == 0 && t->n < n; t->n++) {
-        char letter = payload.n ? payload.p[0] : 0;
-        if (letter != 'i' && letter != 't' && letter != 'b')
-            return err_set(err, ERR_DATA_LOSS, "the backup is damaged: a column of no type");
-        t->columns[t->n] = (struct value){.letter = letter};
-        payload = (struct str){payload.p + 1, payload.n - 1};
-        rc = archive_name(&payload, &name, err);
+    int rc = archive_table(&payload, &t->n, &name, err);
+    for (size_t i = 0; rc == 0 && i < t->n; i++) {
+        t->columns[i] = (struct value){0};
+        rc = archive_column(&payload, &t->columns[i].letter, &name, err);
     }
     return rc;
 }

@@ -31,23 +31,19 @@ static struct table *find(struct load *l, struct str name)
 
 static int begin_table(struct load *l, struct str payload, struct err *err)
 {
-    struct str name = STR("");
-    size_t n = payload.n ? (uint8_t)payload.p[0] : 0;
-    payload = payload.n ? (struct str){payload.p + 1, payload.n - 1} : payload;
-    int rc = archive_name(&payload, &name, err);
+    struct str name;
+    size_t n;
+    char letter;
+    int rc = archive_table(&payload, &n, &name, err);
     if (rc < 0)
         return rc;
     struct table *t = l->table = find(l, name);
     if (!t || t->seen || t->n != n)
         return does_not_fit(err);
     t->seen = true;
-    for (size_t i = 0; i < n; i++) {
-        if (payload.n == 0 || payload.p[0] != t->columns[i].letter)
+    for (size_t i = 0; i < n; i++)
+        if (archive_column(&payload, &letter, &name, err) < 0 || letter != t->columns[i].letter || !str_eq(name, str_from(t->columns[i].name)))
             return does_not_fit(err);
-        payload = (struct str){payload.p + 1, payload.n - 1};
-        if (archive_name(&payload, &name, err) < 0 || !str_eq(name, str_from(t->columns[i].name)))
-            return does_not_fit(err);
-    }
     buf_clear(&l->sql);
     rc = buf_printf(&l->sql, "INSERT INTO \"%s\" (", t->name);
     for (size_t i = 0; rc == 0 && i < n; i++)
