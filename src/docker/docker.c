@@ -9,7 +9,6 @@
 #include "base/mem.h"
 #include "docker/docker_internal.h"
 
-enum { API_MINOR_OURS = 45, API_MINOR_FLOOR = 41 };
 #define DEFAULT_ADDR "unix:/var/run/docker.sock"
 
 /* --- Client -------------------------------------------------------------------------------------------------------------------------- */
@@ -222,14 +221,13 @@ int docker_ping(struct docker *d, usec_t deadline, struct err *err)
         rc = http_read_all(x, &rest, deadline, err);
     if (rc == 0 && (!str_eq(str_cut(&text, '.'), STR("1")) || str_to_u64(text, 999, &minor) != 0))
         rc = err_set(err, ERR_PRECONDITION, "what answers at %s is no Docker Engine", d->addr);
-    if (rc == 0 && minor < API_MINOR_FLOOR) {
-        rc =
-            err_set(err, ERR_PRECONDITION, "the Docker Engine speaks API 1.%u; 1.%d is needed", (unsigned)minor, API_MINOR_FLOOR);
+    if (rc == 0 && minor < DOCKER_API_OURS_MIN) {
+        rc = err_set(err, ERR_PRECONDITION, "the Docker Engine speaks API 1.%u; 1.%d is needed", (unsigned)minor, DOCKER_API_OURS_MIN);
         err_hint(err, "install Docker 20.10 or later");
     }
     http_finish(x);
     if (rc == 0)
-        (void)snprintf(d->api, sizeof(d->api), "1.%u", (unsigned)(minor < API_MINOR_OURS ? minor : API_MINOR_OURS));
+        (void)snprintf(d->api, sizeof(d->api), "1.%u", (unsigned)(minor < DOCKER_API_OURS_MAX ? minor : DOCKER_API_OURS_MAX));
     return rc;
 }
 

@@ -57,6 +57,8 @@ int docker_ping(struct docker *d, usec_t deadline, struct err *err) MUST_USE;
 const char *docker_api(const struct docker *d);
 /* Where it is: "unix:/path" or "address:port". Borrowed. */
 const char *docker_addr(const struct docker *d);
+/* This client speaks API 1.MIN to 1.MAX. */
+enum { DOCKER_API_OURS_MIN = 41, DOCKER_API_OURS_MAX = 45 };
 /* What the engine speaks, "1.24" to "1.41"; settles nothing, so it tells also of engines that docker_ping refuses. */
 enum { DOCKER_API_SIZE = 16 };
 int docker_api_range(struct docker *d, char ret_min[DOCKER_API_SIZE], char ret_max[DOCKER_API_SIZE], usec_t deadline, struct err *err) MUST_USE;

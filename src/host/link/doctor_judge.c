@@ -7,7 +7,7 @@
 
 #include "docker/docker.h"
 
-enum { KERNEL_MAJOR = 5, KERNEL_MINOR = 15, API_OURS_MIN = 41, API_OURS_MAX = 45, OVERLAPS_SHOWN = 3 };
+enum { KERNEL_MAJOR = 5, KERNEL_MINOR = 15, OVERLAPS_SHOWN = 3 };
 
 /* --- Saying it --- */
 
@@ -224,12 +224,15 @@ void doctor_judge_api(struct doctor_check *c, const char *min, const char *max)
     uint64_t lo = 0, hi = 0;
     if (!api_minor(max, &hi) || (*min && !api_minor(min, &lo)))
         doctor_say(c, DOCTOR_FAIL, "name the socket of a Docker Engine with --docker", "what answers does not tell the API versions that it speaks");
-    else if (hi < API_OURS_MIN)
-        doctor_say(c, DOCTOR_FAIL, "install Docker Engine 20.10 or later", "the engine speaks API %s at most; 1.%d is needed", max, API_OURS_MIN);
-    else if (lo > API_OURS_MAX)
-        doctor_say(c, DOCTOR_FAIL, "update davit-agent", "the engine speaks API %s at least; this agent knows 1.%d", min, API_OURS_MAX);
+    else if (hi < DOCKER_API_OURS_MIN)
+        doctor_say(c, DOCTOR_FAIL, "install Docker Engine 20.10 or later", "the engine speaks API %s at most; 1.%d is needed", max,
+                   DOCKER_API_OURS_MIN);
+    else if (lo > DOCKER_API_OURS_MAX)
+        doctor_say(c, DOCTOR_FAIL, "update davit-agent", "the engine speaks API %s at least; this agent knows 1.%d", min,
+                   DOCKER_API_OURS_MAX);
     else
-        doctor_say(c, DOCTOR_OK, NULL, "the engine speaks %s to %s, this agent 1.%d to 1.%d", *min ? min : "?", max, API_OURS_MIN, API_OURS_MAX);
+        doctor_say(c, DOCTOR_OK, NULL, "the engine speaks %s to %s, this agent 1.%d to 1.%d", *min ? min : "?", max,
+                   DOCKER_API_OURS_MIN, DOCKER_API_OURS_MAX);
 }
 
 void doctor_judge_log_driver(struct doctor_check *c, const char *driver)
