@@ -4,6 +4,7 @@
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 
+#include "base/mem.h"
 #include "davit/link/v1/link.davit.h"
 #include "host/link/doctor_internal.h"
 #include "host/link/sysinfo.h"
@@ -210,16 +211,13 @@ void doctor_check_tailscale(struct doctor *d, struct doctor_check *c)
         doctor_say(c, DOCTOR_WARN, HANGS, "not checked: looking for tailscale takes too long");
         return;
     }
-    Davit__Common__V1__Tailscale t = DAVIT__COMMON__V1__TAILSCALE__INIT;
+    Davit__Common__V1__Tailscale *t = NEW(Davit__Common__V1__Tailscale);
+    davit__common__v1__tailscale__init(t);
     int rc = path ? child_run(d->loop, &spec, program_deadline(d), &r, NULL) : -(int)ERR_NOT_FOUND;
-    bool told = rc == 0 && !r.truncated && sysinfo_tailscale(buf_str(&r.out), &t, NULL) == 0;
-    doctor_judge_tailscale(c, rc != -(int)ERR_NOT_FOUND, told ? t.state : "", told ? t.address : "");
-    if (told) {
-        const char *const texts[] = {t.state, t.hostname, t.address};
-        for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-            if (texts[i] != protobuf_c_empty_string)
-                free((char *)(uintptr_t)texts[i]);
-    }
+    if (rc == 0 && !r.truncated)
+        (void)sysinfo_tailscale(buf_str(&r.out), t, NULL); /* what it does not tell stays empty */
+    doctor_judge_tailscale(c, rc != -(int)ERR_NOT_FOUND, t->state, t->address);
+    (void)rpc_message_free(t);
     child_result_release(&r);
 }
 

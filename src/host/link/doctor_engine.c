@@ -60,8 +60,7 @@ static int socket_job(void *arg)
     s->account_gid = s->is_self ? getegid() : (gid_t)-1;
     (void)fd_read_file("/etc/passwd", &passwd, NULL);
     (void)fd_read_file("/etc/group", &group, NULL);
-    if (doctor_account(buf_str(&passwd), s->account_uid, d->account, &s->account_gid) != 0)
-        (void)0; /* its number stands for its name */
+    (void)doctor_account(buf_str(&passwd), s->account_uid, d->account, &s->account_gid); /* else its number stands for its name */
     if (stat(s->path, &st) != 0) {
         s->error = errno;
         return 0;
