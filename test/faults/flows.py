@@ -118,6 +118,24 @@ def lanes(davit, n):
                 davit.engine.call("DELETE", f"/volumes/{volume['Name']}")
 
 
+def any_call(davit, n, prepare, calls_of, one, wanted):
+    """@n lanes that prepare(lane) made ready, and one(lane, fault) at @wanted of the calls that calls_of(lane) tells."""
+    rng = faults.seed()
+    with lanes(davit, n) as made:
+        for lane in made:
+            prepare(lane)
+        faults.sweep(made, faults.sampled(rng, calls_of(made[0]), wanted), one)
+
+
+def every_call(davit, n, prepare, calls_of, one):
+    """The same with every fault at every call, as far as four minutes go."""
+    rng = faults.seed()
+    with lanes(davit, n) as made:
+        for lane in made:
+            prepare(lane)
+        faults.sweep(made, faults.every(rng, calls_of(made[0])), one, seconds=240)
+
+
 def ended(cli, timeout):
     with contextlib.suppress(AssertionError):
         proc.wait_for(lambda: not cli.running(), timeout, every=0.02)

@@ -69,21 +69,13 @@ def calls_of(lane):
 
 @pytest.mark.req("MA-5")
 def test_a_command_survives_a_fault_at_any_call_of_the_agent(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 2) as lanes:
-        for lane in lanes:
-            prepare(lane)
-        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 4), at_agent)
+    flows.any_call(davit, 2, prepare, calls_of, at_agent, 4)
 
 
 @pytest.mark.all_tier
 @pytest.mark.req("MA-5")
 def test_a_command_survives_every_fault_at_every_call_of_the_agent(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 2) as lanes:
-        for lane in lanes:
-            prepare(lane)
-        faults.sweep(lanes, faults.every(rng, calls_of(lanes[0])), at_agent, seconds=240)
+    flows.every_call(davit, 2, prepare, calls_of, at_agent)
 
 
 # --- davitd ------------------------------------------------------------------------------------------------------------------------

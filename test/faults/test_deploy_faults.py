@@ -59,22 +59,13 @@ def calls_of(lane):
 
 @pytest.mark.req("MA-5")
 def test_a_deployment_survives_a_fault_at_any_call(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 2) as lanes:
-        for lane in lanes:
-            first(lane)
-        calls = calls_of(lanes[0])
-        faults.sweep(lanes, faults.sampled(rng, calls, 4), one)
+    flows.any_call(davit, 2, first, calls_of, one, 4)
 
 
 @pytest.mark.all_tier
 @pytest.mark.req("MA-5")
 def test_a_deployment_survives_every_fault_at_every_call(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 3) as lanes:
-        for lane in lanes:
-            first(lane)
-        faults.sweep(lanes, faults.every(rng, calls_of(lanes[0])), one, seconds=240)
+    flows.every_call(davit, 3, first, calls_of, one)
 
 
 # --- Exactly between the effect and its record ------------------------------------------------------------------------------------

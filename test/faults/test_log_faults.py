@@ -74,21 +74,13 @@ def one(lane, fault):
 
 @pytest.mark.req("MA-5")
 def test_a_followed_log_survives_a_fault_at_any_call(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 2) as lanes:
-        for lane in lanes:
-            prepare(lane)
-        faults.sweep(lanes, faults.sampled(rng, calls_of(lanes[0]), 2), one)
+    flows.any_call(davit, 2, prepare, calls_of, one, 2)
 
 
 @pytest.mark.all_tier
 @pytest.mark.req("MA-5")
 def test_a_followed_log_survives_every_fault_at_every_call(davit):
-    rng = faults.seed()
-    with flows.lanes(davit, 2) as lanes:
-        for lane in lanes:
-            prepare(lane)
-        faults.sweep(lanes, faults.every(rng, calls_of(lanes[0])), one, seconds=240)
+    flows.every_call(davit, 2, prepare, calls_of, one)
 
 
 def calls_of(lane):
