@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # refusals are what is tested: no word about each
 
@@ -24,11 +25,12 @@ def generate(out):
     subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}",
                     "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin", *map(str, protos)], check=True, timeout=60)
     sys.path.insert(0, str(out))
+    from davit.common.v1 import service_pb2
     from davit.control.v1 import servers_pb2, servers_pb2_grpc, status_pb2, status_pb2_grpc, workloads_pb2, workloads_pb2_grpc
     from davit.link.v1 import link_pb2, link_pb2_grpc
 
     class Modules:
-        servers, servers_grpc = servers_pb2, servers_pb2_grpc
+        service, servers, servers_grpc = service_pb2, servers_pb2, servers_pb2_grpc
         status, status_grpc = status_pb2, status_pb2_grpc
         work, work_grpc = workloads_pb2, workloads_pb2_grpc
         link, link_grpc = link_pb2, link_pb2_grpc
@@ -60,6 +62,10 @@ class Daemon:
         self.p = proc.Background(self.command(), self.dir / "log")
         proc.wait_for(lambda: proc.listens(self.health) and proc.listens(self.api), text=f"davitd: {self.p.text()}")
         return self
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=10) as r:
+            return r.read().decode()
 
     def root(self):
         return (self.user / "root.crt").read_bytes()

@@ -13,9 +13,10 @@ import subprocess
 import threading
 
 import pytest
-from test_davitd import BIN, BUILD, Agent, Daemon, api, daemon  # noqa: F401  (fixtures)
+from test_davitd import Agent, api, daemon  # noqa: F401  (fixtures)
 
 from lib import proc
+from lib.daemon import BIN, BUILD
 
 grpc = pytest.importorskip("grpc")
 ROOT = pathlib.Path(__file__).resolve().parents[3]

@@ -4,9 +4,10 @@ import contextlib
 
 import pytest
 from test_audit import check, cli, fails, grpc
-from test_davitd import BIN, Daemon, api  # noqa: F401  (fixture)
+from test_davitd import api  # noqa: F401  (fixture)
 
 from lib import postgres
+from lib.daemon import BIN, Daemon
 
 
 class PgDaemon(Daemon):
@@ -16,7 +17,7 @@ class PgDaemon(Daemon):
 
 @pytest.mark.req("PE-7")
 def test_the_same_on_postgresql(api):  # noqa: F811
-    with postgres.Postgres() as pg, contextlib.closing(PgDaemon(["--store", pg.url + "#audit"])) as d:
+    with postgres.Postgres() as pg, contextlib.closing(PgDaemon(api, ["--store", pg.url + "#audit"])) as d:
         d.start()
         with d.channel() as ch:
             stub = api.servers_grpc.ServerServiceStub(ch)

@@ -1,92 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """davitd as a program, against python3-grpcio: mutual TLS, the local agent's socket, kills in the middle of things, what is on disk."""
 import os
-import pathlib
 import queue
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
-import urllib.request
 
 import pytest
 
-from lib import proc
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", ROOT / "build/asan"))
-BIN = pathlib.Path(os.environ.get("DAVIT_BIN", BUILD / "src/main"))
-
 grpc = pytest.importorskip("grpc")
+
+from lib import proc  # noqa: E402
+from lib.daemon import BIN, Daemon, generate  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     """The generated python modules, by short name."""
     out = tmp_path_factory.mktemp("stubs")
-    protos = sorted(p.relative_to(ROOT / "proto") for p in (ROOT / "proto/davit").rglob("*.proto"))
-    subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}",
-                    "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin", *map(str, protos)], check=True, timeout=60)
-    sys.path.insert(0, str(out))
     try:
-        from davit.common.v1 import service_pb2
-        from davit.control.v1 import servers_pb2, servers_pb2_grpc, status_pb2, status_pb2_grpc, workloads_pb2, workloads_pb2_grpc
-        from davit.link.v1 import link_pb2, link_pb2_grpc
-
-        class Modules:
-            service, servers, servers_grpc = service_pb2, servers_pb2, servers_pb2_grpc
-            status, status_grpc = status_pb2, status_pb2_grpc
-            work, work_grpc = workloads_pb2, workloads_pb2_grpc
-            link, link_grpc = link_pb2, link_pb2_grpc
-
-        yield Modules
+        yield generate(out)
     finally:
         sys.path.remove(str(out))
 
 
-class Daemon:
-    """A davitd with its keys in a temporary directory."""
-
-    def __init__(self, more=()):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dv."))
-        self.user, self.state, self.socket = self.dir / "user", self.dir / "state", self.dir / "link.sock"
-        self.user.mkdir(0o700)
-        self.state.mkdir(0o700)
-        subprocess.run([BUILD / "test/unit/control/pki_tool", self.user, self.state], check=True, timeout=60)
-        self.api, self.link, self.health = (proc.free_port() for _ in range(3))
-        self.more = list(more)
-        self.p = None
-
-    def command(self):
-        return [BIN / "davitd", "--state-dir", self.state, "--api-listen", f"127.0.0.1:{self.api}", "--link-listen",
-                f"127.0.0.1:{self.link}", "--health-listen", f"127.0.0.1:{self.health}", "--link-socket", self.socket,
-                "--advertise", "127.0.0.1", *self.more]
-
-    def start(self):
-        self.p = proc.Background(self.command(), self.dir / "log")
-        proc.wait_for(lambda: proc.listens(self.health) and proc.listens(self.api), text=f"davitd: {self.p.text()}")
-        return self
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=10) as r:
-            return r.read().decode()
-
-    def channel(self, user=None):
-        read = lambda name: ((user or self.user) / name).read_bytes()  # noqa: E731
-        credentials = grpc.ssl_channel_credentials((self.user / "root.crt").read_bytes(), read("cli.key"), read("cli.crt"))
-        return grpc.secure_channel(f"127.0.0.1:{self.api}", credentials, [("grpc.ssl_target_name_override", "localhost")])
-
-    def close(self):
-        if self.p and self.p.running():
-            self.p.stop()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-
 @pytest.fixture
-def daemon():
-    d = Daemon()
+def daemon(api):
+    d = Daemon(api)
     yield d
     d.close()
 
@@ -154,9 +94,10 @@ def test_one_per_directory(daemon):
 
 def test_a_foreign_certificate_opens_nothing(daemon, api):
     daemon.start()
-    other = Daemon()
+    other = Daemon(api)
+    key, chain = ((other.user / name).read_bytes() for name in ("cli.key", "cli.crt"))
     try:
-        with daemon.channel(other.user) as ch, pytest.raises(grpc.RpcError) as e:
+        with daemon.channel(key=key, chain=chain) as ch, pytest.raises(grpc.RpcError) as e:
             api.status_grpc.StatusServiceStub(ch).GetStatus(api.status.GetStatusRequest(), timeout=20)
         assert e.value.code() == grpc.StatusCode.UNAVAILABLE
     finally:
@@ -245,7 +186,7 @@ def test_killed_in_the_middle_of_a_deployment(daemon, api):
 
 @pytest.mark.req("CL-73", "CL-74")
 def test_offline_after_silence_and_back(api):
-    d = Daemon(["--heartbeat-interval", "200ms", "--offline-after", "1s"]).start()
+    d = Daemon(api, ["--heartbeat-interval", "200ms", "--offline-after", "1s"]).start()
     try:
         agent = Agent(api, d, 1)
         assert agent.get("welcome").heartbeat_interval_ms == 200
