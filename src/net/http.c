@@ -189,18 +189,23 @@ static int parse_field(struct http_head *h, char *line, size_t n, struct err *er
     return 0;
 }
 
-static bool list_has(const struct http_head *h, const char *name, struct str token)
+bool http_lists(const struct http_head *h, const char *name, struct str word, bool (*same)(struct str, struct str))
 {
     for (size_t i = 0; i < h->n_fields; i++) {
         if (strcmp(h->fields[i].name, name) != 0)
             continue;
         struct str rest = str_from(h->fields[i].value);
         while (rest.n) {
-            if (str_eq_ci(str_trim(str_cut(&rest, ',')), token))
+            if (same(str_trim(str_cut(&rest, ',')), word))
                 return true;
         }
     }
     return false;
+}
+
+static bool connection_says(const struct http_head *h, struct str option)
+{
+    return http_lists(h, "connection", option, str_eq_ci);
 }
 
 static int check_host(struct str host, struct err *err)
@@ -240,9 +245,8 @@ static int parse_framing(struct http_head *h, struct err *err)
         return err_set(err, ERR_INVALID, "a body where there is none");
     if (!h->is_response && (hosts > 1 || (hosts == 0 && h->minor == 1)))
         return err_set(err, ERR_INVALID, "exactly one Host is needed");
-    h->keep_alive = h->minor == 1 ? !list_has(h, "connection", STR("close"))
-                                  : list_has(h, "connection", STR("keep-alive")) && !list_has(h, "connection", STR("close"));
-    h->upgrade = h->is_response ? h->status == 101 : list_has(h, "connection", STR("upgrade")) && http_field(h, "upgrade");
+    h->keep_alive = !connection_says(h, STR("close")) && (h->minor == 1 || connection_says(h, STR("keep-alive")));
+    h->upgrade = h->is_response ? h->status == 101 : connection_says(h, STR("upgrade")) && http_field(h, "upgrade");
     return 0;
 }
 

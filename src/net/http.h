@@ -43,6 +43,8 @@ struct http_head {
 void http_head_release(struct http_head *h);
 /* First value of @name (lower case), or NULL. */
 const char *http_field(const struct http_head *h, const char *name);
+/* Is @word among the words, separated by commas, of any field @name (lower case)? @same: str_eq, or str_eq_ci where case means nothing. */
+bool http_lists(const struct http_head *h, const char *name, struct str word, bool (*same)(struct str, struct str));
 
 /* Incremental parser of one message after another. */
 struct http_parser;

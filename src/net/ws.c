@@ -35,21 +35,6 @@ struct ws {
 
 /* ---- handshake ---- */
 
-/* Is @word among the words, separated by commas, of any field @name? */
-static bool has_word(const struct http_head *head, const char *name, struct str word, bool exact)
-{
-    for (size_t i = 0; i < head->n_fields; i++) {
-        if (strcmp(head->fields[i].name, name) != 0)
-            continue;
-        for (struct str rest = str_from(head->fields[i].value); rest.n;) {
-            struct str w = str_trim(str_cut(&rest, ','));
-            if (exact ? str_eq(w, word) : str_eq_ci(w, word))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* The value of a field that must be there once. */
 static const char *only(const struct http_head *head, const char *name)
 {
@@ -66,7 +51,7 @@ static const char *only(const struct http_head *head, const char *name)
 
 bool ws_wanted(const struct http_head *head)
 {
-    return strcmp(head->method, "GET") == 0 && head->upgrade && has_word(head, "upgrade", STR("websocket"), false);
+    return strcmp(head->method, "GET") == 0 && head->upgrade && http_lists(head, "upgrade", STR("websocket"), str_eq_ci);
 }
 
 /* Browsers name the page's origin; what is not a browser does not. A page that came by plain HTTP is not of the host that speaks TLS. */
@@ -101,7 +86,7 @@ int ws_check(const struct http_head *head, bool tls, const char *protocol, const
     }
     if (!text || strlen(text) != 24 || str_unbase64(str_from(text), key, sizeof(key), &n) < 0 || n != KEY_SIZE)
         return err_set(err, ERR_INVALID, "sec-websocket-key is not 16 bytes in base64");
-    if (!has_word(head, "sec-websocket-protocol", str_from(protocol), true))
+    if (!http_lists(head, "sec-websocket-protocol", str_from(protocol), str_eq))
         return err_set(err, ERR_INVALID, "the sub-protocol %s is not offered", protocol);
     if (!origin_allowed(head, tls, origins, n_origins)) {
         *ret_status = 403;
