@@ -174,12 +174,11 @@ static bool may_be_sent(unsigned code)
 
 static int check_close(struct ws_reader *r, struct err *err)
 {
-    struct ws_utf8 u = {0};
     if (r->n_control == 0)
         return WS_CLOSE;
     if (r->n_control == 1 || !may_be_sent((unsigned)r->control[0] << 8 | r->control[1]))
         return fail(r, WS_PROTOCOL, "a close code that nobody may send", err);
-    if (ws_utf8_add(&u, (struct str){(const char *)r->control + 2, r->n_control - 2}) < 0 || u.need)
+    if (!str_is_utf8((struct str){(const char *)r->control + 2, r->n_control - 2}))
         return fail(r, WS_BAD_DATA, "the reason of a close is not UTF-8", err);
     return WS_CLOSE;
 }
