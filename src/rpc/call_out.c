@@ -97,6 +97,13 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
     return rc == 1 ? -ERR_EXHAUSTED : rc;
 }
 
+void call_drained(struct rpc_call *c)
+{
+    event_signal(&c->room);
+    if (c->state == CALL_STREAMING && c->handler->stream->drain)
+        c->handler->stream->drain(c->stream_state);
+}
+
 size_t rpc_stream_queued(const struct rpc_call *c)
 {
     if (c->ws)

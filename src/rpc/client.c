@@ -74,7 +74,6 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
     struct meta_out meta;
     meta_out_init(&meta, RPC_REQUEST_META_MAX);
     s->ch = ch;
-    s->loop = ch->loop;
     s->method = m;
     s->deadline = options->deadline;
     s->compress = options->compress;

@@ -32,7 +32,6 @@ struct rpc_channel {
 struct rpc_stream {
     struct list node;
     struct rpc_channel *ch; /* NULL when it was closed before us */
-    struct loop *loop;
     struct h2_stream *st; /* NULL when over */
     const struct rpc_method *method;
     usec_t deadline;

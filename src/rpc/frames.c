@@ -30,7 +30,7 @@ static int peek(const struct frames *f, size_t *ret, struct err *err)
         return err_set(err, ERR_INTERNAL, "a message with unknown flags 0x%02x", p[0]);
     if (n < FRAMES_PREFIX)
         return 0;
-    *ret = (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
+    *ret = frames_length(p);
     if (*ret > RPC_MESSAGE_MAX)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", *ret, RPC_MESSAGE_MAX);
     return n - FRAMES_PREFIX >= *ret;
@@ -96,6 +96,11 @@ void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX])
     dst[2] = (uint8_t)(n >> 16);
     dst[3] = (uint8_t)(n >> 8);
     dst[4] = (uint8_t)n;
+}
+
+size_t frames_length(const uint8_t prefix[FRAMES_PREFIX])
+{
+    return (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
 }
 
 int frames_seal(struct buf *message, bool compress)

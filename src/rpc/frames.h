@@ -38,5 +38,7 @@ bool frames_empty(const struct frames *f);
 int frames_seal(struct buf *message, bool compress) MUST_USE;
 /* The prefix of a message of @n bytes. */
 void frames_prefix(size_t n, uint8_t flags, uint8_t dst[FRAMES_PREFIX]);
+/* And back: what length it announces. */
+size_t frames_length(const uint8_t prefix[FRAMES_PREFIX]);
 
 #endif

@@ -130,6 +130,8 @@ void call_data(struct rpc_call *c, struct str bytes);
 void call_half_close(struct rpc_call *c);
 
 /* ---- call_out.c ---- */
+/* The peer has taken enough of what waited that there is room again. */
+void call_drained(struct rpc_call *c);
 /* One message in its envelope, compressed where that was agreed on. */
 int call_envelope(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out) MUST_USE;
 /* Are this answer's messages compressed if they are large? */

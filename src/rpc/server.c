@@ -135,11 +135,8 @@ static void on_drain(void *arg, struct h2_stream *st)
 {
     (void)arg;
     struct rpc_call *c = h2_user(st);
-    if (!c)
-        return;
-    event_signal(&c->room);
-    if (c->state == CALL_STREAMING && c->handler->stream->drain)
-        c->handler->stream->drain(c->stream_state);
+    if (c)
+        call_drained(c);
 }
 
 static void on_dead(void *arg, const struct err *why)

@@ -27,12 +27,6 @@ static void link_free(struct ws_link *l)
 
 /* ---- what comes ---- */
 
-static size_t announced(struct str envelope)
-{
-    const uint8_t *p = (const uint8_t *)envelope.p;
-    return (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
-}
-
 static void end_with(struct rpc_call *c, const char *what)
 {
     struct err err = ERR_INIT;
@@ -64,7 +58,7 @@ static void on_message(void *arg, bool text, struct str bytes)
         call_data(c, (struct str){(const char *)prefix, sizeof(prefix)});
         if (l->call)
             call_data(c, bytes);
-    } else if (bytes.n < FRAMES_PREFIX || announced(bytes) != bytes.n - FRAMES_PREFIX) {
+    } else if (bytes.n < FRAMES_PREFIX || frames_length((const uint8_t *)bytes.p) != bytes.n - FRAMES_PREFIX) {
         end_with(c, "a message that is not one envelope");
     } else if ((uint8_t)*bytes.p == FRAMES_END) {
         no_more(c);
@@ -80,12 +74,8 @@ static void on_message(void *arg, bool text, struct str bytes)
 static void on_drain(void *arg)
 {
     struct ws_link *l = arg;
-    struct rpc_call *c = l->call;
-    if (!c)
-        return;
-    event_signal(&c->room);
-    if (c->state == CALL_STREAMING && c->handler->stream->drain)
-        c->handler->stream->drain(c->stream_state);
+    if (l->call)
+        call_drained(l->call);
 }
 
 static void on_close(void *arg, enum ws_code code)
