@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* backup — what of a state directory goes into a backup, and the way back. A backup is an archive (store/archive.h) with the files that are
- * listed in backup.c and all tables; it holds every secret of the control plane. */
+ * listed in restore.c and all tables; it holds every secret of the control plane. */
 #ifndef DAVIT_CONTROL_BACKUP_H
 #define DAVIT_CONTROL_BACKUP_H
 

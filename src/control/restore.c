@@ -71,11 +71,9 @@ static int leave_mark(const char *state_dir, usec_t created, uid_t by, struct er
 static int read_files(const char *state_dir, struct archive_reader *r, struct err *err)
 {
     AUTO_FREE char *master = str_printf("%s/" SEALED_KEY_FILE, state_dir);
-    struct archive_manifest *m = NEW(struct archive_manifest);
     struct str payload, name, content;
     char kind = 0;
-    int rc = archive_read_manifest(r, m, err);
-    free(m);
+    int rc = 0;
     while (rc == 0 && (rc = archive_next(r, &kind, &payload, err)) == 1) {
         rc = kind == 'F' ? archive_file(payload, &name, &content, err) : 0;
         if (rc == 0 && kind == 'F')
@@ -88,29 +86,14 @@ static int read_files(const char *state_dir, struct archive_reader *r, struct er
     return rc;
 }
 
-static int made_already(void *arg, struct str name, struct str content, struct err *err)
-{
-    (void)arg, (void)name, (void)content, (void)err;
-    return 0;
-}
-
-static int read_tables(const char *target, struct archive_reader *r, char **ret_kept, struct err *err)
-{
-    struct archive_manifest *m = NEW(struct archive_manifest);
-    int rc = archive_read_manifest(r, m, err);
-    if (rc == 0)
-        rc = store_restore(target, schema_migrations, schema_n_migrations, r, m, made_already, NULL, ret_kept, err);
-    free(m);
-    return rc;
-}
-
-/* From the beginning of @fd, as often as it takes. */
-static int open_again(struct archive_reader *r, int fd, struct err *err)
+/* From the beginning of @fd to behind the manifest, as often as it takes. */
+static int open_again(struct archive_reader *r, int fd, struct archive_manifest *m, struct err *err)
 {
     archive_reader_release(r);
     if (lseek(fd, 0, SEEK_SET) != 0)
         return err_set(err, ERR_INVALID, "the backup must be a file");
-    return archive_open(r, fd, err);
+    int rc = archive_open(r, fd, err);
+    return rc < 0 ? rc : archive_read_manifest(r, m, err);
 }
 
 int control_restore(const char *state_dir, const char *store, int fd, uid_t by, char **ret_kept, struct err *err)
@@ -127,18 +110,17 @@ int control_restore(const char *state_dir, const char *store, int fd, uid_t by, 
     /* A first look at all of it: a file that was cut off is told before anything is made of it. */
     if (rc == 0)
         rc = archive_verify(fd, m, &has_user, err);
-    const usec_t created = m->created;
-    free(m);
     if (rc == 0)
-        rc = open_again(&r, fd, err);
+        rc = open_again(&r, fd, m, err);
     if (rc == 0)
         rc = read_files(state_dir, &r, err);
     if (rc == 0)
-        rc = leave_mark(state_dir, created, by, err);
+        rc = leave_mark(state_dir, m->created, by, err);
     if (rc == 0)
-        rc = open_again(&r, fd, err);
+        rc = open_again(&r, fd, m, err);
     if (rc == 0)
-        rc = read_tables(store && *store ? store : db, &r, ret_kept, err);
+        rc = store_restore(store && *store ? store : db, schema_migrations, schema_n_migrations, &r, m, ret_kept, err);
+    free(m);
     archive_reader_release(&r);
     return rc;
 }

@@ -12,15 +12,12 @@ int store_dump(struct store *store, struct archive_writer *w, usec_t deadline, s
 /* The same, blocking. */
 int store_dump_sync(struct store *store, struct archive_writer *w, struct err *err) MUST_USE;
 
-/* What comes out of an archive before its tables, one file after the other; the name and the content are borrowed. */
-typedef int store_file_fn(void *arg, struct str name, struct str content, struct err *err);
-
-/* Blocks: reads the rest of the part of @r, whose manifest is @m: gives its files to @file and its tables to a new database at @target, brings
- * that up to the @n steps of @migrations and puts it in the place of what @target held, which is kept: *ret_kept names it ("" if there was
- * nothing; the caller frees). Nobody may work on @target. SQLite: the file must not exist.
+/* Blocks: reads the rest of the part of @r, whose manifest is @m: gives its tables to a new database at @target, brings that up to the @n steps
+ * of @migrations and puts it in the place of what @target held, which is kept: *ret_kept names it ("" if there was nothing; the caller frees).
+ * Files are checked and passed over: they are the caller's. Nobody may work on @target. SQLite: the file must not exist.
  * -ERR_PRECONDITION: the steps that the data has are not the first of @migrations (a newer or another program's); -ERR_DATA_LOSS: damaged. On
  * failure @target is as it was. */
 int store_restore(const char *target, const struct store_migration *migrations, size_t n, struct archive_reader *r,
-                  const struct archive_manifest *m, store_file_fn *file, void *arg, char **ret_kept, struct err *err) MUST_USE;
+                  const struct archive_manifest *m, char **ret_kept, struct err *err) MUST_USE;
 
 #endif

@@ -9,8 +9,6 @@
 
 struct load {
     struct archive_reader *r;
-    store_file_fn *file;
-    void *arg;
     struct tables tables;
     struct table *table; /* whose rows come */
     struct buf sql;      /* that inserts one */
@@ -90,8 +88,7 @@ static int one_record(struct db *db, struct load *l, char kind, struct str paylo
         return load_row(db, l, payload, err);
     if (kind != 'F' || ++*files > ARCHIVE_FILES_MAX)
         return does_not_fit(err);
-    int rc = archive_file(payload, &name, &content, err);
-    return rc < 0 ? rc : l->file(l->arg, name, content, err);
+    return archive_file(payload, &name, &content, err);
 }
 
 /* Unit of work: the whole part in one transaction. */
@@ -143,9 +140,9 @@ static int fill(const char *beside, const struct store_migration *migrations, si
 }
 
 int store_restore(const char *target, const struct store_migration *migrations, size_t n, struct archive_reader *r,
-                  const struct archive_manifest *m, store_file_fn *file, void *arg, char **ret_kept, struct err *err)
+                  const struct archive_manifest *m, char **ret_kept, struct err *err)
 {
-    struct load l = {.r = r, .file = file, .arg = arg, .sql = BUF_INIT(STORE_SQL_MAX)};
+    struct load l = {.r = r, .sql = BUF_INIT(STORE_SQL_MAX)};
     AUTO_FREE char *beside = NULL;
     usec_t now = clock_real();
     int rc = check_schema(m, migrations, n, err);

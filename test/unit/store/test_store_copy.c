@@ -80,26 +80,39 @@ static int dump(struct fixture *f, struct err *err)
     return rc;
 }
 
-static int file_fn(void *arg, struct str name, struct str content, struct err *err)
+/* The files behind the manifest, which the restore of the tables passes over. */
+static int count_files(struct archive_reader *r)
 {
-    (void)err;
-    assert_true(str_eq(name, STR("a.key")) && str_eq(content, STR("secret")));
-    *(int *)arg += 1;
-    return 0;
+    struct str payload, name, content;
+    char kind = 0;
+    int files = 0, rc;
+    while ((rc = archive_next(r, &kind, &payload, NULL)) == 1) {
+        if (kind != 'F')
+            continue;
+        assert_int_equal(archive_file(payload, &name, &content, NULL), 0);
+        assert_true(str_eq(name, STR("a.key")) && str_eq(content, STR("secret")));
+        files++;
+    }
+    assert_int_equal(rc, 0);
+    return files;
 }
 
 static int restore(struct fixture *f, const struct store_migration *migrations, size_t n, struct err *err)
 {
     struct archive_reader r = {0};
     struct archive_manifest *m = calloc(1, sizeof(*m));
-    int files = 0;
-    assert_int_equal(lseek(f->fd, 0, SEEK_SET), 0);
-    int rc = archive_open(&r, f->fd, err);
+    int rc = 0;
+    for (int pass = 0; rc == 0 && pass < 2; pass++) {
+        archive_reader_release(&r);
+        assert_int_equal(lseek(f->fd, 0, SEEK_SET), 0);
+        rc = archive_open(&r, f->fd, err);
+        if (rc == 0)
+            rc = archive_read_manifest(&r, m, err);
+        if (rc == 0 && pass == 0)
+            assert_int_equal(count_files(&r), 1);
+    }
     if (rc == 0)
-        rc = archive_read_manifest(&r, m, err);
-    if (rc == 0)
-        rc = store_restore(f->to.target, migrations, n, &r, m, file_fn, &files, &f->kept, err);
-    assert_true(rc < 0 || files == 1);
+        rc = store_restore(f->to.target, migrations, n, &r, m, &f->kept, err);
     archive_reader_release(&r);
     free(m);
     return rc;
