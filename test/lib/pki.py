@@ -7,12 +7,13 @@ import hashlib
 import re
 import socket
 import ssl
-import threading
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from lib.relay import Listener
 
 DAY = datetime.timedelta(days=1)
 
@@ -124,7 +125,7 @@ def hits(data, wanted):
 
 
 # --- Servers ----------------------------------------------------------------------------------------------------------------------
-class TlsServer:
+class TlsServer(Listener):
     """Accepts TLS with the key and chain it is given, and keeps all that it could decrypt, and all bytes of the wire.
 
     .said: plain text; .wire: bytes from the callers; .connections, .shaken: how many came, and shook hands to the end; .peers: their
@@ -145,18 +146,11 @@ class TlsServer:
             if roots:
                 self.context.load_verify_locations(cadata=roots.decode())
                 self.context.verify_mode = ssl.CERT_REQUIRED
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__()
 
-    def accept(self):
-        while True:
-            try:
-                caller, _ = self.server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(caller,), daemon=True).start()
+    def took(self, caller):
+        self.connections += 1
+        self.spawn(self.serve, caller)
 
     def serve(self, caller):
         caller.settimeout(10)
@@ -201,28 +195,18 @@ class TlsServer:
             self.wire += data
             there.write(data)
 
-    def close(self):
-        self.server.close()
 
-
-class Relay:
+class Relay(Listener):
     """Between a caller and @port, byte for byte; .there and .back are what went each way."""
 
     def __init__(self, port):
         self.to, self.there, self.back = port, b"", b""
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__()
 
-    def accept(self):
-        while True:
-            try:
-                caller, _ = self.server.accept()
-            except OSError:
-                return
-            upstream = socket.create_connection(("127.0.0.1", self.to))
-            threading.Thread(target=self.pump, args=(caller, upstream, "there"), daemon=True).start()
-            threading.Thread(target=self.pump, args=(upstream, caller, "back"), daemon=True).start()
+    def took(self, caller):
+        upstream = socket.create_connection(("127.0.0.1", self.to))
+        self.spawn(self.pump, caller, upstream, "there")
+        self.spawn(self.pump, upstream, caller, "back")
 
     def pump(self, a, b, name):
         with contextlib.suppress(OSError):
@@ -232,6 +216,3 @@ class Relay:
         for s in (a, b):
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self.server.close()

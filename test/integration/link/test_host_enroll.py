@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from lib import proc
+from lib.relay import Listener
 from lib.remote import Remote
 
 
@@ -35,29 +36,19 @@ def status(remote):
     return got.rc, json.loads(got.out) if got.out else None
 
 
-class LosesAnswers:
+class LosesAnswers(Listener):
     """A TCP relay that goes deaf on the first connection: once the caller has said more than @after bytes, nothing comes back."""
 
     def __init__(self, port, after):
-        self.port, self.after, self.connections = port, after, 0
-        self.server = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.to, self.after, self.connections = port, after, 0
+        super().__init__()
 
-    @property
-    def addr(self):
-        return "127.0.0.1:%d" % self.server.getsockname()[1]
-
-    def accept(self):
-        while True:
-            try:
-                caller, _ = self.server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            upstream = socket.create_connection(("127.0.0.1", self.port))
-            state = {"deaf": False, "first": self.connections == 1}
-            threading.Thread(target=self.there, args=(caller, upstream, state), daemon=True).start()
-            threading.Thread(target=self.back, args=(caller, upstream, state), daemon=True).start()
+    def took(self, caller):
+        self.connections += 1
+        upstream = socket.create_connection(("127.0.0.1", self.to))
+        state = {"deaf": False, "first": self.connections == 1}
+        self.spawn(self.there, caller, upstream, state)
+        self.spawn(self.back, caller, upstream, state)
 
     def there(self, caller, upstream, state):
         said = 0
@@ -82,9 +73,6 @@ class LosesAnswers:
             return s.recv(65536)
         except OSError:
             return b""
-
-    def close(self):
-        self.server.close()
 
 
 def test_a_lost_answer_is_asked_for_again_with_the_same_key(remote):
