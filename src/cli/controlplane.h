@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* controlplane — what the two files of `davit controlplane` share. */
+/* controlplane — what the two files of `davit controlplane` share, and with `davit down --purge` the names of what they leave. */
 #ifndef DAVIT_CLI_CONTROLPLANE_H
 #define DAVIT_CLI_CONTROLPLANE_H
 
@@ -19,5 +19,8 @@ int run_restore(struct cli *cli, const void *options, const char **operands, siz
 extern const char *const user_files[];
 /* And of what `davit up` was told, which stands beside them. A backup may lack it. */
 #define SETTINGS_FILE "cli.json"
+/* Beside the state directory, its name in front and a time behind: the old state, and the directory that changes places with it. */
+#define RESTORE_KEPT  ".before-restore-"
+#define RESTORE_FRESH ".restoring-"
 
 #endif

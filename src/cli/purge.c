@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cli/controlplane.h"
 #include "cli/out.h"
 #include "docker/docker.h"
 #include "loop/child.h"
@@ -130,7 +131,7 @@ static int purge_kept(const char *state, struct err *err)
         if (!str_starts(name, (struct str){slash + 1, n}))
             continue;
         name = (struct str){name.p + n, name.n - n};
-        if (!str_starts(name, STR(".before-restore-")) && !str_starts(name, STR(".restoring-")))
+        if (!str_starts(name, STR(RESTORE_KEPT)) && !str_starts(name, STR(RESTORE_FRESH)))
             continue;
         AUTO_FREE char *path = str_printf("%s/%s", parent, e->d_name);
         rc = fd_remove_tree(path, err);

@@ -237,7 +237,7 @@ static int change_places(struct restore *r, struct err *err)
     int rc = fd_sync_parent(state, err);
     if (rc == 0 && cli_dir_is_empty(r->fresh))
         return rmdir(r->fresh) < 0 ? err_sys(err, errno, "cannot remove %s", r->fresh) : 0;
-    r->kept = str_printf("%s.before-restore-%" PRIu64, state, r->now);
+    r->kept = str_printf("%s" RESTORE_KEPT "%" PRIu64, state, r->now);
     if (rc == 0 && rename(r->fresh, r->kept) < 0)
         return err_sys(err, errno, "cannot rename %s, which is the old state", r->fresh);
     return rc == 0 ? fd_sync_parent(state, err) : rc;
@@ -370,7 +370,7 @@ int run_restore(struct cli *cli, const void *options, const char **operands, siz
     r->before = cli->settings;
     r->now = clock_real() / USEC_SEC;
     r->file = realpath(operands[0], NULL);
-    r->fresh = str_printf("%s.restoring-%" PRIu64, cli->paths.state, r->now);
+    r->fresh = str_printf("%s" RESTORE_FRESH "%" PRIu64, cli->paths.state, r->now);
     int rc = r->file ? 0 : err_sys(err, errno, "cannot open %s", operands[0]);
     if (cli_settings_load(&cli->paths, &cli->settings, rc == 0 ? err : NULL) < 0 && rc == 0)
         rc = -(int)err->code;
