@@ -59,40 +59,39 @@ static int write_rows(struct db *db, void *arg, struct err *err)
 
 static int save_rows(struct control *c, struct rows_job *j, struct err *err)
 {
-    int rc = j->n ? store_write(c->store, write_rows, j, deadline_in(STORE_WAIT), err) : 0;
+    return j->n ? store_write(c->store, write_rows, j, deadline_in(STORE_WAIT), err) : 0;
+}
+
+static void rows_release(struct rows_job *j)
+{
     for (size_t i = 0; i < j->n; i++)
         buf_release(&j->v[i].system);
     free(j->v);
-    return rc;
 }
 
 int servers_save(struct control *c, struct server *s, struct err *err)
 {
-    struct rows_job j = {.v = NEW(struct row), .n = 1};
+    CLEANUP(rows_release) struct rows_job j = {.v = NEW(struct row), .n = 1};
     row_fill(&j.v[0], s);
     return save_rows(c, &j, err);
 }
 
 int servers_save_dirty(struct control *c, struct err *err)
 {
-    struct rows_job j = {.v = mem_zalloc(c->n_servers + 1, sizeof(struct row))};
-    char(*ids)[37] = mem_zalloc(c->n_servers + 1, sizeof(*ids));
+    CLEANUP(rows_release) struct rows_job j = {.v = mem_zalloc(c->n_servers + 1, sizeof(struct row))};
     struct server *s;
     list_each(s, &c->servers, struct server, node) {
         if (!s->dirty)
             continue;
         s->dirty = false;
         s->heartbeat_saved = s->heartbeat;
-        row_fill(&j.v[j.n], s);
-        (void)str_copy(ids[j.n++], sizeof(ids[0]), str_from(s->id));
+        row_fill(&j.v[j.n++], s);
     }
-    size_t n = j.n;
     int rc = save_rows(c, &j, err);
     /* Not on disk: they are as dirty as before. */
-    for (size_t i = 0; rc < 0 && i < n; i++)
-        if ((s = servers_by_id(c, ids[i])))
+    for (size_t i = 0; rc < 0 && i < j.n; i++)
+        if ((s = servers_by_id(c, j.v[i].id)))
             s->dirty = true;
-    free(ids);
     return rc;
 }
 
