@@ -165,6 +165,16 @@ static int check_still_enrolled(struct link *l, struct err *err)
     return l->unix_peer || l->generation == l->server->generation ? 0 : replaced(l, err);
 }
 
+/* Who is not let in is in the log also when it has gone already. */
+static void refuse(struct link *l, const struct err *why)
+{
+    tell(l, l->revoked ? "link.revoked" : "link.refused", why);
+    if (l->state == LINK_ENDED)
+        return;
+    l->control->counters.links_refused++;
+    link_end(l, why->code, why->msg, why->hint);
+}
+
 void link_refuse_probe(struct link *l)
 {
     struct err err = ERR_INIT;
@@ -172,14 +182,9 @@ void link_refuse_probe(struct link *l)
     if (rc == 0 && l->server)
         rc = check_still_enrolled(l, &err);
     if (rc < 0)
-        tell(l, l->revoked ? "link.revoked" : "link.refused", &err);
+        refuse(l, &err);
     else
-        (void)err_set(&err, ERR_INVALID, "the first message of a link must be Hello");
-    if (l->state == LINK_ENDED)
-        return;
-    if (rc < 0)
-        l->control->counters.links_refused++;
-    link_end(l, err.code, err.msg, err.hint);
+        link_end(l, ERR_INVALID, "the first message of a link must be Hello", NULL);
 }
 
 void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
@@ -192,15 +197,8 @@ void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
         rc = commands_skip_to(l->server, hello->last_received_seq, &err);
     if (rc == 0)
         rc = check_still_enrolled(l, &err);
-    /* Also who has gone already. */
     if (rc < 0)
-        tell(l, l->revoked ? "link.revoked" : "link.refused", &err);
-    if (l->state == LINK_ENDED)
-        return;
-    if (rc < 0) {
-        l->control->counters.links_refused++;
-        link_end(l, err.code, err.msg, err.hint);
-        return;
-    }
-    go_live(l, hello);
+        refuse(l, &err);
+    else if (l->state != LINK_ENDED)
+        go_live(l, hello);
 }
