@@ -41,7 +41,7 @@ struct restore {
     bool placed;  /* the new state is where the old one was */
     char *file, *fresh; /* the backup; the directory that becomes the state */
     char *kept, *kept_db; /* where the old state and the old tables are, "" or NULL: there were none */
-    uint64_t now;
+    uint64_t now; /* seconds; the number in the names of what is kept, unused so far */
 };
 
 /* --- The user's files ------------------------------------------------------------------------------------------------------------- */
@@ -359,6 +359,20 @@ static int restore(struct restore *r, const struct restore_options *o, struct er
     return rc < 0 ? rc : make_all(r, o->store || r->adopted, err);
 }
 
+/* Two restores in one second, and one that a kill left half done, do not share a name. */
+static void choose_names(struct restore *r)
+{
+    const char *state = r->cli->paths.state;
+
+    for (r->now = clock_real() / USEC_SEC;; r->now++) {
+        AUTO_FREE char *kept = str_printf("%s" RESTORE_KEPT "%" PRIu64, state, r->now);
+        free(r->fresh);
+        r->fresh = str_printf("%s" RESTORE_FRESH "%" PRIu64, state, r->now);
+        if (access(kept, F_OK) != 0 && access(r->fresh, F_OK) != 0)
+            return;
+    }
+}
+
 int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct restore_options *o = options;
@@ -368,9 +382,8 @@ int run_restore(struct cli *cli, const void *options, const char **operands, siz
     r->cli = cli;
     local_init(&r->old, cli);
     r->before = cli->settings;
-    r->now = clock_real() / USEC_SEC;
+    choose_names(r);
     r->file = realpath(operands[0], NULL);
-    r->fresh = str_printf("%s" RESTORE_FRESH "%" PRIu64, cli->paths.state, r->now);
     int rc = r->file ? 0 : err_sys(err, errno, "cannot open %s", operands[0]);
     if (cli_settings_load(&cli->paths, &cli->settings, rc == 0 ? err : NULL) < 0 && rc == 0)
         rc = -(int)err->code;

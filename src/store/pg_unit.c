@@ -198,7 +198,7 @@ int engine_restore_begin(const char *target, usec_t now, char **ret, struct err 
     if (rc == 0)
         rc = hold(target, &db, &current, err);
     if (rc == 0)
-        *ret = str_printf("%s#%.30s_restoring_%" PRIu64, url, current, now / USEC_SEC);
+        *ret = str_printf("%s#%.30s_restoring_%" PRIu64, url, current, now);
     (void)engine_close(db);
     return rc;
 }
@@ -227,7 +227,7 @@ int engine_restore_end(const char *target, const char *beside, usec_t now, char 
     struct swap s;
     AUTO_FREE char *url = pg_split_target(beside, &s.beside);
     int rc = hold(target, &db, &current, err);
-    AUTO_FREE char *kept = str_printf("%.30s_before_restore_%" PRIu64, rc == 0 ? current : "", now / USEC_SEC);
+    AUTO_FREE char *kept = str_printf("%.30s_before_restore_%" PRIu64, rc == 0 ? current : "", now);
     s.current = current;
     s.kept = kept;
     if (rc == 0)

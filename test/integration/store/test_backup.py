@@ -8,6 +8,7 @@ import signal
 import stat
 import struct
 import threading
+import time
 
 import pytest
 
@@ -338,8 +339,13 @@ def test_killed_in_the_middle(davit):
         davit.up("--no-agent")
         seen.add(frozenset(names(davit)))
     assert seen <= {frozenset({"old-1"}), frozenset({"old-1", "new-1"})}
+    # What an earlier restore of the same second kept is not touched.
+    now = int(time.time())
+    for second in range(now, now + 30):
+        (davit.home / f"state.before-restore-{second}").mkdir(exist_ok=True)
+        (davit.home / f"state.before-restore-{second}" / "mine").touch()
     davit.run("controlplane", "restore", "--force", file)
     assert names(davit) == {"old-1"}
-    assert list(davit.home.glob("state.before-restore-*"))
+    assert len(list(davit.home.glob("state.before-restore-*/mine"))) == 30
     davit.down("--purge")
     assert not davit.home.exists()
