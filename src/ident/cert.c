@@ -191,6 +191,32 @@ int cert_pem_pin(struct str pem, uint8_t ret[SPKI_HASH_SIZE], struct err *err)
     return pkey ? ident__spki_hash(pkey, ret, err) : ident__fail(err, ERR_INVALID, "the certificate has no readable key");
 }
 
+int cert_pem_spki(struct str pem, struct buf *out, struct err *err)
+{
+    AUTO_CERT cert = NULL;
+    int rc = cert_from_pem(pem, &cert, err);
+    if (rc < 0)
+        return rc;
+    EVP_PKEY *pkey = X509_get0_pubkey(cert->x509); /* NOLINT(clang-analyzer-core.NullDereference): set when rc is 0 */
+    return pkey ? ident__spki(pkey, out, err) : ident__fail(err, ERR_INVALID, "the certificate has no readable key");
+}
+
+int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct buf *out)
+{
+    ident__start();
+    STACK_OF(X509) *list = pem.n <= CERT_PEM_MAX ? read_all(pem, CERT_CHAIN_MAX) : NULL;
+    int rc = list ? 1 : -(int)ERR_INVALID;
+    for (int i = 0; rc == 1 && i < sk_X509_num(list); i++) {
+        uint8_t hash[SPKI_HASH_SIZE];
+        EVP_PKEY *pkey = X509_get0_pubkey(sk_X509_value(list, i));
+        if (pkey && ident__spki_hash(pkey, hash, NULL) == 0 && memcmp(hash, pin, sizeof(hash)) == 0)
+            rc = cert_to_pem(&(struct cert){sk_X509_value(list, i)}, out, NULL);
+    }
+    sk_X509_pop_free(list, X509_free);
+    ERR_clear_error();
+    return rc;
+}
+
 /* --- Chains --- */
 
 static int verify(STACK_OF(X509) * chain, STACK_OF(X509) * roots, unsigned usage, usec_t when, struct err *err)

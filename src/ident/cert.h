@@ -27,6 +27,8 @@ struct csr;
 enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 4, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41 };
 enum { CERT_ROOT_DAYS = 3650, CERT_CA_DAYS = 1825, CERT_LEAF_DAYS = 90, CERT_CLI_DAYS = 365 };
 
+#define CERT_BACKDATE USEC_HOUR /* how long before its making a certificate begins to hold: clocks are behind */
+
 enum cert_usage { CERT_CLIENT = 1 << 0, CERT_SERVER = 1 << 1 };
 
 /* What a certificate says. Strings are empty when absent. */
@@ -91,6 +93,11 @@ int cert_verify_chain(struct str chain_pem, struct str roots_pem, unsigned usage
 bool cert_has_names(const struct cert *cert, const char *uri, const char *const *names, size_t n_names);
 /* SHA-256 of the SPKI of the first certificate in @pem: the pin of a root. */
 int cert_pem_pin(struct str pem, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* Appends the certificate of @pem (a chain of at most CERT_CHAIN_MAX) whose key has this pin. 0; 1: there is none; negative: @pem is not readable
+ * or @out is too small. */
+int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct buf *out) MUST_USE;
+/* Appends the DER SubjectPublicKeyInfo of the first certificate in @pem. */
+int cert_pem_spki(struct str pem, struct buf *out, struct err *err) MUST_USE;
 
 /* --- Requests --- */
 
@@ -103,6 +110,8 @@ int csr_parse(struct str der, struct csr **ret, struct err *err) MUST_USE;
 struct csr *csr_free(struct csr *csr);
 /* SHA-256 of the SPKI. */
 int csr_spki_hash(const struct csr *csr, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* Appends the SPKI, in DER: what proof_verify takes. */
+int csr_spki(const struct csr *csr, struct buf *out, struct err *err) MUST_USE;
 
 static inline void cleanup_cert(struct cert **cert)
 {

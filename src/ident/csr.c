@@ -76,3 +76,8 @@ int csr_spki_hash(const struct csr *csr, uint8_t ret[SPKI_HASH_SIZE], struct err
 {
     return ident__spki_hash(csr->pkey, ret, err);
 }
+
+int csr_spki(const struct csr *csr, struct buf *out, struct err *err)
+{
+    return ident__spki(csr->pkey, out, err);
+}

@@ -33,6 +33,8 @@ int ident__fail(struct err *err, enum err_code code, const char *what);
 bool ident__key_allowed(EVP_PKEY *pkey);
 /* SHA-256 of the DER SubjectPublicKeyInfo. */
 int ident__spki_hash(EVP_PKEY *pkey, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* Appends the DER SubjectPublicKeyInfo. */
+int ident__spki(EVP_PKEY *pkey, struct buf *out, struct err *err) MUST_USE;
 /* The digest that goes with the key: NULL for Ed25519. */
 const EVP_MD *ident__digest(EVP_PKEY *pkey);
 /* SAN with @uri (may be NULL) and @names. -ERR_INVALID names the one that is wrong. */

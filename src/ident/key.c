@@ -59,6 +59,17 @@ int ident__spki_hash(EVP_PKEY *pkey, uint8_t ret[SPKI_HASH_SIZE], struct err *er
     return ok ? 0 : ident__fail(err, ERR_INTERNAL, "the public key cannot be hashed");
 }
 
+int ident__spki(EVP_PKEY *pkey, struct buf *out, struct err *err)
+{
+    unsigned char *der = NULL;
+    int n = i2d_PUBKEY(pkey, &der);
+    if (n <= 0)
+        return ident__fail(err, ERR_INTERNAL, "the public key cannot be written");
+    int rc = buf_append(out, der, (size_t)n);
+    OPENSSL_free(der);
+    return rc < 0 ? err_set(err, ERR_EXHAUSTED, "no room for the public key") : 0;
+}
+
 static struct key *key_wrap(EVP_PKEY *pkey)
 {
     struct key *key = NEW(struct key);
@@ -140,6 +151,11 @@ int key_to_pem(const struct key *key, struct secret **ret, struct err *err)
 int key_spki_hash(const struct key *key, uint8_t ret[SPKI_HASH_SIZE], struct err *err)
 {
     return ident__spki_hash(key->pkey, ret, err);
+}
+
+int key_spki(const struct key *key, struct buf *out, struct err *err)
+{
+    return ident__spki(key->pkey, out, err);
 }
 
 /* --- Files --- */

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/secret.h"
 #include "base/str.h"
@@ -25,6 +26,8 @@ struct key *key_free(struct key *key);
 
 /* SHA-256 of the DER SubjectPublicKeyInfo. */
 int key_spki_hash(const struct key *key, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* Appends the DER SubjectPublicKeyInfo. -ERR_EXHAUSTED when it does not fit. */
+int key_spki(const struct key *key, struct buf *out, struct err *err) MUST_USE;
 
 /* Makes the new file @path (0600, never followed or replaced) and fsyncs it with its directory. -ERR_EXISTS. Blocks. */
 int key_save(const struct key *key, const char *path, struct err *err) MUST_USE;
