@@ -5,10 +5,6 @@
 #include "host/link/link_dial.h"
 #include "host/link/session_internal.h"
 
-#define BACKOFF_BASE (2 * USEC_SEC)
-#define BACKOFF_CAP (60 * USEC_SEC)
-#define REFUSED_MIN USEC_MINUTE
-#define REFUSED_MAX (30 * USEC_MINUTE)
 #define HEARTBEAT_MIN (100 * USEC_MSEC)
 #define HEARTBEAT_MAX (5 * USEC_MINUTE)
 #define SPREAD_MAX (10 * USEC_MINUTE)
@@ -222,25 +218,13 @@ static void one_connection(struct live *l)
     l->channel = rpc_channel_close(l->channel);
 }
 
-usec_t session_next_wait(struct session_backoff *b, enum err_code why, usec_t lived, usec_t spread)
-{
-    bool refused = why == ERR_UNAUTHENTICATED || why == ERR_DENIED || why == ERR_PRECONDITION || why == ERR_UNIMPLEMENTED;
-    if (refused)
-        return REFUSED_MIN + backoff_wait(b->refused++, REFUSED_MIN, REFUSED_MAX - REFUSED_MIN);
-    if (lived >= SESSION_HEALTHY) {
-        *b = (struct session_backoff){0};
-        if (spread > 0)
-            return rng_below(spread + 1);
-    }
-    return backoff_wait(b->failed++, BACKOFF_BASE, BACKOFF_CAP);
-}
-
 /* Waits until the next try, or the stop. */
 static void wait_for_next(struct session *s, const struct live *l)
 {
     usec_t lived = l->up ? clock_mono() - l->up : 0;
-    usec_t wait = session_next_wait(&s->backoff, l->why.code, lived, l->spread);
-    bool refused = wait >= REFUSED_MIN && s->backoff.refused > 0;
+    const struct reconnect_link last = {.why = l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0};
+    usec_t wait = reconnect_wait(&s->backoff, &last);
+    bool refused = wait >= RECONNECT_REFUSED_MIN && s->backoff.refused > 0;
     AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);
     log_err(LOG_WARN, &l->why, l->up ? "the link to the control plane was lost" : "the control plane was not reached", "endpoint", s->endpoint,
             "next_try", text, NULL);

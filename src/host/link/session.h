@@ -33,7 +33,6 @@ enum {
 #define SESSION_ACK_WAIT (15 * USEC_SEC)   /* with the heartbeat before it: 45 s */
 #define SESSION_KEEPALIVE (20 * USEC_SEC)
 #define SESSION_DIAL_WAIT (20 * USEC_SEC)
-#define SESSION_HEALTHY (60 * USEC_SEC)    /* a link that lived so long ends the back-off */
 
 enum session_state {
     SESSION_NEW,
@@ -96,13 +95,5 @@ struct session_status {
 void session_status(const struct session *s, struct session_status *ret);
 /* Lower-case name, never NULL. */
 const char *session_state_name(enum session_state state);
-
-/* How long to wait before the next try; apart for tests. */
-struct session_backoff {
-    unsigned failed;  /* tries in a row without a healthy link */
-    unsigned refused; /* of them: refused for what we are */
-};
-/* @why the link ended, after it had been up for @lived (0: never). @spread: of the last Welcome. */
-usec_t session_next_wait(struct session_backoff *b, enum err_code why, usec_t lived, usec_t spread);
 
 #endif

@@ -5,6 +5,7 @@
 #define DAVIT_HOST_LINK_SESSION_INTERNAL_H
 
 #include "davit/link/v1/link.davit.h"
+#include "host/link/reconnect.h"
 #include "host/link/session.h"
 #include "rpc/rpc.h"
 
@@ -28,7 +29,7 @@ struct session {
     struct event stop;
     char instance_id[37];
     struct live *live;        /* the connection that is up, after its Welcome */
-    struct session_backoff backoff;
+    struct reconnect backoff;
 
     enum session_state state;
     usec_t since, heartbeat, next_try, keepalive;

@@ -310,34 +310,6 @@ static void test_silence_is_noticed_within_a_minute_and_the_link_made_anew(void 
     run(x, nothing);
 }
 
-/* req: CL-7 CL-28 */
-static void test_back_off_doubles_to_a_cap_with_jitter_after_it(void **state)
-{
-    (void)state;
-    usec_t cap[] = {2, 4, 8, 16, 32, 60, 60, 60};
-    usec_t low = USEC_INFINITY, high = 0;
-    for (unsigned round = 0; round < 400; round++) {
-        struct session_backoff b = {0};
-        for (size_t i = 0; i < ARRAY_LEN(cap); i++) {
-            usec_t wait = session_next_wait(&b, ERR_UNAVAILABLE, 59 * USEC_SEC, 0);
-            assert_true(wait <= cap[i] * USEC_SEC);
-            if (i == 7) {
-                low = wait < low ? wait : low;
-                high = wait > high ? wait : high;
-            }
-        }
-    }
-    assert_true(low < 10 * USEC_SEC && high > 50 * USEC_SEC); /* full jitter, also at the cap */
-    struct session_backoff b = {.failed = 9};
-    assert_true(session_next_wait(&b, ERR_UNAVAILABLE, 60 * USEC_SEC, 5 * USEC_SEC) <= 5 * USEC_SEC);
-    assert_int_equal(b.failed, 0);
-    assert_true(session_next_wait(&b, ERR_UNAVAILABLE, 0, 5 * USEC_SEC) <= 2 * USEC_SEC);
-    for (unsigned i = 0; i < 20; i++) {
-        usec_t wait = session_next_wait(&b, ERR_UNAUTHENTICATED, 0, 0);
-        assert_true(wait >= USEC_MINUTE && wait <= 30 * USEC_MINUTE);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,7 +324,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_usage_is_dropped_and_counted_when_the_queue_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_heartbeat_every_30_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silence_is_noticed_within_a_minute_and_the_link_made_anew, setup, teardown),
-        cmocka_unit_test(test_back_off_doubles_to_a_cap_with_jitter_after_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
