@@ -156,8 +156,8 @@ static int read_confirmation(struct json *j, uint8_t ret[SPKI_HASH_SIZE])
     bool found = false;
     int rc = json_enter(j, JSON_OBJECT, NULL);
     while (rc == 0 && (rc = json_key(j, &name, NULL)) == 1) {
-        rc = found || !str_eq(name, STR("kid")) || json_read_str(j, &value, NULL) < 0 || !decode(value, ret, SPKI_HASH_SIZE, &n) ||
-                     n != SPKI_HASH_SIZE
+        rc = found || !str_eq(name, STR("kid")) || json_read_str(j, &value, NULL) < 0 ||
+                     !decode(value, ret, SPKI_HASH_SIZE, &n) || n != SPKI_HASH_SIZE
                  ? -(int)ERR_INVALID
                  : 0;
         found = true;

@@ -50,7 +50,8 @@ static void hmac(struct str key, const void *p, size_t n, uint8_t ret[PROOF_MAC_
 {
     size_t len = 0;
     ident__start();
-    BUG_ON(!EVP_Q_mac(NULL, OSSL_MAC_NAME_HMAC, NULL, "SHA256", NULL, key.p, key.n, p, n, ret, PROOF_MAC_SIZE, &len) || len != PROOF_MAC_SIZE);
+    BUG_ON(!EVP_Q_mac(NULL, OSSL_MAC_NAME_HMAC, NULL, "SHA256", NULL, key.p, key.n, p, n, ret, PROOF_MAC_SIZE, &len) ||
+           len != PROOF_MAC_SIZE);
 }
 
 struct secret *proof_mac_key(struct str token_secret)
@@ -122,7 +123,8 @@ int proof_verify_cert(struct str cert_pem, const uint8_t digest[PROOF_SIZE], str
     AUTO_CERT cert = NULL;
     if (cert_from_pem(cert_pem, &cert, err) < 0)
         return err_set(err, ERR_UNAUTHENTICATED, "no readable certificate");
-    return verify_with(X509_get0_pubkey(cert->x509), digest, signature, err); /* NOLINT(clang-analyzer-core.NullDereference): set when rc is 0 */
+    return verify_with(X509_get0_pubkey(cert->x509), digest, signature,
+                       err); /* NOLINT(clang-analyzer-core.NullDereference): set when rc is 0 */
 }
 
 /* --- The control plane --- */

@@ -22,7 +22,14 @@
 #include "base/str.h"
 #include "ident/key.h"
 
-enum { PROOF_SIZE = 32, PROOF_NONCE_SIZE = 32, PROOF_MAC_SIZE = 32, PROOF_SIGNATURE_MAX = 96, PROOF_PURPOSE_MAX = 32, PROOF_SPKI_MAX = 128 };
+enum {
+    PROOF_SIZE = 32,
+    PROOF_NONCE_SIZE = 32,
+    PROOF_MAC_SIZE = 32,
+    PROOF_SIGNATURE_MAX = 96,
+    PROOF_PURPOSE_MAX = 32,
+    PROOF_SPKI_MAX = 128
+};
 
 /* What is signed. @purpose: at most PROOF_PURPOSE_MAX bytes, one of the above; @n extra parts, borrowed. */
 void proof_digest(const char *purpose, const uint8_t client_nonce[PROOF_NONCE_SIZE], const uint8_t server_nonce[PROOF_NONCE_SIZE],

@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Access tokens: another implementation's is read, each claim counts, and no known attack on JWT passes. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <stdlib.h>
 
 #include "ident/jwt.h"
 
-static const char KEY_PEM[] =
-    "-----BEGIN PRIVATE KEY-----\n"
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAQIDBAUGBwgJCgsM\n"
-    "DQ4PEBESExQVFhcYGRobHB0eHyChRANCAARRXD1uueOWuQTT/sp/VP3NDMHpl783\n"
-    "XcpRWtCmw7QDX0U2vjpQ8xj7+aVHWQKiIVAr7w1X4IxTsswKVvF9n5NU\n"
-    "-----END PRIVATE KEY-----\n";
+static const char KEY_PEM[] = "-----BEGIN PRIVATE KEY-----\n"
+                              "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAQIDBAUGBwgJCgsM\n"
+                              "DQ4PEBESExQVFhcYGRobHB0eHyChRANCAARRXD1uueOWuQTT/sp/VP3NDMHpl783\n"
+                              "XcpRWtCmw7QDX0U2vjpQ8xj7+aVHWQKiIVAr7w1X4IxTsswKVvF9n5NU\n"
+                              "-----END PRIVATE KEY-----\n";
 
 /* Made by PyJWT. */
-static const char TOKEN[] =
-    "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJkYXZpdDovL2NvbnRyb2xwbGFuZSIsImF1ZCI6ImRhdml0LWx"
-    "pbmsiLCJzdWIiOiIwMTIzNDU2Ny04OWFiLWNkZWYtMDEyMy00NTY3ODlhYmNkZWYiLCJnZW4iOjcsImlhdCI6MTcwMDAwMDA"
-    "wMCwibmJmIjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwODY0MDAsImp0aSI6IjAwMTEyMjMzNDQ1NTY2Nzc4ODk5YWFiYmNjZGR"
-    "lZWZmIiwiY25mIjp7ImtpZCI6IkFBRUNBd1FGQmdjSUNRb0xEQTBPRHhBUkVoTVVGUllYR0JrYUd4d2RIaDgifX0.7AiLjo9"
-    "PFgFFeEGG1_sSnEuUOH4iuxd034m_39YRotkzgWxZLcV5rM8Qfxt9hc-50Eez2-1Bm_-nBSmO9ii30A";
+static const char TOKEN[] = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJkYXZpdDovL2NvbnRyb2xwbGFuZSIsImF1ZCI6ImRhdml0LWx"
+                            "pbmsiLCJzdWIiOiIwMTIzNDU2Ny04OWFiLWNkZWYtMDEyMy00NTY3ODlhYmNkZWYiLCJnZW4iOjcsImlhdCI6MTcwMDAwMDA"
+                            "wMCwibmJmIjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwODY0MDAsImp0aSI6IjAwMTEyMjMzNDQ1NTY2Nzc4ODk5YWFiYmNjZGR"
+                            "lZWZmIiwiY25mIjp7ImtpZCI6IkFBRUNBd1FGQmdjSUNRb0xEQTBPRHhBUkVoTVVGUllYR0JrYUd4d2RIaDgifX0.7AiLjo9"
+                            "PFgFFeEGG1_sSnEuUOH4iuxd034m_39YRotkzgWxZLcV5rM8Qfxt9hc-50Eez2-1Bm_-nBSmO9ii30A";
 
 /* The same claims under HS256 with the public key's PEM as secret. */
 static const char TOKEN_HS256[] =
@@ -53,7 +51,11 @@ static int teardown(void **state)
 
 static struct jwt_claims good(void)
 {
-    struct jwt_claims c = {.subject = SERVER, .id = "00112233445566778899aabbccddeeff", .generation = 7, .issued = T0, .not_before = T0,
+    struct jwt_claims c = {.subject = SERVER,
+                           .id = "00112233445566778899aabbccddeeff",
+                           .generation = 7,
+                           .issued = T0,
+                           .not_before = T0,
                            .expires = T0 + JWT_LIFE_MAX};
     for (unsigned i = 0; i < 32; i++)
         c.key_hash[i] = (uint8_t)i;
@@ -130,8 +132,9 @@ static void test_attacks(void **state)
     AUTO_FREE char *unsigned_ = str_printf("%.*s.", (int)(signature - TOKEN), TOKEN);
     AUTO_FREE char *padded = str_printf("%s=", TOKEN);
     AUTO_FREE char *more = str_printf("%s.x", TOKEN);
-    AUTO_FREE char *zeros = str_printf("%.*s.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-                                       (int)(signature - TOKEN), TOKEN);
+    AUTO_FREE char *zeros =
+        str_printf("%.*s.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                   (int)(signature - TOKEN), TOKEN);
     AUTO_FREE char *cut = str_dup((struct str){TOKEN, strlen(TOKEN) - 1});
     const char *bad[] = {TOKEN_HS256, none, unsigned_, padded, more, zeros, cut, "", ".", "..", "a.b.c"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Proofs: a digest that another implementation computes too, no two inputs with one digest, signatures, MACs, and who is the control plane. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -151,8 +151,8 @@ static void test_mac(void **state)
     assert_false(proof_mac_holds(key, f->digest, STR("")));
 }
 
-static int judge(const struct fixture *f, struct str chain, const struct proof_trust *trust, usec_t when, const struct key *signer, struct buf *root,
-                 struct err *err)
+static int judge(const struct fixture *f, struct str chain, const struct proof_trust *trust, usec_t when,
+                 const struct key *signer, struct buf *root, struct err *err)
 {
     AUTO_BUF sig = BUF_INIT(PROOF_SIGNATURE_MAX);
     assert_int_equal(proof_sign(signer, f->digest, &sig, NULL), 0);
@@ -166,7 +166,8 @@ static void test_control_plane(void **state)
     AUTO_KEY other = NULL;
     uint8_t wrong[32] = {0};
     usec_t now = clock_real();
-    const struct proof_trust by_pin = {.pin = f->pin}, by_root = {.roots_pem = buf_str(&f->root)}, not_ours = {.pin = wrong}, nobody = {0};
+    const struct proof_trust by_pin = {.pin = f->pin}, by_root = {.roots_pem = buf_str(&f->root)}, not_ours = {.pin = wrong},
+                             nobody = {0};
     assert_int_equal(judge(f, buf_str(&f->chain), &by_pin, now, f->key, &root, NULL), 0);
     assert_int_equal(root.len, f->root.len);
     assert_memory_equal(root.data, f->root.data, root.len);
