@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The channel of tunnel mode: both ends meet, and what an edge between them may try does not work: other keys, other certificates, the same
  * proof again, boxes that are changed, repeated, left out, turned around or cut. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 
 #include <stdlib.h>
 
