@@ -2,7 +2,8 @@
 """Fixtures of the integration and end-to-end tests, and the plugin that tells ./check which requirement each test proves.
 
 Environment: DAVIT_BIN (folder of the programs; default build/asan/src/main), DAVIT_BUILD (the build tree), DAVIT_TREE (its
-name), DAVIT_RESULTS (file to append STATUS<TAB>TEST<TAB>IDS to), DOCKER_HOST (engine; found or started when absent)."""
+name), DAVIT_RESULTS (file to append STATUS<TAB>TEST<TAB>IDS to), DOCKER_HOST (engine; found or started when absent), DAVIT_SHARE (folder of runs
+that share the tests, see lib/shards.py), DAVIT_DURATIONS (what the files of tests took: read, and added to)."""
 import os
 import pathlib
 import shutil
@@ -19,6 +20,7 @@ from lib import davit as davit_lib  # noqa: E402
 from lib import engine as engine_lib  # noqa: E402
 from lib import images, proc  # noqa: E402
 from lib import registry as registry_lib  # noqa: E402
+from lib import shards  # noqa: E402
 
 MAX_IDS = 3
 TREE = os.environ.get("DAVIT_TREE", "asan")
@@ -53,6 +55,21 @@ def pytest_runtest_logreport(report):
         ids = dict(report.user_properties).get("req", "")
         with open(path, "a", encoding="utf-8") as f:
             f.write(f"{status}\t{report.nodeid}[{TREE}]\t{ids}\n")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    folder, durations = os.environ.get("DAVIT_SHARE"), os.environ.get("DAVIT_DURATIONS")
+    if not folder or session.testsfailed or session.config.option.collectonly:
+        return None  # pytest's own loop
+
+    def took(name, seconds):
+        if durations:
+            with open(durations, "a", encoding="utf-8") as f:
+                f.write(f"{seconds:.1f}\t{name}\n")
+
+    shards.run(session, shards.Share(folder, shards.read_durations([ROOT / "test/durations.tsv", durations or "/dev/null"])), took)
+    return True
 
 
 # --- Fixtures -----------------------------------------------------------------------------------------------------------------

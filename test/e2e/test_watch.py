@@ -121,10 +121,11 @@ def test_containers_go_on_unchanged_while_the_connection_is_lost(up, web_image):
     time.sleep(3)
     assert up.engine.inspect(ident)["State"] == before
     up.up()
+    up.davitd_again("--heartbeat-interval", "1s", "--offline-after", "4s")
     r.wait(timeout=40)
     assert up.engine.inspect(ident)["State"] == before
     r.p.stop()
-    r.wait("SERVER_STATE_OFFLINE", timeout=120)
+    r.wait("SERVER_STATE_OFFLINE", timeout=30)
     assert up.engine.inspect(ident)["State"] == before
 
 

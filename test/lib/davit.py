@@ -70,6 +70,13 @@ class Davit:
         os.kill(pid, sig)
         proc.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), timeout, text=f"end of {program}")
 
+    def davitd_again(self, *options, timeout=20):
+        """Ends davitd without `davit down` and starts it by hand as it was, with @options behind."""
+        words = pathlib.Path(f"/proc/{self.pid('davitd')}/cmdline").read_bytes().split(b"\0")[1:-1]
+        self.kill("davitd")
+        self.start("davitd", *(w.decode() for w in words), *options)
+        proc.wait_for(lambda: self.run("status", check=False).rc == 0, timeout, text="davitd again")
+
     def log(self, program):
         """What it wrote so far."""
         path = self.home / "log" / f"{program}.log"
