@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "cli/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 #include "rpc/rpc.h"
 
 struct reader {

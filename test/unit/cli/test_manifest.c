@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "cli/manifest.h"
-#include "cli/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 
 #define HEAD "projects:\n  shop:\n    services:\n      web:\n        image: shop/web:1\n"
 /* HEAD has five lines; what a case adds to the service begins in line 6. */

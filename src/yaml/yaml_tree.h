@@ -3,8 +3,8 @@
  * Refused: aliases, anchors, tags, several documents, duplicate keys, keys that are no scalars, depth over YAML_DEPTH_MAX, more than
  * YAML_NODES_MAX nodes.
  * Input trust: hostile files.  Thread: any. */
-#ifndef DAVIT_CLI_YAML_TREE_H
-#define DAVIT_CLI_YAML_TREE_H
+#ifndef DAVIT_YAML_YAML_TREE_H
+#define DAVIT_YAML_YAML_TREE_H
 
 #include <stdbool.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* yaml_tree — see yaml_tree.h. */
-#include "cli/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
