@@ -53,6 +53,9 @@ void conn_fail(struct conn *c, const struct err *err);
 /* Starts or stops reading the stream to fit what is wanted and what is still there. */
 void conn_adjust(struct conn *c);
 
+/* conn_setup.c. Waits: a client's handshake on a connection that is plain so far and has nothing unread. */
+int conn_start_tls(struct conn *c, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct err *err) MUST_USE;
+
 /* conn_tls.c. */
 extern const struct stream_handler conn_tls_stream_handler;
 /* Puts a session under a fresh connection. @ctx is referenced. */

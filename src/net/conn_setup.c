@@ -23,7 +23,7 @@ static void on_dial_shaken(void *arg, int rc)
     event_signal(&dial->done);
 }
 
-static int dial_tls(struct conn *c, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct err *err)
+int conn_start_tls(struct conn *c, struct tls_ctx *tls, const char *server_name, usec_t deadline, struct err *err)
 {
     int rc = conn_tls_init(c, tls, server_name, err);
     if (rc < 0)
@@ -53,7 +53,7 @@ static int dial_one(struct loop *loop, const char *addr, struct tls_ctx *tls, co
         return 0;
     }
     struct conn *c = conn_make(s);
-    rc = dial_tls(c, tls, server_name, deadline, err);
+    rc = conn_start_tls(c, tls, server_name, deadline, err);
     if (rc < 0) {
         conn_close(c);
         return rc;

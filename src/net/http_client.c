@@ -20,6 +20,7 @@ struct http_client {
     char *addr, *host;
     char *name; /* @host without port and brackets: for SNI */
     struct tls_ctx *tls;
+    struct proxy *proxy; /* NULL: none */
     struct idle idle[POOL_MAX];
 };
 
@@ -113,6 +114,11 @@ struct http_client *http_client_new(struct loop *loop, const char *addr, const c
     return c;
 }
 
+void http_client_set_proxy(struct http_client *c, struct proxy *proxy)
+{
+    c->proxy = proxy_ref(proxy);
+}
+
 struct http_client *http_client_free(struct http_client *c)
 {
     if (!c)
@@ -120,6 +126,7 @@ struct http_client *http_client_free(struct http_client *c)
     for (size_t i = 0; i < POOL_MAX; i++)
         conn_close(c->idle[i].conn);
     tls_ctx_unref(c->tls);
+    (void)proxy_unref(c->proxy);
     free(c->addr);
     free(c->host);
     free(c->name);
@@ -157,7 +164,7 @@ static int write_head(struct buf *out, const struct http_client *c, const struct
     if (rc == 0)
         rc = write_fields(out, req, err);
     if (rc == 0 && req->upgrade)
-        rc = buf_append_cstr(out, "connection: upgrade\r\nupgrade: tcp\r\n");
+        rc = buf_printf(out, "connection: upgrade\r\nupgrade: %s\r\n", req->upgrade_to ? req->upgrade_to : "tcp");
     bool bodiless = strcmp(req->method, "GET") == 0 || strcmp(req->method, "HEAD") == 0;
     if (rc == 0 && req->stream_body)
         rc = buf_append_cstr(out, "transfer-encoding: chunked\r\n");
@@ -317,7 +324,8 @@ static int open_exchange(struct http_client *c, bool may_reuse, bool no_body, us
     struct conn *conn = may_reuse ? pool_get(c) : NULL;
     bool kept = conn;
     if (!conn) {
-        int rc = conn_dial(c->loop, c->addr, c->tls, c->name, deadline, &conn, err);
+        int rc = c->proxy ? proxy_dial(c->loop, c->proxy, c->addr, c->tls, c->name, deadline, &conn, err)
+                          : conn_dial(c->loop, c->addr, c->tls, c->name, deadline, &conn, err);
         if (rc < 0)
             return rc;
     }

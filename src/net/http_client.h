@@ -7,12 +7,15 @@
 
 #include "net/conn.h"
 #include "net/http.h"
+#include "net/proxy.h"
 
 struct http_client;
 struct http_exchange;
 
 /* @addr as stream_dial; @host for the Host field and, without its port, for SNI; @tls NULL: plain (referenced, not taken). */
 struct http_client *http_client_new(struct loop *loop, const char *addr, const char *host, struct tls_ctx *tls) MUST_USE;
+/* From now on new connections go through @proxy (referenced), which gets @addr as it is: "name:port" too. */
+void http_client_set_proxy(struct http_client *c, struct proxy *proxy);
 /* No exchange may be open. Accepts NULL; returns NULL. */
 struct http_client *http_client_free(struct http_client *c);
 
@@ -24,6 +27,7 @@ struct http_request {
     struct str body;
     bool stream_body;                /* the body follows by http_send_body, chunked */
     bool upgrade;                    /* ask for `Upgrade: tcp` */
+    const char *upgrade_to;          /* with upgrade: for this protocol instead; NULL: tcp */
 };
 
 /* Waits for the response head (or, with stream_body, only until the request head is sent: then http_send_body..., http_response).

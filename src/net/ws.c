@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ws — see ws.h. */
-#include "net/ws.h"
-
+/* ws — see ws.h: the connection, of either side, and the handshake of the server's. */
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "net/ws_internal.h"
 
-enum { KEY_SIZE = 16, SHA1_SIZE = 20, REASON_MAX = WS_CONTROL_MAX - 2, REPLY_MAX = 1024 };
+enum { SHA1_SIZE = 20, REASON_MAX = WS_CONTROL_MAX - 2, REPLY_MAX = 1024 };
 
 #define LINGER_MAX USEC_SEC /* for the peer to end its side when it has all of ours */
 
@@ -25,7 +25,8 @@ struct ws {
     enum ws_state state;
     struct ws_reader reader;
     struct timer timer;
-    bool asked; /* a ping is out */
+    bool client; /* what we send is masked, what comes is not */
+    bool asked;  /* a ping is out */
     bool held;
     uint64_t sent;    /* by then, when the last look found that too much waits */
     bool told;        /* on_close */
@@ -74,7 +75,7 @@ static bool origin_allowed(const struct http_head *head, bool tls, const char *c
 int ws_check(const struct http_head *head, bool tls, const char *protocol, const char *const *origins, size_t n_origins,
              int *ret_status, struct err *err)
 {
-    uint8_t key[KEY_SIZE + 2];
+    uint8_t key[WS_KEY_SIZE + 2];
     size_t n = 0;
     const char *text = only(head, "sec-websocket-key"), *version = only(head, "sec-websocket-version");
     *ret_status = 400;
@@ -84,7 +85,7 @@ int ws_check(const struct http_head *head, bool tls, const char *protocol, const
         *ret_status = 426;
         return err_set(err, ERR_UNIMPLEMENTED, "only version 13 of WebSocket is spoken here");
     }
-    if (!text || strlen(text) != 24 || str_unbase64(str_from(text), key, sizeof(key), &n) < 0 || n != KEY_SIZE)
+    if (!text || strlen(text) != 24 || str_unbase64(str_from(text), key, sizeof(key), &n) < 0 || n != WS_KEY_SIZE)
         return err_set(err, ERR_INVALID, "sec-websocket-key is not 16 bytes in base64");
     if (!http_lists(head, "sec-websocket-protocol", str_from(protocol), str_eq))
         return err_set(err, ERR_INVALID, "the sub-protocol %s is not offered", protocol);
@@ -95,15 +96,19 @@ int ws_check(const struct http_head *head, bool tls, const char *protocol, const
     return 0;
 }
 
-/* 101, with the proof that the key was read. */
-static int answer(struct conn *c, const char *key, const char *protocol)
+char *ws_proof(const char *key)
 {
     uint8_t digest[SHA1_SIZE];
     size_t n = 0;
     AUTO_FREE char *text = str_printf("%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key);
-    if (EVP_Q_digest(NULL, "SHA1", NULL, text, strlen(text), digest, &n) != 1 || n != sizeof(digest))
-        return -(int)ERR_INTERNAL;
-    AUTO_FREE char *proof = str_base64(digest, n);
+    BUG_ON(EVP_Q_digest(NULL, "SHA1", NULL, text, strlen(text), digest, &n) != 1 || n != sizeof(digest));
+    return str_base64(digest, n);
+}
+
+/* 101, with the proof that the key was read. */
+static int answer(struct conn *c, const char *key, const char *protocol)
+{
+    AUTO_FREE char *proof = ws_proof(key);
     AUTO_BUF out = BUF_INIT(REPLY_MAX);
     int rc =
         buf_printf(&out,
@@ -164,15 +169,28 @@ struct ws *ws_free(struct ws *ws)
 
 /* ---- sending ---- */
 
+/* Masks are new for each frame and not to be guessed. */
+static int write_masked(struct ws *ws, const uint8_t mask[WS_MASK_SIZE], struct str bytes)
+{
+    AUTO_BUF copy = BUF_INIT(bytes.n);
+    int rc = buf_append_str(&copy, bytes);
+    if (rc < 0)
+        return rc;
+    ws_frame_mask(mask, (uint8_t *)copy.data, copy.len);
+    return conn_write(ws->conn, copy.data, copy.len);
+}
+
 static int send_frame(struct ws *ws, enum ws_opcode opcode, struct str bytes)
 {
-    uint8_t head[WS_HEAD_MAX];
-    size_t n = ws_frame_head(opcode, bytes.n, head);
+    uint8_t head[WS_HEAD_MAX], mask[WS_MASK_SIZE];
+    if (ws->client)
+        rng_bytes(mask, sizeof(mask));
+    size_t n = ws_frame_head(opcode, bytes.n, ws->client ? mask : NULL, head);
     if (n + bytes.n > STREAM_QUEUE_MAX - conn_queued(ws->conn))
         return -(int)ERR_EXHAUSTED;
     int rc = conn_write(ws->conn, head, n);
     if (rc == 0 && bytes.n)
-        rc = conn_write(ws->conn, bytes.p, bytes.n);
+        rc = ws->client ? write_masked(ws, mask, bytes) : conn_write(ws->conn, bytes.p, bytes.n);
     return rc == 0 ? 0 : -(int)ERR_UNAVAILABLE;
 }
 
@@ -351,6 +369,24 @@ static void on_timer(void *arg)
     timer_set(&ws->timer, ws->asked ? WS_DEAD_AFTER : WS_PING_AFTER);
 }
 
+struct ws *ws_on(struct conn *c, bool client, size_t message_max, const struct ws_handler *h, void *arg)
+{
+    struct ws *ws = NEW(struct ws);
+    ws->conn = c;
+    ws->client = client;
+    ws->handler = h;
+    ws->arg = arg;
+    ws->sent = UINT64_MAX;
+    ws_reader_init(&ws->reader, message_max);
+    ws->reader.plain = client;
+    timer_init(&ws->timer, conn_loop(c), on_timer, ws);
+    task_init(&ws->gone, on_gone, ws);
+    conn_set_handler(c, &conn_handler, ws);
+    timer_set(&ws->timer, WS_PING_AFTER);
+    conn_read_start(c);
+    return ws;
+}
+
 struct ws *ws_accept(struct http_call *call, const char *protocol, size_t message_max, const struct ws_handler *h, void *arg)
 {
     AUTO_FREE char *key = str_dup(str_from(http_field(http_call_head(call), "sec-websocket-key")));
@@ -361,16 +397,5 @@ struct ws *ws_accept(struct http_call *call, const char *protocol, size_t messag
         (void)conn_close(c);
         return NULL;
     }
-    struct ws *ws = NEW(struct ws);
-    ws->conn = c;
-    ws->handler = h;
-    ws->arg = arg;
-    ws->sent = UINT64_MAX;
-    ws_reader_init(&ws->reader, message_max);
-    timer_init(&ws->timer, conn_loop(c), on_timer, ws);
-    task_init(&ws->gone, on_gone, ws);
-    conn_set_handler(c, &conn_handler, ws);
-    timer_set(&ws->timer, WS_PING_AFTER);
-    conn_read_start(c);
-    return ws;
+    return ws_on(c, false, message_max, h, arg);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ws — a WebSocket connection that we serve (RFC 6455): the handshake, messages both ways, closing. For browsers; programs have HTTP/2.
+/* ws — a WebSocket connection (RFC 6455): messages both ways, closing; the handshake of the side that serves. For browsers, and for links
+ * through proxies that carry no HTTP/2 to the end; ws_client.h has the other side's handshake.
  * One sub-protocol, which the client must offer; no extensions; pages of other origins are refused.
  * Limits: the message size given; while more than STREAM_HIGH_WATER waits to be sent nothing is read; WS_PING_AFTER of silence asks for a sign
  * of life, WS_DEAD_AFTER without one ends it; WS_CLOSE_MAX for the closing handshake.

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { FIN = 0x80, RESERVED = 0x70, OPCODE = 0x0f, MASK = 0x80, LENGTH = 0x7f, MASK_SIZE = 4, PIECE = 16 * 1024 };
+enum { FIN = 0x80, RESERVED = 0x70, OPCODE = 0x0f, MASK = 0x80, LENGTH = 0x7f, PIECE = 16 * 1024 };
 
 /* ---- UTF-8 ---- */
 
@@ -72,7 +72,7 @@ static size_t head_size(const struct ws_reader *r)
     if (r->n_head < 2)
         return 2;
     unsigned length = r->head[1] & LENGTH;
-    return 2 + (length == 126 ? 2u : length == 127 ? 8u : 0u) + MASK_SIZE;
+    return 2 + (length == 126 ? 2u : length == 127 ? 8u : 0u) + (r->plain ? 0u : WS_MASK_SIZE);
 }
 
 /* What the first two bytes say, before more is awaited. */
@@ -84,8 +84,8 @@ static int check_start(struct ws_reader *r, struct err *err)
         return fail(r, WS_PROTOCOL, "a reserved bit is set", err);
     if ((o > WS_BINARY && o < WS_CLOSE) || o > WS_PONG)
         return fail(r, WS_PROTOCOL, "unknown opcode", err);
-    if (!(r->head[1] & MASK))
-        return fail(r, WS_PROTOCOL, "a frame without a mask", err);
+    if (!(r->head[1] & MASK) != r->plain)
+        return fail(r, WS_PROTOCOL, r->plain ? "a frame with a mask" : "a frame without a mask", err);
     if (is_control(o) && (!fin || (r->head[1] & LENGTH) > WS_CONTROL_MAX))
         return fail(r, WS_PROTOCOL, "a control frame that is fragmented or too long", err);
     if (o == WS_CONTINUATION && !r->fragmented)
@@ -126,17 +126,17 @@ static size_t take_head(struct ws_reader *r, struct str bytes, int *ret_rc, stru
         r->head[r->n_head++] = (uint8_t)bytes.p[used++];
         if (r->n_head == 2)
             *ret_rc = check_start(r, err);
-        if (*ret_rc == 0 && r->n_head == head_size(r) && r->n_head > 2)
+        if (*ret_rc == 0 && r->n_head >= 2 && r->n_head == head_size(r))
             *ret_rc = take_length(r, err);
     }
     return used;
 }
 
-static void unmask(struct ws_reader *r, const char *from, size_t n, uint8_t *to)
+static void take_bytes(struct ws_reader *r, const char *from, size_t n, uint8_t *to)
 {
-    const uint8_t *mask = r->head + r->n_head - MASK_SIZE;
+    const uint8_t *mask = r->head + r->n_head - WS_MASK_SIZE;
     for (size_t i = 0; i < n; i++)
-        to[i] = (uint8_t)from[i] ^ mask[(r->at + i) % MASK_SIZE];
+        to[i] = r->plain ? (uint8_t)from[i] : (uint8_t)from[i] ^ mask[(r->at + i) % WS_MASK_SIZE];
     r->at += n;
     r->left -= n;
 }
@@ -148,7 +148,7 @@ static size_t take_payload(struct ws_reader *r, struct str bytes, int *ret_rc, s
     while (used < bytes.n && r->left && *ret_rc == 0) {
         size_t n = bytes.n - used < r->left ? bytes.n - used : (size_t)r->left;
         if (is_control(opcode(r))) {
-            unmask(r, bytes.p + used, n, r->control + r->n_control);
+            take_bytes(r, bytes.p + used, n, r->control + r->n_control);
             r->n_control += n;
         } else {
             n = n < PIECE ? n : PIECE;
@@ -157,7 +157,7 @@ static size_t take_payload(struct ws_reader *r, struct str bytes, int *ret_rc, s
                 *ret_rc = fail(r, WS_TOO_BIG, "a message over the limit", err);
                 break;
             }
-            unmask(r, bytes.p + used, n, to);
+            take_bytes(r, bytes.p + used, n, to);
             buf_commit(&r->message, n);
             if (r->text && ws_utf8_add(&r->utf8, (struct str){(const char *)to, n}) < 0)
                 *ret_rc = fail(r, WS_BAD_DATA, "text that is not UTF-8", err);
@@ -232,12 +232,21 @@ enum ws_code ws_close_code(const uint8_t *payload, size_t n)
 
 /* ---- writing ---- */
 
-size_t ws_frame_head(enum ws_opcode o, uint64_t n, uint8_t dst[WS_HEAD_MAX])
+size_t ws_frame_head(enum ws_opcode o, uint64_t n, const uint8_t *mask, uint8_t dst[WS_HEAD_MAX])
 {
     size_t bytes = n < 126 ? 0 : n < 65536 ? 2 : 8;
+    unsigned masked = mask ? MASK : 0;
     dst[0] = (uint8_t)(FIN | (unsigned)o);
-    dst[1] = bytes == 0 ? (uint8_t)n : bytes == 2 ? 126 : 127;
+    dst[1] = (uint8_t)((bytes == 0 ? (unsigned)n : bytes == 2 ? 126u : 127u) | masked);
     for (size_t i = 0; i < bytes; i++)
         dst[2 + i] = (uint8_t)(n >> (8 * (bytes - 1 - i)));
-    return 2 + bytes;
+    if (mask)
+        memcpy(dst + 2 + bytes, mask, WS_MASK_SIZE);
+    return 2 + bytes + (mask ? (size_t)WS_MASK_SIZE : 0);
+}
+
+void ws_frame_mask(const uint8_t mask[WS_MASK_SIZE], uint8_t *payload, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        payload[i] ^= mask[i % WS_MASK_SIZE];
 }

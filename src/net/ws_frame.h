@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ws_frame — WebSocket frames as a server reads and writes them (RFC 6455 section 5): bytes become messages and control frames, strictly.
- * Refused: frames without a mask, reserved bits and opcodes, lengths not in their shortest form, control frames that are fragmented or over
+/* ws_frame — WebSocket frames as either side reads and writes them (RFC 6455 section 5): bytes become messages and control frames, strictly.
+ * Refused: frames from a client without a mask and from a server with one, reserved bits and opcodes, lengths not in their shortest form, control frames that are fragmented or over
  * WS_CONTROL_MAX, continuations of nothing, messages over their limit (by what is announced, before memory is taken), text that is not UTF-8
  * (at the first wrong byte), close codes that nobody may send.  Pure.  Thread: any, one at a time.  Input trust: peer. */
 #ifndef DAVIT_NET_WS_FRAME_H
@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum { WS_CONTROL_MAX = 125, WS_HEAD_MAX = 10 };
+enum { WS_CONTROL_MAX = 125, WS_HEAD_MAX = 14, WS_MASK_SIZE = 4 };
 
 enum ws_opcode { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
 
@@ -40,6 +40,7 @@ struct ws_reader {
     uint8_t control[WS_CONTROL_MAX];
     size_t n_control;
     enum ws_code fault; /* after a failure: what to close with */
+    bool plain;         /* set by the owner before the first byte: the frames come from a server, without masks */
     /* internal */
     struct ws_utf8 utf8;
     uint8_t head[14];
@@ -58,7 +59,9 @@ int ws_reader_feed(struct ws_reader *r, struct str bytes, size_t *ret_used, stru
 
 /* Code of a close frame's payload that ws_reader_feed let through. */
 enum ws_code ws_close_code(const uint8_t *payload, size_t n);
-/* Head of an unfragmented frame from a server. Returns its length. */
-size_t ws_frame_head(enum ws_opcode opcode, uint64_t n, uint8_t dst[WS_HEAD_MAX]);
+/* Head of an unfragmented frame; @mask: WS_MASK_SIZE bytes of a client's, NULL of a server's. Returns its length. */
+size_t ws_frame_head(enum ws_opcode opcode, uint64_t n, const uint8_t *mask, uint8_t dst[WS_HEAD_MAX]);
+/* Masks the @n bytes of a payload where they stand. */
+void ws_frame_mask(const uint8_t mask[WS_MASK_SIZE], uint8_t *payload, size_t n);
 
 #endif

@@ -236,7 +236,7 @@ static int route_protocol(struct rpc_call *c, const char *verb, struct err *err)
             c->protocol = RPC_NONE;
         return rc;
     }
-    if (c->protocol == RPC_NONE || (c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams))
+    if (c->protocol == RPC_NONE || (c->protocol == RPC_CONNECT && streams) || (c->protocol == RPC_CONNECT_STREAM && !streams && !c->upgrades))
         return no_call(c, 415, ERR_INVALID, "the content-type is none that this method speaks", err);
     if (c->http && !c->upgrades && (c->protocol == RPC_GRPC || (m->client_streams && m->server_streams) || c->handler->stream))
         return no_call(c, 505, ERR_UNIMPLEMENTED, "this call needs HTTP/2", err);

@@ -12,10 +12,12 @@
 
 /* ---- the end of a stream ---- */
 
-static void end_stream(struct rpc_stream *s)
+void stream_end(struct rpc_stream *s)
 {
     s->over = true;
     s->st = NULL;
+    if (s->out)
+        ws_out_release(TAKE(s->out));
     timer_stop(&s->timer);
     event_signal(&s->readable);
     event_signal(&s->room);
@@ -33,7 +35,7 @@ void stream_fail(struct rpc_stream *s, enum err_code code, const char *fmt, ...)
     (void)err_set(&s->status, code, "%s", text);
     if (s->st)
         h2_reset(s->st, H2_CANCEL);
-    end_stream(s);
+    stream_end(s);
 }
 
 void stream_on_deadline(void *arg)
@@ -67,7 +69,7 @@ static void got_trailers(struct rpc_stream *s, struct h2_head *head)
     if (rc < 0 && rpc_meta_bin(&s->trailer, "grpc-status-details-bin", 0, &details) == 0)
         details_read(buf_str(&details), &s->status);
     h2_release(s->st);
-    end_stream(s);
+    stream_end(s);
 }
 
 /* The first head, with something behind it: what it says of the end is not looked at. */
@@ -186,7 +188,8 @@ static const struct h2_handler h2_handler = {on_head, on_data, on_end, on_closed
 static int dial(struct rpc_channel *ch, usec_t deadline, struct err *err)
 {
     struct conn *conn;
-    int rc = conn_dial(ch->loop, ch->addr, ch->tls, NULL, deadline, &conn, err);
+    int rc = ch->proxy ? proxy_dial(ch->loop, ch->proxy, ch->addr, ch->tls, ch->server_name, deadline, &conn, err)
+                       : conn_dial(ch->loop, ch->addr, ch->tls, ch->server_name, deadline, &conn, err);
     if (rc < 0)
         return rc;
     if (ch->tls && strcmp(conn_alpn(conn), "h2") != 0) {
@@ -217,26 +220,36 @@ void channel_unref(struct rpc_channel *ch)
         return;
     event_release(&ch->dialled);
     (void)tls_ctx_unref(ch->tls);
+    (void)proxy_unref(ch->proxy);
+    (void)http_client_free(ch->http);
     free(ch->addr);
     free(ch->authority);
+    free(ch->server_name);
     free(ch);
 }
 
-int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
-                     struct rpc_channel **ret, struct err *err)
+int rpc_channel_open_with(struct loop *loop, const struct rpc_dial *d, usec_t deadline, struct rpc_channel **ret, struct err *err)
 {
     struct rpc_channel *ch = NEW(struct rpc_channel);
     ch->loop = loop;
     ch->refs = 1;
-    ch->addr = str_dup(str_from(addr));
-    ch->tls = tls ? tls_ctx_ref(tls) : NULL;
-    ch->keepalive = keepalive;
-    struct str rest = str_from(strncmp(addr, "unix:", 5) == 0 ? "localhost" : addr);
+    ch->addr = str_dup(str_from(d->addr));
+    ch->tls = d->tls ? tls_ctx_ref(d->tls) : NULL;
+    ch->server_name = d->server_name ? str_dup(str_from(d->server_name)) : NULL;
+    ch->proxy = d->proxy ? proxy_ref(d->proxy) : NULL;
+    ch->keepalive = d->keepalive;
+    struct str rest = str_from(d->authority ? d->authority : strncmp(d->addr, "unix:", 5) == 0 ? "localhost" : d->addr);
     ch->authority = str_dup(str_cut(&rest, ',')); /* of several addresses the first stands for all */
     list_init(&ch->conns);
     list_init(&ch->streams);
+    list_init(&ch->sockets);
     event_init(&ch->dialled, loop);
-    int rc = dial(ch, deadline, err);
+    if (d->websocket) {
+        ch->http = http_client_new(loop, ch->addr, ch->authority, ch->tls);
+        if (ch->proxy)
+            http_client_set_proxy(ch->http, ch->proxy);
+    }
+    int rc = d->websocket ? 0 : dial(ch, deadline, err);
     if (rc < 0)
         channel_unref(ch);
     else
@@ -244,9 +257,15 @@ int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, u
     return rc;
 }
 
+int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
+                     struct rpc_channel **ret, struct err *err)
+{
+    return rpc_channel_open_with(loop, &(struct rpc_dial){.addr = addr, .tls = tls, .keepalive = keepalive}, deadline, ret, err);
+}
+
 bool channel_outworn(const struct rpc_channel *ch)
 {
-    return ch->now->goaway;
+    return ch->now && ch->now->goaway;
 }
 
 int channel_renew(struct rpc_channel *ch, usec_t deadline, struct err *err)
@@ -282,6 +301,7 @@ struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
         s->ch = NULL;
         stream_fail(s, ERR_UNAVAILABLE, "the channel was closed");
     }
+    ws_out_cut_all(ch);
     ch->now = NULL;
     while ((node = list_pop(&ch->conns)) != NULL)
         conn_free(list_entry(node, struct channel_conn, node));
@@ -291,15 +311,15 @@ struct rpc_channel *rpc_channel_close(struct rpc_channel *ch)
 
 struct conn *rpc_channel_conn(const struct rpc_channel *ch)
 {
-    return h2_conn(ch->now->h2);
+    return ch->now ? h2_conn(ch->now->h2) : NULL;
 }
 
 usec_t rpc_channel_keepalive(const struct rpc_channel *ch)
 {
-    return h2_keepalive_next(ch->now->h2);
+    return ch->now ? h2_keepalive_next(ch->now->h2) : ch->keepalive;
 }
 
 bool rpc_channel_alive(const struct rpc_channel *ch)
 {
-    return !ch->now->dead && h2_alive(ch->now->h2);
+    return ch->http ? !ch->closed : !ch->now->dead && h2_alive(ch->now->h2);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client — gRPC calls from fibers; see rpc.h.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
+/* client — calls from fibers, by gRPC or a WebSocket each; see rpc.h.  Source: grpc/grpc doc/PROTOCOL-HTTP2.md. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -84,15 +84,17 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
     timer_init(&s->timer, ch->loop, stream_on_deadline, s);
     int rc = own_metadata(&meta, options, err);
     if (rc == 0)
-        rc = start(s, service->name, &meta, err);
+        rc = ch->http ? ws_out_open(s, service->name, &meta, err) : start(s, service->name, &meta, err);
     meta_out_release(&meta);
     if (rc < 0) {
         s->over = true;
         (void)rpc_stream_close(s);
         return rc;
     }
-    list_push(&ch->streams, &s->node);
-    timer_set_at(&s->timer, s->deadline);
+    if (!s->over)
+        list_push(&ch->streams, &s->node);
+    if (!s->over)
+        timer_set_at(&s->timer, s->deadline);
     *ret = s;
     return 0;
 }
@@ -121,6 +123,8 @@ struct rpc_stream *rpc_stream_close(struct rpc_stream *s)
     timer_stop(&s->timer);
     if (s->st)
         h2_reset(s->st, H2_CANCEL);
+    if (s->out)
+        ws_out_release(s->out);
     frames_release(&s->in);
     rpc_meta_release(&s->header);
     rpc_meta_release(&s->trailer);
@@ -144,13 +148,18 @@ static int pack(const struct rpc_stream *s, const ProtobufCMessage *message, str
     int rc = buf_append(out, prefix, sizeof(prefix));
     if (rc == 0)
         rc = rpc_pack(message, out);
-    return rc < 0 ? rc : frames_seal(out, s->compress);
+    return rc < 0 ? rc : frames_seal(out, s->compress && !s->out);
+}
+
+static size_t queued(const struct rpc_stream *s)
+{
+    return s->out ? ws_out_queued(s->out) : h2_queued(s->st);
 }
 
 /* Until the stream may have more. 0, or why not. */
 static int wait_room(struct rpc_stream *s, usec_t deadline, struct err *err)
 {
-    while (!s->over && h2_queued(s->st) > RPC_QUEUE_MAX) {
+    while (!s->over && queued(s) > RPC_QUEUE_MAX) {
         event_reset(&s->room);
         int rc = event_wait(&s->room, deadline);
         if (rc < 0)
@@ -170,7 +179,8 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
         return rc;
     if (n > RPC_MESSAGE_MAX || pack(s, message, &out) < 0)
         return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", n, RPC_MESSAGE_MAX);
-    while ((rc = wait_room(s, deadline, err)) == 0 && (rc = h2_write(s->st, buf_str(&out))) == -ERR_EXHAUSTED) {
+    while ((rc = wait_room(s, deadline, err)) == 0 &&
+           (rc = s->out ? ws_out_send(s->out, buf_str(&out)) : h2_write(s->st, buf_str(&out))) == -ERR_EXHAUSTED) {
         /* Other streams fill the connection; nothing tells when they do no longer. */
         rc = clock_mono() >= deadline ? -ERR_DEADLINE : fiber_sleep(CONN_FULL_WAIT);
         if (rc < 0)
@@ -183,6 +193,8 @@ void rpc_stream_half_close(struct rpc_stream *s)
 {
     if (s->st)
         h2_finish(s->st, NULL, 0);
+    if (s->out)
+        ws_out_finish(s->out);
 }
 
 static int unpack(const struct rpc_stream *s, struct str bytes, ProtobufCMessage **ret, struct err *err)
@@ -213,6 +225,8 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
         if (rc > 0) {
             if (s->st)
                 h2_consume(s->st, frames_settle(&s->in));
+            if (s->out)
+                ws_out_taken(s->out);
             return 0;
         }
         if (s->over && s->status.code == ERR_OK && !frames_empty(&s->in))
@@ -284,7 +298,7 @@ int rpc_unary_with(struct rpc_channel *ch, const struct rpc_service *service, co
     give_meta(options->trailer, &(struct rpc_meta){0});
     ch->refs++;
     int rc = attempt(ch, service, method, request, options, ret, err);
-    if (rc == 1 && !ch->closed && (channel_outworn(ch) || rpc_channel_alive(ch))) {
+    if (rc == 1 && !ch->closed && !ch->http && (channel_outworn(ch) || rpc_channel_alive(ch))) {
         rc = rpc_channel_alive(ch) ? 0 : channel_renew(ch, options->deadline, err);
         if (rc == 0 && !ch->closed)
             rc = attempt(ch, service, method, request, options, ret, err);

@@ -146,7 +146,7 @@ static bool is_text(struct str s)
     return str_is_utf8(s);
 }
 
-static void read_info(struct str info, struct err *err)
+void details_read_info(struct str info, struct err *err)
 {
     uint64_t field, number;
     struct str bytes, rest = info, key, value, hint = {0};
@@ -184,6 +184,6 @@ void details_read(struct str status, struct err *err)
             continue;
         get_pair(bytes, &url, &value);
         if (str_ends(url, STR("/" DETAILS_INFO_TYPE)))
-            read_info(value, err);
+            details_read_info(value, err);
     }
 }

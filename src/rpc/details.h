@@ -18,5 +18,7 @@ int details_status(const struct err *failure, struct buf *out) MUST_USE;
 /* Adds to @err (code and message stand) what an ErrorInfo of ours in @status tells. A Status of another code is not believed; what is malformed
  * changes nothing. */
 void details_read(struct str status, struct err *err);
+/* The same from the ErrorInfo itself. */
+void details_read_info(struct str info, struct err *err);
 
 #endif

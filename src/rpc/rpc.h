@@ -166,16 +166,30 @@ int rpc_call_metadata_bin(const struct rpc_call *call, const char *name, size_t 
 /* Has the caller gone? For server streaming handlers that wait for something else (their waits are cancelled as well). */
 bool rpc_call_cancelled(const struct rpc_call *call);
 
-/* ---- client (gRPC over HTTP/2) ---- */
+/* ---- client (gRPC over HTTP/2; or, where something between carries none, Connect over a WebSocket for each call) ---- */
 struct rpc_channel;
 struct rpc_stream;
+struct proxy;
+
+struct rpc_dial {
+    const char *addr;        /* as conn_dial; with @proxy "name:port" as the proxy shall see it */
+    const char *authority;   /* what the peer is called ("cp.example.org"); NULL: addr */
+    struct tls_ctx *tls;     /* NULL: plain. Its ALPN: "h2", or with @websocket "http/1.1" */
+    const char *server_name; /* SNI, or NULL */
+    struct proxy *proxy;     /* NULL: none */
+    usec_t keepalive;        /* as rpc_channel_open; WebSockets have their own (ws.h) */
+    bool websocket;          /* nothing is connected yet: each call makes its connection, and waits for it, RPC_OPEN_WAIT at most */
+};
+#define RPC_OPEN_WAIT (20 * USEC_SEC)
+/* As rpc_channel_open. What a call over WebSockets cannot have: leading metadata from the peer, compression. */
+int rpc_channel_open_with(struct loop *loop, const struct rpc_dial *dial, usec_t deadline, struct rpc_channel **ret, struct err *err) MUST_USE;
 
 /* Waits: connects. Ends with rpc_channel_close. keepalive: PING after @keepalive of silence, dead after 20 s without an answer; 0: none. */
 int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, usec_t keepalive, usec_t deadline,
                      struct rpc_channel **ret, struct err *err) MUST_USE;
 /* Open streams end with -ERR_UNAVAILABLE. Accepts NULL; returns NULL. */
 struct rpc_channel *rpc_channel_close(struct rpc_channel *ch);
-/* Its present connection. Borrowed. A unary call makes another where the peer takes no new calls on this one (GOAWAY). */
+/* Its present connection, NULL with WebSockets. Borrowed. A unary call makes another where the peer takes no new calls on this one (GOAWAY). */
 struct conn *rpc_channel_conn(const struct rpc_channel *ch);
 /* Does the present connection take calls? */
 bool rpc_channel_alive(const struct rpc_channel *ch);
@@ -206,7 +220,7 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
 const struct rpc_meta *rpc_stream_header(const struct rpc_stream *s);
 const struct rpc_meta *rpc_stream_trailer(const struct rpc_stream *s);
 
-/* Opens a call of any kind. @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
+/* Opens a call of any kind (waits with WebSockets). @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
 int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
                     struct rpc_stream **ret, struct err *err) MUST_USE;
 /* Waits while more than RPC_QUEUE_MAX is queued. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ws_server — calls whose messages stream, over a WebSocket: how a browser makes them, which has neither HTTP/2 trailers nor full duplex.
+/* ws_server — calls over a WebSocket each: how a browser makes those whose messages stream, since it has neither HTTP/2 trailers nor full
+ * duplex, and how an agent makes all of them through a proxy that carries no gRPC (ws_client.c).
  * GET /pkg.Service/Method with the sub-protocol RPC_WS_PROTOCOL; `?encoding=proto` for binary messages, JSON otherwise. Each WebSocket message
  * is one envelope of Connect (flags, u32 length, payload), both ways. From the client also: a text message is the payload alone, JSON; an
  * envelope with flag 2 says that no more comes. The server's last message has flag 2 and says how the call ended, as in Connect; then it closes.

@@ -206,12 +206,12 @@ static void test_writing(void **state)
 {
     (void)state;
     uint8_t h[WS_HEAD_MAX];
-    assert_int_equal(ws_frame_head(WS_TEXT, 125, h), 2);
+    assert_int_equal(ws_frame_head(WS_TEXT, 125, NULL, h), 2);
     assert_memory_equal(h, "\x81\x7d", 2);
-    assert_int_equal(ws_frame_head(WS_BINARY, 126, h), 4);
+    assert_int_equal(ws_frame_head(WS_BINARY, 126, NULL, h), 4);
     assert_memory_equal(h, "\x82\x7e\x00\x7e", 4);
-    assert_int_equal(ws_frame_head(WS_BINARY, 65535, h), 4);
-    assert_int_equal(ws_frame_head(WS_BINARY, 65536, h), 10);
+    assert_int_equal(ws_frame_head(WS_BINARY, 65535, NULL, h), 4);
+    assert_int_equal(ws_frame_head(WS_BINARY, 65536, NULL, h), 10);
     assert_memory_equal(h, "\x82\x7f\0\0\0\0\0\1\0\0", 10);
 }
 

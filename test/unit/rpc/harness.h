@@ -30,11 +30,15 @@ struct harness {
     void (*body)(struct harness *h);
 };
 
+/* Calls go over WebSockets. */
+static bool harness_websocket;
+
 static inline void harness_fiber(void *arg)
 {
     struct harness *h = arg;
     struct err err = ERR_INIT;
-    if (rpc_channel_open(h->loop, h->addr, NULL, 0, deadline_in(5 * USEC_SEC), &h->ch, &err) < 0)
+    const struct rpc_dial dial = {.addr = h->addr, .authority = "localhost", .websocket = harness_websocket};
+    if (rpc_channel_open_with(h->loop, &dial, deadline_in(5 * USEC_SEC), &h->ch, &err) < 0)
         fail_msg("channel: %s", err.msg);
     h->body(h);
     h->ch = rpc_channel_close(h->ch);
