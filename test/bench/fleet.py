@@ -15,6 +15,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PER_PROCESS = 1000
+HEALTHY = 60  # seconds of a link after which agents come back spread over a time, see src/host/link/reconnect.h
 API, LINK, HEALTH = "127.0.0.1:17443", "127.0.0.1:17442", "127.0.0.1:17080"
 
 
@@ -124,7 +125,9 @@ def calls(build, user, agents, n):
     del agents
 
 
-def storm(davitd, agents, n):
+def storm(davitd, agents, n, healthy=False):
+    if healthy:
+        time.sleep(HEALTHY + 1)
     before = total(agents.order("wait"), "refused")
     davitd.kill()
     began = time.monotonic()
@@ -132,7 +135,10 @@ def storm(davitd, agents, n):
     up = time.monotonic() - began
     time.sleep(0.2)
     got = agents.order("wait")
-    say(f"kill -9 of davitd; until {total(got, 'up')} agents are back", f"{time.monotonic() - began:.1f} s", f"davitd itself {up:.1f} s; failed dials {total(got, 'refused') - before}")
+    took, most = time.monotonic() - began, max(a["handshakes"] for a in got)
+    say(f"kill -9 of davitd{', links of a minute' if healthy else ''}; most handshakes of one agent", str(most), "CB-7: 3")
+    say(f"kill -9 of davitd; until {total(got, 'up')} agents are back", f"{took:.1f} s", f"davitd itself {up:.1f} s; failed dials {total(got, 'refused') - before}")
+    return took, most
 
 
 def main():
@@ -149,6 +155,7 @@ def main():
                 messages(davitd, agents)
                 calls(build, tmp / "user", agents, min(n, 1000))
                 storm(davitd, agents, n)
+                storm(davitd, agents, n, healthy=True)
                 agents.quit()
             finally:
                 davitd.kill()

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_agents — many agents in one process that speak the real protocol: mutual TLS, one link each, Hello, heartbeats, commands answered at once
- * (no journal, no engine). usage: bench_agents LINK_ADDR OUT_DIR FIRST COUNT    (OUT_DIR: of bench_seed)
+ * (no journal, no engine). "handshakes" in an answer is the most that one agent began since the answer before. usage: bench_agents LINK_ADDR OUT_DIR FIRST COUNT    (OUT_DIR: of bench_seed)
  * Orders, one a line on stdin; each is answered by one line of JSON on stdout:
- *   connect        all agents dial at once, tried again with jittered back-off; answered when all have their Welcome
+ *   connect        all agents dial at once, and again by the rule of the real agent; answered when all have their Welcome
  *   wait           answered when all are connected (after a restart of the control plane they come back by themselves)
  *   beat SECONDS   each agent sends heartbeats as fast as they are answered
  *   quit */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +16,13 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "davit/link/v1/link.davit.h"
+#include "host/link/reconnect.h"
 #include "loop/fiber.h"
 #include "loop/lane.h"
 #include "rpc/rpc.h"
 
 enum { AGENTS_MAX = 3000, LINE_SIZE = 128, PEM_MAX = 64 * 1024, DIALS_MAX = 200 };
-static const usec_t DIAL_WAIT = 60 * USEC_SEC, BACKOFF_MIN = 100 * USEC_MSEC, BACKOFF_MAX = 5 * USEC_SEC, GET_WAIT = 120 * USEC_SEC;
+static const usec_t DIAL_WAIT = 60 * USEC_SEC, GET_WAIT = 120 * USEC_SEC;
 
 struct bench;
 
@@ -28,6 +30,9 @@ struct agent {
     struct bench *bench;
     struct tls_ctx *tls;
     struct rpc_stream *stream; /* while connected */
+    struct reconnect reconnect;
+    struct reconnect_link last;
+    unsigned handshakes;
     uint64_t epoch, beat, last_seq;
     bool beating;
 };
@@ -136,49 +141,57 @@ static int greet(struct agent *a, struct rpc_channel *ch)
         rc = send_hello(a);
     if (rc == 0)
         rc = rpc_stream_get(a->stream, deadline_in(DIAL_WAIT), &m, NULL);
-    if (rc == 0 && ((const Davit__Link__V1__ControlMessage *)m)->body_case != DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_WELCOME)
+    const Davit__Link__V1__ControlMessage *got = (const Davit__Link__V1__ControlMessage *)m;
+    if (rc == 0 && got->body_case != DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_WELCOME)
         rc = -1;
+    if (rc == 0)
+        a->last.spread = got->welcome->reconnect_spread_ms * USEC_MSEC;
     rpc_message_free(m);
     return rc == 0 ? 0 : -1;
 }
 
-/* One life of a link. 0 when it was up, -1 when it could not be made. */
-static int link_once(struct agent *a)
+/* One life of a link. */
+static void link_once(struct agent *a)
 {
     struct bench *b = a->bench;
     struct rpc_channel *ch = NULL;
+    struct err err = ERR_INIT;
     while (b->dialling >= DIALS_MAX)
         if (fiber_sleep(5 * USEC_MSEC) < 0)
-            return -1;
+            return;
     b->dialling++;
-    int rc = rpc_channel_open(b->loop, b->addr, a->tls, 0, deadline_in(DIAL_WAIT), &ch, NULL);
+    int rc = rpc_channel_open(b->loop, b->addr, a->tls, 0, deadline_in(DIAL_WAIT), &ch, &err);
+    if (err.sys != ECONNREFUSED) /* nobody listened: that is no handshake */
+        a->handshakes++;
     if (rc == 0)
         rc = greet(a, ch);
     b->dialling--;
+    a->last.why = ERR_UNAVAILABLE;
+    a->last.lived = 0;
     if (rc == 0) {
+        usec_t began = clock_mono();
         if (++b->up == b->n)
             event_signal(&b->all_up);
         serve(a);
         if (b->up-- == b->n)
             event_reset(&b->all_up);
         b->lost++;
+        a->last.lived = clock_mono() - began;
     } else {
         b->refused++;
     }
     a->stream = rpc_stream_close(a->stream);
     rpc_channel_close(ch);
-    return rc == 0 ? 0 : -1;
 }
 
 static void agent_main(void *arg)
 {
     struct agent *a = arg;
-    usec_t backoff = BACKOFF_MIN;
     if (event_wait(&a->bench->go, USEC_INFINITY) < 0)
         return;
     while (!a->bench->stopping) {
-        backoff = link_once(a) == 0 ? BACKOFF_MIN : backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX : backoff * 2;
-        if (fiber_sleep(backoff / 2 + rng_below(backoff / 2 + 1)) < 0)
+        link_once(a);
+        if (fiber_sleep(reconnect_wait(&a->reconnect, &a->last)) < 0)
             return;
     }
 }
@@ -191,11 +204,22 @@ static int read_line(void *arg)
     return fgets(b->line, sizeof(b->line), stdin) ? 0 : -1;
 }
 
-static void tell(const struct bench *b, const char *what, usec_t began, uint64_t count)
+static unsigned most_handshakes(struct bench *b)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < b->n; i++) {
+        most = b->agents[i].handshakes > most ? b->agents[i].handshakes : most;
+        b->agents[i].handshakes = 0;
+    }
+    return most;
+}
+
+static void tell(struct bench *b, const char *what, usec_t began, uint64_t count)
 {
     double s = (double)(clock_mono() - began) / (double)USEC_SEC;
-    (void)printf("{\"what\": \"%s\", \"seconds\": %.3f, \"up\": %u, \"count\": %llu, \"refused\": %llu, \"lost\": %llu, \"commands\": %llu}\n", what,
-                 s, b->up, (unsigned long long)count, (unsigned long long)b->refused, (unsigned long long)b->lost,
+    (void)printf("{\"what\": \"%s\", \"seconds\": %.3f, \"up\": %u, \"handshakes\": %u, \"count\": %llu, \"refused\": %llu, \"lost\": %llu, "
+                 "\"commands\": %llu}\n", what,
+                 s, b->up, most_handshakes(b), (unsigned long long)count, (unsigned long long)b->refused, (unsigned long long)b->lost,
                  (unsigned long long)b->commands);
     (void)fflush(stdout);
 }
