@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "host/link/agent_internal.h"
+#include "host/link/agent_notify.h"
 #include "host/link/link_dial.h"
 #include "loop/lane.h"
 
@@ -160,6 +161,8 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = agent_health_listen(a, o->health_listen, err);
     if (rc == 0)
         rc = session_start(a->session);
+    if (rc == 0)
+        a->notify = agent_notify_new(a->loop, a->docker, a->session);
     return err_ensure(err, rc);
 }
 
@@ -169,6 +172,7 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
 static int stop(struct agent *a)
 {
     int rc = 0;
+    a->notify = agent_notify_free(a->notify, 4 * STOP_WAIT);
     a->http = http_server_free(a->http);
     if (a->session)
         rc = session_stop(a->session, deadline_in(STOP_WAIT));

@@ -7,6 +7,8 @@
 #include "host/link/session.h"
 #include "net/http_server.h"
 
+struct agent_notify;
+
 struct agent {
     struct loop *loop;
     const struct agent_options *options;
@@ -21,6 +23,7 @@ struct agent {
     struct session *session;
     struct work *work;   /* once it is known which server this is */
     struct http_server *http;
+    struct agent_notify *notify;
     struct event quit;
     int exit_status;
     int rc;
