@@ -230,6 +230,8 @@ static void show_system(const Davit__Common__V1__SystemInfo *s)
     text_line("docker", *s->docker_version ? s->docker_version : s->docker_error);
     text_line("cgroup", s->cgroup);
     list_line("lan addresses", s->lan_addresses, s->n_lan_addresses);
+    if (s->n_policy_forbids)
+        list_line("owner forbids", s->policy_forbids, s->n_policy_forbids);
     if (s->tailscale && s->tailscale->installed)
         line("tailscale", str_printf("%s %s (%s)", s->tailscale->address, s->tailscale->hostname, s->tailscale->state));
     else

@@ -12,6 +12,7 @@
 #include "host/link/agent.h"
 #include "host/link/doctor.h"
 #include "host/link/enroll.h"
+#include "host/link/policy.h"
 
 enum { EXIT_NOT_ONLINE = 5, HEALTH_TEXT_MAX = 64 * 1024 };
 
@@ -311,6 +312,35 @@ static int run_doctor(const void *options, struct err *err)
     return on_fiber(doctor_main, options, err);
 }
 
+/* --- policy ---- */
+
+struct policy_opts {
+    const char *config_dir;
+};
+
+static const struct opt policy_table[] = {CONFIG_DIR(struct policy_opts), {0}};
+
+enum { OPERANDS_MAX = 2 };
+static const char *operands[OPERANDS_MAX];
+static size_t n_operands;
+
+static int run_policy(const void *options, struct err *err)
+{
+    const struct policy_opts *o = options;
+    struct agent_config c = {0};
+    if (n_operands == 0 || !str_eq(str_from(operands[0]), STR("check"))) {
+        (void)err_set(err, ERR_INVALID, "policy: say what to do with it");
+        err_hint(err, "davit-agent policy check [FILE]");
+        return -(int)ERR_INVALID;
+    }
+    int rc = agent_config_init(&c, o->config_dir, err);
+    if (rc < 0)
+        return rc;
+    AUTO_FREE char *path = n_operands > 1 ? str_dup(str_from(operands[1])) : agent_config_path(&c, POLICY_FILE_NAME);
+    agent_config_release(&c);
+    return policy_report(stdout, path, err);
+}
+
 /* --- The verbs ---- */
 
 static const struct opt no_options[] = {{0}};
@@ -331,6 +361,8 @@ static const struct verb verbs[] = {
      run_status},
     {"doctor", "[OPTIONS]", "Check this machine and say what to do: exit status 1 if a check is FAIL, else 0.", "davit-agent doctor --json",
      doctor_table, run_doctor},
+    {"policy", "check [FILE]", "Tell what the owner's policy of this machine allows: exit status 0 if the file can be believed.",
+     "davit-agent policy check", policy_table, run_policy},
     {"version", "", "Print the version.", "davit-agent version", no_options, run_version},
 };
 
@@ -363,10 +395,9 @@ static int run_verb(const struct verb *v, int argc, char **argv)
         struct doctor_opts doctor;
     } options;
     AUTO_FREE char *usage = str_printf("davit-agent %s %s", v->name, v->usage);
-    const char *operands[1];
-    size_t n = 0;
     struct err err = ERR_INIT;
-    int rc = opt_parse(v->opts, argc, argv, &options, operands, &n, &err);
+    n_operands = v->run == run_policy ? OPERANDS_MAX : 0;
+    int rc = opt_parse(v->opts, argc, argv, &options, operands, &n_operands, &err);
     if (rc == 1) {
         opt_help(stdout, usage, v->about, v->opts, v->example);
         return 0;

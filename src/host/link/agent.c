@@ -8,8 +8,8 @@
 
 #include "base/log.h"
 #include "host/link/agent_internal.h"
-#include "host/link/agent_notify.h"
 #include "host/link/link_dial.h"
+#include "host/link/policy.h"
 #include "loop/lane.h"
 
 #define STOP_WAIT (20 * USEC_SEC)
@@ -57,8 +57,13 @@ static int begin_work(struct agent *a, struct err *err)
         return rc;
     if (rc == 1)
         log_event(LOG_WARN, "the journal was of another server and was emptied", "server", a->config.server_id, NULL);
-    struct work_config config = {
-        .loop = a->loop, .docker = a->docker, .server_id = a->config.server_id, .send = session_send, .arg = a->session};
+    AUTO_FREE char *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
+    struct work_config config = {.loop = a->loop,
+                                 .docker = a->docker,
+                                 .server_id = a->config.server_id,
+                                 .policy = policy,
+                                 .send = session_send,
+                                 .arg = a->session};
     a->work = work_new(&config);
     return session_set_work(a->session, a->work, err);
 }
@@ -123,14 +128,14 @@ static int settle_identity(struct agent *a, const struct agent_options *o, struc
 
 static int open_parts(struct agent *a, const struct agent_options *o, struct err *err)
 {
-    AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db");
+    AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db"), *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
     int rc = journal_open(a->loop, journal, &a->journal, err);
     if (rc == 0)
         rc = docker_new(a->loop, o->docker, &a->docker, err);
     if (rc < 0)
         return rc;
     struct sysinfo_config info = {
-        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url};
+        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy};
     a->sysinfo = sysinfo_new(&info);
     struct session_config session = {
         .loop = a->loop,
@@ -161,8 +166,6 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = agent_health_listen(a, o->health_listen, err);
     if (rc == 0)
         rc = session_start(a->session);
-    if (rc == 0)
-        a->notify = agent_notify_new(a->loop, a->docker, a->session);
     return err_ensure(err, rc);
 }
 
@@ -172,7 +175,6 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
 static int stop(struct agent *a)
 {
     int rc = 0;
-    a->notify = agent_notify_free(a->notify, 4 * STOP_WAIT);
     a->http = http_server_free(a->http);
     if (a->session)
         rc = session_stop(a->session, deadline_in(STOP_WAIT));

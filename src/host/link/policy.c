@@ -283,7 +283,7 @@ int policy_check(const char *path, const struct policy_ask *ask, const char **re
     int rc = policy_read(path, &p, &why);
     if (rc < 0) {
         *ret_reason = "policy_unreadable";
-        (void)err_set(err, ERR_DENIED, "the policy of this server's owner cannot be believed, so nothing is done that it might forbid: %.300s", why.msg);
+        (void)err_set(err, ERR_DENIED, "the policy of this server's owner cannot be believed; nothing is done that it might forbid: %.300s", why.msg);
         err_hint(err, "%s", *why.hint ? why.hint : "on the server: davit-agent policy check");
         return -(int)ERR_DENIED;
     }

@@ -160,6 +160,20 @@ void policy_release(struct policy *p)
     *p = (struct policy){0};
 }
 
+int policy_report(FILE *out, const char *path, struct err *err)
+{
+    struct policy p;
+    int rc = policy_read(path, &p, err);
+    if (rc < 0)
+        return rc;
+    if (rc == 1)
+        fprintf(out, "%s is not there: nothing is forbidden\n", path);
+    else
+        policy_explain(out, &p);
+    policy_release(&p);
+    return 0;
+}
+
 void policy_explain(FILE *out, const struct policy *p)
 {
     static const char *const words[] = {[POLICY_ALLOW] = "allowed", [POLICY_FORBID] = "forbidden", [POLICY_LISTED] = "forbidden but for"};

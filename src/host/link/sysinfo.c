@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/hmap.h"
 #include "base/mem.h"
+#include "host/link/policy.h"
 #include "loop/child.h"
 #include "net/http_client.h"
 #include "rpc/rpc.h"
@@ -19,7 +20,7 @@
 struct sysinfo {
     struct loop *loop;
     struct docker *docker;
-    char *tailscale, *public_ip_url;
+    char *tailscale, *public_ip_url, *policy;
     Davit__Common__V1__SystemInfo *now;
     /* What the slow ones said last, and when they are asked again. */
     char *docker_version, *docker_api, *docker_error;
@@ -35,6 +36,7 @@ struct sysinfo *sysinfo_new(const struct sysinfo_config *config)
     s->docker = config->docker;
     s->tailscale = str_dup(str_from(config->tailscale));
     s->public_ip_url = str_dup(str_from(config->public_ip_url));
+    s->policy = config->policy ? str_dup(str_from(config->policy)) : NULL;
     s->now = NEW(Davit__Common__V1__SystemInfo);
     davit__common__v1__system_info__init(s->now);
     s->tailnet = NEW(Davit__Common__V1__Tailscale);
@@ -54,6 +56,7 @@ struct sysinfo *sysinfo_free(struct sysinfo *s)
     free(s->public_address);
     free(s->tailscale);
     free(s->public_ip_url);
+    free(s->policy);
     free(s);
     return NULL;
 }
@@ -154,6 +157,17 @@ static void collect_addresses(Davit__Common__V1__SystemInfo *m)
     freeifaddrs(all);
 }
 
+static void collect_policy(const struct sysinfo *s, Davit__Common__V1__SystemInfo *m)
+{
+    const char *codes[POLICY_CODES];
+    size_t n = policy_forbids(s->policy, codes);
+    if (n == 0)
+        return;
+    m->policy_forbids = mem_zalloc(n, sizeof(char *));
+    for (; m->n_policy_forbids < n; m->n_policy_forbids++)
+        m->policy_forbids[m->n_policy_forbids] = str_dup(str_from(codes[m->n_policy_forbids]));
+}
+
 static void replace(char **at, struct str value)
 {
     free(*at);
@@ -248,6 +262,7 @@ int sysinfo_collect(struct sysinfo *s)
     davit__common__v1__system_info__init(m);
     collect_host(m);
     collect_addresses(m);
+    collect_policy(s, m);
     set_text(&m->docker_version, str_from(s->docker_version));
     set_text(&m->docker_api, str_from(s->docker_api));
     set_text(&m->docker_error, str_from(s->docker_error));

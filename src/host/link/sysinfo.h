@@ -32,6 +32,7 @@ struct sysinfo_config {
     struct docker *docker;     /* borrowed; NULL: the engine is not asked */
     const char *tailscale;     /* path of the program; NULL or "": looked for at the usual places */
     const char *public_ip_url; /* NULL or "": nobody is asked */
+    const char *policy;        /* path of the owner's policy, see policy.h; NULL: none is looked for */
 };
 
 /* Copies the texts. Never NULL. Ends with sysinfo_free. */

@@ -443,11 +443,17 @@ static void fail(struct deploy *d, struct job *job)
 int deploy_command(struct command *c)
 {
     const Davit__Link__V1__Deploy *msg = c->msg->deploy;
+    const char *reason = NULL;
     struct err err = ERR_INIT;
     struct job job;
 
     if (deploy_check(msg, &err) < 0) {
         command_fail(c, &err, "invalid", NULL);
+        return 0;
+    }
+    /* What began already comes to its end: it was allowed, and a half of it helps nobody. */
+    if (c->resume_step < 0 && deploy_policy(c->w, msg, &reason, &err) < 0) {
+        command_fail(c, &err, reason, NULL);
         return 0;
     }
     struct deploy d = {.c = c, .w = c->w, .msg = msg, .spec = msg->spec, .job = c->msg->id};

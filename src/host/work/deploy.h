@@ -31,6 +31,9 @@ struct deploy {
 /* Checks what a spec asks for: names, paths, ports, bounds, everything that this agent refuses. 0 or -ERR_INVALID with the field's name. */
 int deploy_check(const Davit__Link__V1__Deploy *msg, struct err *err) MUST_USE;
 
+/* Does the owner of this machine allow it? 0, or -ERR_DENIED with *ret_reason, see host/link/policy.h. @msg passed deploy_check. */
+int deploy_policy(const struct work *w, const Davit__Link__V1__Deploy *msg, const char **ret_reason, struct err *err) MUST_USE;
+
 /* The value of davit.job for an object that @step makes. Freed by the caller. */
 char *deploy_job_label(const struct deploy *d, const char *step) MUST_USE;
 /* Did this very command make the object with these labels? */

@@ -41,6 +41,7 @@ struct work *work_new(const struct work_config *config)
         .loop = config->loop,
         .docker = config->docker,
         .server_id = str_dup(str_from(config->server_id)),
+        .policy = config->policy ? str_dup(str_from(config->policy)) : NULL,
         .send = config->send,
         .arg = config->arg,
     };
@@ -85,6 +86,7 @@ struct work *work_free(struct work *w)
     event_release(&w->pull_ended);
     event_release(&w->networks_free);
     free(w->server_id);
+    free(w->policy);
     free(w);
     return NULL;
 }

@@ -31,6 +31,7 @@ struct work_config {
     struct loop *loop;
     struct docker *docker; /* borrowed; outlives the work */
     const char *server_id; /* goes into the label davit.server; copied */
+    const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait. */

@@ -26,7 +26,7 @@ struct logs;
 struct work {
     struct loop *loop;
     struct docker *docker;
-    char *server_id;
+    char *server_id, *policy;
     usec_t usage_interval; /* while nobody watches */
     usec_t usage_watch;    /* until usage_until (monotonic) */
     usec_t usage_until;
