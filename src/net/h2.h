@@ -79,7 +79,7 @@ struct h2_handler {
     void (*on_end)(void *arg, struct h2_stream *st);
     /* The stream is over, with an enum h2_code; its memory goes after the return. */
     void (*on_closed)(void *arg, struct h2_stream *st, uint32_t code);
-    /* Unsent bytes fell below H2_QUEUE_LOW after having been above H2_QUEUE_HIGH. */
+    /* Unsent bytes fell below H2_QUEUE_LOW after having been above H2_QUEUE_HIGH, or what h2_set_high made of them. */
     void (*on_drain)(void *arg, struct h2_stream *st);
     /* The peer takes no new streams. May be NULL. */
     void (*on_goaway)(void *arg);
@@ -128,6 +128,8 @@ void h2_reset(struct h2_stream *st, enum h2_code code);
 void h2_release(struct h2_stream *st);
 /* The user is done with @n bytes of on_data. */
 void h2_consume(struct h2_stream *st, size_t n);
+/* @high instead of H2_QUEUE_HIGH for this stream, a quarter of it instead of H2_QUEUE_LOW. */
+void h2_set_high(struct h2_stream *st, size_t high);
 /* Bytes not yet taken by the connection. */
 size_t h2_queued(const struct h2_stream *st);
 /* The user's own pointer; NULL at first. */

@@ -63,6 +63,7 @@ struct h2_stream {
     size_t out_at;
     usec_t moved_at; /* finishing: bytes were last taken */
     struct h2_head trailers;
+    size_t high; /* 0: H2_QUEUE_HIGH */
     bool finishing, deferred, above, released;
     bool closed; /* nghttp2 has forgotten it */
 };

@@ -92,7 +92,7 @@ static ssize_t cb_read(nghttp2_session *session, int32_t id, uint8_t *dst, size_
     left -= n;
     if (n && st->finishing)
         st->moved_at = clock_mono();
-    if (st->above && left < H2_QUEUE_LOW) {
+    if (st->above && left < (st->high ? st->high / 4 : H2_QUEUE_LOW)) {
         st->above = false;
         (void)h2_push(st->h, EV_DRAIN, st);
     }
@@ -181,10 +181,15 @@ int h2_write(struct h2_stream *st, struct str bytes)
         return -ERR_EXHAUSTED;
     BUG_ON(buf_append_str(&st->out, bytes) < 0);
     st->h->queued += bytes.n;
-    if (st->out.len - st->out_at > H2_QUEUE_HIGH)
+    if (st->out.len - st->out_at > (st->high ? st->high : H2_QUEUE_HIGH))
         st->above = true;
     resume(st);
     return 0;
+}
+
+void h2_set_high(struct h2_stream *st, size_t high)
+{
+    st->high = high;
 }
 
 void h2_finish(struct h2_stream *st, const struct h2_field *trailers, size_t n)

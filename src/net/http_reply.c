@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http_reply — writing answers: whole with a length, or chunked (to an HTTP/1.0 client: until close). */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -131,6 +132,21 @@ int http_reply_start(struct http_call *c, int status, const struct http_field *f
     if (rc == 0 && c->chunked)
         conn_read_start(c->conn); /* a stream may be silent for long: only reading tells that its taker has gone */
     return rc;
+}
+
+int http_reply_sized(struct http_call *c, int status, const struct http_field *fields, size_t n_fields, uint64_t length)
+{
+    if (!c->conn)
+        return -(int)ERR_UNAVAILABLE;
+    BUG_ON(c->started);
+    AUTO_BUF out = BUF_INIT(REPLY_HEAD_MAX);
+    int rc = write_head(c, &out, status, fields, n_fields);
+    if (rc == 0)
+        rc = buf_printf(&out, "content-length: %" PRIu64 "\r\n\r\n", length);
+    if (rc < 0)
+        return rc;
+    c->started = true;
+    return conn_write(c->conn, out.data, out.len);
 }
 
 int http_reply_chunk(struct http_call *c, struct str bytes, usec_t deadline)

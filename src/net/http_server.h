@@ -43,6 +43,8 @@ int http_reply(struct http_call *c, int status, const char *content_type, struct
 /* Chunked answer. @fields may be NULL. From here on a client of HTTP/1.1 that ends its side has gone: the
  * fiber is cancelled. */
 int http_reply_start(struct http_call *c, int status, const struct http_field *fields, size_t n_fields) MUST_USE;
+/* As http_reply_start, for a body of exactly @length bytes, which the caller sees to: http_reply_end only after as many. */
+int http_reply_sized(struct http_call *c, int status, const struct http_field *fields, size_t n_fields, uint64_t length) MUST_USE;
 int http_reply_chunk(struct http_call *c, struct str bytes, usec_t deadline) MUST_USE; /* waits while the peer is slow */
 int http_reply_end(struct http_call *c) MUST_USE;
 /* Whole answer with own fields. */

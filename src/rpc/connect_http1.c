@@ -84,10 +84,14 @@ static int reply_stream(struct rpc_call *c, struct http_call *http)
     return rc;
 }
 
+/* 1: it was for a page, which is done. */
 static int begin(struct rpc_call *c, const struct http_head *head, struct err *err)
 {
     int rc = connect_take_head(c, head, err);
-    return rc < 0 ? rc : call_route(c, head->method, err);
+    if (rc < 0 || !page_wanted(c, head->method))
+        return rc < 0 ? rc : call_route(c, head->method, err);
+    page_http1(c, head->method);
+    return 1;
 }
 
 void connect_http1(void *arg, struct http_call *http)
@@ -101,13 +105,17 @@ void connect_http1(void *arg, struct http_call *http)
     c->refs++;
     c->http = http;
     call_set_conn(c, http_call_conn(http));
-    if (begin(c, http_call_head(http), &err) < 0) {
+    int rc = begin(c, http_call_head(http), &err);
+    if (rc > 0) {
+        call_unref(c);
+        return;
+    }
+    if (rc < 0) {
         call_end(c, &err);
     } else {
         call_data(c, http_call_body(http));
         call_half_close(c);
     }
-    int rc;
     if (c->protocol == RPC_CONNECT_STREAM && !c->http_status)
         rc = reply_stream(c, http);
     else if ((rc = event_wait(&c->done, USEC_INFINITY)) == 0)

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "net/conn.h"
+#include "net/http.h"
 
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
 enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX, RPC_HELD_STRANGERS_MAX = RPC_HELD_MAX / 4 };
@@ -108,6 +109,28 @@ void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
 void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
+
+/* ---- pages: what is no call ---- */
+/* A request for what is neither a method nor for one of the protocols of calls. */
+struct rpc_page;
+/* Answers @page on a fiber: rpc_page_begin, then as many bytes as it said there. Whoever returns without an answer answers 500; one that falls
+ * short of its length is broken off. A body of the request is passed over. */
+typedef void rpc_page_handler(struct rpc_page *page, void *ctx);
+/* @handler(@ctx) gets every request that is no call. Without one they are 404, as before. */
+void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void *ctx);
+/* Pages that are answered at the same time: of a server, and of one address (the net of 64 bits); above, 503. What waits to be sent of one is
+ * RPC_PAGE_AHEAD at most, of which the peer must take a part within RPC_PAGE_STALL. */
+enum { RPC_PAGES_MAX = 64, RPC_PAGES_SOURCE_MAX = 16, RPC_PAGE_AHEAD = 256 * 1024 };
+#define RPC_PAGE_STALL (60 * USEC_SEC)
+/* "GET", ...; the target as sent, query included; a field of the request or NULL. Borrowed. */
+const char *rpc_page_method(const struct rpc_page *p);
+const char *rpc_page_target(const struct rpc_page *p);
+const char *rpc_page_field(const struct rpc_page *p, const char *name);
+/* Sends the head, with content-length @length. Once. 0, or negative when the peer has gone. Names of @fields are lower case. */
+int rpc_page_begin(struct rpc_page *p, int status, const struct http_field *fields, size_t n, uint64_t length) MUST_USE;
+/* Waits for room, then sends a part of the body; to HEAD nothing. 0, negative: gone, too slow, or beyond the length. */
+int rpc_page_write(struct rpc_page *p, struct str bytes) MUST_USE;
+
 /* What a server bears. Per listener: connections that are open (handshakes included), and a token bucket for new ones; who is over it is cut
  * before the handshake. An address that comes again and again has half of the bucket, so that it keeps no other out; who comes by HTTP/2 over
  * TLS without a certificate shares a quarter of the connections with all such, the oldest are cut for the newest. Per server: handlers that

@@ -16,7 +16,8 @@ enum rpc_protocol {
     RPC_GRPC,
     RPC_CONNECT,        /* unary: bare messages */
     RPC_CONNECT_STREAM, /* enveloped messages, the end in one of them */
-    RPC_NONE            /* content-type that we do not speak: HTTP 415 */
+    RPC_NONE,           /* content-type that we do not speak: HTTP 415 */
+    RPC_PAGE            /* no call at all: see page.c */
 };
 
 enum call_state {
@@ -61,12 +62,15 @@ struct rpc_call {
     struct event done;     /* the fiber of an HTTP/1.1 connection waits for it */
     unsigned refs;         /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
     size_t sent;
+    size_t page_slot;  /* of a page: its place in the server */
     size_t held;   /* its part of the server's */
     bool stranger; /* came by TLS without a certificate */
     void *stream_state;
     struct task closed;
     struct err reason; /* how it ended */
 };
+
+enum { RPC_SOURCE_SIZE = 8 }; /* an address of IPv4, or the net of 64 bits of one of IPv6 */
 
 struct service_entry {
     struct list node;
@@ -89,6 +93,12 @@ struct rpc_server {
     /* Bytes of requests that came in: RPC_HELD_MAX at most, and of strangers RPC_HELD_STRANGERS_MAX. */
     size_t held, held_strangers;
     struct rpc_limits limits;
+    rpc_page_handler *pages;
+    void *pages_ctx;
+    struct page_slot {
+        bool taken, known;
+        uint8_t source[RPC_SOURCE_SIZE];
+    } page_slots[RPC_PAGES_MAX];
     unsigned running; /* handlers on fibers */
     uint64_t conns_refused, calls_refused;
     bool draining;
@@ -189,7 +199,17 @@ void ws_link_release(struct ws_link *l);
 /* Cuts all connections of the server; their calls are over. */
 void ws_cut_all(struct rpc_server *s);
 
+/* ---- page.c ---- */
+/* Is this request, of which the head is there, one for the handler of pages? */
+bool page_wanted(const struct rpc_call *c, const char *verb);
+/* HTTP/2: starts the handler. 0, or a failure that call_end must report. */
+int page_start(struct rpc_call *c, struct err *err) MUST_USE;
+/* HTTP/1.1: runs it, on the fiber of the HTTP server; the call is over afterwards. */
+void page_http1(struct rpc_call *c, const char *verb);
+
 /* ---- server.c ---- */
+/* "192.0.2.7:443" and "[2001:db8::1]:443": the address, or the net. False for unix. */
+bool server_source(const char *peer, uint8_t dst[RPC_SOURCE_SIZE]);
 /* The entry of "/pkg.Service/Method" and the index of the method, or NULL. */
 struct service_entry *server_find(struct rpc_server *s, struct str path, size_t *ret_method);
 

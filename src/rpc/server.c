@@ -15,7 +15,7 @@ static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum { PREFACE_SIZE = sizeof(preface) - 1 };
 
 /* How much a source address took of late. Addresses that fall into the same two slots share them. */
-enum { SHARE_SLOTS = 1024, SHARE_ROWS = 2, SHARE_BURST = 64, SHARE_PER_SEC = 4, SOURCE_SIZE = 8 };
+enum { SHARE_SLOTS = 1024, SHARE_ROWS = 2, SHARE_BURST = 64, SHARE_PER_SEC = 4 };
 struct share {
     unsigned used;
     usec_t at;
@@ -80,7 +80,7 @@ static int begin(struct rpc_call *c, const struct h2_head *head, struct err *err
     const char *verb = call_meta(c, ":method"), *type = call_meta(c, "content-type");
     bool grpc = type && strncmp(type, "application/grpc", 16) == 0 && strncmp(type, "application/grpc-web", 20) != 0;
     if (!head->too_big && verb && call_meta(c, ":path"))
-        return call_route(c, verb, err);
+        return page_wanted(c, verb) ? page_start(c, err) : call_route(c, verb, err);
     c->protocol = grpc ? RPC_GRPC : RPC_NONE;
     c->http_status = grpc ? 0 : 431;
     return err_set(err, ERR_EXHAUSTED, "the metadata is over the limit of %d bytes", H2_HEAD_MAX);
@@ -281,8 +281,7 @@ static void tls_failed(void *arg, const char *peer, const struct err *err)
     handshake_end(arg);
 }
 
-/* "192.0.2.7:443" and "[2001:db8::1]:443": the address, or the net of 64 bits. False for unix. */
-static bool source_of(const char *peer, uint8_t dst[SOURCE_SIZE])
+bool server_source(const char *peer, uint8_t dst[RPC_SOURCE_SIZE])
 {
     char text[INET6_ADDRSTRLEN];
     uint8_t addr[sizeof(struct in6_addr)] = {0};
@@ -291,16 +290,16 @@ static bool source_of(const char *peer, uint8_t dst[SOURCE_SIZE])
     if (!colon || str_copy(text, sizeof(text), (struct str){peer + six, (size_t)(colon - peer) - (six ? 2 : 0)}) != 0 ||
         inet_pton(six ? AF_INET6 : AF_INET, text, addr) != 1)
         return false;
-    memcpy(dst, addr, SOURCE_SIZE);
+    memcpy(dst, addr, RPC_SOURCE_SIZE);
     return true;
 }
 
 /* Counts one more of @peer's: has it taken more than its share? */
 static bool takes_much(struct rpc_listener *l, const char *peer, usec_t now)
 {
-    uint8_t source[SOURCE_SIZE];
+    uint8_t source[RPC_SOURCE_SIZE];
     unsigned over = 0;
-    if (!source_of(peer, source))
+    if (!server_source(peer, source))
         return false;
     for (size_t row = 0; row < SHARE_ROWS; row++) {
         uint64_t hash = l->seed + row;
@@ -398,6 +397,12 @@ void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx)
 {
     s->around = around;
     s->around_ctx = ctx;
+}
+
+void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void *ctx)
+{
+    s->pages = handler;
+    s->pages_ctx = ctx;
 }
 
 void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n)
