@@ -194,6 +194,8 @@ int main(int argc, char **argv)
             parse_point(argv[++i < argc ? i : 0], &d.die_index, &d.die_state);
         else if (strcmp(argv[i], "--resume") == 0)
             parse_point(argv[++i < argc ? i : 0], &d.resume_index, &d.resume_state);
+        else if (strcmp(argv[i], "--policy") == 0)
+            config.policy = argv[++i < argc ? i : 0];
         else if (strcmp(argv[i], "--full") == 0)
             full = true;
         else
