@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "control/audit.h"
+#include "control/challenge.h"
 #include "control/commands.h"
 #include "control/deployments.h"
 #include "control/enroll.h"
@@ -17,6 +18,7 @@
 #include "control/sealed.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
+#include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/workloads.davit.h"
@@ -253,10 +255,12 @@ static int listen_all(struct control *c, struct err *err)
 const struct control_service control_services[] = {
     {&davit_control_v1_audit_service, audit_handlers, false},
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
+    {&davit_control_v1_credential_service, credentials_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
     {&davit_control_v1_workload_service, workloads_handlers, false},
     {&davit_link_v1_enroll_service, enroll_handlers, true},
+    {&davit_link_v1_identity_service, identity_handlers, true},
     {&davit_link_v1_link_service, links_handlers, true},
 };
 const size_t control_n_services = ARRAY_LEN(control_services);
@@ -288,7 +292,9 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     list_init(&c->servers);
     list_init(&c->watchers);
     event_init(&c->idle, loop);
+    event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
+    c->challenges = challenges_new();
     int rc = fd_mkdir_p(options->state_dir, 0700, err);
     if (rc == 0)
         rc = fd_lock_file(lock, &c->lock_fd, err);
@@ -345,6 +351,7 @@ struct control *control_stop(struct control *c)
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
+    event_pulse(&c->credentials);
     (void)fiber_yield();
     c->api = rpc_server_free(c->api);
     c->link = rpc_server_free(c->link);
@@ -359,10 +366,12 @@ struct control *control_stop(struct control *c)
     c->audit = audit_close(c->audit);
     servers_release(c);
     c->enroll = enroll_free(c->enroll);
+    c->challenges = challenges_free(c->challenges);
     c->fast = lane_free(c->fast);
     c->store = store_close(c->store);
     c->seal = seal_free(c->seal);
     event_release(&c->idle);
+    event_release(&c->credentials);
     free(c->link_socket);
     if (c->lock_fd >= 0)
         (void)close(c->lock_fd);

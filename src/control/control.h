@@ -29,6 +29,8 @@ struct control_options {
     int64_t agent_uid;         /* uid of the local agent beside 0 and our own; -1: none */
     usec_t heartbeat_interval;
     usec_t offline_after;
+    usec_t agent_certificate_life; /* 0: as in credentials.h */
+    usec_t recovery_grace;         /* how long after its end a certificate's key may still ask for a new one; 0: as in credentials.h */
 };
 
 /* Waits: takes the lock, opens the store, loads what is in it, listens. -ERR_PRECONDITION with advice when the keys are missing,

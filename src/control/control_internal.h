@@ -21,9 +21,11 @@ struct counters {
     uint64_t commands_sent, commands_done;
     uint64_t enrol_ok, enrol_refused;
     uint64_t links_opened, links_fenced, links_refused, link_bytes;
+    uint64_t credentials_issued, recoveries_refused, duplicates;
 };
 
 struct enroll;
+struct challenges;
 struct audit;
 struct seal;
 
@@ -35,6 +37,8 @@ struct control {
     struct rpc_server *api, *link;
     struct http_server *health;
     struct enroll *enroll;
+    struct challenges *challenges;
+    struct event credentials; /* pulsed when those of a server changed, or its link */
     struct audit *audit; /* NULL before the store is open */
     struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */
@@ -88,6 +92,8 @@ extern const struct rpc_handler workloads_handlers[];
 extern const struct rpc_handler status_handlers[];
 extern const struct rpc_handler audit_handlers[];
 extern const struct rpc_handler enroll_handlers[];
+extern const struct rpc_handler identity_handlers[];
+extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler links_handlers[];
 
 /* Every service, and the listener that it is served on. */

@@ -3,15 +3,17 @@
 #include "control/enroll.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "control/address.h"
 #include "control/audit.h"
+#include "control/bucket.h"
+#include "control/credentials.h"
 #include "control/links.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
+#include "ident/proof.h"
 #include "ident/token.h"
 
 /* A token's row changes twice at most while a request looks at it: it is used, it is voided. */
@@ -107,17 +109,6 @@ int enroll_load(struct enroll *e, struct err *err)
     return store_read_sync(e->c->store, read_open_tokens, e, err);
 }
 
-static int take(usec_t *full, usec_t now, usec_t every, unsigned burst, usec_t *ret_wait)
-{
-    usec_t from = *full > now ? *full : now;
-    if (from + every > now + burst * every) {
-        *ret_wait = from + every - (now + burst * every);
-        return 1;
-    }
-    *full = from + every;
-    return 0;
-}
-
 /* Who has one IPv6 address has 2^64 of them: they count as one. */
 static void network_of(const char *source, char dst[ADDRESS_SIZE])
 {
@@ -144,9 +135,9 @@ static int admit_stranger(struct enroll *e, const char *source, usec_t now, usec
             return err_set(err, ERR_EXHAUSTED, "too many addresses try to enroll; try again in a minute");
         }
     }
-    if (take(full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, ret_wait) != 0)
+    if (bucket_take(full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, ret_wait) != 0)
         return 1;
-    return take(&e->all, now, USEC_SEC / ENROLL_PER_SECOND, ENROLL_BURST, ret_wait);
+    return bucket_take(&e->all, now, USEC_SEC / ENROLL_PER_SECOND, ENROLL_BURST, ret_wait);
 }
 
 int enroll_admit(struct enroll *e, const char *source, const char *token_id, usec_t now, usec_t real, struct err *err)
@@ -154,7 +145,7 @@ int enroll_admit(struct enroll *e, const char *source, const char *token_id, use
     usec_t wait = 0;
     size_t n = strlen(token_id);
     struct known_token *t = n == TOKEN_ID_LEN ? hmap_get(e->tokens, (struct str){token_id, n}) : NULL;
-    int rc = t && t->expires > real ? take(&t->full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, &wait)
+    int rc = t && t->expires > real ? bucket_take(&t->full, now, ENROLL_SOURCE_EVERY, ENROLL_SOURCE_BURST, &wait)
                                     : admit_stranger(e, source, now, &wait, err);
     return rc <= 0 ? rc : err_set(err, ERR_EXHAUSTED, "too many attempts to enroll; try again in %u s", (unsigned)(wait / USEC_SEC + 1));
 }
@@ -217,23 +208,12 @@ static int read_token(struct db *db, void *arg, struct err *err)
     return 0;
 }
 
-/* Certificates name their serial in hex; zeros in front and case depend on who prints it. */
-static void plain_serial(const char *serial, char dst[64])
-{
-    size_t n = 0;
-    while (*serial == '0')
-        serial++;
-    for (; *serial && n < 63; serial++)
-        dst[n++] = (char)tolower((unsigned char)*serial);
-    dst[n] = '\0';
-}
-
 struct issue {
     const char *dir, *server_id, *token_id;
     struct str csr;
     uint32_t generation;
-    usec_t now;
-    struct buf chain, root;
+    usec_t now, life;
+    struct buf chain, root, spki;
     struct pki_issued issued;
     struct err err;
     const Davit__Common__V1__SystemInfo *system;
@@ -244,7 +224,7 @@ struct issue {
 static int sign(void *arg)
 {
     struct issue *i = arg;
-    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, ENROLL_CERT_DAYS * USEC_DAY, &i->chain,
+    int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, i->life, &i->chain,
                                     &i->issued, &i->err);
     return rc < 0 ? rc : pki_read(i->dir, "root.crt", &i->root, &i->err);
 }
@@ -259,8 +239,6 @@ static int read_root(void *arg)
 static int consume(struct db *db, void *arg, struct err *err)
 {
     struct issue *i = arg;
-    char serial[64];
-    plain_serial(i->issued.serial, serial);
     int rc = db_exec(
         db, err,
         "UPDATE tokens SET used_us = ?, key_sha256 = ?, certificate = ? WHERE id = ? AND used_us = 0 AND void = 0 AND expires_us > ?",
@@ -270,41 +248,16 @@ static int consume(struct db *db, void *arg, struct err *err)
         return rc;
     if (db_changes(db) != 1)
         return 1;
-    rc = db_exec(
-        db, err,
-        "INSERT INTO certificates (serial, server_id, generation, issued_us, expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, 0)",
-        "ttiii", serial, i->server_id, (int64_t)i->generation, (int64_t)i->now, (int64_t)i->issued.not_after);
+    const struct credential_new n = {i->issued.serial, i->generation, i->now, i->issued.not_after, buf_str(&i->chain), buf_str(&i->spki)};
+    rc = credentials_insert(db, i->server_id, &n, err);
     if (rc < 0)
         return rc;
     rc =
-        db_exec(db, err, "UPDATE servers SET generation = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?",
-                "iibti", (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
+        db_exec(db, err, "UPDATE servers SET generation = ?, oldest = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?", "iiibti",
+                (int64_t)i->generation, (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
     if (rc < 0)
         return rc;
     return db_changes(db) == 1 ? audit_append(db, &i->entry, err) : 1;
-}
-
-struct generation_job {
-    const char *serial, *server_id;
-    int64_t generation;
-};
-
-static int read_generation(struct db *db, void *arg, struct err *err)
-{
-    struct generation_job *j = arg;
-    return db_get_i64(db, &j->generation, err,
-                      "SELECT generation FROM certificates WHERE serial = ? AND server_id = ? AND revoked_us = 0", "tt",
-                      j->serial, j->server_id);
-}
-
-int enroll_certificate_generation(struct control *c, const char *serial, const char *server_id, uint32_t *ret, struct err *err)
-{
-    char plain[64];
-    plain_serial(serial, plain);
-    struct generation_job j = {.serial = plain, .server_id = server_id};
-    int rc = store_read(c->store, read_generation, &j, deadline_in(STORE_WAIT), err);
-    *ret = (uint32_t)j.generation;
-    return rc;
 }
 
 static int answer(struct rpc_call *call, struct server *s, const char *chain, const char *root, uint32_t generation,
@@ -340,9 +293,13 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
     audit_touched(c);
     if (s->gone)
         return refuse(err, "the server of this join token was removed");
-    s->generation = i->generation;
+    s->generation = s->oldest = i->generation;
     s->enrolled = i->now;
+    s->certificate_issued = i->now;
     s->certificate_expires = i->issued.not_after;
+    s->rotate = NULL;
+    s->duplicate = s->suspect = (struct duplicate){0};
+    s->credential_error[0] = '\0';
     s->token_expires = 0;
     server_set_system(s, i->system);
     links_cut(s, "the server was enrolled anew");
@@ -354,25 +311,25 @@ static int repeat(struct control *c, struct rpc_call *call, struct server *s, st
 {
     AUTO_CERT cert = NULL;
     struct cert_info leaf;
-    uint32_t generation = 0;
+    struct credential_row row = {0};
     int rc = cert_from_pem(str_from(chain), &cert, err);
     if (rc == 0)
         rc = cert_info(cert, &leaf, err);
     if (rc == 0)
-        rc = enroll_certificate_generation(c, leaf.serial, s->id, &generation, err);
+        rc = credentials_lookup(c, leaf.serial, s->id, &row, err);
     if (rc < 0)
         return rc;
-    if (rc == 1 || generation != s->generation)
+    if (rc == 1 || row.generation != s->generation)
         return refuse(err, "the server of this join token was enrolled again with another one");
     rc = lane_call(c->fast, read_root, i, deadline_in(STORE_WAIT));
     if (rc < 0) {
         *err = i->err;
         return err_ensure(err, rc);
     }
-    return answer(call, s, chain, buf_cstr(&i->root), generation, err);
+    return answer(call, s, chain, buf_cstr(&i->root), row.generation, err);
 }
 
-static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32], struct err *err)
+static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32], struct buf *spki, struct err *err)
 {
     AUTO_CSR csr = NULL;
     if (strlen(text(r->token_id)) != TOKEN_ID_LEN || r->token_secret.len != TOKEN_SECRET_SIZE) {
@@ -383,6 +340,8 @@ static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32
     if (r->csr_der.len == 0 || r->csr_der.len > CSR_MAX)
         return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are 1 to %d", r->csr_der.len, CSR_MAX);
     int rc = csr_parse((struct str){(const char *)r->csr_der.data, r->csr_der.len}, &csr, err);
+    if (rc == 0)
+        rc = csr_spki(csr, spki, err);
     return rc < 0 ? rc : csr_spki_hash(csr, key, err);
 }
 
@@ -419,7 +378,7 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
                             const char *source, struct err *err)
 {
     uint8_t key[32];
-    int rc = check_request(r, key, err);
+    int rc = check_request(r, key, &i->spki, err);
     for (unsigned look = 0; rc >= 0 && look < LOOKS_MAX; look++) {
         buf_clear(&i->chain);
         buf_clear(&i->root);
@@ -438,9 +397,11 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     char source[ADDRESS_SIZE];
     struct issue i = {.dir = c->opt.state_dir,
                       .now = clock_real(),
+                      .life = credentials_life(c),
                       .system = r->system,
                       .chain = BUF_INIT(CERT_PEM_MAX),
                       .root = BUF_INIT(CERT_PEM_MAX),
+                      .spki = BUF_INIT(PROOF_SPKI_MAX),
                       .system_wire = BUF_INIT(RPC_MESSAGE_MAX),
                       .err = ERR_INIT,
                       .csr = {(const char *)r->csr_der.data, r->csr_der.len}};
@@ -458,6 +419,7 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
         log_event(LOG_NOTICE, "enrolment refused", "peer", source, "reason", err->msg, NULL);
     buf_release(&i.chain);
     buf_release(&i.root);
+    buf_release(&i.spki);
     buf_release(&i.system_wire);
     return rc;
 }

@@ -13,7 +13,6 @@
 #include "davit/link/v1/link.pb-c.h"
 
 enum { ENROLL_SOURCE_BURST = 10, ENROLL_BURST = 50, ENROLL_PER_SECOND = 10, ENROLL_SOURCES_MAX = 4096, ENROLL_TOKENS_MAX = 65536 };
-enum { ENROLL_CERT_DAYS = 90 };
 #define ENROLL_SOURCE_EVERY (6 * USEC_SEC)
 #define ENROLL_REPEAT       (10 * USEC_MINUTE)
 
@@ -42,9 +41,5 @@ struct token_row {
 /* The rules, pure. 0: may be used; 1: it is a repeat, answer with @row->certificate; negative: -ERR_UNAUTHENTICATED (unknown, wrong
  * secret, used, expired, voided) with message and hint. @row NULL: unknown. @key: SPKI hash of the request. */
 int enroll_judge(const struct token_row *row, struct str secret, const uint8_t key[32], usec_t now, struct err *err) MUST_USE;
-
-/* Waits: the generation of the certificate @serial of @server_id. 0; 1: not one of ours; negative. */
-int enroll_certificate_generation(struct control *c, const char *serial, const char *server_id, uint32_t *ret,
-                                  struct err *err) MUST_USE;
 
 #endif

@@ -2,6 +2,7 @@
 /* links — see links.h: the stream, its queue, what goes out. */
 #include "base/mem.h"
 #include "control/commands.h"
+#include "control/duplicates.h"
 #include "control/links_internal.h"
 
 struct item {
@@ -44,8 +45,10 @@ void link_end(struct link *l, enum err_code code, const char *message, const cha
         return;
     l->state = LINK_ENDED;
     timer_stop(&l->hello);
-    if (l->server && l->server->link == l)
+    if (l->server && l->server->link == l) {
         l->server->link = NULL;
+        event_pulse(&l->control->credentials);
+    }
     lose_logs(l);
     (void)err_set(&err, code, "%s", message);
     err_hint(&err, "%s", hint ? hint : "");
@@ -98,6 +101,7 @@ static void on_heartbeat(struct link *l, const Davit__Link__V1__Heartbeat *h)
     if (h->system)
         server_set_system(l->server, h->system);
     server_heard(l->server, h->clock_us);
+    credentials_heard(l->server, text(h->credential_error));
     ack.sequence = h->sequence;
     ack.clock_us = clock_real();
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_HEARTBEAT_ACK;
@@ -167,6 +171,8 @@ static void handle_stored(struct link *l, const Davit__Link__V1__AgentMessage *m
     else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT &&
              (rc = commands_result(l->server, m->result, &err)) >= 0)
         ack_result(l, m->result->seq);
+    else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CREDENTIAL_REQUEST)
+        link_renew(l, m->credential_request);
     if (rc >= 0)
         return;
     log_err(LOG_ERROR, &err, "a report of an agent could not be stored", "server", l->server->name, NULL);
@@ -268,9 +274,14 @@ static void link_message(void *state, const ProtobufCMessage *message)
         timer_stop(&l->hello);
         l->state = LINK_GREETING;
         enqueue(l, m);
-    } else if (l->state == LINK_GREETING || !handle_now(l, m)) {
-        enqueue(l, m);
+        return;
     }
+    if (l->doubted) {
+        l->doubted = false;
+        duplicate_confirm(l->server);
+    }
+    if (l->state == LINK_GREETING || !handle_now(l, m))
+        enqueue(l, m);
 }
 
 static void link_half_close(void *state)
@@ -324,9 +335,9 @@ void links_pump(struct server *s)
 
 void links_cut(struct server *s, const char *reason)
 {
+    bool out = s->gone || credentials_revoked(s);
     if (s->link)
-        link_end(s->link, s->gone ? ERR_UNAUTHENTICATED : ERR_UNAVAILABLE, reason,
-                 s->gone ? "enroll it again with a new token" : NULL);
+        link_end(s->link, out ? ERR_UNAUTHENTICATED : ERR_UNAVAILABLE, reason, out ? "enroll it again with a new token" : NULL);
 }
 
 unsigned links_live(const struct control *c)

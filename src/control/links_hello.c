@@ -5,7 +5,7 @@
 
 #include "control/audit.h"
 #include "control/commands.h"
-#include "control/enroll.h"
+#include "control/duplicates.h"
 #include "control/links_internal.h"
 
 enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
@@ -68,22 +68,29 @@ static int make_local(struct link *l, const Davit__Link__V1__Hello *hello, struc
     return 0;
 }
 
-static int replaced(struct link *l, struct err *err)
+/* A certificate that was replaced, revoked, or that this control plane never issued, opens nothing. Waits for nothing. */
+static int check_generation(struct link *l, struct err *err)
 {
+    int rc = credentials_judge(l->server, l->credential.generation, err);
+    l->revoked = rc != 0;
+    l->superseded = rc == 1;
+    return rc == 0 ? 0 : -(int)ERR_UNAUTHENTICATED;
+}
+
+static int check_certificate(struct link *l, struct err *err)
+{
+    int rc = credentials_lookup(l->control, l->serial, l->server->id, &l->credential, err);
+    if (rc < 0)
+        return rc;
+    if (rc == 0 && l->credential.expires > clock_real())
+        return check_generation(l, err);
     l->revoked = true;
-    (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate is not the one that server \"%s\" was enrolled with last",
+    if (credentials_revoked(l->server))
+        return check_generation(l, err);
+    (void)err_set(err, ERR_UNAUTHENTICATED, rc ? "this certificate of server \"%s\" is not one that holds" : "this certificate of server \"%s\" has expired",
                   l->server->name);
     err_hint(err, "make a new token with: davit server token %s", l->server->name);
     return -(int)ERR_UNAUTHENTICATED;
-}
-
-/* A certificate that was replaced, or that this control plane never issued, opens nothing. */
-static int check_certificate(struct link *l, struct err *err)
-{
-    int rc = enroll_certificate_generation(l->control, l->serial, l->server->id, &l->generation, err);
-    if (rc < 0)
-        return rc;
-    return rc == 0 && l->generation == l->server->generation ? 0 : replaced(l, err);
 }
 
 static int identify(struct link *l, const Davit__Link__V1__Hello *hello, struct err *err)
@@ -129,20 +136,49 @@ static int welcome(struct link *l)
     return links_send(l, &m);
 }
 
+static void suspect(struct link *l, bool displaced)
+{
+    const struct duplicate_agent a = {l->seen, l->hostname, l->instance, l->credential.generation};
+    duplicate_suspect(l->server, &a, displaced);
+}
+
+/* Two links of one server: a later generation wins, of the same one the higher epoch. False: @l is the one that goes. */
+static bool take_place(struct link *l, const Davit__Link__V1__Hello *hello)
+{
+    struct link *old = l->server->link;
+    bool same = *l->instance && str_eq(str_from(l->instance), str_from(old->instance));
+    bool later = l->credential.generation != old->credential.generation ? l->credential.generation > old->credential.generation
+                                                                        : hello->epoch > old->epoch;
+    /* One that lost its place to the present one, and is alive. */
+    bool again = !same && duplicate_displaced(l->server, l->instance);
+    if (same && later) {
+        link_end(old, ERR_UNAVAILABLE, "the agent has connected again", NULL);
+        return true;
+    }
+    if (!same)
+        suspect(later ? old : l, later);
+    if (again)
+        duplicate_confirm(l->server);
+    if (later) {
+        fence(old, "another connection of the same identity with a higher epoch took over");
+        return true;
+    }
+    old->doubted = !same && !again;
+    fence(l, "another connection of the same identity has a higher epoch");
+    return false;
+}
+
 /* From here to the end nothing waits, so no two links can both become the live one. */
 static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
 {
     struct server *s = l->server;
-    if (s->link && hello->epoch <= s->link->epoch) {
-        fence(l, "another connection of the same identity has a higher epoch");
+    if (s->link && !take_place(l, hello))
         return;
-    }
-    if (s->link)
-        fence(s->link, "another connection of the same identity with a higher epoch took over");
     l->epoch = hello->epoch;
     l->next_seq = commands_resume_at(s, hello->last_received_seq);
     l->state = LINK_LIVE;
     s->link = l;
+    s->clock_unsure = hello->clock_unsure;
     s->watched_until = 0; /* it may be another process */
     (void)str_copy(s->seen, sizeof(s->seen), str_from(l->seen));
     if (hello->clock_us && hello->clock_us < (usec_t)INT64_MAX)
@@ -151,10 +187,12 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     server_touch(s);
     l->control->counters.links_opened++;
     log_event(LOG_INFO, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
-    if (welcome(l) != 0)
+    if (welcome(l) != 0) {
         link_end(l, ERR_UNAVAILABLE, "the Welcome could not be sent", NULL);
-    else
-        links_pump(s);
+        return;
+    }
+    credentials_remind(s);
+    links_pump(s);
 }
 
 /* What may have changed while the worker waited for the store. */
@@ -162,12 +200,18 @@ static int check_still_enrolled(struct link *l, struct err *err)
 {
     if (l->server->gone)
         return err_set(err, ERR_UNAUTHENTICATED, "the server was removed");
-    return l->unix_peer || l->generation == l->server->generation ? 0 : replaced(l, err);
+    return l->unix_peer ? 0 : check_generation(l, err);
 }
 
 /* Who is not let in is in the log also when it has gone already. */
 static void refuse(struct link *l, const struct err *why)
 {
+    if (l->superseded && *l->instance) {
+        suspect(l, false);
+        duplicate_confirm(l->server);
+        fence(l, why->msg);
+        return;
+    }
     tell(l, l->revoked ? "link.revoked" : "link.refused", why);
     if (l->state == LINK_ENDED)
         return;
@@ -190,11 +234,15 @@ void link_refuse_probe(struct link *l)
 void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
 {
     struct err err = ERR_INIT;
+    (void)str_copy(l->instance, sizeof(l->instance), str_from(hello->instance_id));
+    (void)str_copy(l->hostname, sizeof(l->hostname), str_from(hello->system ? hello->system->hostname : ""));
     int rc = check_protocol(hello, &err);
     if (rc == 0)
         rc = identify(l, hello, &err);
     if (rc == 0)
         rc = commands_skip_to(l->server, hello->last_received_seq, &err);
+    if (rc == 0 && !l->unix_peer)
+        rc = credentials_connected(l->server, &l->credential, &err);
     if (rc == 0)
         rc = check_still_enrolled(l, &err);
     if (rc < 0)

@@ -4,6 +4,7 @@
 #ifndef DAVIT_CONTROL_LINKS_INTERNAL_H
 #define DAVIT_CONTROL_LINKS_INTERNAL_H
 
+#include "control/credentials.h"
 #include "control/links.h"
 
 enum link_state { LINK_WAIT_HELLO, LINK_GREETING, LINK_LIVE, LINK_ENDED };
@@ -18,11 +19,14 @@ struct link {
     char serial[48]; /* of the certificate */
     char seen[ADDRESS_SIZE];
     struct server *server; /* a reference, from the Hello on */
-    uint32_t generation;   /* of its certificate */
+    struct credential_row credential; /* its certificate */
+    char instance[40], hostname[SERVER_NAME_SIZE]; /* as the agent says */
     uint64_t epoch;
     uint64_t next_seq;
     uint64_t bytes; /* on the wire, both ways, as counted last */
-    bool revoked; /* its certificate is not the one that holds */
+    bool revoked;    /* its certificate is not one that holds */
+    bool superseded; /* ... because a later one is in use */
+    bool doubted;    /* another agent of this identity was turned away: a word from this one shows that both live */
     bool blocked; /* the peer is slow: commands wait for the drain */
 
     struct timer hello;
@@ -39,6 +43,8 @@ struct link {
 void link_end(struct link *l, enum err_code code, const char *message, const char *hint);
 /* Waits, on the worker: handles the first message; afterwards the link is live or ended. */
 void link_greet(struct link *l, const Davit__Link__V1__Hello *hello);
+/* Waits, on the worker: the agent asks for new credentials. */
+void link_renew(struct link *l, const Davit__Link__V1__CredentialRequest *m);
 /* Waits, on the worker: ends a link that began with a heartbeat (`davit-agent doctor`): with what is wrong with its certificate, or, where a
  * Hello would have been heard, with -ERR_INVALID. Changes nothing. */
 void link_refuse_probe(struct link *l);

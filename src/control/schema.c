@@ -48,8 +48,19 @@ static const char sql_audit[] =
     "CREATE INDEX audit_time ON audit (time_us);"
     "CREATE INDEX audit_object ON audit (object, number);";
 
+/* Renewals: the chain that was issued, and its key (SPKI in DER, empty for those of before: it is in the chain); `oldest` is the lowest
+ * generation of a server that is let in, above `generation` when all were revoked. Certificates so far were all issued for a token, in its transaction. */
+static const char sql_credentials[] =
+    "ALTER TABLE certificates ADD COLUMN chain TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE certificates ADD COLUMN spki BLOB NOT NULL DEFAULT x'';"
+    "ALTER TABLE servers ADD COLUMN oldest INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE servers SET oldest = generation;"
+    "UPDATE certificates SET chain = COALESCE((SELECT MAX(t.certificate) FROM tokens t WHERE t.server_id = certificates.server_id"
+    " AND t.used_us = certificates.issued_us), '');";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
+    {"credentials", sql_credentials},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 #include "control/commands.h"
+#include "control/credentials.h"
+#include "control/duplicates.h"
 
 enum { HEARTBEAT_SAVE_EVERY_S = 300 };
 
@@ -128,6 +130,13 @@ void server_heard(struct server *s, usec_t agent_clock)
     }
 }
 
+void server_down(struct server *s, const char *reason)
+{
+    timer_stop(&s->offline);
+    if (s->state == SERVER_ONLINE && server_set_state(s, SERVER_OFFLINE, reason) == 0)
+        server_touch(s);
+}
+
 void server_set_system(struct server *s, const Davit__Common__V1__SystemInfo *system)
 {
     ProtobufCMessage *copy = NULL;
@@ -175,6 +184,38 @@ static void say_disk(const struct server *s, struct server_view *v)
                    last.disk_free >> 20, last.disk_total >> 20);
 }
 
+enum { LIFE_WARN_DIVISOR = 5 /* of a certificate's life is left: it should have been renewed at two thirds */ };
+
+static void say_credentials(const struct server *s, struct server_view *v, usec_t now)
+{
+    usec_t life = s->certificate_expires - s->certificate_issued;
+    if (credentials_revoked(s))
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its credentials were revoked: davit server token %s makes a new token", s->name);
+    else if (s->certificate_expires && s->certificate_expires <= now)
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its certificate has expired");
+    else if (s->certificate_expires && s->certificate_expires - now < life / LIFE_WARN_DIVISOR)
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its certificate ends in %" PRIu64 " h and was not renewed",
+                       (s->certificate_expires - now) / USEC_HOUR);
+    if (*s->credential_error)
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "the last renewal failed: %s", s->credential_error);
+}
+
+static void say_duplicate(const struct server *s, struct server_view *v, usec_t now)
+{
+    const struct duplicate *d = &s->duplicate;
+    if (!duplicate_shown(s, now))
+        return;
+    davit__control__v1__duplicate__init(&v->duplicate);
+    v->duplicate.address = lend(d->address);
+    v->duplicate.hostname = lend(d->hostname);
+    v->duplicate.connected_address = lend(s->seen);
+    v->duplicate.generation = d->generation;
+    v->duplicate.seen_us = d->seen;
+    v->m.duplicate = &v->duplicate;
+    (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "duplicate: another agent at %s (%.40s) uses this identity and is turned away; this one is at %s",
+                   *d->address ? d->address : "-", *d->hostname ? d->hostname : "-", *s->seen ? s->seen : "-");
+}
+
 /* At most SERVER_HEALTH_MAX reasons: one of each kind. */
 static void say_health(const struct server *s, struct server_view *v)
 {
@@ -188,10 +229,14 @@ static void say_health(const struct server *s, struct server_view *v)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "Docker does not answer%s%s",
                        *text(s->system->docker_error) ? ": " : "", text(s->system->docker_error));
     uint64_t off = (uint64_t)(s->skew < 0 ? -s->skew : s->skew);
-    if (off > SERVER_SKEW_MAX)
+    if (s->clock_unsure)
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its clock is not set: it is before the build of its agent");
+    else if (off > SERVER_SKEW_MAX)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its clock is %" PRIu64 " s %s", off / USEC_SEC,
                        s->skew < 0 ? "behind" : "ahead");
     say_disk(s, v);
+    say_credentials(s, v, clock_real());
+    say_duplicate(s, v, clock_real());
     v->m.health = lend(v->m.n_health_reasons ? "warning" : "ok");
 }
 
@@ -217,6 +262,11 @@ void server_describe(const struct server *s, struct server_view *v)
     v->m.clock_skew_us = s->skew;
     v->m.generation = s->generation;
     v->m.certificate_expires_us = s->certificate_expires;
+    v->m.certificate_issued_us = s->certificate_issued;
+    v->m.generation_connected = s->oldest > s->generation ? 0 : s->oldest;
+    v->m.revoked = credentials_revoked(s);
+    v->m.credential_error = lend(s->credential_error);
+    v->m.clock_unsure = s->clock_unsure;
     v->m.token_expires_us = s->token_expires > clock_real() ? s->token_expires : 0;
     v->m.connection_mode = lend(s->mode);
     v->m.containers_running = inventory_running(&s->inventory);

@@ -16,12 +16,20 @@
 /* The numbers are those of the schema. */
 enum server_state { SERVER_NONE, SERVER_PENDING, SERVER_ONLINE, SERVER_OFFLINE, SERVER_STATE_MAX };
 
-enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 4, SERVER_HEALTH_SIZE = 224 };
+enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 12, SERVER_HEALTH_SIZE = 224 };
 
 /* Clock difference beyond which a server's health is a warning. */
 #define SERVER_SKEW_MAX (30 * USEC_SEC)
 
 struct link;
+
+/* Another agent with the identity of a server, see duplicates.h. */
+struct duplicate {
+    char address[ADDRESS_SIZE], hostname[SERVER_NAME_SIZE], instance[40];
+    uint32_t generation;
+    bool displaced; /* it was connected until the other one came */
+    usec_t seen;    /* real time, 0: never */
+};
 
 struct server {
     struct list node;
@@ -42,8 +50,16 @@ struct server {
     char mode[8]; /* direct | tunnel | local */
     usec_t created, enrolled, heartbeat, heartbeat_saved;
     int64_t skew;
-    uint32_t generation;
-    usec_t certificate_expires, token_expires;
+    bool clock_unsure;                    /* its agent does not believe its own clock */
+    uint32_t generation, oldest;          /* see credentials.h */
+    usec_t certificate_issued, certificate_expires; /* of the one that it connected with last */
+    usec_t token_expires;
+    char credential_error[SERVER_REASON_SIZE]; /* why its last renewal failed, as its agent says */
+    const char *rotate;                   /* why it shall renew them now, static; NULL: it need not */
+    uint32_t rotate_from;                 /* `oldest` when that was said */
+    usec_t renewals, proofs;              /* buckets, see bucket.h */
+    struct duplicate duplicate, suspect;  /* one that is a copy for certain, one that may be */
+
 
     struct timer offline;
     struct link *link; /* the live one, or NULL */
@@ -110,6 +126,8 @@ int servers_install_target(const struct control_options *opt, struct str port, c
 
 /* A heartbeat came: clock of the agent, real time of ours. Pending and offline become online. */
 void server_heard(struct server *s, usec_t agent_clock);
+/* Counts as offline at once. */
+void server_down(struct server *s, const char *reason);
 /* Replaces the system information by a copy. */
 void server_set_system(struct server *s, const Davit__Common__V1__SystemInfo *system);
 /* A DNS label made of a host name: "Web_1.example" -> "web-1"; "server" when nothing is left. */
@@ -118,6 +136,7 @@ void server_label(const char *hostname, char dst[SERVER_NAME_SIZE]);
 /* A server as the API shows it: strings are borrowed from @s and from the view. */
 struct server_view {
     Davit__Control__V1__Server m;
+    Davit__Control__V1__Duplicate duplicate;
     char public_address[ADDRESS_SIZE], preferred[ADDRESS_SIZE];
     char reasons[SERVER_HEALTH_MAX][SERVER_HEALTH_SIZE];
     char *reason_ptrs[SERVER_HEALTH_MAX];

@@ -185,6 +185,8 @@ static struct server *from_row(struct control *c, const struct rows *r)
     s->known_seq = (uint64_t)row_i64(r, 15);
     s->token_expires = (usec_t)row_i64(r, 16);
     s->certificate_expires = (usec_t)row_i64(r, 17);
+    s->certificate_issued = (usec_t)row_i64(r, 18);
+    s->oldest = (uint32_t)row_i64(r, 19);
     return s;
 }
 
@@ -197,7 +199,8 @@ static int load(struct db *db, void *arg, struct err *err)
         "SELECT s.id, s.name, s.state, s.reason, s.profile, s.preferred, s.local, s.system, s.seen, s.mode, s.created_us,"
         " s.enrolled_us, s.heartbeat_us, s.skew_us, s.generation, s.last_seq,"
         " (SELECT MAX(t.expires_us) FROM tokens t WHERE t.server_id = s.id AND t.used_us = 0 AND t.void = 0),"
-        " (SELECT MAX(k.expires_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.generation)"
+        " (SELECT MAX(k.expires_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.oldest),"
+        " (SELECT MAX(k.issued_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.oldest), s.oldest"
         " FROM servers s ORDER BY s.created_us",
         "");
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {

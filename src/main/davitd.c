@@ -19,7 +19,7 @@
 struct options {
     const char *state_dir, *store, *restore, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
     int64_t agent_uid;
-    usec_t heartbeat_interval, offline_after;
+    usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
     bool version;
 };
 
@@ -106,6 +106,24 @@ static const struct opt table[] = {
      .arg = "TIME",
      .def = "90s",
      .help = "silence after which a server counts as offline"},
+    {.name = "agent-certificate-life",
+     .type = OPT_USEC,
+     .offset = AT(certificate_life),
+     .min = 5000000,
+     .max = 31536000000000,
+     .arg = "TIME",
+     .def = "90d",
+     .env = true,
+     .help = "how long the certificates of agents are valid; they are renewed at two thirds of it"},
+    {.name = "recovery-grace",
+     .type = OPT_USEC,
+     .offset = AT(recovery_grace),
+     .min = 1000000,
+     .max = 31536000000000,
+     .arg = "TIME",
+     .def = "30d",
+     .env = true,
+     .help = "how long after the end of its certificate an agent gets a new one by the key of the old one"},
     {.name = "restore",
      .type = OPT_STRING,
      .offset = AT(restore),
@@ -174,7 +192,9 @@ static int run(const struct options *o, struct err *err)
                                 .hostname = o->hostname,
                                 .agent_uid = o->agent_uid,
                                 .heartbeat_interval = o->heartbeat_interval,
-                                .offline_after = o->offline_after}};
+                                .offline_after = o->offline_after,
+                                .agent_certificate_life = o->certificate_life,
+                                .recovery_grace = o->recovery_grace}};
     int rc = 0;
     (void)umask(077);
     if (o->user && geteuid() == 0)
