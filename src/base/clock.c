@@ -16,6 +16,7 @@
 
 static _Atomic usec_t fake_mono = USEC_INFINITY;
 static _Atomic usec_t fake_real = USEC_INFINITY;
+static _Atomic usec_t lowest;
 
 static usec_t now(clockid_t id)
 {
@@ -44,6 +45,31 @@ void clock_fake(usec_t mono, usec_t real)
 {
     atomic_store_explicit(&fake_mono, mono, memory_order_relaxed);
     atomic_store_explicit(&fake_real, real, memory_order_relaxed);
+}
+
+void clock_floor_raise(usec_t real)
+{
+    usec_t was = atomic_load_explicit(&lowest, memory_order_relaxed);
+
+    while (was < real && !atomic_compare_exchange_weak_explicit(&lowest, &was, real, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+usec_t clock_floor(void)
+{
+    return atomic_load_explicit(&lowest, memory_order_relaxed);
+}
+
+bool clock_unsure(void)
+{
+    return clock_real() < clock_floor();
+}
+
+usec_t clock_checked(void)
+{
+    usec_t real = clock_real(), low = clock_floor();
+
+    return real < low ? low : real;
 }
 
 usec_t clock_add(usec_t t, usec_t delta)

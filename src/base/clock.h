@@ -5,6 +5,7 @@
 #ifndef DAVIT_BASE_CLOCK_H
 #define DAVIT_BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,14 @@ typedef uint64_t usec_t;
 
 usec_t clock_mono(void); /* CLOCK_BOOTTIME: goes on while the machine sleeps */
 usec_t clock_real(void); /* since 1970 */
+
+/* Before this moment (real time) it cannot be: a clock that says so is wrong. Only grows; 0 at first. */
+void clock_floor_raise(usec_t real);
+usec_t clock_floor(void);
+/* Is clock_real() before the floor, so that nobody knows how late it is? */
+bool clock_unsure(void);
+/* max(clock_real(), floor): what certificates are judged by. */
+usec_t clock_checked(void);
 
 /* @now + @delta without overflow. */
 usec_t clock_add(usec_t now, usec_t delta);

@@ -16,8 +16,6 @@
 #include "loop/child.h"
 
 enum { UNIT_MAX = 16384, LOG_TAIL = 1500, CMDLINE_MAX = 65536 };
-/* How davit-agent ends when another one took its identity over: started again it would take it back, and so on. */
-#define AGENT_FENCED "3"
 static const usec_t STOP_PATIENCE = 15 * USEC_SEC;
 static const usec_t SYSTEMCTL_TIMEOUT = 60 * USEC_SEC;
 static const usec_t POLL_STEP = 50 * USEC_MSEC;
@@ -167,7 +165,7 @@ static int write_unit(const struct proc *p, struct err *err)
     const char *after = p->after ? p->after : "network-online.target";
 
     if (buf_printf(&unit, "[Unit]\nDescription=%s\nAfter=%s\nWants=network-online.target\n\n[Service]\n", p->about, after) < 0 ||
-        append_exec(&unit, p) < 0 || (p->final && buf_printf(&unit, "RestartPreventExitStatus=%s\n", p->final) < 0) ||
+        append_exec(&unit, p) < 0 ||
         buf_append_cstr(&unit, "Restart=always\nRestartSec=2\nUMask=0077\nNoNewPrivileges=yes\nLimitNOFILE=20000\n\n"
                                "[Install]\nWantedBy=multi-user.target\n") < 0)
         return err_set(err, ERR_EXHAUSTED, "the unit of %s is too long", p->name);
@@ -310,7 +308,7 @@ void local_init(struct local *l, const struct cli *cli)
 
     *l = (struct local){
         .davitd = {.name = "davitd", .about = "Davit control plane"},
-        .agent = {.name = "davit-agent", .about = "Davit agent", .after = "davitd.service docker.service", .final = AGENT_FENCED},
+        .agent = {.name = "davit-agent", .about = "Davit agent", .after = "davitd.service docker.service"},
     };
     path = keep(l, str_printf("%s/link.sock", at->run));
     socket = keep(l, str_printf("unix:%s", path));

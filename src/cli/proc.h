@@ -17,7 +17,6 @@ struct proc {
     const char *lock;                /* its lock file */
     const char *args[PROC_ARGS_MAX]; /* absolute program first; NULL-terminated; borrowed */
     const char *after;               /* unit that it starts after, or NULL */
-    const char *final;               /* exit status after which systemd does not start it again, or NULL */
 };
 
 /* Is it alive? 1 with its pid, 0 if not, negative: the lock cannot be read. */

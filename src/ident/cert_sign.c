@@ -108,7 +108,7 @@ static bool set_serial(X509 *x509)
 
 static bool set_times(X509 *x509, const struct template *t)
 {
-    usec_t now = clock_real(), before = now > USEC_HOUR ? now - USEC_HOUR : 0;
+    usec_t now = clock_real(), before = now > CERT_BACKDATE ? now - CERT_BACKDATE : 0;
     return ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)(before / USEC_SEC)) != NULL &&
            ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)(t->not_after / USEC_SEC)) != NULL;
 }

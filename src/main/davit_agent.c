@@ -225,7 +225,7 @@ static int print_health(struct str text, struct err *err)
         json_init(&value, raw);
         if ((rc = json_next(&value, &type, err)) == 0) {
             printf("%-19s ", name);
-            print_clean(stdout, value.value);
+            print_clean(stdout, type == JSON_BOOL ? str_from(value.boolean ? "yes" : "no") : value.value);
             (void)fputc('\n', stdout);
         }
     }

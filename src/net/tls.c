@@ -144,9 +144,30 @@ static bool carries_uri(X509 *cert, const char *uri)
     return found;
 }
 
+static void not_before_of(X509 *cert, usec_t *when)
+{
+    struct tm tm = {0};
+    time_t t = cert && ASN1_TIME_to_tm(X509_get0_notBefore(cert), &tm) == 1 ? timegm(&tm) : 0;
+    if (t > 0 && (usec_t)t * USEC_SEC > *when)
+        *when = (usec_t)t * USEC_SEC;
+}
+
+/* Where nobody knows how late it is: not before what we know, and not before the certificates were made, which their issuer vouches for. */
+static usec_t judged_at(X509_STORE_CTX *store)
+{
+    usec_t when = clock_checked();
+    STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store);
+    if (!clock_unsure())
+        return when;
+    not_before_of(X509_STORE_CTX_get0_cert(store), &when);
+    for (int i = 0; i < sk_X509_num(sent); i++)
+        not_before_of(sk_X509_value(sent, i), &when);
+    return when;
+}
+
 static int verify_chain(X509_STORE_CTX *store, struct tls_ctx *ctx)
 {
-    X509_STORE_CTX_set_time(store, 0, (time_t)(clock_real() / USEC_SEC));
+    X509_STORE_CTX_set_time(store, 0, (time_t)(judged_at(store) / USEC_SEC));
     if (!ctx->pin_only)
         return X509_verify_cert(store);
     X509 *root = find_pinned_root(store, ctx);

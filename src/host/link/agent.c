@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "host/link/agent_internal.h"
+#include "host/link/agent_notify.h"
 #include "host/link/link_dial.h"
 #include "host/link/policy.h"
 #include "loop/lane.h"
@@ -68,6 +69,15 @@ static int begin_work(struct agent *a, struct err *err)
     return session_set_work(a->session, a->work, err);
 }
 
+/* In the journal, so that a restart does not take over what was lost; it holds for the credentials that were fenced. */
+static void mark_fenced(struct agent *a, bool on)
+{
+    AUTO_FREE char *generation = str_printf("%u", renew_generation(a->renew));
+    struct err err = ERR_INIT;
+    if (journal_meta_set(a->journal, "fenced", on ? generation : NULL, &err) < 0)
+        log_err(LOG_WARN, &err, "the journal does not know that another agent uses this identity", NULL);
+}
+
 static int identify(void *arg, const char *server_id, const char *server_name, struct err *err)
 {
     struct agent *a = arg;
@@ -77,6 +87,9 @@ static int identify(void *arg, const char *server_id, const char *server_name, s
     bool same = a->work && str_eq(str_from(c->server_id), str_from(server_id));
     if (!*server_id)
         return err_set(err, ERR_INTERNAL, "the control plane did not say which server this is");
+    if (a->renew && a->fenced)
+        mark_fenced(a, false);
+    a->fenced = false;
     if (same && str_eq(str_from(c->server_name), str_from(name)))
         return 0;
     int rc = same ? 0 : end_work(a, err);
@@ -92,13 +105,24 @@ static int identify(void *arg, const char *server_id, const char *server_name, s
     return rc < 0 || same ? rc : begin_work(a, err);
 }
 
+static bool is_marked_fenced(struct agent *a)
+{
+    AUTO_FREE char *generation = a->renew ? str_printf("%u", renew_generation(a->renew)) : NULL;
+    char marked[JOURNAL_VALUE_SIZE];
+    return generation && journal_meta_get(a->journal, "fenced", marked, NULL) == 0 && str_eq(str_from(marked), str_from(generation));
+}
+
 static void fenced(void *arg, const char *reason)
 {
     struct agent *a = arg;
-    log_event(LOG_ERROR, "another agent uses the identity of this server; this one ends and leaves the containers alone", "reason", reason, "hint",
-              "two agents use one identity (a copied disk?): stop one of them, or enroll it under its own name", NULL);
-    a->exit_status = AGENT_EXIT_FENCED;
-    event_signal(&a->quit);
+    struct err err = ERR_INIT;
+    log_event(LOG_ERROR, "another agent uses the identity of this server; this one stays idle and leaves the containers alone", "reason", reason,
+              "hint", "two agents use one identity (a copied disk?): stop one of them, or enroll it under its own name", NULL);
+    if (a->renew && !a->fenced)
+        mark_fenced(a, true);
+    a->fenced = true;
+    if (end_work(a, &err) < 0)
+        log_err(LOG_ERROR, &err, "the work did not end", NULL);
 }
 
 /* --- Start ---- */
@@ -123,7 +147,16 @@ static int settle_identity(struct agent *a, const struct agent_options *o, struc
     a->link = str_dup(str_from(o->link ? o->link : c->grpc_endpoint));
     if (a->local && !str_starts(str_from(a->link), STR("unix:/")))
         return err_set(err, ERR_INVALID, "link: \"%s\" is no unix:/PATH", a->link);
-    return a->local ? 0 : link_tls_enrolled(c, &a->tls, err);
+    if (a->local)
+        return 0;
+    struct err why = ERR_INIT;
+    a->renew = renew_new(a->loop, c);
+    rc = renew_load(a->renew, &why);
+    if (rc == AGENT_IDENTITY_EXPIRED)
+        log_err(LOG_WARN, &why, "the control plane is asked for new credentials", NULL);
+    else if (rc < 0 && err)
+        *err = why;
+    return rc < 0 ? rc : 0;
 }
 
 static int open_parts(struct agent *a, const struct agent_options *o, struct err *err)
@@ -137,20 +170,23 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
     struct sysinfo_config info = {
         .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy};
     a->sysinfo = sysinfo_new(&info);
+    a->fenced = is_marked_fenced(a);
     struct session_config session = {
         .loop = a->loop,
         .journal = a->journal,
         .sysinfo = a->sysinfo,
         .endpoint = a->link,
-        .tls = a->tls,
+        .tls = a->renew ? renew_tls(a->renew) : NULL,
         .server_id = a->local ? NULL : a->config.server_id,
-        .generation = a->config.generation,
+        .generation = a->renew ? renew_generation(a->renew) : a->config.generation,
+        .renew = a->renew,
+        .was_fenced = a->fenced,
         .identify = identify,
         .fenced = fenced,
         .arg = a,
     };
     a->session = session_new(&session);
-    return *a->config.server_id ? begin_work(a, err) : 0;
+    return *a->config.server_id && !a->fenced ? begin_work(a, err) : 0;
 }
 
 static int start(struct agent *a, const struct agent_options *o, struct err *err)
@@ -164,8 +200,12 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = open_parts(a, o, err);
     if (rc == 0)
         rc = agent_health_listen(a, o->health_listen, err);
+    if (rc == 0 && a->renew)
+        rc = renew_start(a->renew, a->session);
     if (rc == 0)
         rc = session_start(a->session);
+    if (rc == 0)
+        a->notify = agent_notify_new(a->loop, a->docker, a->session);
     return err_ensure(err, rc);
 }
 
@@ -175,8 +215,11 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
 static int stop(struct agent *a)
 {
     int rc = 0;
+    a->notify = agent_notify_free(a->notify, 4 * STOP_WAIT);
     a->http = http_server_free(a->http);
-    if (a->session)
+    if (a->renew)
+        rc = renew_stop(a->renew, deadline_in(STOP_WAIT));
+    if (rc == 0 && a->session)
         rc = session_stop(a->session, deadline_in(STOP_WAIT));
     if (rc == 0 && a->work)
         rc = work_stop(a->work, deadline_in(STOP_WAIT));
@@ -185,6 +228,7 @@ static int stop(struct agent *a)
     if (rc < 0)
         return rc;
     a->session = session_free(a->session);
+    a->renew = renew_free(a->renew);
     a->work = work_free(a->work);
     a->sysinfo = sysinfo_free(a->sysinfo);
     a->docker = docker_free(a->docker);
@@ -216,7 +260,6 @@ static void on_signal(int signum, void *arg)
 
 static void release(struct agent *a)
 {
-    (void)tls_ctx_unref(a->tls);
     if (a->config.dir) {
         AUTO_FREE char *socket = agent_config_path(&a->config, "health.sock");
         if (a->lock_fd >= 0)
@@ -253,5 +296,5 @@ int agent_run(const struct agent_options *o, struct err *err)
             *err = a.err;
     }
     release(&a);
-    return rc < 0 ? err_ensure(err, rc) : a.exit_status;
+    return rc < 0 ? err_ensure(err, rc) : 0;
 }

@@ -7,9 +7,8 @@
 #define DAVIT_HOST_LINK_AGENT_H
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
-
-enum { AGENT_EXIT_FENCED = 3 };
 
 struct agent_options {
     const char *config_dir;    /* NULL: the default place */
@@ -19,8 +18,8 @@ struct agent_options {
     const char *tailscale;     /* as sysinfo.h */
 };
 
-/* Blocks until SIGTERM or SIGINT, or until another agent took over the identity. Returns the exit status: 0 after a signal,
- * AGENT_EXIT_FENCED, or negative with @err when it could not start. */
+/* Blocks until SIGTERM or SIGINT. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
+ * negative with @err when it could not start. */
 int agent_run(const struct agent_options *o, struct err *err) MUST_USE;
 
 /* Waits, on a fiber of another program: what the agent of @config_dir says of itself, as JSON appended to @out. *ret_online: is its link up?

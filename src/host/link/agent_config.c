@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "ident/cert.h"
+#include "host/link/bundle.h"
 
 /* The texts of config.yaml, in the order in which they are written. */
 static const struct {
@@ -192,76 +192,6 @@ int agent_config_save(const struct agent_config *c, struct err *err)
     return rc < 0 ? rc : fd_write_file(path, text.data, text.len, 0600, err);
 }
 
-/* --- Credentials ---- */
-
-void agent_identity_release(struct agent_identity *id)
-{
-    id->key_pem = secret_free(id->key_pem);
-    buf_release(&id->cert_pem);
-    buf_release(&id->ca_pem);
-}
-
-static int misfit(struct err *err, const char *what)
-{
-    (void)err_set(err, ERR_PRECONDITION, "%s", what);
-    err_hint(err, "make a token on the control plane with \"davit server token NAME\" and enroll again with --force");
-    return -(int)ERR_PRECONDITION;
-}
-
-static int check_identity(const struct agent_config *c, const struct key *key, const struct agent_identity *id, struct err *err)
-{
-    AUTO_CERT cert = NULL;
-    AUTO_FREE char *uri = str_printf("davit://server/%s", c->server_id);
-    struct cert_info info;
-    char until[CLOCK_TEXT_SIZE];
-    struct err why = ERR_INIT;
-    if (cert_from_pem(buf_str(&id->cert_pem), &cert, err) < 0)
-        return misfit(err, "client.crt is no certificate");
-    if (!cert_fits_key(cert, key))
-        return misfit(err, "client.key is not the key of client.crt");
-    if (cert_info(cert, &info, err) < 0 || !str_eq(str_from(info.uri), str_from(uri)))
-        return misfit(err, "client.crt is not the certificate of the server in config.yaml");
-    if (info.not_after <= clock_real()) {
-        clock_format(info.not_after, 0, until);
-        (void)misfit(err, "");
-        if (err)
-            (void)snprintf(err->msg, sizeof(err->msg), "the certificate of this server expired at %s", until);
-        return -(int)ERR_PRECONDITION;
-    }
-    if (cert_verify_chain(buf_str(&id->cert_pem), buf_str(&id->ca_pem), CERT_CLIENT, clock_real(), NULL, &why) < 0) {
-        AUTO_FREE char *text = str_printf("client.crt does not lead to ca.crt: %s", why.msg);
-        return misfit(err, text);
-    }
-    return 0;
-}
-
-int agent_identity_load(const struct agent_config *c, struct agent_identity *ret, struct err *err)
-{
-    AUTO_FREE char *key_path = agent_config_cert_path(c, "client.key");
-    AUTO_FREE char *cert_path = agent_config_cert_path(c, "client.crt");
-    AUTO_FREE char *ca_path = agent_config_cert_path(c, "ca.crt");
-    AUTO_KEY key = NULL;
-    CLEANUP(agent_identity_release) struct agent_identity id = {.cert_pem = BUF_INIT(CERT_PEM_MAX), .ca_pem = BUF_INIT(CERT_PEM_MAX)};
-    int rc = key_load(key_path, &key, err);
-    if (rc == 0)
-        rc = fd_read_file(cert_path, &id.cert_pem, err);
-    if (rc == 0)
-        rc = fd_read_file(ca_path, &id.ca_pem, err);
-    if (rc == -(int)ERR_NOT_FOUND) {
-        err_hint(err, "make a token on the control plane with \"davit server token NAME\" and enroll again with --force");
-        return rc;
-    }
-    if (rc == 0)
-        rc = check_identity(c, key, &id, err);
-    if (rc == 0)
-        rc = key_to_pem(key, &id.key_pem, err);
-    if (rc < 0)
-        return rc;
-    *ret = id;
-    id = (struct agent_identity){0};
-    return 0;
-}
-
 /* --- Locks ---- */
 
 static int lock(const char *path, const char *whose, int *ret_fd, struct err *err)
@@ -302,14 +232,19 @@ static bool is_unfinished(struct str name)
     return false;
 }
 
+static bool is_enrolled(const struct agent_config *c)
+{
+    AUTO_FREE char *config = agent_config_path(c, "config.yaml");
+    return access(config, F_OK) == 0;
+}
+
 /* The last act of an enrolment takes the key its first name: is that all that is missing? */
 static bool is_second_name(const struct agent_config *c)
 {
-    AUTO_FREE char *config = agent_config_path(c, "config.yaml");
     AUTO_FREE char *key = agent_config_path(c, "client.key");
     AUTO_FREE char *fresh = agent_config_path(c, "client.key.new");
     struct stat a, b;
-    return access(config, F_OK) == 0 && stat(key, &a) == 0 && lstat(fresh, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return is_enrolled(c) && stat(key, &a) == 0 && lstat(fresh, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 /* What a crash left half-written, keys among it. Whoever holds the lock is alone here. */
@@ -324,6 +259,8 @@ static void remove_unfinished(const struct agent_config *c)
     if (is_second_name(c))
         (void)unlinkat(dirfd(dir), "client.key.new", 0);
     (void)closedir(dir);
+    if (is_enrolled(c))
+        bundle_tidy(c);
 }
 
 int agent_config_lock(const struct agent_config *c, int *ret_dir_fd, int *ret_machine_fd, struct err *err)

@@ -2,6 +2,7 @@
 /* agent_config — the agent's directory and what stands in it.
  *   config.yaml  plain `key: value` lines; written last, so that its presence means "enrolled"
  *   client.key   private key, PKCS#8        client.crt  its chain, leaf first        ca.crt  the root of the control plane
+ *   bundles      what replaced those three since the enrolment, see bundle.h        last_known_good_time  see floor_time.h
  *   journal.db, journal.key  see journal.h  lock        one agent per directory      health.sock  see agent.h
  * Directory 0700, files 0600.  All calls block: at program start, or in a lane.
  * Ownership: embedded, agent_config_release.  Thread: any, one at a time.
@@ -11,6 +12,7 @@
 #define DAVIT_HOST_LINK_AGENT_CONFIG_H
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/secret.h"
 #include "base/str.h"
@@ -56,10 +58,18 @@ char *agent_config_cert_path(const struct agent_config *c, const char *name) MUS
 struct agent_identity {
     struct secret *key_pem;
     struct buf cert_pem, ca_pem;
+    uint32_t generation;
+    usec_t not_before, not_after; /* of the certificate */
+    bool fallback;                /* those before the active ones, which cannot be read */
 };
-/* Reads and checks them: the key fits the certificate, the chain leads to the root, the name is that of @c->server_id. What does not fit, and
- * an expired certificate, is -ERR_PRECONDITION with advice. */
+enum { AGENT_IDENTITY_EXPIRED = 1 };
+/* Reads the active ones (see bundle.h; where they cannot be read, the previous ones) and checks them: the key fits the certificate, the chain
+ * leads to the root, the name is that of @c->server_id. 0; AGENT_IDENTITY_EXPIRED: all of that holds and the certificate is out of date (@ret is
+ * filled, @err says so: good for a recovery, see recover.h). What does not fit is -ERR_PRECONDITION with advice, what is not there
+ * -ERR_NOT_FOUND. */
 int agent_identity_load(const struct agent_config *c, struct agent_identity *ret, struct err *err) MUST_USE;
+/* The same for the previous ones alone, while the active ones have not connected. -ERR_NOT_FOUND: there are none. */
+int agent_identity_load_previous(const struct agent_config *c, struct agent_identity *ret, struct err *err) MUST_USE;
 void agent_identity_release(struct agent_identity *id);
 
 /* Makes the directory (0700) if it is not there and takes its lock, and for the system's place that of the machine. Descriptors are the

@@ -28,6 +28,20 @@ static void put_number(struct jsonw *w, const char *key, uint64_t n)
     jsonw_u64(w, n);
 }
 
+static void put_credentials(struct jsonw *w, const struct agent *a)
+{
+    struct renew_status st;
+    if (!a->renew)
+        return;
+    renew_status(a->renew, &st);
+    put_number(w, "credential_generation", st.generation);
+    put_time(w, "credential_expires", st.expires);
+    put_time(w, "credential_renewal", st.due);
+    jsonw_key(w, "credential_staged");
+    jsonw_bool(w, st.staged);
+    put_text(w, "credential_error", st.error);
+}
+
 static int describe(const struct agent *a, struct buf *out)
 {
     const Davit__Common__V1__SystemInfo *system = sysinfo_get(a->sysinfo);
@@ -49,6 +63,9 @@ static int describe(const struct agent *a, struct buf *out)
     put_text(&w, "error", st.state == SESSION_ONLINE ? NULL : st.error);
     put_text(&w, "hint", st.state == SESSION_ONLINE ? NULL : st.hint);
     put_text(&w, "seen_address", st.seen_address);
+    put_credentials(&w, a);
+    jsonw_key(&w, "clock_unsure");
+    jsonw_bool(&w, clock_unsure());
     put_text(&w, "docker_version", system->docker_version);
     put_text(&w, "docker_error", engine);
     put_number(&w, "containers_running", a->work ? work_containers_running(a->work) : 0);

@@ -4,6 +4,7 @@
 #define DAVIT_HOST_LINK_AGENT_INTERNAL_H
 
 #include "host/link/agent.h"
+#include "host/link/renew.h"
 #include "host/link/session.h"
 #include "net/http_server.h"
 
@@ -16,7 +17,8 @@ struct agent {
     char *link;          /* where the control plane is */
     bool local;          /* by unix socket, without certificates */
     int lock_fd, machine_fd;
-    struct tls_ctx *tls;
+    struct renew *renew; /* NULL for a local one */
+    bool fenced;         /* another agent is what this one was; no work */
     struct journal *journal;
     struct docker *docker;
     struct sysinfo *sysinfo;
@@ -25,7 +27,6 @@ struct agent {
     struct http_server *http;
     struct agent_notify *notify;
     struct event quit;
-    int exit_status;
     int rc;
     struct err err, save_err;
 };

@@ -3,6 +3,7 @@
 #include "host/link/doctor.h"
 
 #include "base/mem.h"
+#include "host/link/bundle.h"
 #include "host/link/doctor_internal.h"
 
 static const struct {
@@ -82,10 +83,10 @@ static int config_job(void *arg)
     struct doctor *d = arg;
     AUTO_FREE char *file = agent_config_path(&d->config, "config.yaml");
     d->config_rc = agent_config_load(&d->config, &d->config_err);
-    AUTO_FREE char *key = agent_config_cert_path(&d->config, "client.key");
+    d->key_path = bundle_path(&d->config, "client.key");
     stat_or_zero(d->config.dir, &d->dir_st);
     stat_or_zero(file, &d->file_st);
-    stat_or_zero(key, &d->key_st);
+    stat_or_zero(d->key_path, &d->key_st);
     return 0;
 }
 
@@ -135,6 +136,7 @@ static void release(struct doctor *d)
     (void)tls_ctx_unref(d->tls);
     agent_config_release(&d->config);
     free(d->found);
+    free(d->key_path);
     free(d);
 }
 

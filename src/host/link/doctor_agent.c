@@ -4,14 +4,19 @@
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "davit/link/v1/link.davit.h"
+#include "host/link/agent.h"
+#include "host/link/bundle.h"
 #include "host/link/doctor_internal.h"
+#include "host/link/floor_time.h"
 #include "host/link/sysinfo.h"
 #include "ident/cert.h"
 #include "loop/child.h"
 
 #define ENROLL "paste the line that \"davit server add NAME\" prints on the control plane"
+enum { HEALTH_MAX = 64 * 1024 };
 #define HANGS "find out which file system hangs"
 #define PROGRAM_WAIT (2500 * USEC_MSEC) /* a program that ignores SIGTERM gets 2 s more */
 
@@ -24,7 +29,6 @@ void doctor_check_config(struct doctor *d, struct doctor_check *c)
         doctor_say(c, DOCTOR_FAIL, HANGS, "the agent's directory was not read in time");
         return;
     }
-    AUTO_FREE char *key = agent_config_cert_path(&d->config, "client.key");
     if (d->config_rc == 1 && d->options->link)
         doctor_say(c, DOCTOR_WARN, "start the agent with --link once: it writes its configuration", "%s holds no config.yaml yet", d->config.dir);
     else if (d->config_rc == 1)
@@ -34,26 +38,52 @@ void doctor_check_config(struct doctor *d, struct doctor_check *c)
     else if (d->config_rc < 0)
         doctor_say(c, DOCTOR_FAIL, *d->config_err.hint ? d->config_err.hint : "run doctor as the agent's account", "%s", d->config_err.msg);
     else
-        doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, key, d->key_st.st_mode);
+        doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, d->key_path, d->key_st.st_mode);
 }
 
 static int identity_job(void *arg)
 {
     struct doctor *d = arg;
     CLEANUP(agent_identity_release) struct agent_identity id = {0};
-    AUTO_CERT cert = NULL;
-    struct cert_info info;
+    AUTO_FREE char *previous = bundle_dir(&d->config, BUNDLE_PREVIOUS, NULL);
+    floor_time_load(&d->config);
     int rc = agent_identity_load(&d->config, &id, &d->identity_err);
-    if (rc == 0)
-        rc = cert_from_pem(buf_str(&id.cert_pem), &cert, &d->identity_err);
-    if (rc == 0)
-        rc = cert_info(cert, &info, &d->identity_err);
-    if (rc == 0) {
-        d->not_before = info.not_before;
-        d->not_after = info.not_after;
-        rc = link_tls_enrolled(&d->config, &d->tls, &d->identity_err);
+    if (rc < 0)
+        return rc;
+    d->cert = (struct doctor_cert){.issued = id.not_before + CERT_BACKDATE, .not_after = id.not_after, .staged = previous != NULL, .fallback = id.fallback};
+    clock_floor_raise(id.not_before);
+    return rc == AGENT_IDENTITY_EXPIRED ? -(int)ERR_PRECONDITION : link_tls_identity(&id, &d->tls, &d->identity_err);
+}
+
+/* Waits: what the agent that runs here says of the last renewal; nothing if none runs. */
+static void ask_agent(struct doctor *d)
+{
+    AUTO_BUF text = BUF_INIT(HEALTH_MAX);
+    AUTO_JSON j = {0};
+    struct str key, value;
+    bool online = false;
+    if (agent_ask_health(d->loop, d->config.dir, &text, &online, NULL) < 0)
+        return;
+    json_init(&j, buf_str(&text));
+    if (json_enter(&j, JSON_OBJECT, NULL) < 0)
+        return;
+    while (json_key(&j, &key, NULL) == 1) {
+        AUTO_FREE char *name = str_dup(key);
+        enum json_type type;
+        if (json_next(&j, &type, NULL) < 0 || type == JSON_OBJECT || type == JSON_ARRAY)
+            return;
+        value = type == JSON_STRING ? j.value : STR("");
+        if (str_eq(str_from(name), STR("credential_error")))
+            (void)str_copy(d->cert.error, sizeof(d->cert.error), value);
+        else if (str_eq(str_from(name), STR("state")))
+            d->cert.fenced = str_eq(value, STR("fenced"));
     }
-    return rc;
+}
+
+static void judge_certificate(struct doctor *d, struct doctor_check *c)
+{
+    ask_agent(d);
+    doctor_judge_certificate(c, clock_checked(), &d->cert);
 }
 
 void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
@@ -71,7 +101,7 @@ void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
     }
     d->identity_rc = doctor_block(d, identity_job);
     if (d->identity_rc == 0)
-        doctor_judge_certificate(c, clock_real(), d->not_after);
+        judge_certificate(d, c);
     else if (d->identity_rc == -(int)ERR_DEADLINE)
         doctor_say(c, DOCTOR_FAIL, HANGS, "the certificate was not read in time");
     else if (d->identity_rc == -(int)ERR_DENIED)
@@ -240,8 +270,7 @@ void doctor_check_bpf(struct doctor *d, struct doctor_check *c)
 
 void doctor_check_clock(struct doctor *d, struct doctor_check *c)
 {
-    usec_t floor = doctor_build_time(__DATE__);
-    if (d->identity_rc == 0 && d->not_before > floor)
-        floor = d->not_before;
-    doctor_judge_clock(c, clock_real(), floor, d->skew_known, d->skew);
+    if (clock_floor() == 0) /* no enrolment was looked at */
+        clock_floor_raise(floor_time_build(__DATE__));
+    doctor_judge_clock(c, clock_real(), clock_floor(), d->skew_known, d->skew);
 }

@@ -27,6 +27,7 @@ struct doctor {
     struct err config_err;
     bool config_asked, config_lost; /* lost: the job that reads it hangs and still has these in its hands */
     struct stat dir_st, file_st, key_st; /* zero where not there */
+    char *key_path;
 
     struct docker *docker;
     int docker_rc; /* of docker_ping, then of docker_info_get */
@@ -44,7 +45,7 @@ struct doctor {
 
     int identity_rc;
     struct err identity_err;
-    usec_t not_before, not_after; /* of our certificate, 0: none */
+    struct doctor_cert cert;
     struct tls_ctx *tls;
 
     bool skew_known;

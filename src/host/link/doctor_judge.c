@@ -144,23 +144,6 @@ void doctor_judge_tailscale(struct doctor_check *c, bool installed, const char *
         doctor_say(c, DOCTOR_OK, NULL, "connected as %s", *address ? address : "a node without an address");
 }
 
-usec_t doctor_build_time(const char *date)
-{
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    struct str s = str_from(date);
-    usec_t t;
-    if (s.n != 11)
-        return 0;
-    for (unsigned m = 0; m < 12; m++) {
-        if (!str_eq((struct str){months + m * 3u, 3}, (struct str){s.p, 3}))
-            continue;
-        char day = s.p[4] == ' ' ? '0' : s.p[4];
-        AUTO_FREE char *text = str_printf("%.4s-%02u-%c%cT00:00:00Z", s.p + 7, m + 1, day, s.p[5]);
-        return clock_parse(str_from(text), &t, NULL) == 0 && t > USEC_DAY ? t - USEC_DAY : 0;
-    }
-    return 0;
-}
-
 void doctor_judge_clock(struct doctor_check *c, usec_t now, usec_t floor, bool known, int64_t skew)
 {
     const char *fix = "set the clock and keep it right: timedatectl set-ntp true, or chrony";
@@ -197,18 +180,27 @@ void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode
         doctor_say(c, DOCTOR_OK, NULL, "%s/config.yaml is readable, and by nobody else", dir);
 }
 
-void doctor_judge_certificate(struct doctor_check *c, usec_t now, usec_t not_after)
+void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct doctor_cert *k)
 {
-    const char *fix = "make a token on the control plane with \"davit server token NAME\" and enroll again with --force";
+    const char *token = "make a token on the control plane with \"davit server token NAME\" and enroll again with --force";
+    const char *reach = "see that the agent runs and reaches the control plane (check grpc): it renews by itself";
     char until[CLOCK_TEXT_SIZE];
-    clock_format(not_after, 0, until);
-    if (not_after <= now)
-        doctor_say(c, DOCTOR_FAIL, fix, "the certificate of this server expired at %s", until);
-    else if (not_after - now < DOCTOR_CERT_WARN)
-        doctor_say(c, DOCTOR_WARN, fix, "the certificate of this server expires soon, at %s", until);
+    usec_t life = k->not_after > k->issued ? k->not_after - k->issued : 0;
+    clock_format(k->not_after, 0, until);
+    if (k->fenced)
+        doctor_say(c, DOCTOR_FAIL, "stop the other one (a copied disk?), or enroll this one with --force under a name of its own",
+                   "another agent uses the identity of this server; this one is idle");
+    else if (k->not_after <= now)
+        doctor_say(c, DOCTOR_FAIL, token, "the certificate of this server expired at %s", until);
+    else if (k->fallback)
+        doctor_say(c, DOCTOR_WARN, token, "the newest certificate cannot be read; the one before it is used, until %s", until);
+    else if (*k->error)
+        doctor_say(c, DOCTOR_WARN, reach, "the certificate holds until %s; its renewal failed: %s", until, k->error);
+    else if (k->not_after - now < life / DOCTOR_CERT_PART)
+        doctor_say(c, DOCTOR_WARN, reach, "the certificate of this server expires soon, at %s", until);
     else
-        doctor_say(c, DOCTOR_OK, NULL, "key, certificate and root fit together, until %s (%llu days)", until,
-                   (unsigned long long)((not_after - now) / USEC_DAY));
+        doctor_say(c, DOCTOR_OK, NULL, "key, certificate and root fit together, until %s (%llu days)%s", until,
+                   (unsigned long long)((k->not_after - now) / USEC_DAY), k->staged ? "; it is new and has not connected yet" : "");
 }
 
 /* --- Engine --- */

@@ -13,7 +13,7 @@
 
 #define DOCTOR_DISK_WARN ((uint64_t)2000 * 1000 * 1000)
 #define DOCTOR_DISK_FAIL ((uint64_t)500 * 1000 * 1000)
-#define DOCTOR_CERT_WARN (7 * USEC_DAY)
+enum { DOCTOR_CERT_PART = 5 }; /* a certificate with less than a fifth of its life should have been renewed */
 #define DOCTOR_SKEW_WARN (5 * USEC_SEC)
 #define DOCTOR_SKEW_FAIL (5 * USEC_MINUTE)
 enum { DOCTOR_ACCOUNT_SIZE = 64, DOCTOR_ROUTES_MAX = 512 };
@@ -67,8 +67,6 @@ void doctor_judge_bpf(struct doctor_check *c, const char *release, bool bpffs);
 void doctor_judge_systemd(struct doctor_check *c, struct str show, bool local);
 /* @state as tailscale says, "" if it said nothing that can be read. */
 void doctor_judge_tailscale(struct doctor_check *c, bool installed, const char *state, const char *address);
-/* Midnight of the day in @date ("Nov 28 2026", as a compiler writes it), less a day for time zones; 0 for another text. */
-usec_t doctor_build_time(const char *date);
 /* @floor: the clock cannot be before it. @skew: ours less the control plane's, where @known. */
 void doctor_judge_clock(struct doctor_check *c, usec_t now, usec_t floor, bool known, int64_t skew);
 
@@ -76,8 +74,15 @@ void doctor_judge_clock(struct doctor_check *c, usec_t now, usec_t floor, bool k
 
 /* Modes of the directory @dir, of config.yaml in it, and of the private key at @key (0: there is none). */
 void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode, mode_t file_mode, const char *key, mode_t key_mode);
+struct doctor_cert {
+    usec_t issued, not_after;
+    bool staged;              /* the present one has not connected yet */
+    bool fallback;            /* the newest one cannot be read */
+    bool fenced;              /* the agent says that another one uses its identity */
+    char error[ERR_MSG_MAX];  /* of the last renewal, as the agent says; "" */
+};
 /* A certificate that holds otherwise. */
-void doctor_judge_certificate(struct doctor_check *c, usec_t now, usec_t not_after);
+void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct doctor_cert *k);
 
 /* --- Engine --- */
 

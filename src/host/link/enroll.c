@@ -8,6 +8,8 @@
 
 #include "base/fd.h"
 #include "davit/link/v1/link.davit.h"
+#include "host/link/bundle.h"
+#include "host/link/floor_time.h"
 #include "host/link/link_dial.h"
 #include "host/link/sysinfo.h"
 #include "ident/cert.h"
@@ -106,7 +108,8 @@ static int check_place(struct agent_config *c, bool force, struct err *err)
         return rc;
     }
     /* Without config.yaml, a key that still has its first name is one whose enrolment was interrupted: the same token finishes it. */
-    if (rc == 1 && (access(key, F_OK) != 0 || access(fresh, F_OK) == 0))
+    AUTO_FREE char *bundles = agent_config_cert_path(c, "bundles/current");
+    if (rc == 1 && ((access(key, F_OK) != 0 && access(bundles, F_OK) != 0) || access(fresh, F_OK) == 0))
         return 0;
     (void)err_set(err, ERR_EXISTS, "%s holds an enrolment already%s%s", c->dir, *c->server_name ? ", as server " : "", c->server_name);
     err_hint(err, "davit-agent run uses it; --force replaces it");
@@ -235,11 +238,13 @@ static int check_answer(const struct enrolment *e, struct err *err)
     AUTO_FREE char *uri = str_printf("davit://server/%s", a->server_id);
     if (cert_pem_pin(root, pin, &why) < 0 || memcmp(pin, e->token->pin, sizeof(pin)) != 0)
         return bad_answer(err, "its root is not the one that the token names");
-    if (cert_verify_chain(chain, root, CERT_CLIENT, clock_real(), &leaf, &why) < 0)
+    if (cert_from_pem(chain, &cert, &why) < 0 || cert_info(cert, &leaf, &why) < 0)
+        return bad_answer(err, why.msg);
+    if (cert_verify_chain(chain, root, CERT_CLIENT, floor_time_judge(leaf.not_before), NULL, &why) < 0)
         return bad_answer(err, why.msg);
     if (!str_eq(str_from(leaf.uri), str_from(uri)))
         return bad_answer(err, "the certificate is for another server");
-    if (cert_from_pem(chain, &cert, &why) < 0 || !cert_fits_key(cert, e->key))
+    if (!cert_fits_key(cert, e->key))
         return bad_answer(err, "the certificate is for another key");
     return 0;
 }
@@ -258,7 +263,9 @@ static int activate(struct enrolment *e, struct err *err)
     BUG_ON(!a);
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
-    int rc = fd_write_file(cert, a->certificate_pem, strlen(a->certificate_pem), 0600, err);
+    int rc = bundle_forget(c, err);
+    if (rc == 0)
+        rc = fd_write_file(cert, a->certificate_pem, strlen(a->certificate_pem), 0600, err);
     if (rc == 0)
         rc = fd_write_file(ca, a->ca_pem, strlen(a->ca_pem), 0600, err);
     if (rc == 0 && ((unlink(key) != 0 && errno != ENOENT) || link(fresh, key) != 0))
@@ -291,6 +298,7 @@ int enroll(struct loop *loop, struct agent_config *c, const struct enroll_option
         rc = agent_config_lock(c, &dir_fd, &machine_fd, err);
     if (rc == 0)
         rc = check_place(c, o->force, err);
+    floor_time_load(c);
     if (rc == 0)
         rc = prepare(&e, err);
     if (rc == 0)

@@ -158,6 +158,21 @@ static int next_epoch_fn(struct db *db, void *arg, struct err *err)
     return rc;
 }
 
+static int epoch_fn(struct db *db, void *arg, struct err *err)
+{
+    struct call *c = arg;
+    int64_t n = 0;
+    int rc = counter_get(db, "epoch", &n, err);
+    *c->ret_number = (uint64_t)n;
+    return rc;
+}
+
+int journal_epoch(struct journal *journal, uint64_t *ret, struct err *err)
+{
+    struct call c = {.ret_number = ret};
+    return run_read(journal, epoch_fn, &c, err);
+}
+
 int journal_next_epoch(struct journal *journal, uint64_t *ret, struct err *err)
 {
     uint64_t n = 0;

@@ -37,6 +37,8 @@ struct journal *journal_close(struct journal *journal);
 int journal_set_server(struct journal *journal, const char *server_id, struct err *err) MUST_USE;
 /* Counts connections of this identity: increments, and returns only when that is on disk. */
 int journal_next_epoch(struct journal *journal, uint64_t *ret, struct err *err) MUST_USE;
+/* The same count, left as it is; 0: there was none. */
+int journal_epoch(struct journal *journal, uint64_t *ret, struct err *err) MUST_USE;
 
 /* 0: recorded; 1: known already, by number or by id: do not run it again; -ERR_EXHAUSTED at JOURNAL_MAX; -ERR_INVALID for seq 0, an id that is
  * empty or too long, or too many bytes. @deadline is real time, 0 for none. */

@@ -21,10 +21,11 @@ static const unsigned moves[SESSION_STATE_COUNT] = {
     [SESSION_NEW] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
     [SESSION_CONNECTING] =
         1 << SESSION_ONLINE | 1 << SESSION_WAITING | 1 << SESSION_REFUSED | 1 << SESSION_FENCED | 1 << SESSION_STOPPED,
-    [SESSION_ONLINE] = 1 << SESSION_WAITING | 1 << SESSION_REFUSED | 1 << SESSION_FENCED | 1 << SESSION_STOPPED,
+    [SESSION_ONLINE] =
+        1 << SESSION_CONNECTING | 1 << SESSION_WAITING | 1 << SESSION_REFUSED | 1 << SESSION_FENCED | 1 << SESSION_STOPPED,
     [SESSION_WAITING] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
     [SESSION_REFUSED] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
-    [SESSION_FENCED] = 1 << SESSION_STOPPED,
+    [SESSION_FENCED] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
     [SESSION_STOPPED] = 0,
 };
 
@@ -47,6 +48,8 @@ struct session *session_new(const struct session_config *config)
     s->endpoint = str_dup(str_from(config->endpoint));
     s->server_id = str_dup(str_from(config->server_id));
     s->generation = config->generation;
+    s->renew = config->renew;
+    s->is_fenced = config->was_fenced;
     s->identify = config->identify;
     s->fenced = config->fenced;
     s->arg = config->arg;
@@ -78,6 +81,24 @@ struct session *session_free(struct session *s)
     return NULL;
 }
 
+void session_set_credentials(struct session *s, struct tls_ctx *tls, uint32_t generation)
+{
+    struct tls_ctx *old = s->tls;
+    s->tls = tls_ctx_ref(tls);
+    (void)tls_ctx_unref(old);
+    s->generation = generation;
+}
+
+void session_relink(struct session *s, const char *why)
+{
+    struct err err = ERR_INIT;
+    if (!s->live || s->live->ended.set)
+        return;
+    (void)err_set(&err, ERR_CANCELLED, "%s", why);
+    s->live->relink = true;
+    live_end(s->live, &err);
+}
+
 void session_status(const struct session *s, struct session_status *ret)
 {
     *ret = (struct session_status){
@@ -103,7 +124,7 @@ static int say_hello(struct live *l, struct err *err)
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__Hello h = DAVIT__LINK__V1__HELLO__INIT;
     const Davit__Common__V1__SystemInfo *system = sysinfo_get(s->sysinfo);
-    int rc = journal_next_epoch(s->journal, &h.epoch, err);
+    int rc = s->is_fenced ? journal_epoch(s->journal, &h.epoch, err) : journal_next_epoch(s->journal, &h.epoch, err);
     if (rc == 0)
         rc = journal_last_seq(s->journal, &h.last_received_seq, err);
     if (rc < 0)
@@ -114,6 +135,7 @@ static int say_hello(struct live *l, struct err *err)
     h.clock_us = clock_real();
     h.system = (Davit__Common__V1__SystemInfo *)(uintptr_t)system;
     h.generation = s->generation;
+    h.clock_unsure = clock_unsure();
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
     m.hello = &h;
     return rpc_stream_put(l->stream, &m.base, deadline_in(SESSION_DIAL_WAIT), err);
@@ -137,6 +159,9 @@ static int check_welcome(struct live *l, const Davit__Link__V1__Welcome *w, stru
     int rc = s->identify(s->arg, w->server_id, w->server_name, err);
     if (rc < 0)
         return rc;
+    s->is_fenced = false;
+    if (s->renew)
+        renew_online(s->renew, w->clock_us);
     l->interval = clamp_ms(w->heartbeat_interval_ms, HEARTBEAT_MIN, HEARTBEAT_MAX, SESSION_HEARTBEAT);
     l->spread = clamp_ms(w->reconnect_spread_ms, 0, SPREAD_MAX, 0);
     (void)str_copy(s->seen_address, sizeof(s->seen_address), str_from(w->seen_address));
@@ -173,7 +198,9 @@ static int connect_link(struct live *l, struct err *err)
     int rc = sysinfo_collect(s->sysinfo);
     if (rc < 0)
         return err_set(err, (enum err_code)-rc, "the link was given up");
-    rc = link_dial(s->loop, s->endpoint, s->tls, s->keepalive, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
+    rc = s->renew ? renew_prepare(s->renew, err) : 0;
+    if (rc == 0)
+        rc = link_dial(s->loop, s->endpoint, s->tls, s->keepalive, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
     if (rc == 0)
         rc = rpc_stream_open(l->channel, &davit_link_v1_link_service, "Connect", USEC_INFINITY, &l->stream, err);
     if (rc == 0)
@@ -212,6 +239,8 @@ static void one_connection(struct live *l)
         if (s->work)
             work_logs_reset(s->work);
     }
+    if (s->renew)
+        renew_offline(s->renew);
     l->stream = rpc_stream_close(l->stream);
     if (l->channel)
         s->keepalive = rpc_channel_keepalive(l->channel);
@@ -233,6 +262,25 @@ static void wait_for_next(struct session *s, const struct live *l)
     (void)event_wait(&s->stop, deadline_in(wait));
 }
 
+static bool was_refused(const struct live *l)
+{
+    return l->why.code == ERR_UNAUTHENTICATED || l->why.code == ERR_DENIED;
+}
+
+/* Another agent is what we were: the work ends, and now and then we ask whether that is still so. */
+static void stay_fenced(struct session *s, const struct live *l)
+{
+    bool again = s->is_fenced;
+    s->is_fenced = true;
+    set_state(s, SESSION_FENCED);
+    s->fenced(s->arg, l->why.msg);
+    const struct reconnect_link last = {.why = ERR_UNAUTHENTICATED}; /* the lane of what does not change by itself */
+    /* Once more at once: that we still live tells the control plane that there are two. */
+    usec_t wait = again ? reconnect_wait(&s->backoff, &last) : USEC_SEC + rng_below(2 * USEC_SEC);
+    s->next_try = clock_add(clock_real(), wait);
+    (void)event_wait(&s->stop, deadline_in(wait));
+}
+
 static void session_main(void *arg)
 {
     struct session *s = arg;
@@ -246,13 +294,17 @@ static void session_main(void *arg)
         live_release(&l);
         if (s->stopping)
             break;
-        s->last = l.why;
-        if (l.fenced) {
-            set_state(s, SESSION_FENCED);
-            s->fenced(s->arg, l.why.msg);
-            return;
+        if (l.relink) {
+            log_event(LOG_INFO, l.why.msg, "endpoint", s->endpoint, NULL);
+            continue;
         }
-        wait_for_next(s, &l);
+        s->last = l.why;
+        if (s->renew && !l.fenced && was_refused(&l))
+            renew_refused(s->renew);
+        if (l.fenced)
+            stay_fenced(s, &l);
+        else
+            wait_for_next(s, &l);
     }
 }
 

@@ -8,6 +8,9 @@
  * stays until ResultAck, and goes again after each reconnect. Commands without a result are resumed when the program starts. Credentials of
  * registries are never on disk: a command that still needs them waits until the control plane sends it again. Commands for one service keep
  * their order in any case: one that waits holds up the later ones for its service, also what came anew after a crash.
+ * Another agent with this identity (a copied disk) takes the link over: Fenced. The work is given up then, at the borders of its steps, and the
+ * session stays, idle: it tries again in the lane of refusals with the epoch that it has, which takes over from nobody, until the control plane
+ * says Welcome because the other side is gone or the server was enrolled anew. What the journal has is resumed after that.
  * Ownership: session_new .. session_free; config's pointers are borrowed and outlive it.  Thread: loop; calls marked "waits" on a fiber.
  * Limits: SESSION_OUT_SOFT bytes or SESSION_ITEMS_SOFT messages wait to be sent, above that progress, usage and container states are dropped
  * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. SESSION_RUNS_MAX new
@@ -40,12 +43,13 @@ enum session_state {
     SESSION_ONLINE,
     SESSION_WAITING, /* for the next try */
     SESSION_REFUSED, /* the control plane does not accept this identity; tries go on, slowly */
-    SESSION_FENCED,  /* another agent has this identity: over */
+    SESSION_FENCED,  /* another agent has this identity: idle; tries go on, slowly */
     SESSION_STOPPED,
     SESSION_STATE_COUNT
 };
 
 struct session;
+struct renew;
 
 struct session_config {
     struct loop *loop;
@@ -55,10 +59,13 @@ struct session_config {
     struct tls_ctx *tls;     /* NULL for a unix socket; referenced */
     const char *server_id;   /* what Welcome must say; NULL or "": whatever it says. Copied */
     uint32_t generation;     /* of the certificate */
+    struct renew *renew;     /* looks after tls and generation; NULL: nobody does. Borrowed */
+    bool was_fenced;         /* it was, when this program ended last */
     /* On the session's fiber, may wait: Welcome named this server. Called for each connection; at the first, or when the id is another one than
      * before, it calls session_set_work. Negative ends the connection. */
     int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
-    /* Another agent took over this identity: the program must end. Called once, on the session's fiber. */
+    /* On the session's fiber, may wait: another agent took over this identity, nothing may be done with workloads any more (stop the work, then
+     * session_set_work with NULL). Called each time that the control plane says so; identify ends it. */
     void (*fenced)(void *arg, const char *reason);
     void *arg;
 };
@@ -79,6 +86,11 @@ struct session *session_free(struct session *s);
 
 /* What work_config.send points to, with the session as argument. */
 void session_send(void *session, const Davit__Link__V1__AgentMessage *msg);
+
+/* The next dial uses these; @tls is referenced. */
+void session_set_credentials(struct session *s, struct tls_ctx *tls, uint32_t generation);
+/* Ends the link that is up, if one is, and makes it anew at once, without counting it as lost. @why for the log. */
+void session_relink(struct session *s, const char *why);
 
 struct session_status {
     enum session_state state;

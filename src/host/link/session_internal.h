@@ -6,6 +6,7 @@
 
 #include "davit/link/v1/link.davit.h"
 #include "host/link/reconnect.h"
+#include "host/link/renew.h"
 #include "host/link/session.h"
 #include "rpc/rpc.h"
 
@@ -18,6 +19,8 @@ struct session {
     struct tls_ctx *tls;
     char *endpoint, *server_id;
     uint32_t generation;
+    struct renew *renew;
+    bool is_fenced;           /* since the last Welcome, if there was one */
     int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
     void (*fenced)(void *arg, const char *reason);
     void *arg;
@@ -72,6 +75,7 @@ struct live {
     usec_t unanswered;        /* monotonic: the first heartbeat without an answer, 0: none */
     struct event ended;
     bool fenced;
+    bool relink;              /* the next one follows at once */
     struct err why;           /* the end */
 };
 

@@ -144,6 +144,11 @@ static int beat(struct live *l)
     h.clock_us = clock_real();
     h.containers_running = s->work ? work_containers_running(s->work) : 0;
     h.jobs_running = s->work ? work_jobs_running(s->work) : 0;
+    if (s->renew) {
+        struct renew_status st;
+        renew_status(s->renew, &st);
+        h.credential_error = (char *)(uintptr_t)st.error;
+    }
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT;
     m.heartbeat = &h;
     session_enqueue(s, &m);
@@ -186,6 +191,8 @@ static void answered(struct live *l, const Davit__Link__V1__HeartbeatAck *ack)
     if (ack->sequence == 0 || ack->sequence > l->beats)
         return;
     l->session->heartbeat = clock_real();
+    if (l->session->renew)
+        renew_hear(l->session->renew, ack->clock_us);
     /* Whoever answers late answers: only silence ends a link. */
     l->unanswered = ack->sequence == l->beats ? 0 : clock_mono();
 }
@@ -228,6 +235,12 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
         return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_HEARTBEAT_ACK:
         answered(l, m->heartbeat_ack);
+        return 0;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL_REFUSED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL_ROTATE:
+        if (l->session->renew)
+            renew_message(l->session->renew, m);
         return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED:
         fence(l, m->fenced->reason);

@@ -230,9 +230,18 @@ static void fenced_body(struct ctx *x)
     assert_int_equal(st.state, SESSION_FENCED);
     assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
     assert_int_equal(x->opened, 1);
+    /* It asks again, with the epoch that it had; this control plane has nobody else any more. */
+    uint64_t epoch = x->epoch;
+    WAIT(x->hellos == 2);
+    assert_int_equal(x->epoch, epoch);
+    WAIT(x->work.fulls == 2);
+    cut(x);
+    WAIT(x->hellos == 3);
+    assert_int_equal(x->epoch, epoch + 1);
 }
 
-static void test_a_fenced_agent_does_not_come_back(void **state)
+/* req: CB-8 */
+static void test_a_fenced_agent_takes_over_from_nobody(void **state)
 {
     run(*state, fenced_body);
 }
@@ -320,7 +329,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_commands_are_resumed_and_credentials_never_stored, setup, teardown),
         cmocka_unit_test_setup_teardown(test_commands_of_a_service_keep_their_order_through_a_crash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_command_that_got_no_fiber_starts_when_there_is_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_fenced_agent_does_not_come_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_fenced_agent_takes_over_from_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(test_usage_is_dropped_and_counted_when_the_queue_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_heartbeat_every_30_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silence_is_noticed_within_a_minute_and_the_link_made_anew, setup, teardown),
