@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/out.h"
+#include "cli/server_credentials.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/servers.pb-c.h"
 
@@ -255,11 +256,15 @@ static void show(const server_message *s)
     if (s->system)
         show_system(s->system);
     line("containers", str_printf("%u running", s->containers_running));
-    line("clock skew", str_printf("%lld ms", (long long)(s->clock_skew_us / 1000)));
+    line("clock skew", str_printf("%lld ms%s", (long long)(s->clock_skew_us / 1000), s->clock_unsure ? ", not set" : ""));
     line("created", out_time(s->created_us));
     line("enrolled", out_time(s->enrolled_us));
     line("last heartbeat", s->last_heartbeat_us ? out_age(s->last_heartbeat_us) : NULL);
-    line("certificate until", out_time(s->certificate_expires_us));
+    line("credentials", server_credentials_text(s));
+    if (*s->credential_error)
+        text_line("renewal failed", s->credential_error);
+    if (s->duplicate)
+        line("duplicate", server_duplicate_text(s));
     if (s->token_expires_us)
         line("open token until", out_time(s->token_expires_us));
 }
@@ -361,6 +366,12 @@ static const struct verb server_verbs[] = {
     {.name = "token", .usage = "[OPTIONS] SERVER", .about = "make a new token; the one before is void", .opts = add_opts + 1,
      .opts_size = sizeof(struct add_options), .min_operands = 1, .max_operands = 1, .run = run_token,
      .example = "davit server token web-1"},
+    {.name = "rotate", .usage = "[OPTIONS] [SERVER]", .about = "have a server renew its credentials now; those before open nothing then",
+     .opts = server_rotate_opts, .opts_size = sizeof(struct server_rotate_options), .max_operands = 1, .run = server_rotate_run,
+     .example = "davit server rotate web-1\ndavit server rotate --all"},
+    {.name = "revoke", .usage = "[OPTIONS] SERVER", .about = "take its credentials from a server; it comes back with a new token only",
+     .opts = plain_opts, .opts_size = sizeof(struct plain_options), .min_operands = 1, .max_operands = 1, .run = server_revoke_run,
+     .example = "davit server revoke web-1"},
     {.name = "rm", .usage = "[OPTIONS] SERVER", .about = "forget a server; its containers go on", .opts = plain_opts,
      .opts_size = sizeof(struct plain_options), .min_operands = 1, .max_operands = 1, .run = run_rm,
      .example = "davit server rm web-1"},
@@ -370,6 +381,6 @@ static const struct verb server_verbs[] = {
 const struct verb verb_server = {
     .name = "server",
     .group = "Servers",
-    .about = "add, list, show, set, token, rm: the machines of this control plane",
+    .about = "add, list, show, set, token, rotate, revoke, rm: the machines of this control plane",
     .sub = server_verbs,
 };
