@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "control/access.h"
 #include "control/audit.h"
 
 static const char cli_uri[] = "davit://cli";
@@ -104,4 +105,34 @@ int authz_link(struct rpc_call *call, void *ctx, const struct rpc_service *servi
                struct err *err)
 {
     return tell(ctx, call, service, method, judge_link(ctx, call, service, method, err), err);
+}
+
+const char *authz_bearer(const struct rpc_call *call)
+{
+    static const struct str scheme = {"bearer ", 7};
+    const char *value = rpc_call_metadata(call, "authorization");
+    if (!value || rpc_call_metadata_at(call, "authorization", 1) || strlen(value) <= scheme.n)
+        return NULL;
+    return str_eq_ci((struct str){value, scheme.n}, scheme) ? value + scheme.n : NULL;
+}
+
+static int judge_web(const struct control *c, struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method,
+                     struct err *err)
+{
+    struct jwt_claims claims;
+    if (scope_is(method, "enroll") || scope_is(method, "public"))
+        return 0;
+    if (!scope_is(method, "link"))
+        return err_set(err, ERR_DENIED, "%s/%s is not served here", service->name, method->name);
+    const char *token = authz_bearer(call);
+    if (token)
+        return access_judge(c, str_from(token), &claims, err);
+    (void)err_set(err, ERR_UNAUTHENTICATED, "the access token of a server in tunnel mode is needed");
+    err_hint(err, "enroll this server first: davit-agent enroll --mode tunnel");
+    return -(int)ERR_UNAUTHENTICATED;
+}
+
+int authz_web(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+{
+    return tell(ctx, call, service, method, judge_web(ctx, call, service, method, err), err);
 }

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "control/access.h"
 #include "control/audit.h"
 #include "control/challenge.h"
 #include "control/commands.h"
@@ -23,6 +24,7 @@
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
+#include "ident/key.h"
 #include "ident/pki_dir.h"
 #include "ident/seal.h"
 
@@ -301,6 +303,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     if (rc == 0)
         rc = need_keys(options->state_dir, err);
     if (rc == 0)
+        rc = access_start(c, err);
+    if (rc == 0)
         rc = renew_leaf(c, err);
     if (rc >= 0)
         rc = pki_pin(options->state_dir, c->pin, err);
@@ -370,6 +374,7 @@ struct control *control_stop(struct control *c)
     c->fast = lane_free(c->fast);
     c->store = store_close(c->store);
     c->seal = seal_free(c->seal);
+    c->access_key = key_free(c->access_key);
     event_release(&c->idle);
     event_release(&c->credentials);
     free(c->link_socket);

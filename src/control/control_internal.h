@@ -25,6 +25,7 @@ struct counters {
 };
 
 struct enroll;
+struct key;
 struct challenges;
 struct audit;
 struct seal;
@@ -34,12 +35,13 @@ struct control {
     struct control_options opt;
     struct store *store;
     struct lane *fast; /* signatures and key files */
-    struct rpc_server *api, *link;
+    struct rpc_server *api, *link, *web; /* web: 7440 */
     struct http_server *health;
     struct enroll *enroll;
     struct challenges *challenges;
     struct event credentials; /* pulsed when those of a server changed, or its link */
     struct audit *audit; /* NULL before the store is open */
+    struct key *access_key; /* signs access tokens */
     struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */
     int lock_fd;
@@ -79,6 +81,10 @@ int control_open_link(struct control *c, struct err *err) MUST_USE;
  * unix socket. */
 rpc_authorize authz_api;
 rpc_authorize authz_link;
+/* On 7440, where no client shows a certificate: enrol methods, and link methods with an access token. */
+rpc_authorize authz_web;
+/* The one access token in the metadata of @call, or NULL. Borrowed. */
+const char *authz_bearer(const struct rpc_call *call);
 /* The server id in "davit://server/<uuid>", NULL for any other URI. Points into @uri. */
 const char *authz_server_id(const char *uri);
 
@@ -92,6 +98,7 @@ extern const struct rpc_handler workloads_handlers[];
 extern const struct rpc_handler status_handlers[];
 extern const struct rpc_handler audit_handlers[];
 extern const struct rpc_handler enroll_handlers[];
+extern const struct rpc_handler enroll_web_handlers[]; /* by proof, see tunnel.h */
 extern const struct rpc_handler identity_handlers[];
 extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler links_handlers[];

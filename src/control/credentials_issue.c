@@ -8,17 +8,19 @@
 #include "base/mem.h"
 #include "control/bucket.h"
 #include "control/credentials.h"
+#include "ident/jwt.h"
 #include "ident/proof.h"
 
 void credential_init(struct credential *k)
 {
-    *k = (struct credential){.chain = BUF_INIT(CERT_PEM_MAX), .roots = BUF_INIT(CERT_PEM_MAX)};
+    *k = (struct credential){.chain = BUF_INIT(CERT_PEM_MAX), .roots = BUF_INIT(CERT_PEM_MAX), .token = BUF_INIT(JWT_MAX)};
 }
 
 void credential_release(struct credential *k)
 {
     buf_release(&k->chain);
     buf_release(&k->roots);
+    buf_release(&k->token);
 }
 
 struct job {

@@ -6,11 +6,14 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/access.h"
 #include "control/address.h"
 #include "control/audit.h"
 #include "control/bucket.h"
+#include "control/challenge.h"
 #include "control/credentials.h"
 #include "control/links.h"
+#include "control/sealed.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
 #include "ident/proof.h"
@@ -157,12 +160,17 @@ static int refuse(struct err *err, const char *message)
     return -(int)ERR_UNAUTHENTICATED;
 }
 
-int enroll_judge(const struct token_row *row, struct str secret, const uint8_t key[32], usec_t now, struct err *err)
+static bool secret_holds(const struct token_row *row, struct str secret)
 {
     static const uint8_t nothing[32];
     uint8_t hash[TOKEN_HASH_SIZE];
     token_secret_hash(secret, hash);
-    bool same = str_eq_secret((struct str){(const char *)hash, 32}, (struct str){(const char *)(row ? row->hash : nothing), 32});
+    return str_eq_secret((struct str){(const char *)hash, 32}, (struct str){(const char *)(row ? row->hash : nothing), 32});
+}
+
+int enroll_judge(const struct token_row *row, const struct enroll_proof *proof, const uint8_t key[32], usec_t now, struct err *err)
+{
+    bool same = proof->tunnel ? proof->holds : secret_holds(row, proof->secret);
     /* Unknown id and wrong secret look alike, also in time. */
     if (!row || !same)
         return refuse(err, "this join token is unknown");
@@ -187,7 +195,7 @@ static int read_token(struct db *db, void *arg, struct err *err)
     struct token_job *j = arg;
     AUTO_ROWS rows = NULL;
     int rc = db_query(db, &rows, err,
-                      "SELECT t.server_id, t.hash, t.expires_us, t.used_us, t.void, t.key_sha256, t.certificate, s.generation"
+                      "SELECT t.server_id, t.hash, t.expires_us, t.used_us, t.void, t.key_sha256, t.certificate, s.generation, t.mac"
                       " FROM tokens t JOIN servers s ON s.id = t.server_id WHERE t.id = ?",
                       "t", j->id);
     if (rc == 0)
@@ -204,6 +212,9 @@ static int read_token(struct db *db, void *arg, struct err *err)
         memcpy(j->row.key, row_blob(rows, 5).p, 32);
     j->row.certificate = row_text(rows, 6).n ? str_dup(row_text(rows, 6)) : NULL;
     j->generation = (uint32_t)row_i64(rows, 7);
+    j->row.n_mac = row_blob(rows, 8).n <= TOKEN_MAC_MAX ? row_blob(rows, 8).n : 0;
+    if (j->row.n_mac)
+        memcpy(j->row.mac, row_blob(rows, 8).p, j->row.n_mac);
     j->found = row_blob(rows, 1).n == 32;
     return 0;
 }
@@ -213,13 +224,29 @@ struct issue {
     struct str csr;
     uint32_t generation;
     usec_t now, life;
-    struct buf chain, root, spki;
+    bool tunnel;
+    struct buf chain, root, spki; /* chain: in tunnel mode the access token */
     struct pki_issued issued;
     struct err err;
     const Davit__Common__V1__SystemInfo *system;
     struct buf system_wire;
     struct audit_record entry;
 };
+
+/* An access token in place of a certificate. */
+static int sign_token(struct control *c, struct issue *i, struct err *err)
+{
+    struct jwt_claims claims;
+    uint8_t hash[SPKI_HASH_SIZE];
+    proof_spki_hash(buf_str(&i->spki), hash);
+    int rc = access_sign(c, i->server_id, i->generation, hash, &i->chain, &claims, err);
+    if (rc < 0)
+        return rc;
+    i->issued.not_after = claims.expires;
+    memcpy(i->issued.spki_hash, hash, sizeof(hash));
+    (void)str_copy(i->issued.serial, sizeof(i->issued.serial), str_from(claims.id));
+    return 0;
+}
 
 static int sign(void *arg)
 {
@@ -235,6 +262,11 @@ static int read_root(void *arg)
     return pki_read(i->dir, "root.crt", &i->root, &i->err);
 }
 
+static const char *mode_of(const struct issue *i)
+{
+    return i->tunnel ? "tunnel" : "direct";
+}
+
 /* 1: somebody else consumed the token in between. */
 static int consume(struct db *db, void *arg, struct err *err)
 {
@@ -248,27 +280,32 @@ static int consume(struct db *db, void *arg, struct err *err)
         return rc;
     if (db_changes(db) != 1)
         return 1;
-    const struct credential_new n = {i->issued.serial, i->generation, i->now, i->issued.not_after, buf_str(&i->chain), buf_str(&i->spki)};
+    const struct credential_new n = {i->issued.serial, i->generation, i->now, i->issued.not_after, i->tunnel ? STR("") : buf_str(&i->chain),
+                                     buf_str(&i->spki)};
     rc = credentials_insert(db, i->server_id, &n, err);
     if (rc < 0)
         return rc;
     rc =
-        db_exec(db, err, "UPDATE servers SET generation = ?, oldest = ?, enrolled_us = ?, system = ? WHERE id = ? AND generation < ?", "iiibti",
-                (int64_t)i->generation, (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), i->server_id, (int64_t)i->generation);
+        db_exec(db, err, "UPDATE servers SET generation = ?, oldest = ?, enrolled_us = ?, system = ?, mode = ? WHERE id = ? AND generation < ?", "iiibtti",
+                (int64_t)i->generation, (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), mode_of(i), i->server_id,
+                (int64_t)i->generation);
     if (rc < 0)
         return rc;
     return db_changes(db) == 1 ? audit_append(db, &i->entry, err) : 1;
 }
 
-static int answer(struct rpc_call *call, struct server *s, const char *chain, const char *root, uint32_t generation,
+/* @made: the chain, or the access token, which ends at @expires. */
+static int answer(struct rpc_call *call, struct server *s, const struct issue *i, const char *made, uint32_t generation, usec_t expires,
                   struct err *err)
 {
     static const char *const profiles[] = {"unknown", "unknown", "public", "local"};
     Davit__Link__V1__EnrollResponse m = DAVIT__LINK__V1__ENROLL_RESPONSE__INIT;
     m.server_id = s->id;
     m.server_name = s->name;
-    m.certificate_pem = lend(chain);
-    m.ca_pem = lend(root);
+    m.certificate_pem = lend(i->tunnel ? NULL : made);
+    m.access_token = lend(i->tunnel ? made : NULL);
+    m.access_token_expires_us = i->tunnel ? expires : 0;
+    m.ca_pem = lend(buf_cstr(&i->root));
     m.generation = generation;
     m.profile = lend(profiles[s->profile >= 0 && s->profile < 4 ? s->profile : 0]);
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the server went away");
@@ -280,11 +317,13 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
     i->generation = s->generation + 1;
     if (i->system && rpc_pack(&i->system->base, &i->system_wire) != 0)
         return err_set(err, ERR_INVALID, "system: it is larger than a message may be");
-    int rc = lane_call(c->fast, sign, i, deadline_in(STORE_WAIT));
+    int rc = lane_call(c->fast, i->tunnel ? read_root : sign, i, deadline_in(STORE_WAIT));
     if (rc < 0) {
         *err = i->err;
         return err_ensure(err, rc);
     }
+    if (i->tunnel && (rc = sign_token(c, i, err)) < 0)
+        return rc;
     audit_what(&i->entry, "server.enrolled", s->name);
     audit_how(&i->entry, AUDIT_OK, NULL);
     rc = store_write(c->store, consume, i, deadline_in(STORE_WAIT), err);
@@ -295,6 +334,7 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
         return refuse(err, "the server of this join token was removed");
     s->generation = s->oldest = i->generation;
     s->enrolled = i->now;
+    (void)str_copy(s->mode, sizeof(s->mode), str_from(mode_of(i)));
     s->certificate_issued = i->now;
     s->certificate_expires = i->issued.not_after;
     s->rotate = NULL;
@@ -303,20 +343,30 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
     s->token_expires = 0;
     server_set_system(s, i->system);
     links_cut(s, "the server was enrolled anew");
-    return answer(call, s, buf_cstr(&i->chain), buf_cstr(&i->root), i->generation, err);
+    return answer(call, s, i, buf_cstr(&i->chain), i->generation, i->issued.not_after, err);
+}
+
+/* What @made, a chain or an access token, is recorded by. */
+static int serial_of(const char *made, bool tunnel, char serial[CERT_SERIAL_SIZE], struct err *err)
+{
+    AUTO_CERT cert = NULL;
+    struct cert_info leaf = {0};
+    struct jwt_claims claims = {0};
+    int rc = tunnel ? jwt_peek(str_from(made), &claims, err) : cert_from_pem(str_from(made), &cert, err);
+    if (rc == 0 && !tunnel)
+        rc = cert_info(cert, &leaf, err);
+    (void)str_copy(serial, CERT_SERIAL_SIZE, str_from(tunnel ? claims.id : leaf.serial));
+    return rc < 0 ? refuse(err, "this join token was used in another mode") : 0;
 }
 
 /* The same answer again, unless the server has got another certificate since. */
-static int repeat(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, const char *chain, struct err *err)
+static int repeat(struct control *c, struct rpc_call *call, struct server *s, struct issue *i, const char *made, struct err *err)
 {
-    AUTO_CERT cert = NULL;
-    struct cert_info leaf;
+    char serial[CERT_SERIAL_SIZE];
     struct credential_row row = {0};
-    int rc = cert_from_pem(str_from(chain), &cert, err);
+    int rc = serial_of(made, i->tunnel, serial, err);
     if (rc == 0)
-        rc = cert_info(cert, &leaf, err);
-    if (rc == 0)
-        rc = credentials_lookup(c, leaf.serial, s->id, &row, err);
+        rc = credentials_lookup(c, serial, s->id, &row, err);
     if (rc < 0)
         return rc;
     if (rc == 1 || row.generation != s->generation)
@@ -326,34 +376,67 @@ static int repeat(struct control *c, struct rpc_call *call, struct server *s, st
         *err = i->err;
         return err_ensure(err, rc);
     }
-    return answer(call, s, chain, buf_cstr(&i->root), row.generation, err);
+    return answer(call, s, i, made, row.generation, row.expires, err);
 }
 
-static int check_request(const Davit__Link__V1__EnrollRequest *r, uint8_t key[32], struct buf *spki, struct err *err)
+static struct str bytes(ProtobufCBinaryData b)
 {
-    AUTO_CSR csr = NULL;
-    if (strlen(text(r->token_id)) != TOKEN_ID_LEN || r->token_secret.len != TOKEN_SECRET_SIZE) {
+    return (struct str){(const char *)b.data, b.len};
+}
+
+static int check_token(const Davit__Link__V1__EnrollRequest *r, bool tunnel, struct err *err)
+{
+    if (tunnel && r->token_secret.len) {
+        (void)err_set(err, ERR_INVALID, "token_secret: what ends TLS here may be anybody's; the secret of a token is not to be sent through it");
+        err_hint(err, "answer a challenge instead, and make a new token: whoever saw this one may use it");
+        return -(int)ERR_INVALID;
+    }
+    if (strlen(text(r->token_id)) != TOKEN_ID_LEN || (!tunnel && r->token_secret.len != TOKEN_SECRET_SIZE)) {
         (void)err_set(err, ERR_INVALID, "token: this is no join token");
         err_hint(err, "paste all of the line that davit server add printed");
         return -(int)ERR_INVALID;
     }
+    if (tunnel && (r->client_nonce.len != PROOF_NONCE_SIZE || r->server_nonce.len != PROOF_NONCE_SIZE || r->token_mac.len != PROOF_MAC_SIZE))
+        return err_set(err, ERR_INVALID, "client_nonce, server_nonce, token_mac: each must have %d bytes", PROOF_NONCE_SIZE);
+    return 0;
+}
+
+static int check_request(const Davit__Link__V1__EnrollRequest *r, bool tunnel, uint8_t key[32], struct buf *spki, struct err *err)
+{
+    AUTO_CSR csr = NULL;
+    int rc = check_token(r, tunnel, err);
+    if (rc < 0)
+        return rc;
     if (r->csr_der.len == 0 || r->csr_der.len > CSR_MAX)
         return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are 1 to %d", r->csr_der.len, CSR_MAX);
-    int rc = csr_parse((struct str){(const char *)r->csr_der.data, r->csr_der.len}, &csr, err);
+    rc = csr_parse((struct str){(const char *)r->csr_der.data, r->csr_der.len}, &csr, err);
     if (rc == 0)
         rc = csr_spki(csr, spki, err);
     return rc < 0 ? rc : csr_spki_hash(csr, key, err);
+}
+
+/* Does the MAC of the request come from the secret of this token? */
+static bool mac_holds(const struct control *c, const struct token_row *row, const Davit__Link__V1__EnrollRequest *r)
+{
+    const struct str csr = bytes(r->csr_der);
+    uint8_t digest[PROOF_SIZE];
+    AUTO_SECRET key = NULL;
+    if (sealed_get(c, SEALED_TOKEN, r->token_id, (struct str){row->mac, row->n_mac}, &key, NULL) < 0)
+        return false;
+    proof_digest("enroll", r->client_nonce.data, r->server_nonce.data, &csr, 1, digest);
+    return proof_mac_holds(key, digest, bytes(r->token_mac));
 }
 
 /* One look at the token and what follows from it. 1: it changed in between, look again. */
 static int judge_once(struct control *c, struct rpc_call *call, const Davit__Link__V1__EnrollRequest *r, struct issue *i,
                       const uint8_t key[32], const char *source, struct err *err)
 {
-    struct str secret = {(const char *)r->token_secret.data, r->token_secret.len};
+    struct enroll_proof proof = {.tunnel = i->tunnel, .secret = bytes(r->token_secret)};
     struct token_job j = {.id = r->token_id};
     int rc = store_read(c->store, read_token, &j, deadline_in(STORE_WAIT), err);
+    proof.holds = rc >= 0 && j.found && i->tunnel && mac_holds(c, &j.row, r);
     if (rc >= 0)
-        rc = enroll_judge(j.found ? &j.row : NULL, secret, key, i->now, err);
+        rc = enroll_judge(j.found ? &j.row : NULL, &proof, key, i->now, err);
     struct server *s = rc >= 0 ? servers_by_id(c, j.row.server_id) : NULL;
     if (rc >= 0 && !s)
         rc = refuse(err, "the server of this join token was removed");
@@ -378,7 +461,9 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
                             const char *source, struct err *err)
 {
     uint8_t key[32];
-    int rc = check_request(r, key, &i->spki, err);
+    int rc = check_request(r, i->tunnel, key, &i->spki, err);
+    if (rc == 0 && i->tunnel)
+        rc = challenge_take(c->challenges, CHALLENGE_ENROLL, bytes(r->client_nonce), bytes(r->server_nonce), clock_mono(), err);
     for (unsigned look = 0; rc >= 0 && look < LOOKS_MAX; look++) {
         buf_clear(&i->chain);
         buf_clear(&i->root);
@@ -390,14 +475,14 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "others enrolled this server at the same moment; try again");
 }
 
-static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+static int enroll_by(struct control *c, struct rpc_call *call, const ProtobufCMessage *request, bool tunnel, struct err *err)
 {
-    struct control *c = ctx;
     const Davit__Link__V1__EnrollRequest *r = (const Davit__Link__V1__EnrollRequest *)request;
     char source[ADDRESS_SIZE];
     struct issue i = {.dir = c->opt.state_dir,
                       .now = clock_real(),
                       .life = credentials_life(c),
+                      .tunnel = tunnel,
                       .system = r->system,
                       .chain = BUF_INIT(CERT_PEM_MAX),
                       .root = BUF_INIT(CERT_PEM_MAX),
@@ -424,8 +509,23 @@ static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     return rc;
 }
 
+static int enroll_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    return enroll_by(ctx, call, request, false, err);
+}
+
+static int enroll_web_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    return enroll_by(ctx, call, request, true, err);
+}
+
 CONTROL_HANDLER(enroll_run)
+CONTROL_HANDLER(enroll_web_run)
 
 const struct rpc_handler enroll_handlers[] = {
     {.run = enroll_run_tracked},
+};
+
+const struct rpc_handler enroll_web_handlers[] = {
+    {.run = enroll_web_run_tracked},
 };

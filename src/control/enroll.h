@@ -12,6 +12,7 @@
 #include "control/servers.h"
 #include "davit/link/v1/link.pb-c.h"
 
+enum { TOKEN_MAC_MAX = 128 };
 enum { ENROLL_SOURCE_BURST = 10, ENROLL_BURST = 50, ENROLL_PER_SECOND = 10, ENROLL_SOURCES_MAX = 4096, ENROLL_TOKENS_MAX = 65536 };
 #define ENROLL_SOURCE_EVERY (6 * USEC_SEC)
 #define ENROLL_REPEAT       (10 * USEC_MINUTE)
@@ -29,6 +30,13 @@ void enroll_expect(struct enroll *e, const char *id, usec_t expires, usec_t real
 /* May @source try now with a token of this id (any bytes)? Takes from the buckets. 0, or -ERR_EXHAUSTED with the time to wait. */
 int enroll_admit(struct enroll *e, const char *source, const char *token_id, usec_t now, usec_t real, struct err *err) MUST_USE;
 
+/* How it was asked. */
+struct enroll_proof {
+    bool tunnel;       /* by an answer to a challenge, see ident/proof.h; else by the secret itself */
+    struct str secret; /* not in tunnel mode */
+    bool holds;        /* in tunnel mode: the MAC did */
+};
+
 /* What the row of a token says. */
 struct token_row {
     char server_id[37];
@@ -36,10 +44,12 @@ struct token_row {
     usec_t expires, used;
     bool is_void;
     uint8_t key[32];   /* of the certificate that was issued for it */
-    char *certificate; /* issued chain, owned; NULL: none */
+    char *certificate; /* issued chain, or access token, owned; NULL: none */
+    char mac[TOKEN_MAC_MAX]; /* sealed key of the MAC */
+    size_t n_mac;
 };
 /* The rules, pure. 0: may be used; 1: it is a repeat, answer with @row->certificate; negative: -ERR_UNAUTHENTICATED (unknown, wrong
  * secret, used, expired, voided) with message and hint. @row NULL: unknown. @key: SPKI hash of the request. */
-int enroll_judge(const struct token_row *row, struct str secret, const uint8_t key[32], usec_t now, struct err *err) MUST_USE;
+int enroll_judge(const struct token_row *row, const struct enroll_proof *proof, const uint8_t key[32], usec_t now, struct err *err) MUST_USE;
 
 #endif

@@ -5,6 +5,7 @@
  * Input trust: strangers, until the signature held. */
 #include <string.h>
 
+#include "control/access.h"
 #include "control/bucket.h"
 #include "control/challenge.h"
 #include "control/credentials.h"
@@ -111,8 +112,8 @@ static int check_recover(const Davit__Link__V1__RecoverRequest *r, struct err *e
         return err_set(err, ERR_INVALID, "server_id: it must be a UUID");
     if (r->client_nonce.len != PROOF_NONCE_SIZE || r->server_nonce.len != PROOF_NONCE_SIZE)
         return err_set(err, ERR_INVALID, "client_nonce, server_nonce: both must have %d bytes", PROOF_NONCE_SIZE);
-    if (r->csr_der.len == 0 || r->csr_der.len > CSR_MAX)
-        return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are 1 to %d", r->csr_der.len, CSR_MAX);
+    if (r->csr_der.len > CSR_MAX)
+        return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are %d", r->csr_der.len, CSR_MAX);
     if (r->signature.len == 0 || r->signature.len > PROOF_SIGNATURE_MAX)
         return err_set(err, ERR_INVALID, "signature: %zu bytes, allowed are 1 to %d", r->signature.len, PROOF_SIGNATURE_MAX);
     return 0;
@@ -152,13 +153,17 @@ static int recover(struct server *s, struct rpc_call *call, const Davit__Link__V
     audit_what(&entry, "server.recovered", NULL);
     struct credential_row row = {0};
     int rc = prove(s, r, &row, err);
-    if (rc == 0)
+    if (rc == 0 && r->csr_der.len == 0) /* the key stays */
+        rc = access_issue(s, &row, &entry, &k, NULL, err);
+    else if (rc == 0)
         rc = credentials_issue(s, bytes(r->csr_der), &entry, &k, NULL, err);
     if (rc < 0)
         return rc;
     credential.certificate_pem = lend(buf_cstr(&k.chain));
     credential.ca_pem = lend(buf_cstr(&k.roots));
     credential.generation = k.generation;
+    credential.access_token = lend(buf_cstr(&k.token));
+    credential.access_token_expires_us = k.token_expires;
     m.credential = &credential;
     m.server_name = s->name;
     log_event(LOG_NOTICE, "server recovered its credentials", "server", s->name, NULL);

@@ -22,6 +22,7 @@ static struct link *link_unref(struct link *l)
         (void)rpc_message_free(it->m);
         free(it);
     }
+    (void)tunnel_free(l->tunnel);
     server_unref(l->server);
     free(l);
     return NULL;
@@ -45,6 +46,7 @@ void link_end(struct link *l, enum err_code code, const char *message, const cha
         return;
     l->state = LINK_ENDED;
     timer_stop(&l->hello);
+    tunnel_stop(l->tunnel);
     if (l->server && l->server->link == l) {
         l->server->link = NULL;
         event_pulse(&l->control->credentials);
@@ -52,7 +54,9 @@ void link_end(struct link *l, enum err_code code, const char *message, const cha
     lose_logs(l);
     (void)err_set(&err, code, "%s", message);
     err_hint(&err, "%s", hint ? hint : "");
-    log_event(LOG_INFO, "link ends", "server", l->server ? l->server->name : l->id, "peer", l->seen, "reason", message, NULL);
+    /* An edge ends what it carries every other minute; whether the agent is missed is told by its heartbeats. */
+    bool usual = l->tunnel && (code == ERR_CANCELLED || code == ERR_UNAVAILABLE);
+    log_event(usual ? LOG_DEBUG : LOG_INFO, "link ends", "server", l->server ? l->server->name : l->id, "peer", l->seen, "reason", message, NULL);
     if (l->call)
         rpc_stream_finish(l->call, &err);
 }
@@ -69,27 +73,36 @@ static void tell_clock(struct rpc_call *call)
     (void)rpc_call_set_header(call, "davit-clock-us", str_from(now)); /* nobody needs it: no room is no failure */
 }
 
-static int link_open(struct rpc_call *call, void *ctx, void **ret_state, struct err *err)
+int link_make(struct rpc_call *call, struct control *c, struct link **ret, struct err *err)
 {
-    struct control *c = ctx;
-    struct conn *conn = rpc_call_conn(call);
-    struct stream_cred cred;
     if (c->stopping)
         return err_set(err, ERR_UNAVAILABLE, "the control plane is stopping");
     struct link *l = NEW(struct link);
     l->control = c;
     l->call = call;
     l->refs = 1;
-    l->unix_peer = conn_peer_cred(conn, &cred) == 0;
-    const char *id = authz_server_id(conn_peer(conn)->uri);
-    (void)str_copy(l->id, sizeof(l->id), str_from(l->unix_peer ? NULL : id));
-    (void)str_copy(l->serial, sizeof(l->serial), str_from(conn_peer(conn)->serial));
-    address_host(conn_peer_addr(conn), l->seen);
+    address_host(conn_peer_addr(rpc_call_conn(call)), l->seen);
     list_init(&l->queue);
     list_init(&l->logs);
     timer_init(&l->hello, c->loop, on_hello_late, l);
     timer_set(&l->hello, LINK_HELLO_WAIT);
     tell_clock(call);
+    *ret = l;
+    return 0;
+}
+
+static int link_open(struct rpc_call *call, void *ctx, void **ret_state, struct err *err)
+{
+    struct conn *conn = rpc_call_conn(call);
+    struct stream_cred cred;
+    struct link *l = NULL;
+    int rc = link_make(call, ctx, &l, err);
+    if (rc < 0)
+        return rc;
+    l->unix_peer = conn_peer_cred(conn, &cred) == 0;
+    const char *id = authz_server_id(conn_peer(conn)->uri);
+    (void)str_copy(l->id, sizeof(l->id), str_from(l->unix_peer ? NULL : id));
+    (void)str_copy(l->serial, sizeof(l->serial), str_from(conn_peer(conn)->serial));
     *ret_state = l;
     return 0;
 }
@@ -187,7 +200,9 @@ static void worker(void *arg)
     while (l->state != LINK_ENDED && (n = list_pop(&l->queue))) {
         struct item *it = list_entry(n, struct item, node);
         l->queued--;
-        if (l->state == LINK_GREETING && it->m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO)
+        if (l->tunnel && tunnel_concerns(it->m))
+            tunnel_work(l, it->m);
+        else if (l->state == LINK_GREETING && it->m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO)
             link_greet(l, it->m->hello);
         else if (l->state == LINK_GREETING)
             link_refuse_probe(l);
@@ -226,7 +241,7 @@ static void drop_progress(struct link *l, const Davit__Link__V1__AgentMessage *m
     }
 }
 
-static void enqueue(struct link *l, const Davit__Link__V1__AgentMessage *m)
+void link_enqueue(struct link *l, const Davit__Link__V1__AgentMessage *m)
 {
     ProtobufCMessage *copy = NULL;
     drop_progress(l, m);
@@ -250,7 +265,7 @@ static void enqueue(struct link *l, const Davit__Link__V1__AgentMessage *m)
 }
 
 /* What went over the wire since the last message; the conn is gone when the link is closed, so it is counted on the way. */
-static void count_bytes(struct link *l)
+void link_count(struct link *l)
 {
     const struct conn *conn = l->call ? rpc_call_conn(l->call) : NULL;
     uint64_t now = conn ? conn_bytes_in(conn) + conn_bytes_out(conn) : l->bytes;
@@ -258,11 +273,8 @@ static void count_bytes(struct link *l)
     l->bytes = now;
 }
 
-static void link_message(void *state, const ProtobufCMessage *message)
+void link_take(struct link *l, const Davit__Link__V1__AgentMessage *m)
 {
-    struct link *l = state;
-    const Davit__Link__V1__AgentMessage *m = (const Davit__Link__V1__AgentMessage *)message;
-    count_bytes(l);
     if (l->state == LINK_ENDED)
         return;
     if (l->state == LINK_WAIT_HELLO) {
@@ -273,7 +285,7 @@ static void link_message(void *state, const ProtobufCMessage *message)
         }
         timer_stop(&l->hello);
         l->state = LINK_GREETING;
-        enqueue(l, m);
+        link_enqueue(l, m);
         return;
     }
     if (l->doubted) {
@@ -281,15 +293,21 @@ static void link_message(void *state, const ProtobufCMessage *message)
         duplicate_confirm(l->server);
     }
     if (l->state == LINK_GREETING || !handle_now(l, m))
-        enqueue(l, m);
+        link_enqueue(l, m);
 }
 
-static void link_half_close(void *state)
+static void link_message(void *state, const ProtobufCMessage *message)
+{
+    link_count(state);
+    link_take(state, (const Davit__Link__V1__AgentMessage *)message);
+}
+
+void link_half_close(void *state)
 {
     link_end(state, ERR_CANCELLED, "the agent closed the link", NULL);
 }
 
-static void link_drain(void *state)
+void link_drain(void *state)
 {
     struct link *l = state;
     l->blocked = false;
@@ -297,7 +315,7 @@ static void link_drain(void *state)
         links_pump(l->server);
 }
 
-static void link_closed(void *state, const struct err *reason)
+void link_closed(void *state, const struct err *reason)
 {
     struct link *l = state;
     l->call = NULL;
@@ -320,7 +338,7 @@ int links_send(struct link *l, const Davit__Link__V1__ControlMessage *m)
 {
     if (!l || l->state == LINK_ENDED || !l->call)
         return -(int)ERR_UNAVAILABLE;
-    int rc = rpc_stream_send(l->call, &m->base);
+    int rc = l->tunnel ? tunnel_send(l, m) : rpc_stream_send(l->call, &m->base);
     if (rc == -(int)ERR_EXHAUSTED)
         l->blocked = true;
     return rc;

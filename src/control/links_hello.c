@@ -16,7 +16,7 @@ static void tell(const struct link *l, const char *action, const struct err *err
     struct audit_record who = {.count = 1};
     char uri[64];
     (void)snprintf(uri, sizeof(uri), "davit://server/%s", l->id);
-    if (l->call && rpc_call_conn(l->call))
+    if (!l->tunnel && l->call && rpc_call_conn(l->call))
         audit_who_conn(&who, rpc_call_conn(l->call));
     else
         audit_who(&who, l->unix_peer ? "unix" : uri, l->serial);
@@ -186,7 +186,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     server_set_system(s, hello->system);
     server_touch(s);
     l->control->counters.links_opened++;
-    log_event(LOG_INFO, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
+    log_event(l->tunnel && s->state == SERVER_ONLINE ? LOG_DEBUG : LOG_INFO, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
     if (welcome(l) != 0) {
         link_end(l, ERR_UNAVAILABLE, "the Welcome could not be sent", NULL);
         return;
@@ -204,7 +204,7 @@ static int check_still_enrolled(struct link *l, struct err *err)
 }
 
 /* Who is not let in is in the log also when it has gone already. */
-static void refuse(struct link *l, const struct err *why)
+void link_refuse(struct link *l, const struct err *why)
 {
     if (l->superseded && *l->instance) {
         suspect(l, false);
@@ -226,7 +226,7 @@ void link_refuse_probe(struct link *l)
     if (rc == 0 && l->server)
         rc = check_still_enrolled(l, &err);
     if (rc < 0)
-        refuse(l, &err);
+        link_refuse(l, &err);
     else
         link_end(l, ERR_INVALID, "the first message of a link must be Hello", NULL);
 }
@@ -246,7 +246,7 @@ void link_greet(struct link *l, const Davit__Link__V1__Hello *hello)
     if (rc == 0)
         rc = check_still_enrolled(l, &err);
     if (rc < 0)
-        refuse(l, &err);
+        link_refuse(l, &err);
     else if (l->state != LINK_ENDED)
         go_live(l, hello);
 }

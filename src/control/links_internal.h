@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* links_internal — the record of one link, shared by links.c (stream, queue, sending) and links_hello.c (who it is, fencing).
+/* links_internal — the record of one link, shared by links.c (stream, queue, sending), links_hello.c (who it is, fencing) and tunnel.c (what comes
+ * through an edge).
  * Not included elsewhere.  Thread: loop. */
 #ifndef DAVIT_CONTROL_LINKS_INTERNAL_H
 #define DAVIT_CONTROL_LINKS_INTERNAL_H
@@ -9,12 +10,15 @@
 
 enum link_state { LINK_WAIT_HELLO, LINK_GREETING, LINK_LIVE, LINK_ENDED };
 
+struct tunnel;
+
 struct link {
     struct control *control;
     struct rpc_call *call; /* NULL once it is closed */
     unsigned refs;         /* the call's and the worker's */
     enum link_state state;
     bool unix_peer;
+    struct tunnel *tunnel; /* NULL in direct mode */
     char id[37];     /* of the server by its certificate, or "" */
     char serial[48]; /* of the certificate */
     char seen[ADDRESS_SIZE];
@@ -48,5 +52,29 @@ void link_renew(struct link *l, const Davit__Link__V1__CredentialRequest *m);
 /* Waits, on the worker: ends a link that began with a heartbeat (`davit-agent doctor`): with what is wrong with its certificate, or, where a
  * Hello would have been heard, with -ERR_INVALID. Changes nothing. */
 void link_refuse_probe(struct link *l);
+
+/* Refuses @l, which is told in the audit log; from then on it is ended. */
+void link_refuse(struct link *l, const struct err *why);
+
+/* What tunnel.c needs of links.c: a link for @call, not yet known whose; a message as if it had come in direct mode; one for the worker; bytes of
+ * the connection since the last time; the rest of the handler. */
+int link_make(struct rpc_call *call, struct control *c, struct link **ret, struct err *err) MUST_USE;
+void link_take(struct link *l, const Davit__Link__V1__AgentMessage *m);
+void link_enqueue(struct link *l, const Davit__Link__V1__AgentMessage *m);
+void link_count(struct link *l);
+void link_half_close(void *state);
+void link_drain(void *state);
+void link_closed(void *state, const struct err *reason);
+
+/* And links.c of tunnel.c. Accepts NULL. Returns NULL. */
+struct tunnel *tunnel_free(struct tunnel *t);
+/* The link has ended: nothing more happens by itself. Accepts NULL. */
+void tunnel_stop(struct tunnel *t);
+/* Is @m one of the handshake, or a box? */
+bool tunnel_concerns(const Davit__Link__V1__AgentMessage *m);
+/* Waits, on the worker: such a message. */
+void tunnel_work(struct link *l, const Davit__Link__V1__AgentMessage *m);
+/* As links_send, in a box. */
+int tunnel_send(struct link *l, const Davit__Link__V1__ControlMessage *m) MUST_USE;
 
 #endif

@@ -2,6 +2,7 @@
 /* links_renew — see links.h: an agent asks for its next certificate over its link. */
 #include <stdio.h>
 
+#include "control/access.h"
 #include "control/links_internal.h"
 
 /* What the agent may do about it. */
@@ -39,6 +40,8 @@ static void answer(struct link *l, const struct credential *k)
     credential.certificate_pem = lend(buf_cstr(&k->chain));
     credential.ca_pem = lend(buf_cstr(&k->roots));
     credential.generation = k->generation;
+    credential.access_token = lend(buf_cstr(&k->token));
+    credential.access_token_expires_us = k->token_expires;
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL;
     m.credential = &credential;
     (void)links_send(l, &m); /* lost: the agent asks again */
@@ -50,11 +53,15 @@ static int issue(struct link *l, const Davit__Link__V1__CredentialRequest *m, st
     char uri[64];
     if (l->unix_peer)
         return err_set(err, ERR_INVALID, "the agent of this machine has no credentials to renew");
-    if (m->csr_der.len == 0 || m->csr_der.len > CSR_MAX)
+    if (!l->tunnel && (m->csr_der.len == 0 || m->csr_der.len > CSR_MAX))
         return err_set(err, ERR_INVALID, "csr_der: %zu bytes, allowed are 1 to %d", m->csr_der.len, CSR_MAX);
     (void)snprintf(uri, sizeof(uri), "davit://server/%s", l->id);
     audit_who(&entry, uri, l->serial);
     audit_what(&entry, "server.renewed", NULL);
+    if (l->tunnel && m->csr_der.len)
+        return err_set(err, ERR_INVALID, "csr_der: in tunnel mode the key stays, an access token is all that is renewed");
+    if (l->tunnel)
+        return access_issue(l->server, &l->credential, &entry, k, ret_wait, err);
     return credentials_issue(l->server, (struct str){(const char *)m->csr_der.data, m->csr_der.len}, &entry, k, ret_wait, err);
 }
 

@@ -20,7 +20,7 @@
 const char *const backup_files[] = {"root.crt",         "server-ca.key",    "server-ca.csr",    "server-ca.crt",
                                     "agents-ca.key",    "agents-ca.csr",    "agents-ca.crt",    "sandboxes-ca.key",
                                     "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", "controlplane.crt",
-                                    "master.key",       NULL};
+                                    "master.key",       "access-token.key", NULL};
 
 static bool is_ours(struct str name)
 {

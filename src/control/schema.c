@@ -58,9 +58,26 @@ static const char sql_credentials[] =
     "UPDATE certificates SET chain = COALESCE((SELECT MAX(t.certificate) FROM tokens t WHERE t.server_id = certificates.server_id"
     " AND t.used_us = certificates.issued_us), '');";
 
+/* Rollouts of releases: see rollouts.h. Their servers may be gone, so the names are kept. */
+static const char sql_rollouts[] =
+    "CREATE TABLE rollouts ("
+    " id TEXT PRIMARY KEY, version TEXT NOT NULL, state INTEGER NOT NULL, cancelled INTEGER NOT NULL, max_parallel INTEGER NOT NULL,"
+    " halt_on_failure INTEGER NOT NULL, offline_wait_s INTEGER NOT NULL, triggered_by TEXT NOT NULL, created_us INTEGER NOT NULL,"
+    " finished_us INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE rollout_steps ("
+    " rollout_id TEXT NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE, server_id TEXT NOT NULL, server_name TEXT NOT NULL,"
+    " place INTEGER NOT NULL, state INTEGER NOT NULL, phase TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,"
+    " from_version TEXT NOT NULL, since_us INTEGER NOT NULL, changed_us INTEGER NOT NULL, PRIMARY KEY (rollout_id, server_id)) STRICT;"
+    "CREATE INDEX rollout_steps_server ON rollout_steps (server_id);";
+
+/* The key of the MAC that a join token's secret makes (ident/proof.h), sealed; empty for tokens of before, which enroll in direct mode only. */
+static const char sql_token_macs[] = "ALTER TABLE tokens ADD COLUMN mac BLOB NOT NULL DEFAULT x''";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
     {"credentials", sql_credentials},
+    {"rollouts", sql_rollouts},
+    {"token_macs", sql_token_macs},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -14,6 +14,8 @@ static const struct {
 } COLUMNS[SEALED_COLUMNS] = {
     [SEALED_SPEC] = {"deployments.spec", "SELECT id, spec FROM deployments WHERE id > ? ORDER BY id LIMIT 1",
                      "UPDATE deployments SET spec = ? WHERE id = ?"},
+    [SEALED_TOKEN] = {"tokens.mac", "SELECT id, mac FROM tokens WHERE id > ? AND length(mac) > 0 ORDER BY id LIMIT 1",
+                      "UPDATE tokens SET mac = ? WHERE id = ?"},
     [SEALED_COMMAND] = {"commands.payload", "SELECT id, payload FROM commands WHERE id > ? AND length(payload) > 0 ORDER BY id LIMIT 1",
                         "UPDATE commands SET payload = ? WHERE id = ?"},
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sealed — what of the store nobody may read who has only the database: specs of deployments and commands, for the environment values in them.
+/* sealed — what of the store nobody may read who has only the database: specs of deployments and commands, for the environment values in them,
+ * and what a join token is worth.
  * Each such value is an envelope (ident/seal.h) under master.key of the state directory, bound to its table, column and row. The setting
  * "master_key" of the store names the key, so that a database and a key file that do not belong together are told apart at the start, before
  * anything is written.
@@ -14,6 +15,7 @@
 
 enum sealed_column {
     SEALED_SPEC,    /* deployments.spec, by deployment id */
+    SEALED_TOKEN,   /* tokens.mac, by token id: what enrols a server in tunnel mode; empty for tokens that were made before there was one */
     SEALED_COMMAND, /* commands.payload, by command id; an empty one has nothing to hide and stays empty */
     SEALED_COLUMNS
 };

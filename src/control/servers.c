@@ -243,7 +243,8 @@ static void say_health(const struct server *s, struct server_view *v)
 void server_describe(const struct server *s, struct server_view *v)
 {
     davit__control__v1__server__init(&v->m);
-    address_public(s->seen, s->system, v->public_address);
+    /* What comes through an edge is seen from there. */
+    address_public(str_eq(str_from(s->mode), STR("tunnel")) ? "" : s->seen, s->system, v->public_address);
     const char *source = address_preferred(s->preferred, v->public_address, s->system, v->preferred);
     v->m.id = lend(s->id);
     v->m.name = lend(s->name);

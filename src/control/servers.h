@@ -102,6 +102,7 @@ struct server_new {
     /* A token to record in the same transaction; token_id NULL: none. */
     const char *token_id;
     const uint8_t *token_hash; /* 32 bytes */
+    const struct secret *token_mac_key;
     usec_t token_expires;
 };
 /* Waits: writes the row and adds the server. -ERR_EXISTS (name taken), -ERR_EXHAUSTED. *ret is borrowed from the registry. */
@@ -109,8 +110,8 @@ int servers_add(struct control *c, const struct server_new *n, struct server **r
 /* Waits: removes row, commands, token; deployments become REMOVED; the link is cut. */
 int servers_remove(struct control *c, struct server *s, struct err *err) MUST_USE;
 /* Waits: a new open token for @s, voiding the one before. */
-int servers_new_token(struct control *c, struct server *s, const char *token_id, const uint8_t hash[32], usec_t expires,
-                      struct err *err) MUST_USE;
+int servers_new_token(struct control *c, struct server *s, const char *token_id, const uint8_t hash[32], const struct secret *mac_key,
+                      usec_t expires, struct err *err) MUST_USE;
 /* Waits: writes @s as it is now. */
 int servers_save(struct control *c, struct server *s, struct err *err) MUST_USE;
 /* Waits: writes all that is dirty. */

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "control/enroll.h"
 #include "control/servers.h"
+#include "ident/proof.h"
 #include "ident/token.h"
 
 enum { TOKEN_TTL_S = 3600, TOKEN_TTL_MAX_S = 7 * 24 * 3600, TOKEN_TTL_MIN_S = 10 };
@@ -82,6 +83,7 @@ struct fresh {
     struct join_token token;
     struct secret *text;
     uint8_t hash[TOKEN_HASH_SIZE];
+    struct secret *mac_key;
     usec_t expires;
     const char *mode;
     struct buf target, line;
@@ -91,6 +93,7 @@ static void fresh_release(struct fresh *f)
 {
     join_token_release(&f->token);
     f->text = secret_free(f->text);
+    f->mac_key = secret_free(f->mac_key);
     if (f->line.data)
         explicit_bzero(f->line.data, f->line.cap);
     buf_release(&f->line);
@@ -117,6 +120,7 @@ static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct
     join_token_make(c->pin, &f->token);
     f->text = join_token_text(&f->token);
     token_secret_hash(secret_reveal(f->token.secret), f->hash);
+    f->mac_key = proof_mac_key(secret_reveal(f->token.secret));
     f->expires = clock_real() + (ttl_s ? ttl_s : TOKEN_TTL_S) * USEC_SEC;
     rc = install_line(&f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text));
     if (rc < 0)
@@ -169,6 +173,7 @@ static int create_server(struct rpc_call *call, void *ctx, const ProtobufCMessag
                                .mode = f.mode,
                                .token_id = f.token.id,
                                .token_hash = f.hash,
+                               .token_mac_key = f.mac_key,
                                .token_expires = f.expires};
         rc = servers_add(c, &n, &s, err);
     }
@@ -290,7 +295,7 @@ static int create_token(struct rpc_call *call, void *ctx, const ProtobufCMessage
     (void)server_ref(s);
     rc = fresh_make(c, r->token_ttl_s, &f, err);
     if (rc == 0)
-        rc = servers_new_token(c, s, f.token.id, f.hash, f.expires, err);
+        rc = servers_new_token(c, s, f.token.id, f.hash, f.mac_key, f.expires, err);
     if (rc == 0) {
         m.token = lend(secret_reveal(f.text).p);
         m.install_command = lend(buf_cstr(&f.line));

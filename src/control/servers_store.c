@@ -7,6 +7,7 @@
 #include "control/commands.h"
 #include "control/deployments.h"
 #include "control/links.h"
+#include "control/sealed.h"
 #include "control/servers.h"
 
 enum { SAVE_DELAY_MS = 200 };
@@ -233,18 +234,31 @@ void servers_release(struct control *c)
 }
 
 struct add_job {
+    const struct control *c;
     const struct server_new *n;
     const char *id;
     usec_t now;
 };
 
-static int insert_token(struct db *db, const char *server_id, const char *id, const uint8_t *hash, usec_t now, usec_t expires,
-                        struct err *err)
+/* A token as it is kept. */
+struct token_new {
+    const char *server_id, *id;
+    const uint8_t *hash;
+    const struct secret *mac_key;
+    usec_t now, expires;
+};
+
+static int insert_token(struct db *db, const struct control *c, const struct token_new *t, struct err *err)
 {
+    AUTO_BUF mac = BUF_INIT(256);
+    int rc = sealed_put(c, SEALED_TOKEN, t->id, secret_reveal(t->mac_key), &mac, err);
+    if (rc < 0)
+        return rc;
     return db_exec(db, err,
-                   "INSERT INTO tokens (id, server_id, hash, created_us, expires_us, used_us, void, key_sha256, certificate)"
-                   " VALUES (?, ?, ?, ?, ?, 0, 0, ?, '')",
-                   "ttbiib", id, server_id, (struct str){(const char *)hash, 32}, (int64_t)now, (int64_t)expires, STR(""));
+                   "INSERT INTO tokens (id, server_id, hash, created_us, expires_us, used_us, void, key_sha256, certificate, mac)"
+                   " VALUES (?, ?, ?, ?, ?, 0, 0, ?, '', ?)",
+                   "ttbiibb", t->id, t->server_id, (struct str){(const char *)t->hash, 32}, (int64_t)t->now, (int64_t)t->expires, STR(""),
+                   buf_str(&mac));
 }
 
 static int insert(struct db *db, void *arg, struct err *err)
@@ -259,13 +273,14 @@ static int insert(struct db *db, void *arg, struct err *err)
         (int64_t)n->local, STR(""), n->mode, (int64_t)j->now, (int64_t)(n->local ? j->now : 0));
     if (rc < 0 || !n->token_id)
         return rc;
-    return insert_token(db, j->id, n->token_id, n->token_hash, j->now, n->token_expires, err);
+    const struct token_new t = {j->id, n->token_id, n->token_hash, n->token_mac_key, j->now, n->token_expires};
+    return insert_token(db, j->c, &t, err);
 }
 
 int servers_add(struct control *c, const struct server_new *n, struct server **ret, struct err *err)
 {
     char id[37];
-    struct add_job j = {.n = n, .id = id, .now = clock_real()};
+    struct add_job j = {.c = c, .n = n, .id = id, .now = clock_real()};
     if (c->n_servers >= CONTROL_SERVERS_MAX)
         return err_set(err, ERR_EXHAUSTED, "there are %u servers already, which is the limit", c->n_servers);
     rng_uuid(id);
@@ -317,22 +332,21 @@ int servers_remove(struct control *c, struct server *s, struct err *err)
 }
 
 struct token_job {
-    const char *server_id, *id;
-    const uint8_t *hash;
-    usec_t now, expires;
+    const struct control *c;
+    struct token_new t;
 };
 
 static int new_token(struct db *db, void *arg, struct err *err)
 {
     struct token_job *j = arg;
-    int rc = db_exec(db, err, "UPDATE tokens SET void = 1 WHERE server_id = ? AND used_us = 0", "t", j->server_id);
-    return rc < 0 ? rc : insert_token(db, j->server_id, j->id, j->hash, j->now, j->expires, err);
+    int rc = db_exec(db, err, "UPDATE tokens SET void = 1 WHERE server_id = ? AND used_us = 0", "t", j->t.server_id);
+    return rc < 0 ? rc : insert_token(db, j->c, &j->t, err);
 }
 
-int servers_new_token(struct control *c, struct server *s, const char *token_id, const uint8_t hash[32], usec_t expires,
-                      struct err *err)
+int servers_new_token(struct control *c, struct server *s, const char *token_id, const uint8_t hash[32], const struct secret *mac_key,
+                      usec_t expires, struct err *err)
 {
-    struct token_job j = {.server_id = s->id, .id = token_id, .hash = hash, .now = clock_real(), .expires = expires};
+    struct token_job j = {.c = c, .t = {s->id, token_id, hash, mac_key, clock_real(), expires}};
     int rc = store_write(c->store, new_token, &j, deadline_in(STORE_WAIT), err);
     if (rc == 0)
         s->token_expires = expires;

@@ -118,6 +118,12 @@ int proof_verify(struct str spki_der, const uint8_t digest[PROOF_SIZE], struct s
     return rc;
 }
 
+void proof_spki_hash(struct str spki_der, uint8_t ret[SPKI_HASH_SIZE])
+{
+    ident__start();
+    BUG_ON(EVP_Digest(spki_der.p, spki_der.n, ret, NULL, EVP_sha256(), NULL) != 1);
+}
+
 int proof_verify_cert(struct str cert_pem, const uint8_t digest[PROOF_SIZE], struct str signature, struct err *err)
 {
     AUTO_CERT cert = NULL;

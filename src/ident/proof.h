@@ -39,7 +39,9 @@ void proof_digest(const char *purpose, const uint8_t client_nonce[PROOF_NONCE_SI
 int proof_sign(const struct key *key, const uint8_t digest[PROOF_SIZE], struct buf *out, struct err *err) MUST_USE;
 /* Does @signature hold for the public key @spki_der (SubjectPublicKeyInfo, P-256 or Ed25519)? 0 or -ERR_UNAUTHENTICATED. */
 int proof_verify(struct str spki_der, const uint8_t digest[PROOF_SIZE], struct str signature, struct err *err) MUST_USE;
-/* The same for the key of the first certificate in @cert_pem, of which nothing else is believed. */
+/* SHA-256 of the key's DER: what access tokens name it by. */
+void proof_spki_hash(struct str spki_der, uint8_t ret[SPKI_HASH_SIZE]);
+/* The same as proof_verify for the key of the first certificate in @cert_pem, of which nothing else is believed. */
 int proof_verify_cert(struct str cert_pem, const uint8_t digest[PROOF_SIZE], struct str signature, struct err *err) MUST_USE;
 
 /* Which roots are believed: those in @roots_pem, or, where that is empty, the certificate in the chain whose key has this pin (a join token's). */

@@ -25,29 +25,39 @@ static void token_rules(void **state)
     memset(secret, 'x', sizeof(secret));
     struct str s = {secret, 32};
     token_secret_hash(s, row.hash);
+    const struct enroll_proof by_secret = {.secret = s};
+    struct enroll_proof by_mac = {.tunnel = true, .holds = true};
 
-    assert_int_equal(enroll_judge(&row, s, key, 10, &err), 0);
-    assert_int_equal(enroll_judge(NULL, s, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, 10, &err), 0);
+    assert_int_equal(enroll_judge(NULL, &by_secret, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
     assert_non_null(strstr(err.msg, "unknown"));
     assert_true(err.hint[0]);
     secret[31] = 'y';
-    assert_int_equal(enroll_judge(&row, s, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
     assert_non_null(strstr(err.msg, "unknown"));
     secret[31] = 'x';
     /* At the limit: not a moment longer. */
-    assert_int_equal(enroll_judge(&row, s, key, row.expires - 1, &err), 0);
-    assert_int_equal(enroll_judge(&row, s, key, row.expires, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, row.expires - 1, &err), 0);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, row.expires, &err), -(int)ERR_UNAUTHENTICATED);
     assert_non_null(strstr(err.msg, "expired"));
+
+    /* Through an edge the secret counts for nothing, the MAC for all. */
+    assert_int_equal(enroll_judge(&row, &by_mac, key, 10, &err), 0);
+    assert_int_equal(enroll_judge(NULL, &by_mac, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
+    by_mac.holds = false;
+    by_mac.secret = s;
+    assert_int_equal(enroll_judge(&row, &by_mac, key, 10, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_non_null(strstr(err.msg, "unknown"));
 
     row.used = 100 * USEC_SEC;
     row.certificate = chain;
     memcpy(row.key, key, 32);
-    assert_int_equal(enroll_judge(&row, s, key, row.used + ENROLL_REPEAT - 1, &err), 1);
-    assert_int_equal(enroll_judge(&row, s, key, row.used + ENROLL_REPEAT, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, row.used + ENROLL_REPEAT - 1, &err), 1);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, row.used + ENROLL_REPEAT, &err), -(int)ERR_UNAUTHENTICATED);
     assert_non_null(strstr(err.msg, "used"));
-    assert_int_equal(enroll_judge(&row, s, other, row.used + 1, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, other, row.used + 1, &err), -(int)ERR_UNAUTHENTICATED);
     row.is_void = true;
-    assert_int_equal(enroll_judge(&row, s, key, row.used + 1, &err), -(int)ERR_UNAUTHENTICATED);
+    assert_int_equal(enroll_judge(&row, &by_secret, key, row.used + 1, &err), -(int)ERR_UNAUTHENTICATED);
     assert_non_null(strstr(err.msg, "replaced"));
 }
 
