@@ -44,19 +44,21 @@ struct verb {
 /* --- enroll ---- */
 
 struct enroll_opts {
-    const char *server, *token, *token_file, *mode, *config_dir, *public_ip_url, *docker, *tailscale;
+    const char *server, *token, *token_file, *mode, *tunnel_ca, *config_dir, *public_ip_url, *docker, *tailscale;
     bool force;
 };
 
 static const struct opt enroll_table[] = {
     {.name = "server", .letter = 's', .type = OPT_STRING, .offset = offsetof(struct enroll_opts, server), .arg = "HOST:PORT", .env = true,
-     .help = "address of the control plane's link port"},
+     .help = "address of the control plane's link port; in tunnel mode https://HOST, where a proxy leads to its port 7440"},
     {.name = "token", .letter = 't', .type = OPT_STRING, .offset = offsetof(struct enroll_opts, token), .arg = "TOKEN", .env = true,
      .help = "the join token (lists of processes may show it: better by --token-file - or DAVIT_TOKEN)"},
     {.name = "token-file", .type = OPT_STRING, .offset = offsetof(struct enroll_opts, token_file), .arg = "PATH",
      .help = "file with the join token; - reads standard input"},
     {.name = "mode", .type = OPT_ENUM, .offset = offsetof(struct enroll_opts, mode), .choices = "direct|tunnel", .arg = "MODE", .def = "direct",
-     .help = "direct: this server reaches the control plane's address"},
+     .help = "direct: this server reaches the control plane's address; tunnel: only a proxy before it, which ends TLS"},
+    {.name = "tunnel-ca", .type = OPT_STRING, .offset = offsetof(struct enroll_opts, tunnel_ca), .arg = "FILE",
+     .help = "tunnel mode: the roots that the proxy's certificate is checked by (default: the system's)"},
     CONFIG_DIR(struct enroll_opts),
     {.name = "public-ip-url", .type = OPT_STRING, .offset = offsetof(struct enroll_opts, public_ip_url), .arg = "URL",
      .help = "ask this URL for the public address (nobody is asked without it)"},
@@ -70,6 +72,7 @@ static int enroll_with(struct loop *loop, const struct enroll_opts *o, struct ag
 {
     struct enroll_options options = {.server = o->server,
                                      .mode = o->mode,
+                                     .tunnel_ca = o->tunnel_ca,
                                      .public_ip_url = o->public_ip_url,
                                      .tailscale = o->tailscale,
                                      .force = o->force};
@@ -86,7 +89,7 @@ static void enroll_main(void *arg)
     const struct enroll_opts *o = run->options;
     struct agent_config c = {0};
     struct join_token token = {0};
-    run->rc = str_eq(str_from(o->mode), STR("tunnel")) ? 0 : enroll_read_token(o->token, o->token_file, &token, &run->err);
+    run->rc = enroll_read_token(o->token, o->token_file, &token, &run->err);
     if (o->token) /* the command line of this process forgets it */
         explicit_bzero((char *)(uintptr_t)o->token, strlen(o->token));
     if (run->rc == 0)

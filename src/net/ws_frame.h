@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ws_frame — WebSocket frames as either side reads and writes them (RFC 6455 section 5): bytes become messages and control frames, strictly.
- * Refused: frames from a client without a mask and from a server with one, reserved bits and opcodes, lengths not in their shortest form, control frames that are fragmented or over
- * WS_CONTROL_MAX, continuations of nothing, messages over their limit (by what is announced, before memory is taken), text that is not UTF-8
+ * Refused: frames from a client without a mask and from a server with one, reserved bits and opcodes, lengths not in their shortest form,
+ * control frames that are fragmented or over WS_CONTROL_MAX, continuations of nothing, messages over their limit (by what is announced, before
+ * memory is taken), text that is not UTF-8
  * (at the first wrong byte), close codes that nobody may send.  Pure.  Thread: any, one at a time.  Input trust: peer. */
 #ifndef DAVIT_NET_WS_FRAME_H
 #define DAVIT_NET_WS_FRAME_H

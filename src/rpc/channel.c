@@ -61,6 +61,7 @@ static void got_trailers(struct rpc_stream *s, struct h2_head *head)
         stream_fail(s, code, "the answer is none of gRPC (HTTP status %s)", s->http_status);
         return;
     }
+    s->told = true;
     int rc = status_from_trailers(status, h2_head_get(head, "grpc-message"), h2_head_get(head, "davit-hint"), &s->status);
     if (rc == 0 && head->too_big)
         (void)err_set(&s->status, ERR_EXHAUSTED, "the trailers are over the limit");

@@ -115,6 +115,11 @@ const struct rpc_meta *rpc_stream_trailer(const struct rpc_stream *s)
     return &s->trailer;
 }
 
+bool rpc_stream_told(const struct rpc_stream *s)
+{
+    return s->told;
+}
+
 struct rpc_stream *rpc_stream_close(struct rpc_stream *s)
 {
     if (!s)

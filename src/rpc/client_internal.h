@@ -48,6 +48,7 @@ struct rpc_stream {
     struct rpc_meta header, trailer;
     bool got_head, over;
     bool refused; /* the peer did nothing of it */
+    bool told;    /* the peer said how it ended */
     bool compress;
     char http_status[4];
     struct err status; /* code ERR_OK: ended well */

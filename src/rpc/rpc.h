@@ -243,7 +243,8 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
 const struct rpc_meta *rpc_stream_header(const struct rpc_stream *s);
 const struct rpc_meta *rpc_stream_trailer(const struct rpc_stream *s);
 
-/* Opens a call of any kind (waits with WebSockets). @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it if it is not over). */
+/* Opens a call of any kind (waits with WebSockets). @deadline of the whole call, USEC_INFINITY: none. Ends with rpc_stream_close (which cancels it
+ * if it is not over). */
 int rpc_stream_open(struct rpc_channel *ch, const struct rpc_service *service, const char *method, usec_t deadline,
                     struct rpc_stream **ret, struct err *err) MUST_USE;
 /* Waits while more than RPC_QUEUE_MAX is queued. */
@@ -252,6 +253,8 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
 void rpc_stream_half_close(struct rpc_stream *s);
 /* Waits for the next message (*ret: rpc_message_free). 0; 1: the call ended with OK; negative: its failure. */
 int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* Did the peer itself say how the call ended, and not only the connection? */
+bool rpc_stream_told(const struct rpc_stream *s);
 struct rpc_stream *rpc_stream_close(struct rpc_stream *s);
 
 /* Accepts NULL; returns NULL. */

@@ -39,6 +39,7 @@ static void ended(struct rpc_stream *s, struct str json)
         stream_fail(s, ERR_INTERNAL, "the end of the call is malformed");
         return;
     }
+    s->told = true;
     rpc_meta_release(&s->trailer);
     s->trailer.store = trailer;
     s->status = status;

@@ -69,10 +69,15 @@ static int begin_work(struct agent *a, struct err *err)
     return session_set_work(a->session, a->work, err);
 }
 
+static uint32_t generation_of(const struct agent *a)
+{
+    return a->renew ? renew_generation(a->renew) : a->tunnel ? tunnel_generation(a->tunnel) : a->config.generation;
+}
+
 /* In the journal, so that a restart does not take over what was lost; it holds for the credentials that were fenced. */
 static void mark_fenced(struct agent *a, bool on)
 {
-    AUTO_FREE char *generation = str_printf("%u", renew_generation(a->renew));
+    AUTO_FREE char *generation = str_printf("%u", generation_of(a));
     struct err err = ERR_INIT;
     if (journal_meta_set(a->journal, "fenced", on ? generation : NULL, &err) < 0)
         log_err(LOG_WARN, &err, "the journal does not know that another agent uses this identity", NULL);
@@ -87,7 +92,7 @@ static int identify(void *arg, const char *server_id, const char *server_name, s
     bool same = a->work && str_eq(str_from(c->server_id), str_from(server_id));
     if (!*server_id)
         return err_set(err, ERR_INTERNAL, "the control plane did not say which server this is");
-    if (a->renew && a->fenced)
+    if (!a->local && a->fenced)
         mark_fenced(a, false);
     a->fenced = false;
     if (same && str_eq(str_from(c->server_name), str_from(name)))
@@ -107,7 +112,7 @@ static int identify(void *arg, const char *server_id, const char *server_name, s
 
 static bool is_marked_fenced(struct agent *a)
 {
-    AUTO_FREE char *generation = a->renew ? str_printf("%u", renew_generation(a->renew)) : NULL;
+    AUTO_FREE char *generation = a->local ? NULL : str_printf("%u", generation_of(a));
     char marked[JOURNAL_VALUE_SIZE];
     return generation && journal_meta_get(a->journal, "fenced", marked, NULL) == 0 && str_eq(str_from(marked), str_from(generation));
 }
@@ -118,7 +123,7 @@ static void fenced(void *arg, const char *reason)
     struct err err = ERR_INIT;
     log_event(LOG_ERROR, "another agent uses the identity of this server; this one stays idle and leaves the containers alone", "reason", reason,
               "hint", "two agents use one identity (a copied disk?): stop one of them, or enroll it under its own name", NULL);
-    if (a->renew && !a->fenced)
+    if (!a->local && !a->fenced)
         mark_fenced(a, true);
     a->fenced = true;
     if (end_work(a, &err) < 0)
@@ -149,6 +154,10 @@ static int settle_identity(struct agent *a, const struct agent_options *o, struc
         return err_set(err, ERR_INVALID, "link: \"%s\" is no unix:/PATH", a->link);
     if (a->local)
         return 0;
+    if (str_eq(str_from(c->auth_mode), STR("tunnel"))) {
+        a->tunnel = tunnel_new(a->loop, c);
+        return tunnel_load(a->tunnel, err);
+    }
     struct err why = ERR_INIT;
     a->renew = renew_new(a->loop, c);
     rc = renew_load(a->renew, &why);
@@ -178,8 +187,9 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
         .endpoint = a->link,
         .tls = a->renew ? renew_tls(a->renew) : NULL,
         .server_id = a->local ? NULL : a->config.server_id,
-        .generation = a->renew ? renew_generation(a->renew) : a->config.generation,
+        .generation = generation_of(a),
         .renew = a->renew,
+        .tunnel = a->tunnel,
         .was_fenced = a->fenced,
         .identify = identify,
         .fenced = fenced,
@@ -202,6 +212,8 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = agent_health_listen(a, o->health_listen, err);
     if (rc == 0 && a->renew)
         rc = renew_start(a->renew, a->session);
+    if (rc == 0 && a->tunnel)
+        rc = tunnel_start(a->tunnel, a->session);
     if (rc == 0)
         rc = session_start(a->session);
     if (rc == 0)
@@ -219,6 +231,8 @@ static int stop(struct agent *a)
     a->http = http_server_free(a->http);
     if (a->renew)
         rc = renew_stop(a->renew, deadline_in(STOP_WAIT));
+    if (rc == 0 && a->tunnel)
+        rc = tunnel_stop(a->tunnel, deadline_in(STOP_WAIT));
     if (rc == 0 && a->session)
         rc = session_stop(a->session, deadline_in(STOP_WAIT));
     if (rc == 0 && a->work)
@@ -229,6 +243,7 @@ static int stop(struct agent *a)
         return rc;
     a->session = session_free(a->session);
     a->renew = renew_free(a->renew);
+    a->tunnel = tunnel_free(a->tunnel);
     a->work = work_free(a->work);
     a->sysinfo = sysinfo_free(a->sysinfo);
     a->docker = docker_free(a->docker);

@@ -25,6 +25,7 @@ static const struct {
     {"auth_mode", offsetof(struct agent_config, auth_mode)},
     {"cert_dir", offsetof(struct agent_config, cert_dir)},
     {"public_ip_url", offsetof(struct agent_config, public_ip_url)},
+    {"tunnel_ca", offsetof(struct agent_config, tunnel_ca)},
 };
 
 static char **text_at(struct agent_config *c, size_t i)

@@ -25,11 +25,12 @@ enum { AGENT_CONFIG_MAX = 16 * 1024, AGENT_VALUE_MAX = 1024 };
 struct agent_config {
     char *dir;           /* absolute */
     char *server_id;
-    char *grpc_endpoint; /* "host:port", or "unix:/path" */
-    char *auth_mode;     /* "mtls", "local" */
+    char *grpc_endpoint; /* "host:port", or "unix:/path"; in tunnel mode the edge's */
+    char *auth_mode;     /* "mtls", "tunnel" (see tunnel.h), "local" */
     char *cert_dir;      /* where the three files are; the directory itself unless the user moved them */
     char *server_name;
     char *public_ip_url;
+    char *tunnel_ca;     /* tunnel mode: file with the roots that the edge is checked by; "": the system's */
     uint32_t generation; /* of the certificate */
 };
 

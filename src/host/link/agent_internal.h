@@ -5,6 +5,7 @@
 
 #include "host/link/agent.h"
 #include "host/link/renew.h"
+#include "host/link/tunnel.h"
 #include "host/link/session.h"
 #include "net/http_server.h"
 
@@ -17,7 +18,8 @@ struct agent {
     char *link;          /* where the control plane is */
     bool local;          /* by unix socket, without certificates */
     int lock_fd, machine_fd;
-    struct renew *renew; /* NULL for a local one */
+    struct renew *renew; /* NULL for a local one, and in tunnel mode */
+    struct tunnel *tunnel; /* tunnel mode, else NULL */
     bool fenced;         /* another agent is what this one was; no work */
     struct journal *journal;
     struct docker *docker;

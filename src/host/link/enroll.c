@@ -9,9 +9,11 @@
 #include "base/fd.h"
 #include "davit/link/v1/link.davit.h"
 #include "host/link/bundle.h"
+#include "host/link/enroll_tunnel.h"
 #include "host/link/floor_time.h"
 #include "host/link/link_dial.h"
 #include "host/link/sysinfo.h"
+#include "host/link/tunnel.h"
 #include "ident/cert.h"
 #include "net/resolve.h"
 
@@ -23,6 +25,7 @@ struct enrolment {
     const struct enroll_options *options;
     const struct join_token *token;
     struct tls_ctx *tls;
+    struct tunnel_edge *edge; /* tunnel mode, in place of tls */
     struct sysinfo *sysinfo;
     struct key *key;
     struct buf csr;
@@ -33,6 +36,7 @@ struct enrolment {
 static void enrolment_release(struct enrolment *e)
 {
     (void)tls_ctx_unref(e->tls);
+    (void)tunnel_edge_free(e->edge);
     (void)sysinfo_free(e->sysinfo);
     (void)key_free(e->key);
     buf_release(&e->csr);
@@ -77,15 +81,21 @@ int enroll_read_token(const char *text, const char *path, struct join_token *ret
     return rc;
 }
 
+static bool is_tunnel(const struct enroll_options *o)
+{
+    return str_eq(str_from(o->mode), STR("tunnel"));
+}
+
 static int check_options(const struct enroll_options *o, struct err *err)
 {
     char host[256];
     unsigned port;
-    if (str_eq(str_from(o->mode), STR("tunnel"))) {
-        (void)err_set(err, ERR_UNIMPLEMENTED, "tunnel mode is not in this version");
-        err_hint(err, "use --mode direct with an address of the control plane that this server reaches");
-        return -(int)ERR_UNIMPLEMENTED;
+    if (is_tunnel(o)) {
+        AUTO_FREE char *hostport = NULL;
+        return tunnel_edge_parse(o->server, &hostport, err);
     }
+    if (o->tunnel_ca)
+        return err_set(err, ERR_INVALID, "tunnel-ca: direct mode needs no roots of others");
     if (o->server && net_split_hostport(o->server, host, &port) == 0)
         return 0;
     (void)err_set(err, ERR_INVALID, "server: \"%s\" is no HOST:PORT", o->server ? o->server : "");
@@ -125,7 +135,8 @@ static int prepare(struct enrolment *e, struct err *err)
     if (rc == 0)
         rc = csr_make(e->key, "davit-agent", &e->csr, err);
     if (rc == 0)
-        rc = link_tls_pinned(e->token->pin, &e->tls, err);
+        rc = is_tunnel(e->options) ? tunnel_edge_new(e->options->server, e->options->tunnel_ca, &e->edge, err)
+                                   : link_tls_pinned(e->token->pin, &e->tls, err);
     if (rc < 0)
         return rc;
     rng_uuid(e->request_id);
@@ -134,16 +145,22 @@ static int prepare(struct enrolment *e, struct err *err)
     return rc < 0 ? err_set(err, ERR_CANCELLED, "enrolment was given up") : 0;
 }
 
+/* What is said in either mode. */
+static void request(struct enrolment *e, Davit__Link__V1__EnrollRequest *m)
+{
+    m->token_id = (char *)(uintptr_t)e->token->id;
+    m->csr_der = (ProtobufCBinaryData){e->csr.len, (uint8_t *)e->csr.data};
+    m->request_id = e->request_id;
+    m->system = (Davit__Common__V1__SystemInfo *)(uintptr_t)sysinfo_get(e->sysinfo);
+}
+
 static int ask(struct enrolment *e, struct rpc_channel *ch, struct err *err)
 {
     Davit__Link__V1__EnrollRequest m = DAVIT__LINK__V1__ENROLL_REQUEST__INIT;
     struct str secret = secret_reveal(e->token->secret);
     ProtobufCMessage *answer = NULL;
-    m.token_id = (char *)(uintptr_t)e->token->id;
+    request(e, &m);
     m.token_secret = (ProtobufCBinaryData){secret.n, (uint8_t *)(uintptr_t)secret.p};
-    m.csr_der = (ProtobufCBinaryData){e->csr.len, (uint8_t *)e->csr.data};
-    m.request_id = e->request_id;
-    m.system = (Davit__Common__V1__SystemInfo *)(uintptr_t)sysinfo_get(e->sysinfo);
     int rc = rpc_unary(ch, &davit_link_v1_enroll_service, "Enroll", &m.base, deadline_in(ENROLL_TRY_WAIT), &answer, err);
     e->answer = (Davit__Link__V1__EnrollResponse *)answer;
     return rc;
@@ -177,6 +194,11 @@ static int try_once(struct enrolment *e, bool *ret_sent, struct err *err)
 {
     struct rpc_channel *ch = NULL;
     *ret_sent = false;
+    if (e->edge) {
+        Davit__Link__V1__EnrollRequest m = DAVIT__LINK__V1__ENROLL_REQUEST__INIT;
+        request(e, &m);
+        return enroll_tunnel_ask(e->loop, e->edge, e->token, &m, &e->answer, ret_sent, err);
+    }
     int rc = link_dial(e->loop, e->options->server, e->tls, 0, deadline_in(ENROLL_TRY_WAIT), &ch, err);
     if (rc < 0)
         return explain_dial(e, err);
@@ -235,6 +257,8 @@ static int check_answer(const struct enrolment *e, struct err *err)
     struct err why = ERR_INIT;
     if (!id_ok(str_from(a->server_id)))
         return bad_answer(err, "it has no server id");
+    if (e->edge)
+        return enroll_tunnel_check(a, e->token, e->key, &why) < 0 ? bad_answer(err, why.msg) : 0;
     AUTO_FREE char *uri = str_printf("davit://server/%s", a->server_id);
     if (cert_pem_pin(root, pin, &why) < 0 || memcmp(pin, e->token->pin, sizeof(pin)) != 0)
         return bad_answer(err, "its root is not the one that the token names");
@@ -258,14 +282,15 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *config = agent_config_path(c, "config.yaml");
     AUTO_FREE char *fresh = agent_config_path(c, "client.key.new");
     AUTO_FREE char *key = agent_config_path(c, "client.key");
-    AUTO_FREE char *cert = agent_config_path(c, "client.crt");
+    AUTO_FREE char *proof = agent_config_path(c, e->edge ? TUNNEL_TOKEN_FILE : "client.crt");
+    const char *granted = e->edge ? a->access_token : a->certificate_pem;
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
     BUG_ON(!a);
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
     int rc = bundle_forget(c, err);
     if (rc == 0)
-        rc = fd_write_file(cert, a->certificate_pem, strlen(a->certificate_pem), 0600, err);
+        rc = fd_write_file(proof, granted, strlen(granted), 0600, err);
     if (rc == 0)
         rc = fd_write_file(ca, a->ca_pem, strlen(a->ca_pem), 0600, err);
     if (rc == 0 && ((unlink(key) != 0 && errno != ENOENT) || link(fresh, key) != 0))
@@ -276,10 +301,12 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *name = sysinfo_clean(str_from(a->server_name));
     AUTO_FREE char *trimmed = str_dup(str_trim(str_from(name)));
     agent_config_set(&c->server_name, trimmed);
-    agent_config_set(&c->grpc_endpoint, e->options->server);
-    agent_config_set(&c->auth_mode, "mtls");
+    agent_config_set(&c->grpc_endpoint, e->edge ? tunnel_edge_hostport(e->edge) : e->options->server);
+    agent_config_set(&c->auth_mode, e->edge ? "tunnel" : "mtls");
     agent_config_set(&c->cert_dir, c->dir);
     agent_config_set(&c->public_ip_url, e->options->public_ip_url);
+    AUTO_FREE char *roots = e->options->tunnel_ca ? realpath(e->options->tunnel_ca, NULL) : NULL;
+    agent_config_set(&c->tunnel_ca, roots ? roots : "");
     c->generation = a->generation;
     rc = agent_config_save(c, err);
     if (rc == 0 && unlink(fresh) != 0 && errno != ENOENT)

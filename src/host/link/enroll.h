@@ -16,8 +16,9 @@ enum { ENROLL_TRIES = 4 };
 #define ENROLL_TRY_WAIT (15 * USEC_SEC)
 
 struct enroll_options {
-    const char *server;        /* "host:port" of the control plane */
-    const char *mode;          /* "direct"; "tunnel" is -ERR_UNIMPLEMENTED */
+    const char *server;        /* "host:port" of the control plane; in tunnel mode "https://host" of the edge before it */
+    const char *mode;          /* "direct" or "tunnel" */
+    const char *tunnel_ca;     /* tunnel mode: file with roots for the edge; NULL: the system's */
     const char *public_ip_url; /* NULL: none */
     const char *tailscale;     /* as in sysinfo.h */
     struct docker *docker;     /* borrowed; may be NULL */

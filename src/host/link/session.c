@@ -49,6 +49,7 @@ struct session *session_new(const struct session_config *config)
     s->server_id = str_dup(str_from(config->server_id));
     s->generation = config->generation;
     s->renew = config->renew;
+    s->tunnel = config->tunnel;
     s->is_fenced = config->was_fenced;
     s->identify = config->identify;
     s->fenced = config->fenced;
@@ -138,7 +139,7 @@ static int say_hello(struct live *l, struct err *err)
     h.clock_unsure = clock_unsure();
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
     m.hello = &h;
-    return rpc_stream_put(l->stream, &m.base, deadline_in(SESSION_DIAL_WAIT), err);
+    return tunnel_put(l->stream, l->seal, &m, deadline_in(SESSION_DIAL_WAIT), err);
 }
 
 static usec_t clamp_ms(uint32_t ms, usec_t min, usec_t max, usec_t otherwise)
@@ -162,6 +163,8 @@ static int check_welcome(struct live *l, const Davit__Link__V1__Welcome *w, stru
     s->is_fenced = false;
     if (s->renew)
         renew_online(s->renew, w->clock_us);
+    if (s->tunnel)
+        tunnel_online(s->tunnel, w->clock_us);
     l->interval = clamp_ms(w->heartbeat_interval_ms, HEARTBEAT_MIN, HEARTBEAT_MAX, SESSION_HEARTBEAT);
     l->spread = clamp_ms(w->reconnect_spread_ms, 0, SPREAD_MAX, 0);
     (void)str_copy(s->seen_address, sizeof(s->seen_address), str_from(w->seen_address));
@@ -173,7 +176,7 @@ static int check_welcome(struct live *l, const Davit__Link__V1__Welcome *w, stru
 static int hear_welcome(struct live *l, struct err *err)
 {
     ProtobufCMessage *got = NULL;
-    int rc = rpc_stream_get(l->stream, deadline_in(SESSION_DIAL_WAIT), &got, err);
+    int rc = tunnel_get(l->stream, l->seal, deadline_in(SESSION_DIAL_WAIT), &got, err);
     if (rc == 1)
         return err_set(err, ERR_UNAVAILABLE, "the control plane ended the link before its Welcome");
     if (rc < 0)
@@ -192,17 +195,33 @@ static int hear_welcome(struct live *l, struct err *err)
 
 /* --- One connection ---- */
 
+/* The way through an edge that ends TLS. */
+static int dial_tunnel(struct live *l, struct err *err)
+{
+    struct tunnel_link link = {0};
+    int rc = tunnel_connect(l->session->tunnel, l->session->keepalive, &link, err);
+    l->channel = link.channel;
+    l->stream = link.stream;
+    l->seal = link.seal;
+    return rc;
+}
+
+static int dial_direct(struct live *l, struct err *err)
+{
+    struct session *s = l->session;
+    int rc = s->renew ? renew_prepare(s->renew, err) : 0;
+    if (rc == 0)
+        rc = link_dial(s->loop, s->endpoint, s->tls, s->keepalive, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
+    return rc == 0 ? rpc_stream_open(l->channel, &davit_link_v1_link_service, "Connect", USEC_INFINITY, &l->stream, err) : rc;
+}
+
 static int connect_link(struct live *l, struct err *err)
 {
     struct session *s = l->session;
     int rc = sysinfo_collect(s->sysinfo);
     if (rc < 0)
         return err_set(err, (enum err_code)-rc, "the link was given up");
-    rc = s->renew ? renew_prepare(s->renew, err) : 0;
-    if (rc == 0)
-        rc = link_dial(s->loop, s->endpoint, s->tls, s->keepalive, deadline_in(SESSION_DIAL_WAIT), &l->channel, err);
-    if (rc == 0)
-        rc = rpc_stream_open(l->channel, &davit_link_v1_link_service, "Connect", USEC_INFINITY, &l->stream, err);
+    rc = s->tunnel ? dial_tunnel(l, err) : dial_direct(l, err);
     if (rc == 0)
         rc = say_hello(l, err);
     return rc == 0 ? hear_welcome(l, err) : rc;
@@ -222,7 +241,8 @@ static void connector_main(void *arg)
 static void one_connection(struct live *l)
 {
     struct session *s = l->session;
-    set_state(s, SESSION_CONNECTING);
+    if (!s->recycled)
+        set_state(s, SESSION_CONNECTING);
     if (fiber_spawn(s->loop, "link-connect", connector_main, l, &s->connector) == 0) {
         (void)fiber_join(s->connector, USEC_INFINITY);
         s->connector = fiber_unref(s->connector);
@@ -232,8 +252,9 @@ static void one_connection(struct live *l)
     if (l->up && !s->stopping) {
         s->connections++;
         s->live = l;
-        set_state(s, SESSION_ONLINE);
-        log_event(LOG_NOTICE, "connected to the control plane", "endpoint", s->endpoint, NULL);
+        if (!s->recycled)
+            set_state(s, SESSION_ONLINE);
+        log_event(s->recycled ? LOG_DEBUG : LOG_NOTICE, "connected to the control plane", "endpoint", s->endpoint, NULL);
         live_run(l);
         s->live = NULL;
         if (s->work)
@@ -241,7 +262,11 @@ static void one_connection(struct live *l)
     }
     if (s->renew)
         renew_offline(s->renew);
+    if (s->tunnel)
+        tunnel_offline(s->tunnel);
+    l->told = l->stream && rpc_stream_told(l->stream);
     l->stream = rpc_stream_close(l->stream);
+    l->seal = channel_free(l->seal);
     if (l->channel)
         s->keepalive = rpc_channel_keepalive(l->channel);
     l->channel = rpc_channel_close(l->channel);
@@ -265,6 +290,13 @@ static void wait_for_next(struct session *s, const struct live *l)
 static bool was_refused(const struct live *l)
 {
     return l->why.code == ERR_UNAUTHENTICATED || l->why.code == ERR_DENIED;
+}
+
+/* Edges end streams after some minutes, each in its own way; the link that was healthy until then goes on as if nothing was. */
+static bool was_recycled(const struct session *s, const struct live *l)
+{
+    return s->tunnel && l->up && clock_mono() - l->up >= SESSION_RECYCLE_MIN && !l->told && !l->fenced && !was_refused(l) &&
+           l->why.code != ERR_DATA_LOSS;
 }
 
 /* Another agent is what we were: the work ends, and now and then we ask whether that is still so. */
@@ -294,6 +326,11 @@ static void session_main(void *arg)
         live_release(&l);
         if (s->stopping)
             break;
+        s->recycled = was_recycled(s, &l);
+        if (s->recycled) {
+            log_err(LOG_DEBUG, &l.why, "the edge ended the link; it goes on", "endpoint", s->endpoint, NULL);
+            continue;
+        }
         if (l.relink) {
             log_event(LOG_INFO, l.why.msg, "endpoint", s->endpoint, NULL);
             continue;
@@ -301,6 +338,8 @@ static void session_main(void *arg)
         s->last = l.why;
         if (s->renew && !l.fenced && was_refused(&l))
             renew_refused(s->renew);
+        if (s->tunnel && !l.fenced && was_refused(&l))
+            tunnel_refused(s->tunnel);
         if (l.fenced)
             stay_fenced(s, &l);
         else

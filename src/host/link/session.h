@@ -35,6 +35,7 @@ enum {
 #define SESSION_HEARTBEAT (30 * USEC_SEC)  /* unless Welcome says otherwise */
 #define SESSION_ACK_WAIT (15 * USEC_SEC)   /* with the heartbeat before it: 45 s */
 #define SESSION_KEEPALIVE (20 * USEC_SEC)
+#define SESSION_RECYCLE_MIN (10 * USEC_SEC) /* tunnel mode: a link that lived so long was healthy, whatever the edge did to it */
 #define SESSION_DIAL_WAIT (20 * USEC_SEC)
 
 enum session_state {
@@ -50,6 +51,7 @@ enum session_state {
 
 struct session;
 struct renew;
+struct tunnel;
 
 struct session_config {
     struct loop *loop;
@@ -60,6 +62,7 @@ struct session_config {
     const char *server_id;   /* what Welcome must say; NULL or "": whatever it says. Copied */
     uint32_t generation;     /* of the certificate */
     struct renew *renew;     /* looks after tls and generation; NULL: nobody does. Borrowed */
+    struct tunnel *tunnel;   /* tunnel mode: dials, and looks after the access token; NULL: direct. Borrowed */
     bool was_fenced;         /* it was, when this program ended last */
     /* On the session's fiber, may wait: Welcome named this server. Called for each connection; at the first, or when the id is another one than
      * before, it calls session_set_work. Negative ends the connection. */

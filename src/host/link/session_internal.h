@@ -7,6 +7,7 @@
 #include "davit/link/v1/link.davit.h"
 #include "host/link/reconnect.h"
 #include "host/link/renew.h"
+#include "host/link/tunnel.h"
 #include "host/link/session.h"
 #include "rpc/rpc.h"
 
@@ -20,6 +21,7 @@ struct session {
     char *endpoint, *server_id;
     uint32_t generation;
     struct renew *renew;
+    struct tunnel *tunnel;
     bool is_fenced;           /* since the last Welcome, if there was one */
     int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
     void (*fenced)(void *arg, const char *reason);
@@ -36,6 +38,7 @@ struct session {
 
     enum session_state state;
     usec_t since, heartbeat, next_try, keepalive;
+    bool recycled;            /* an edge cut a healthy link: the next try follows at once, and nobody need know */
     struct err last;
     char seen_address[64];
     uint64_t connections, dropped;
@@ -64,6 +67,7 @@ struct live {
     struct session *session;
     struct rpc_channel *channel;
     struct rpc_stream *stream;
+    struct channel *seal;     /* tunnel mode: what seals the messages */
     struct list out;
     size_t out_bytes;
     unsigned out_items;
@@ -75,6 +79,7 @@ struct live {
     usec_t unanswered;        /* monotonic: the first heartbeat without an answer, 0: none */
     struct event ended;
     bool fenced;
+    bool told;                /* the control plane itself said that it ends */
     bool relink;              /* the next one follows at once */
     struct err why;           /* the end */
 };

@@ -111,7 +111,7 @@ static void sender_main(void *arg)
                 return;
             continue;
         }
-        int rc = rpc_stream_put(l->stream, o->message, deadline_in(SEND_WAIT), &err);
+        int rc = tunnel_put(l->stream, l->seal, (const Davit__Link__V1__AgentMessage *)o->message, deadline_in(SEND_WAIT), &err);
         (void)rpc_message_free(o->message);
         free(o);
         if (rc < 0) {
@@ -148,6 +148,11 @@ static int beat(struct live *l)
         struct renew_status st;
         renew_status(s->renew, &st);
         h.credential_error = (char *)(uintptr_t)st.error;
+    }
+    struct tunnel_status tunnel = {.error = ""};
+    if (s->tunnel) {
+        tunnel_status(s->tunnel, &tunnel);
+        h.credential_error = (char *)(uintptr_t)tunnel.error;
     }
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT;
     m.heartbeat = &h;
@@ -193,6 +198,8 @@ static void answered(struct live *l, const Davit__Link__V1__HeartbeatAck *ack)
     l->session->heartbeat = clock_real();
     if (l->session->renew)
         renew_hear(l->session->renew, ack->clock_us);
+    if (l->session->tunnel)
+        tunnel_online(l->session->tunnel, ack->clock_us);
     /* Whoever answers late answers: only silence ends a link. */
     l->unanswered = ack->sequence == l->beats ? 0 : clock_mono();
 }
@@ -241,6 +248,8 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL_ROTATE:
         if (l->session->renew)
             renew_message(l->session->renew, m);
+        if (l->session->tunnel)
+            tunnel_message(l->session->tunnel, m);
         return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED:
         fence(l, m->fenced->reason);
@@ -257,7 +266,7 @@ static void reader_main(void *arg)
     int rc;
     do {
         ProtobufCMessage *got = NULL;
-        rc = rpc_stream_get(l->stream, USEC_INFINITY, &got, &err);
+        rc = tunnel_get(l->stream, l->seal, USEC_INFINITY, &got, &err);
         if (rc == 0) {
             rc = take(l, (const Davit__Link__V1__ControlMessage *)got);
             (void)rpc_message_free(got);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tunnel — an agent's life in tunnel mode: an edge that nobody trusts ends TLS, and inside it the two prove themselves and seal every message.
+ * In the agent's directory: client.key (born here, stays), ca.crt (the root that the token named, or what replaced it over a sealed link),
+ * access.jwt (the access token, exchanged at 2/3 of its life over the link, or recovered by a signature of the key when it ran out), and
+ * tunnel-carrier (what worked last: gRPC or WebSocket; tried first for a day, then gRPC has its chance again).
+ * The access token opens nothing without the key, so that an edge which reads it has nothing. A control plane that the roots do not vouch for is
+ * refused before anything else of ours is sent. See ident/channel.h.
+ * Ownership: tunnel_new .. tunnel_free; config is copied.  Thread: loop; calls marked "waits" on a fiber.
+ * Input trust: edge and peer, until the channel is open; the control plane afterwards, whose grants are checked all the same. */
+#ifndef DAVIT_HOST_LINK_TUNNEL_H
+#define DAVIT_HOST_LINK_TUNNEL_H
+
+#include "davit/link/v1/link.davit.h"
+#include "host/link/agent_config.h"
+#include "host/link/tunnel_edge.h"
+#include "ident/channel.h"
+#include "loop/fiber.h"
+
+#define TUNNEL_PROBE_WAIT   (5 * USEC_SEC)  /* a way that carries messages both ways has answered by then */
+#define TUNNEL_ANSWER_WAIT  (30 * USEC_SEC)
+#define TUNNEL_PROBE_AGAIN  USEC_DAY
+#define TUNNEL_TOKEN_FILE   "access.jwt"
+#define TUNNEL_CARRIER_FILE "tunnel-carrier"
+
+struct tunnel;
+struct session;
+
+/* Copies what it needs of @c, which is enrolled with auth_mode tunnel. Never NULL. */
+struct tunnel *tunnel_new(struct loop *loop, const struct agent_config *c) MUST_USE;
+/* Blocks, at program start: reads key, roots, token. 0; -ERR_NOT_FOUND, -ERR_PRECONDITION with advice. A token out of date is no failure: the first
+ * dial recovers one. */
+int tunnel_load(struct tunnel *t, struct err *err) MUST_USE;
+/* Begins to watch the token, for @s. 0 or -ERR_EXHAUSTED. */
+int tunnel_start(struct tunnel *t, struct session *s) MUST_USE;
+/* Waits. 0 or -ERR_DEADLINE. */
+int tunnel_stop(struct tunnel *t, usec_t deadline) MUST_USE;
+/* After tunnel_stop. Accepts NULL; returns NULL. */
+struct tunnel *tunnel_free(struct tunnel *t);
+uint32_t tunnel_generation(const struct tunnel *t);
+
+/* A link whose both ends have proved themselves. */
+struct tunnel_link {
+    struct rpc_channel *channel;
+    struct rpc_stream *stream;
+    struct channel *seal;
+};
+/* Waits: dials, probes, proves. */
+int tunnel_connect(struct tunnel *t, usec_t keepalive, struct tunnel_link *ret, struct err *err) MUST_USE;
+/* Waits: as rpc_stream_put and rpc_stream_get with the messages of a link, sealed by @seal; NULL: as they are. -ERR_DATA_LOSS: what came is not
+ * what the control plane sent. */
+int tunnel_put(struct rpc_stream *s, struct channel *seal, const Davit__Link__V1__AgentMessage *m, usec_t deadline, struct err *err) MUST_USE;
+int tunnel_get(struct rpc_stream *s, struct channel *seal, usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
+
+/* --- What the session tells ---- */
+
+/* Welcome came; the control plane's clock. */
+void tunnel_online(struct tunnel *t, usec_t theirs);
+void tunnel_offline(struct tunnel *t);
+/* The link was refused for what we are: the next dial asks for another token first. */
+void tunnel_refused(struct tunnel *t);
+/* Credential, CredentialRefused or CredentialRotate. Borrowed. */
+void tunnel_message(struct tunnel *t, const Davit__Link__V1__ControlMessage *m);
+
+struct tunnel_status {
+    enum tunnel_carrier carrier; /* of the last link */
+    uint32_t generation;
+    usec_t issued, expires;      /* of the token, real time */
+    const char *error;           /* of the last renewal, "": none; borrowed until the next turn */
+};
+void tunnel_status(const struct tunnel *t, struct tunnel_status *ret);
+
+/* What is granted, held against what we have: is @token for @server_id and @key, of @generation at least? 0 or -ERR_DATA_LOSS. */
+struct jwt_claims;
+int tunnel_check_token(struct str token, const char *server_id, const struct key *key, uint32_t generation, struct jwt_claims *ret,
+                       struct err *err) MUST_USE;
+
+#endif
