@@ -108,6 +108,7 @@ static void make_room(struct challenges *ch, struct str whose)
         return;
     if (!own)
         h = greediest(ch);
+    BUG_ON(!h); /* a full table has holders */
     drop(ch, list_first(&h->nonces, struct nonce, of_holder));
 }
 
