@@ -138,7 +138,7 @@ int agent_put(struct agent *a, Davit__Link__V1__AgentMessage *m)
     m.field = (value);                                                                                                           \
     CHECK(agent_put(a, &m) == 0)
 
-void agent_hello(struct agent *a, uint64_t epoch, uint64_t last_received)
+void agent_hello_as(struct agent *a, const struct agent_self *self)
 {
     Davit__Link__V1__Hello h = DAVIT__LINK__V1__HELLO__INIT;
     Davit__Common__V1__SystemInfo sys = DAVIT__COMMON__V1__SYSTEM_INFO__INIT;
@@ -147,11 +147,19 @@ void agent_hello(struct agent *a, uint64_t epoch, uint64_t last_received)
     sys.docker_version = W("20.10");
     sys.agent_version = W("0.1.0");
     h.protocol_min = h.protocol_max = 1;
-    h.epoch = epoch;
-    h.last_received_seq = last_received;
-    h.clock_us = clock_real();
+    h.epoch = self->epoch;
+    h.last_received_seq = self->last_received;
+    h.instance_id = W(self->instance ? self->instance : "");
+    h.clock_us = self->clock ? self->clock : clock_real();
+    h.clock_unsure = self->clock_unsure;
     h.system = &sys;
     MESSAGE(HELLO, hello, &h);
+}
+
+void agent_hello(struct agent *a, uint64_t epoch, uint64_t last_received)
+{
+    const struct agent_self self = {.epoch = epoch, .last_received = last_received};
+    agent_hello_as(a, &self);
 }
 
 void agent_heartbeat(struct agent *a)

@@ -76,6 +76,14 @@ int agent_open(struct fixture *f, struct agent *a, struct tls_ctx *tls, struct e
 void agent_close(struct agent *a);
 int agent_put(struct agent *a, Davit__Link__V1__AgentMessage *m);
 void agent_hello(struct agent *a, uint64_t epoch, uint64_t last_received);
+/* The same with more to tell. */
+struct agent_self {
+    uint64_t epoch, last_received;
+    const char *instance; /* NULL: none */
+    usec_t clock;         /* 0: as it is */
+    bool clock_unsure;
+};
+void agent_hello_as(struct agent *a, const struct agent_self *self);
 void agent_heartbeat(struct agent *a);
 /* Reports one running container of a service. */
 void agent_container(struct agent *a, const char *id, const char *project, const char *service, const char *deployment);
