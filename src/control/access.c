@@ -21,8 +21,8 @@ int access_judge(const struct control *c, struct str token, struct jwt_claims *r
     return rc;
 }
 
-int access_sign(const struct control *c, const char *server_id, uint32_t generation, const uint8_t key_hash[SPKI_HASH_SIZE], struct buf *out,
-                struct jwt_claims *ret, struct err *err)
+int access_sign(const struct control *c, const char *server_id, uint32_t generation, const uint8_t key_hash[SPKI_HASH_SIZE],
+                struct buf *out, struct jwt_claims *ret, struct err *err)
 {
     uint8_t id[(JWT_ID_SIZE - 1) / 2];
     usec_t life = credentials_life(c), now = clock_real() / USEC_SEC * USEC_SEC;
@@ -53,8 +53,9 @@ static int read_key(struct db *db, void *arg, struct err *err)
 {
     struct key_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err, "SELECT spki, chain FROM certificates WHERE server_id = ? AND (serial = ? OR generation = ?)", "tti",
-                      j->server_id, j->id ? j->id : "", j->id ? (int64_t)-1 : (int64_t)j->generation);
+    int rc =
+        db_query(db, &rows, err, "SELECT spki, chain FROM certificates WHERE server_id = ? AND (serial = ? OR generation = ?)",
+                 "tti", j->server_id, j->id ? j->id : "", j->id ? (int64_t)-1 : (int64_t)j->generation);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -85,9 +86,10 @@ static int record(struct db *db, void *arg, struct err *err)
 {
     const struct issue *i = arg;
     int64_t next = i->claims->generation;
-    const struct credential_new n = {i->claims->id, i->claims->generation, i->claims->issued, i->claims->expires, STR(""), i->spki};
-    int rc = db_exec(db, err, "UPDATE servers SET generation = ? WHERE id = ? AND generation = ? AND oldest <= generation", "iti", next,
-                     i->claims->subject, next - 1);
+    const struct credential_new n = {i->claims->id, i->claims->generation, i->claims->issued, i->claims->expires, STR(""),
+                                     i->spki};
+    int rc = db_exec(db, err, "UPDATE servers SET generation = ? WHERE id = ? AND generation = ? AND oldest <= generation", "iti",
+                     next, i->claims->subject, next - 1);
     if (rc < 0)
         return rc;
     if (db_changes(db) != 1)
@@ -131,8 +133,8 @@ static int make_next(struct server *s, struct str spki, struct audit_record *ent
     return 0;
 }
 
-int access_issue(struct server *s, const struct credential_row *present, struct audit_record *entry, struct credential *ret, usec_t *ret_wait,
-                 struct err *err)
+int access_issue(struct server *s, const struct credential_row *present, struct audit_record *entry, struct credential *ret,
+                 usec_t *ret_wait, struct err *err)
 {
     AUTO_BUF spki = BUF_INIT(PROOF_SPKI_MAX);
     struct key_job j = {.server_id = s->id, .generation = present->generation, .spki = &spki};
@@ -143,7 +145,8 @@ int access_issue(struct server *s, const struct credential_row *present, struct 
         return err_set(err, ERR_EXHAUSTED, "too many renewals of server \"%s\" at once", s->name);
     int rc = store_read(s->control->store, read_key, &j, deadline_in(STORE_WAIT), err);
     if (rc == 1)
-        return err_set(err, ERR_UNAUTHENTICATED, "the key of generation %u of server \"%s\" is not known any more", present->generation, s->name);
+        return err_set(err, ERR_UNAUTHENTICATED, "the key of generation %u of server \"%s\" is not known any more",
+                       present->generation, s->name);
     if (rc == 0)
         rc = credentials_judge(s, s->generation, err);
     if (rc == 1)

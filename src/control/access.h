@@ -18,13 +18,13 @@ int access_start(struct control *c, struct err *err) MUST_USE;
 /* Is @token one of ours and good now? 0 or -ERR_UNAUTHENTICATED. Whether its server is still let in with it is credentials.h's to say. */
 int access_judge(const struct control *c, struct str token, struct jwt_claims *ret, struct err *err) MUST_USE;
 /* A token for @server_id, whose key has @key_hash, from now on; appended to @out. */
-int access_sign(const struct control *c, const char *server_id, uint32_t generation, const uint8_t key_hash[SPKI_HASH_SIZE], struct buf *out,
-                struct jwt_claims *ret, struct err *err) MUST_USE;
+int access_sign(const struct control *c, const char *server_id, uint32_t generation, const uint8_t key_hash[SPKI_HASH_SIZE],
+                struct buf *out, struct jwt_claims *ret, struct err *err) MUST_USE;
 
 /* Waits: the next token of @s, for the key that it has with @present, which stays. @entry as in credentials_issue; failures too, and
  * -ERR_PRECONDITION for a server that is not in tunnel mode. */
-int access_issue(struct server *s, const struct credential_row *present, struct audit_record *entry, struct credential *ret, usec_t *ret_wait,
-                 struct err *err) MUST_USE;
+int access_issue(struct server *s, const struct credential_row *present, struct audit_record *entry, struct credential *ret,
+                 usec_t *ret_wait, struct err *err) MUST_USE;
 /* Waits: appends the key that the token @id of @server_id is bound to. 0; 1: there is no such token. */
 int access_key(struct control *c, const char *id, const char *server_id, struct buf *spki, struct err *err) MUST_USE;
 

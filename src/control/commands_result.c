@@ -4,6 +4,7 @@
 
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/rollouts.h"
 
 enum { COMMANDS_KEPT = 1000, RESULT_TEXT_MAX = 4 * 1024, RESULT_DETAIL_MAX = 64 * 1024 };
 
@@ -66,6 +67,8 @@ static int progress(struct db *db, void *arg, struct err *err)
 int commands_progress(struct server *s, const Davit__Link__V1__CommandProgress *m, struct err *err)
 {
     struct command *cmd = find(s, m->seq, m->id);
+    if (cmd && cmd->kind == COMMAND_UPDATE && m->progress)
+        rollouts_progress(s->control->rollouts, s, cmd, text(m->progress->step));
     if (!cmd || cmd->kind != COMMAND_DEPLOY || !m->progress)
         return 1;
     struct progress_job j = {.subject = cmd->subject, .progress = m->progress};
@@ -194,6 +197,7 @@ int commands_result(struct server *s, const Davit__Link__V1__CommandResult *m, s
         list_remove(&cmd->node);
         event_signal(&cmd->done);
         deployments_changed(c, cmd->kind == COMMAND_DEPLOY ? cmd->subject : NULL);
+        rollouts_news(c->rollouts);
         command_unref(cmd); /* the list's */
     }
     command_unref(cmd);

@@ -13,15 +13,20 @@
 #include "control/commands.h"
 #include "control/deployments.h"
 #include "control/enroll.h"
+#include "control/front.h"
 #include "control/links.h"
 #include "control/prune.h"
+#include "control/releases.h"
+#include "control/rollouts.h"
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/credentials.davit.h"
+#include "davit/control/v1/doctor.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
+#include "davit/control/v1/updates.davit.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
 #include "ident/key.h"
@@ -111,8 +116,7 @@ static void files_release(struct tls_files *f)
     buf_release(&f->root);
 }
 
-/* Waits. The root is sent along: agents that enroll know only its pin. */
-static int make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err)
+int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err)
 {
     CLEANUP(files_release) struct tls_files f = {.dir = c->opt.state_dir,
                                                  .cert = BUF_INIT(PEM_MAX),
@@ -142,7 +146,7 @@ static int make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **
 static int listen_api(struct control *c, struct err *err)
 {
     struct tls_ctx *tls = NULL;
-    int rc = make_tls(c, TLS_VERIFY_REQUIRED, &tls, err);
+    int rc = control_make_tls(c, TLS_VERIFY_REQUIRED, &tls, err);
     if (rc == 0)
         rc = rpc_server_listen(c->api, c->opt.api_listen, 0, tls, err);
     (void)tls_ctx_unref(tls);
@@ -152,7 +156,7 @@ static int listen_api(struct control *c, struct err *err)
 int control_open_link(struct control *c, struct err *err)
 {
     struct tls_ctx *tls = NULL;
-    int rc = c->link_open ? 0 : make_tls(c, TLS_VERIFY_OPTIONAL, &tls, err);
+    int rc = c->link_open ? 0 : control_make_tls(c, TLS_VERIFY_OPTIONAL, &tls, err);
     if (rc == 0 && c->stopping)
         rc = err_set(err, ERR_UNAVAILABLE, "the control plane is stopping");
     /* Another call may have opened it while this one waited. */
@@ -176,11 +180,11 @@ static int renew_on_lane(void *arg)
     return renew_leaf(arg, NULL);
 }
 
-static void set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify)
+void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify)
 {
     struct tls_ctx *tls = NULL;
     struct err err = ERR_INIT;
-    int rc = make_tls(c, verify, &tls, &err);
+    int rc = control_make_tls(c, verify, &tls, &err);
     if (rc == 0)
         rc = rpc_server_set_tls(server, addr, tls);
     if (rc < 0)
@@ -198,9 +202,10 @@ static void renewal(void *arg)
             log_event(LOG_ERROR, "the certificate of the control plane could not be renewed", NULL);
         if (rc != 1)
             continue;
-        set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
+        control_set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
         if (c->link_open)
-            set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
+            control_set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
+        front_renew(c);
         log_event(LOG_NOTICE, "certificate renewed", NULL);
     }
     control_fiber_end(c);
@@ -226,6 +231,9 @@ static int open_store(struct control *c, struct err *err)
         rc = enroll_load(c->enroll, err);
     if (rc == 0)
         rc = commands_load(c, err);
+    c->rollouts = rollouts_new(c);
+    if (rc == 0)
+        rc = rollouts_load(c->rollouts, err);
     return rc == 0 ? store_write_sync(c->store, deployments_reconcile, NULL, err) : rc;
 }
 
@@ -236,6 +244,14 @@ static bool any_remote(const struct control *c)
         if (!s->local)
             return true;
     return false;
+}
+
+/* A port that is taken costs what is served there, and not the control plane. */
+static void try_front(struct control *c)
+{
+    struct err err = ERR_INIT;
+    if (front_open(c, &err) < 0)
+        log_err(LOG_WARN, &err, "servers cannot be installed, updated or reached through an edge", NULL);
 }
 
 static int listen_all(struct control *c, struct err *err)
@@ -251,6 +267,8 @@ static int listen_all(struct control *c, struct err *err)
         rc = listen_api(c, err);
     if (rc == 0)
         rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
+    if (rc == 0 && (any_remote(c) || *text(c->opt.hostname)))
+        try_front(c);
     return rc;
 }
 
@@ -258,8 +276,10 @@ const struct control_service control_services[] = {
     {&davit_control_v1_audit_service, audit_handlers, false},
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
     {&davit_control_v1_credential_service, credentials_handlers, false},
+    {&davit_control_v1_doctor_service, doctor_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
+    {&davit_control_v1_update_service, updates_handlers, false},
     {&davit_control_v1_workload_service, workloads_handlers, false},
     {&davit_link_v1_enroll_service, enroll_handlers, true},
     {&davit_link_v1_identity_service, identity_handlers, true},
@@ -280,6 +300,7 @@ static void add_services(struct control *c)
             BUG_ON(audit_concerns(&s->service->methods[k]) && !s->handlers[k].run);
         rpc_server_add(s->link ? c->link : c->api, s->service, s->handlers, c);
     }
+    front_start(c);
     c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
 }
 
@@ -297,6 +318,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
     c->challenges = challenges_new();
+    c->releases = releases_new(loop, options->release_dir);
     int rc = fd_mkdir_p(options->state_dir, 0700, err);
     if (rc == 0)
         rc = fd_lock_file(lock, &c->lock_fd, err);
@@ -320,6 +342,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
         c->fibers++;
     if (rc == 0 && (rc = fiber_spawn(loop, "pruning", prune_fiber, c, &c->pruning)) == 0)
         c->fibers++;
+    if (rc == 0)
+        rc = rollouts_resume(c->rollouts, err);
     if (rc < 0) {
         (void)control_stop(c);
         return err_ensure(err, rc);
@@ -352,13 +376,17 @@ struct control *control_stop(struct control *c)
         rpc_server_drain(c->api);
     if (c->link)
         rpc_server_drain(c->link);
+    if (c->web)
+        rpc_server_drain(c->web);
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
+    rollouts_stopping(c->rollouts);
     event_pulse(&c->credentials);
     (void)fiber_yield();
     c->api = rpc_server_free(c->api);
     c->link = rpc_server_free(c->link);
+    c->web = rpc_server_free(c->web);
     c->health = http_server_free(c->health);
     fiber_cancel(c->renewal);
     c->renewal = fiber_unref(c->renewal);
@@ -368,6 +396,8 @@ struct control *control_stop(struct control *c)
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);
     c->audit = audit_close(c->audit);
+    c->rollouts = rollouts_free(c->rollouts);
+    c->releases = releases_free(c->releases);
     servers_release(c);
     c->enroll = enroll_free(c->enroll);
     c->challenges = challenges_free(c->challenges);
@@ -402,4 +432,9 @@ const char *control_health_addr(const struct control *c)
 const char *control_link_addr(const struct control *c)
 {
     return c->link_open ? or_empty(rpc_server_addr(c->link, 1)) : "";
+}
+
+const char *control_web_addr(const struct control *c)
+{
+    return front_addr(c);
 }

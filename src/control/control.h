@@ -22,10 +22,12 @@ struct control_options {
     const char *store;         /* target of store_open; NULL: <state_dir>/control.db */
     const char *api_listen;    /* "127.0.0.1:7443" */
     const char *link_listen;   /* "0.0.0.0:7442"; opened with the first remote server */
+    const char *web_listen;    /* "0.0.0.0:7440"; opened with the first remote server or where there is a hostname, see front.h */
     const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */
     const char *health_listen; /* "127.0.0.1:7080" */
     const char *advertise;     /* HOST[:PORT] under which agents reach the link, or NULL */
     const char *hostname;      /* public name for tunnel mode, or NULL */
+    const char *release_dir;   /* releases to bring servers to, see releases.h; or NULL */
     int64_t agent_uid;         /* uid of the local agent beside 0 and our own; -1: none */
     usec_t heartbeat_interval;
     usec_t offline_after;
@@ -43,5 +45,7 @@ struct control *control_stop(struct control *c);
 const char *control_api_addr(const struct control *c);
 const char *control_health_addr(const struct control *c);
 const char *control_link_addr(const struct control *c);
+/* Of 7440, "" while it is not open. */
+const char *control_web_addr(const struct control *c);
 
 #endif

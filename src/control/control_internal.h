@@ -26,6 +26,8 @@ struct counters {
 
 struct enroll;
 struct key;
+struct releases;
+struct rollouts;
 struct challenges;
 struct audit;
 struct seal;
@@ -59,6 +61,8 @@ struct control {
     bool saving;          /* a fiber writes dirty servers */
     struct list watchers; /* struct watcher.node, see deployments.h */
     struct fiber *renewal, *pruning;
+    struct releases *releases;
+    struct rollouts *rollouts; /* NULL before the store is open */
     struct counters counters;
 };
 
@@ -73,6 +77,11 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
     {                                                                                                                            \
         return control_run(fn, call, ctx, request, err);                                                                         \
     }
+
+/* Waits: TLS with the certificate of the control plane. The root is sent along: agents that enroll know only its pin. */
+int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err) MUST_USE;
+/* Waits: makes it anew for the listener of @server at @addr. */
+void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify);
 
 /* Waits: opens the listener of remote links unless it is open. */
 int control_open_link(struct control *c, struct err *err) MUST_USE;
@@ -101,7 +110,9 @@ extern const struct rpc_handler enroll_handlers[];
 extern const struct rpc_handler enroll_web_handlers[]; /* by proof, see tunnel.h */
 extern const struct rpc_handler identity_handlers[];
 extern const struct rpc_handler credentials_handlers[];
+extern const struct rpc_handler doctor_handlers[];
 extern const struct rpc_handler links_handlers[];
+extern const struct rpc_handler updates_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

@@ -52,6 +52,7 @@ void link_end(struct link *l, enum err_code code, const char *message, const cha
         event_pulse(&l->control->credentials);
     }
     lose_logs(l);
+    link_doctors_lost(l);
     (void)err_set(&err, code, "%s", message);
     err_hint(&err, "%s", hint ? hint : "");
     /* An edge ends what it carries every other minute; whether the agent is missed is told by its heartbeats. */
@@ -84,6 +85,7 @@ int link_make(struct rpc_call *call, struct control *c, struct link **ret, struc
     address_host(conn_peer_addr(rpc_call_conn(call)), l->seen);
     list_init(&l->queue);
     list_init(&l->logs);
+    list_init(&l->doctors);
     timer_init(&l->hello, c->loop, on_hello_late, l);
     timer_set(&l->hello, LINK_HELLO_WAIT);
     tell_clock(call);
@@ -156,6 +158,7 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
             ls->on_batch(ls, m->logs);
         return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOG_END: on_log_end(l, m->log_end); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_DOCTOR_REPORT: link_doctor_report(l, m->doctor_report); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO: link_end(l, ERR_INVALID, "a second Hello on one link", NULL); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY__NOT_SET: /* of a newer protocol: passed over */ return true;
     default: return false;

@@ -8,7 +8,7 @@
 #include "control/duplicates.h"
 #include "control/links_internal.h"
 
-enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 200 };
+enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 500 };
 
 /* Into the audit log: that @l was not let in, or was let go. */
 static void tell(const struct link *l, const char *action, const struct err *err)

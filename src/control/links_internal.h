@@ -41,7 +41,15 @@ struct link {
     struct list logs; /* struct log_stream.node */
     unsigned n_logs;
     uint64_t next_log;
+
+    struct list doctors; /* callers of doctor_rpc.c */
+    unsigned n_doctors;
+    uint64_t next_doctor;
 };
+
+/* doctor_rpc.c: a report came; the link has ended. */
+void link_doctor_report(struct link *l, const Davit__Link__V1__DoctorReport *m);
+void link_doctors_lost(struct link *l);
 
 /* Ends the call with a failure and lets go of log streams. The link stays until the call says closed. */
 void link_end(struct link *l, enum err_code code, const char *message, const char *hint);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rollouts_begin — what becomes of a server whose turn it is, and the command that it gets; see rollouts.h. */
-#include <string.h>
-
 #include "base/mem.h"
+#include "control/front.h"
 #include "control/rollouts_internal.h"
 
 /* Why a server is not commanded: where its step goes instead. */
@@ -56,23 +55,6 @@ static void judge_server(struct verdict *v, const struct server *s, const struct
                                                          : "its agent was not installed by install.sh: update it the way it came");
     else if (forbids_update(system))
         judge(v, STEP_SKIPPED, "policy_update", "the policy of its owner forbids updates from here");
-}
-
-enum { WEB_PORT = 7440 };
-
-/* Where the agent of @s reaches the web listener: "https://HOST:PORT". */
-static int front_url(struct control *c, const struct server *s, struct buf *out, struct err *err)
-{
-    char host[ADDRESS_SIZE] = "";
-    if (s->local)
-        (void)str_copy(host, sizeof(host), STR("127.0.0.1"));
-    else if (c->opt.hostname && *c->opt.hostname)
-        (void)str_copy(host, sizeof(host), str_from(c->opt.hostname));
-    else
-        address_host(c->opt.advertise, host);
-    if (!*host)
-        return err_set(err, ERR_PRECONDITION, "this control plane does not know under which address servers reach it: --hostname or --advertise");
-    return buf_printf(out, strchr(host, ':') ? "https://[%s]:%d" : "https://%s:%d", host, WEB_PORT);
 }
 
 /* The command, which borrows everything that it holds. */

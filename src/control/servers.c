@@ -9,6 +9,7 @@
 #include "control/commands.h"
 #include "control/credentials.h"
 #include "control/duplicates.h"
+#include "control/rollouts.h"
 
 enum { HEARTBEAT_SAVE_EVERY_S = 300 };
 
@@ -54,6 +55,7 @@ struct server *server_unref(struct server *s)
     timer_stop(&s->offline);
     inventory_release(&s->inventory);
     (void)rpc_message_free(s->system);
+    (void)rpc_message_free(s->update);
     free(s);
     return NULL;
 }
@@ -145,6 +147,7 @@ void server_set_system(struct server *s, const Davit__Common__V1__SystemInfo *sy
     (void)rpc_message_free(s->system);
     s->system = (Davit__Common__V1__SystemInfo *)copy;
     server_touch(s);
+    rollouts_news(s->control->rollouts);
 }
 
 void server_label(const char *hostname, char dst[SERVER_NAME_SIZE])
@@ -272,5 +275,6 @@ void server_describe(const struct server *s, struct server_view *v)
     v->m.connection_mode = lend(s->mode);
     v->m.containers_running = inventory_running(&s->inventory);
     v->m.seen_address = lend(s->seen);
+    v->m.update = s->update;
     say_health(s, v);
 }

@@ -12,6 +12,7 @@
 #include "control/control_internal.h"
 #include "control/inventory.h"
 #include "davit/control/v1/servers.pb-c.h"
+#include "davit/control/v1/updates.pb-c.h"
 
 /* The numbers are those of the schema. */
 enum server_state { SERVER_NONE, SERVER_PENDING, SERVER_ONLINE, SERVER_OFFLINE, SERVER_STATE_MAX };
@@ -60,6 +61,7 @@ struct server {
     usec_t renewals, proofs;              /* buckets, see bucket.h */
     struct duplicate duplicate, suspect;  /* one that is a copy for certain, one that may be */
 
+    Davit__Control__V1__RolloutStep *update; /* its last one, see rollouts.h; owned, or NULL */
 
     struct timer offline;
     struct link *link; /* the live one, or NULL */

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 #include "control/enroll.h"
+#include "control/front.h"
+#include "control/releases.h"
 #include "control/servers.h"
 #include "ident/proof.h"
 #include "ident/token.h"
@@ -71,8 +73,27 @@ static int choose_mode(const struct control *c, const char **ret_mode, struct bu
     return servers_install_target(&c->opt, link_port(c), own, ret_mode, out, err);
 }
 
-static int install_line(struct buf *out, const char *mode, const char *target, struct str token)
+/* Fetched from here and checked by the key of this listener, where there is a release to fetch; else for a machine that has the agent. The token
+ * travels in the environment: what stands on a command line is seen by all. */
+static int install_line(struct control *c, struct buf *out, const char *mode, const char *target, struct str token, struct err *err)
 {
+    AUTO_BUF base = BUF_INIT(512);
+    AUTO_BUF pin = BUF_INIT(128);
+    bool tunnel = str_eq(str_from(mode), STR("tunnel"));
+    int rc = front_open(c, err);
+    if (rc < 0 && tunnel)
+        return rc;
+    if (rc == 0 && releases_refresh(c->releases, NULL) == 0 && releases_newest(c->releases) &&
+        front_base(c, NULL, tunnel, &base, NULL) == 0) {
+        rc = tunnel ? 0 : front_pin(c, &pin, err);
+        if (rc == 0)
+            rc = buf_printf(out,
+                            "(export DAVIT_TOKEN='" STR_FMT "'; curl -fsSL %s%s%s%s/install.sh"
+                            " | sudo --preserve-env=DAVIT_TOKEN sh -s -- --mode %s --server %s)",
+                            STR_ARG(token), tunnel ? "" : "-k --pinnedpubkey '", buf_cstr(&pin), tunnel ? "" : "' ", buf_cstr(&base), mode,
+                            target);
+        return rc;
+    }
     return buf_printf(out,
                       "printf '%%s\\n' '" STR_FMT
                       "' | sudo davit-agent enroll --mode %s --server %s --token-file - && sudo davit-agent run",
@@ -122,7 +143,7 @@ static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct
     token_secret_hash(secret_reveal(f->token.secret), f->hash);
     f->mac_key = proof_mac_key(secret_reveal(f->token.secret));
     f->expires = clock_real() + (ttl_s ? ttl_s : TOKEN_TTL_S) * USEC_SEC;
-    rc = install_line(&f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text));
+    rc = install_line(c, &f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text), err);
     if (rc < 0)
         return err_ensure(err, rc);
     enroll_expect(c->enroll, f->token.id, f->expires, clock_real());

@@ -49,6 +49,7 @@ static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *
     m.services = (uint32_t)services;
     m.store = lend(store_engine());
     m.link_address = lend(control_link_addr(c));
+    m.web_address = lend(control_web_addr(c));
     m.api_address = lend(control_api_addr(c));
     m.schema_version = (uint32_t)schema_n_migrations;
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");

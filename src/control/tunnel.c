@@ -17,9 +17,9 @@ struct tunnel {
     struct jwt_claims claims;
     char *token;
     struct channel *channel;
-    unsigned waiting; /* boxes in the queue of the link */
+    unsigned waiting;  /* boxes in the queue of the link */
     struct buf unsent; /* a message whose box has its number and did not fit into the connection */
-    struct timer end; /* of the token */
+    struct timer end;  /* of the token */
 };
 
 /* --- Beginning and end --- */
@@ -52,7 +52,8 @@ static int tunnel_open(struct rpc_call *call, void *ctx, void **ret_state, struc
     struct jwt_claims claims;
     const char *token = authz_bearer(call);
     struct link *l = NULL;
-    int rc = token ? jwt_peek(str_from(token), &claims, err) /* authz_web has judged it */ : err_set(err, ERR_INTERNAL, "no access token");
+    int rc = token ? jwt_peek(str_from(token), &claims, err) /* authz_web has judged it */
+                   : err_set(err, ERR_INTERNAL, "no access token");
     if (rc == 0)
         rc = link_make(call, ctx, &l, err);
     if (rc < 0)
@@ -192,6 +193,8 @@ static void on_proof(struct link *l, const Davit__Link__V1__TunnelProof *proof)
         rc = err_set(&j.err, ERR_UNAUTHENTICATED, "the access token is of another key");
     if (rc == 0)
         rc = lane_call(l->control->fast, judge_proof, &j, deadline_in(STORE_WAIT));
+    if (rc == 0 && l->call)
+        rpc_call_vouch(l->call);
     if (rc == 0)
         t->step = OPEN;
     else if (j.err.code == ERR_UNAUTHENTICATED)
@@ -206,7 +209,8 @@ static void broken(struct link *l, const char *why)
 {
     struct err err = ERR_INIT;
     (void)err_set(&err, ERR_UNAUTHENTICATED, "%s", why);
-    log_event(LOG_WARN, "something between this control plane and an agent changes messages", "server", l->id, "peer", l->seen, "reason", why, NULL);
+    log_event(LOG_WARN, "something between this control plane and an agent changes messages", "server", l->id, "peer", l->seen,
+              "reason", why, NULL);
     link_refuse(l, &err);
 }
 
@@ -233,7 +237,8 @@ static void unseal(struct link *l, ProtobufCBinaryData box)
 
 bool tunnel_concerns(const Davit__Link__V1__AgentMessage *m)
 {
-    return m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_TUNNEL_HELLO || m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_TUNNEL_PROOF ||
+    return m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_TUNNEL_HELLO ||
+           m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_TUNNEL_PROOF ||
            m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SEALED;
 }
 
@@ -272,7 +277,9 @@ static const char *next_step(struct tunnel *t, const Davit__Link__V1__AgentMessa
         if (t->step == PROVING && (t->waiting >= TUNNEL_EARLY_MAX || m->sealed.len > TUNNEL_EARLY_BYTES))
             return "too much before the proof was looked at";
         return NULL;
-    default: return t->step == WAIT_HELLO ? "the first message of a link in tunnel mode must be TunnelHello" : "a message that is not sealed";
+    default:
+        return t->step == WAIT_HELLO ? "the first message of a link in tunnel mode must be TunnelHello"
+                                     : "a message that is not sealed";
     }
 }
 
@@ -357,4 +364,5 @@ void tunnel_mount(struct control *c)
     rpc_server_add(c->web, &davit_link_v1_enroll_service, enroll_web_handlers, c);
     rpc_server_add(c->web, &davit_link_v1_identity_service, identity_handlers, c);
     rpc_server_add(c->web, &davit_link_v1_link_service, tunnel_handlers, c);
+    rpc_server_alias(c->web, "/link", "/davit.link.v1.LinkService/Connect");
 }

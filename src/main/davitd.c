@@ -17,7 +17,7 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *link_socket, *health, *advertise, *hostname, *user, *log_level, *log_format;
+    const char *state_dir, *store, *restore, *api, *link, *web, *link_socket, *health, *advertise, *hostname, *release_dir, *user, *log_level, *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
     bool version;
@@ -52,6 +52,13 @@ static const struct opt table[] = {
      .def = "0.0.0.0:7442",
      .env = true,
      .help = "where agents of other servers connect; opened with the first of them"},
+    {.name = "web-listen",
+     .type = OPT_STRING,
+     .offset = AT(web),
+     .arg = "ADDR:PORT",
+     .def = "0.0.0.0:7440",
+     .env = true,
+     .help = "where servers are installed and updated from and agents come in through an edge (HTTPS); opened with the first of them"},
     {.name = "link-socket",
      .type = OPT_STRING,
      .offset = AT(link_socket),
@@ -90,6 +97,12 @@ static const struct opt table[] = {
      .offset = AT(user),
      .arg = "NAME",
      .help = "account to become when started by root; needs access to the state directory"},
+    {.name = "release-dir",
+     .type = OPT_STRING,
+     .offset = AT(release_dir),
+     .arg = "DIR",
+     .env = true,
+     .help = "releases that servers can be updated to and installed from"},
     {.name = "heartbeat-interval",
      .type = OPT_USEC,
      .offset = AT(heartbeat_interval),
@@ -186,10 +199,12 @@ static int run(const struct options *o, struct err *err)
                                 .store = o->store,
                                 .api_listen = o->api,
                                 .link_listen = o->link,
+                                .web_listen = o->web,
                                 .link_socket = o->link_socket,
                                 .health_listen = o->health,
                                 .advertise = o->advertise,
                                 .hostname = o->hostname,
+                                .release_dir = o->release_dir,
                                 .agent_uid = o->agent_uid,
                                 .heartbeat_interval = o->heartbeat_interval,
                                 .offline_after = o->offline_after,

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* front — the listener of 7440, for who has no certificate of ours: servers that are to be installed or updated, agents that come through an
+ * edge. It opens with the first remote server, or where the control plane has a public name. TLS with the certificate of the control plane, the
+ * root sent along; clients are known by what they say, see authz_web.
+ * Pages, GET and HEAD: /install.sh, that of the newest release with the address by which it was asked for put in; /releases/..., what lies in the
+ * directory of releases and belongs to a release by its name. Nothing else. Symbolic links are not followed.
+ * Limits: those of pages in rpc.h; FRONT_SCRIPT_MAX for the script.  Thread: loop.  Input trust: anybody. */
+#ifndef DAVIT_CONTROL_FRONT_H
+#define DAVIT_CONTROL_FRONT_H
+
+#include "base/buf.h"
+#include "control/control_internal.h"
+
+enum { FRONT_SCRIPT_MAX = 256 * 1024 };
+
+struct server;
+
+/* Makes c->web with its pages; opens nothing. */
+void front_start(struct control *c);
+/* Waits: opens the listener unless it is open. */
+int front_open(struct control *c, struct err *err) MUST_USE;
+/* Waits: takes the renewed certificate into use. */
+void front_renew(struct control *c);
+/* Address as bound; "" while it is not open. Borrowed. */
+const char *front_addr(const struct control *c);
+/* Appends "https://HOST[:PORT]" under which the agent of @s reaches it (NULL: a server that is new); @tunnel: through the edge of --hostname.
+ * -ERR_PRECONDITION when it is not open, or there is no address. */
+int front_base(const struct control *c, const struct server *s, bool tunnel, struct buf *out, struct err *err) MUST_USE;
+/* The same for @s by its mode. */
+int front_url(const struct control *c, const struct server *s, struct buf *out, struct err *err) MUST_USE;
+/* Waits: appends the pin of its present key as curl wants it, "sha256//BASE64". */
+int front_pin(struct control *c, struct buf *out, struct err *err) MUST_USE;
+
+/* Which file below the directory of releases a path of /releases/ names; for tests. @path without the prefix. Parts are cut out of @path.
+ * False: none. @ret_dir is empty where the file lies in the directory itself. */
+bool front_release_path(struct str path, struct str *ret_dir, struct str *ret_name);
+/* May this be put into the script as the host that it was asked for at? For tests. */
+bool front_host_ok(struct str host);
+
+#endif
