@@ -108,8 +108,9 @@ static void make_room(struct challenges *ch, struct str whose)
         return;
     if (!own)
         h = greediest(ch);
-    BUG_ON(!h); /* a full table has holders */
-    drop(ch, list_first(&h->nonces, struct nonce, of_holder));
+    struct nonce *oldest = h ? list_first(&h->nonces, struct nonce, of_holder) : NULL;
+    BUG_ON(!oldest); /* a full table has holders, and each holds one */
+    drop(ch, oldest);
 }
 
 static struct holder *holder_of(struct challenges *ch, struct str whose)

@@ -17,7 +17,7 @@
 /* The numbers are those of the schema. */
 enum server_state { SERVER_NONE, SERVER_PENDING, SERVER_ONLINE, SERVER_OFFLINE, SERVER_STATE_MAX };
 
-enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 12, SERVER_HEALTH_SIZE = 224 };
+enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 12, SERVER_HEALTH_SIZE = 256 };
 
 /* Clock difference beyond which a server's health is a warning. */
 #define SERVER_SKEW_MAX (30 * USEC_SEC)
