@@ -43,6 +43,8 @@ struct cli_settings {
     char *store;     /* database of davitd, or NULL: a file in its state directory */
     char *api;       /* "127.0.0.1:7443" */
     char *link;      /* "0.0.0.0:7442" */
+    char *web;       /* "0.0.0.0:7440" */
+    char *releases;  /* whole path of the directory of releases, or NULL */
     char *health;    /* "127.0.0.1:7080" */
     char *advertise; /* or NULL */
     char *hostname;  /* or NULL */

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "cli/out.h"
+#include "cli/server_doctor.h"
+#include "cli/server.h"
 #include "cli/server_credentials.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/servers.pb-c.h"
@@ -265,6 +267,10 @@ static void show(const server_message *s)
         text_line("renewal failed", s->credential_error);
     if (s->duplicate)
         line("duplicate", server_duplicate_text(s));
+    if (s->update) {
+        AUTO_FREE char *said = server_update_text(s->update);
+        line("last update", str_printf("to %s: %s", s->update->to_version, said));
+    }
     if (s->token_expires_us)
         line("open token until", out_time(s->token_expires_us));
 }
@@ -366,6 +372,12 @@ static const struct verb server_verbs[] = {
     {.name = "token", .usage = "[OPTIONS] SERVER", .about = "make a new token; the one before is void", .opts = add_opts + 1,
      .opts_size = sizeof(struct add_options), .min_operands = 1, .max_operands = 1, .run = run_token,
      .example = "davit server token web-1"},
+    {.name = "update", .usage = "[OPTIONS] [SERVER...]", .about = "bring servers to a release, a few at a time", .opts = server_update_opts,
+     .opts_size = sizeof(struct server_update_options), .max_operands = SERVER_UPDATE_OPERANDS_MAX, .run = server_update_run,
+     .example = "davit server update web-1\ndavit server update --all --max-parallel 5 --halt-on-failure"},
+    {.name = "doctor", .usage = "[OPTIONS] SERVER", .about = "what is wrong with a server: exit status 1 if a check is FAIL, else 0",
+     .opts = server_doctor_opts, .opts_size = sizeof(struct server_doctor_options), .min_operands = 1, .max_operands = 1,
+     .run = server_doctor_run, .example = "davit server doctor web-1"},
     {.name = "rotate", .usage = "[OPTIONS] [SERVER]", .about = "have a server renew its credentials now; those before open nothing then",
      .opts = server_rotate_opts, .opts_size = sizeof(struct server_rotate_options), .max_operands = 1, .run = server_rotate_run,
      .example = "davit server rotate web-1\ndavit server rotate --all"},
@@ -381,6 +393,6 @@ static const struct verb server_verbs[] = {
 const struct verb verb_server = {
     .name = "server",
     .group = "Servers",
-    .about = "add, list, show, set, token, rotate, revoke, rm: the machines of this control plane",
+    .about = "add, list, show, set, token, update, rotate, revoke, rm: the machines of this control plane",
     .sub = server_verbs,
 };

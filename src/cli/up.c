@@ -25,7 +25,7 @@ static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
-    const char *store, *api, *link, *health, *advertise, *hostname, *user, *docker;
+    const char *store, *api, *link, *web, *releases, *health, *advertise, *hostname, *user, *docker;
     bool background;
     bool agent;
     usec_t wait;
@@ -42,6 +42,10 @@ static const struct opt up_opts[] = {
     {.name = "api-listen", .type = OPT_STRING, .offset = OPT_AT(api), .arg = "ADDR:PORT", .help = "API for this program (127.0.0.1:7443)"},
     {.name = "link-listen", .type = OPT_STRING, .offset = OPT_AT(link), .arg = "ADDR:PORT",
      .help = "links of remote agents, opened with the first of them (0.0.0.0:7442)"},
+    {.name = "web-listen", .type = OPT_STRING, .offset = OPT_AT(web), .arg = "ADDR:PORT",
+     .help = "where servers are installed and updated from (0.0.0.0:7440), opened with the first of them"},
+    {.name = "release-dir", .type = OPT_STRING, .offset = OPT_AT(releases), .arg = "DIR",
+     .help = "releases that servers are installed from and updated to; readable for --user"},
     {.name = "health-listen", .type = OPT_STRING, .offset = OPT_AT(health), .arg = "ADDR:PORT",
      .help = "/healthz and /metrics (127.0.0.1:7080)"},
     {.name = "user", .type = OPT_STRING, .offset = OPT_AT(user), .arg = "NAME", .help = "account of davitd when started by root (davit)"},
@@ -64,13 +68,24 @@ static void remember(char **kept, const char *given)
     *kept = *given ? str_dup(str_from(given)) : NULL;
 }
 
-static void settle(struct cli *cli, const struct up_options *o)
+/* Kept as a whole path: the next `up` may come from another directory. */
+static int remember_directory(char **kept, const char *given, struct err *err)
+{
+    AUTO_FREE char *whole = given && *given ? realpath(given, NULL) : NULL;
+    if (given && *given && !whole)
+        return err_sys(err, errno, "%s", given);
+    remember(kept, whole ? whole : given);
+    return 0;
+}
+
+static int settle(struct cli *cli, const struct up_options *o, struct err *err)
 {
     struct cli_settings *s = &cli->settings;
 
     remember(&s->store, o->store);
     remember(&s->api, o->api);
     remember(&s->link, o->link);
+    remember(&s->web, o->web);
     remember(&s->health, o->health);
     remember(&s->advertise, o->advertise);
     remember(&s->hostname, o->hostname);
@@ -79,6 +94,7 @@ static void settle(struct cli *cli, const struct up_options *o)
     remember(&s->docker, o->docker ? o->docker : getenv("DOCKER_HOST"));
     /* Below --home everything is private to that directory, units of the system are not. */
     s->systemd = proc_has_systemd() && !o->background && !cli->common.home;
+    return remember_directory(&s->releases, o->releases, err);
 }
 
 /* Root starts davitd under an account of its own. */
@@ -346,8 +362,7 @@ static int run_up(struct cli *cli, const void *options, const char **operands, s
 
     (void)operands;
     (void)n;
-    settle(cli, o);
-    if ((rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
+    if ((rc = settle(cli, o, err)) < 0 || (rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
         (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0 || (rc = cli_lock(&cli->paths, &fd, err)) < 0 || (rc = prepare(cli, err)) < 0)
         return rc;
     return start_all(cli, o, err);
