@@ -285,10 +285,10 @@ static int consume(struct db *db, void *arg, struct err *err)
     rc = credentials_insert(db, i->server_id, &n, err);
     if (rc < 0)
         return rc;
-    rc =
-        db_exec(db, err, "UPDATE servers SET generation = ?, oldest = ?, enrolled_us = ?, system = ?, mode = ? WHERE id = ? AND generation < ?", "iiibtti",
-                (int64_t)i->generation, (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), mode_of(i), i->server_id,
-                (int64_t)i->generation);
+    rc = db_exec(db, err,
+                 "UPDATE servers SET generation = ?, oldest = ?, enrolled_us = ?, system = ?, mode = ? WHERE id = ? AND generation < ?", "iiibtti",
+                 (int64_t)i->generation, (int64_t)i->generation, (int64_t)i->now, buf_str(&i->system_wire), mode_of(i), i->server_id,
+                 (int64_t)i->generation);
     if (rc < 0)
         return rc;
     return db_changes(db) == 1 ? audit_append(db, &i->entry, err) : 1;

@@ -186,7 +186,8 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     server_set_system(s, hello->system);
     server_touch(s);
     l->control->counters.links_opened++;
-    log_event(l->tunnel && s->state == SERVER_ONLINE ? LOG_DEBUG : LOG_INFO, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
+    enum log_level level = l->tunnel && s->state == SERVER_ONLINE ? LOG_DEBUG : LOG_INFO;
+    log_event(level, "agent connected", "server", s->name, "peer", l->unix_peer ? "unix" : l->seen, NULL);
     if (welcome(l) != 0) {
         link_end(l, ERR_UNAVAILABLE, "the Welcome could not be sent", NULL);
         return;

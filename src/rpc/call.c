@@ -207,8 +207,11 @@ static int no_call(struct rpc_call *c, int http_status, enum err_code code, cons
 static int route_method(struct rpc_call *c, const char *verb, struct err *err)
 {
     struct str rest = str_from(call_meta(c, ":path"));
+    struct str path = str_cut(&rest, '?');
     size_t at;
-    struct service_entry *e = server_find(c->server, str_cut(&rest, '?'), &at);
+    if (c->upgrades && c->server->alias && str_eq(path, str_from(c->server->alias)))
+        path = str_from(c->server->alias_of);
+    struct service_entry *e = server_find(c->server, path, &at);
     c->get = strcmp(verb, "GET") == 0;
     if (!e && (c->protocol == RPC_NONE || c->get))
         return no_call(c, 404, ERR_UNIMPLEMENTED, "no such method", err);

@@ -18,7 +18,7 @@
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_STREAMS_MAX = 100, RPC_QUEUE_MAX = 1024 * 1024, RPC_DEPTH_MAX = 32 };
 enum { RPC_HELD_MAX = 16 * RPC_MESSAGE_MAX, RPC_HELD_STRANGERS_MAX = RPC_HELD_MAX / 4 };
 #define RPC_WS_PROTOCOL "davit.connect.v1"
-enum { RPC_WS_MAX = 256 }; /* WebSockets of one server */
+enum { RPC_WS_MAX = 4096 }; /* WebSockets of one server */
 enum {
     RPC_REQUEST_META_MAX = 7 * 1024, /* own metadata of a request, counted as name + value + 32 for each field, base64 included */
     RPC_ANSWER_META_MAX = 4 * 1024,  /* of an answer, leading and trailing together: the failure needs the rest of 8 KiB */
@@ -107,6 +107,8 @@ struct rpc_server *rpc_server_free(struct rpc_server *s);
 void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
 /* Pages of these origins ("https://dash.example") may make calls over WebSockets, besides those of the host itself. Borrowed. */
 void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n);
+/* A WebSocket at @path begins the call of @method ("/pkg.Service/Method") as one at that path does. One per server; borrowed. */
+void rpc_server_alias(struct rpc_server *s, const char *path, const char *method);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
 
@@ -186,6 +188,8 @@ const char *rpc_call_metadata(const struct rpc_call *call, const char *name);
 /* The @i-th value of several, and the bytes of a -bin value: as rpc_meta_get and rpc_meta_bin. */
 const char *rpc_call_metadata_at(const struct rpc_call *call, const char *name, size_t i);
 int rpc_call_metadata_bin(const struct rpc_call *call, const char *name, size_t i, struct buf *out) MUST_USE;
+/* Who makes @call has proved who they are, though not by a certificate: their connection is no stranger's any more. */
+void rpc_call_vouch(struct rpc_call *call);
 /* Has the caller gone? For server streaming handlers that wait for something else (their waits are cancelled as well). */
 bool rpc_call_cancelled(const struct rpc_call *call);
 

@@ -87,6 +87,7 @@ struct rpc_server {
     void *around_ctx;
     struct list services, listeners, conns, calls, handshakes, sockets;
     unsigned n_sockets; /* WebSockets */
+    const char *alias, *alias_of; /* see rpc_server_alias; NULL: none */
     const char *const *origins;
     size_t n_origins;
     struct http_server *http;

@@ -164,6 +164,25 @@ static void note_stranger(struct server_conn *sc)
     h2_cut(oldest->h2);
 }
 
+void rpc_call_vouch(struct rpc_call *call)
+{
+    struct rpc_server *s = call->server;
+    struct rpc_listener *l;
+    if (!call->stranger)
+        return;
+    call->stranger = false;
+    s->held_strangers -= call->held;
+    /* The newest are at the end, and who vouches does it soon. */
+    list_each(l, &s->listeners, struct rpc_listener, node)
+        for (struct list *n = l->strangers.prev; n != &l->strangers; n = n->prev) {
+            struct server_conn *sc = list_entry(n, struct server_conn, stranger);
+            if (sc->h2 && h2_conn(sc->h2) == call->conn) {
+                forget_stranger(sc);
+                return;
+            }
+        }
+}
+
 static void become_h2(struct server_conn *sc)
 {
     timer_stop(&sc->timer);
@@ -466,6 +485,12 @@ void rpc_server_stats(const struct rpc_server *s, struct rpc_stats *ret)
     const struct rpc_listener *l;
     list_each(l, &s->listeners, struct rpc_listener, node)
         ret->conns += l->n_conns;
+}
+
+void rpc_server_alias(struct rpc_server *s, const char *path, const char *method)
+{
+    s->alias = path;
+    s->alias_of = method;
 }
 
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx)
