@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import json
-import shutil
 import socket
 import sqlite3
 import threading
@@ -120,17 +119,6 @@ def test_a_running_agents_directory_is_left_alone(online):
     got = online.enroll(check=False, extra=("--force",))
     assert got.rc == 7 and str(online.p.pid) in got.err
     assert (online.dir / "client.key").read_bytes() == before
-
-
-def test_an_agent_whose_identity_was_copied_away_ends_with_status_3(online):
-    twin = Remote(online.davit, "twin")
-    shutil.copytree(online.dir, twin.dir, ignore=shutil.ignore_patterns("health.sock"))
-    twin.start()
-    proc.wait_for(lambda: not online.p.running(), 20, text="end of the older agent")
-    assert online.p.p.returncode == 3
-    assert "identity" in online.p.text()
-    assert twin.p.running()
-    online.wait()
 
 
 def test_status_tells_by_its_exit_status_and_sigterm_ends_well(online):
