@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* davit-agent — the program on each server: verbs, options, exit status. What it does is in host/link and host/work. */
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -13,6 +15,11 @@
 #include "host/link/doctor.h"
 #include "host/link/enroll.h"
 #include "host/link/policy.h"
+#include "host/link/slots.h"
+#include "host/link/update.h"
+
+/* For the program that this one makes place for. */
+static char **program_argv;
 
 enum { EXIT_NOT_ONLINE = 5, HEALTH_TEXT_MAX = 64 * 1024 };
 
@@ -137,6 +144,8 @@ static int run_enroll(const void *options, struct err *err)
 
 struct run_opts {
     const char *config_dir, *link, *health_listen, *docker, *tailscale, *log_level, *log_format;
+    usec_t trial_wait;
+    bool takeover;
 };
 
 static const struct opt run_table[] = {
@@ -149,6 +158,9 @@ static const struct opt run_table[] = {
     TAILSCALE(struct run_opts),
     {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
      .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
+    {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
+     .min = (int64_t)UPDATE_TRIAL_MIN, .max = (int64_t)UPDATE_TRIAL_MAX, .help = "how long a new version may take to prove itself in an update"},
+    {.name = "takeover", .type = OPT_BOOL, .offset = offsetof(struct run_opts, takeover), .help = "for the agent itself: it is the new version"},
     {.name = "log-format", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_format), .choices = "text|json", .arg = "FORMAT",
      .def = "text", .help = "logfmt or JSON lines on standard error", .env = true},
     {0},
@@ -164,6 +176,24 @@ static int check_health_listen(const char *addr, struct err *err)
     return -(int)ERR_INVALID;
 }
 
+/* A version that came to an end before it had proved itself is replaced by the one before it, which then is this process. */
+static void go_back_if_failed(void)
+{
+    struct err err = ERR_INIT;
+    char *path = NULL;
+    int rc = slots_boot(NULL, &path, &err);
+    if (rc < 0)
+        log_err(LOG_ERROR, &err, "the version before this one cannot be restored", NULL);
+    if (rc != 1)
+        return;
+    log_event(LOG_ERROR, "this version came to an end before it had proved itself; the one before it is restored", "version", DAVIT_VERSION, NULL);
+    program_argv[0] = path;
+    (void)execv(path, program_argv);
+    (void)err_sys(&err, errno, "cannot start %s", path);
+    log_err(LOG_ERROR, &err, "the version before this one does not start", NULL);
+    _exit(1);
+}
+
 static int run_run(const void *options, struct err *err)
 {
     const struct run_opts *o = options;
@@ -172,13 +202,17 @@ static int run_run(const void *options, struct err *err)
                                   .link = o->link,
                                   .health_listen = o->health_listen,
                                   .docker = o->docker,
-                                  .tailscale = o->tailscale};
+                                  .tailscale = o->tailscale,
+                                  .trial_wait = o->trial_wait,
+                                  .takeover = o->takeover};
     int rc = check_health_listen(o->health_listen, err);
     if (rc == 0)
         rc = log_level_from_name(o->log_level, &level);
     if (rc < 0)
         return rc;
     log_setup("davit-agent", level, str_eq(str_from(o->log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    if (!o->takeover)
+        go_back_if_failed();
     return agent_run(&agent, err);
 }
 
@@ -315,6 +349,28 @@ static int run_doctor(const void *options, struct err *err)
     return on_fiber(doctor_main, options, err);
 }
 
+/* --- selftest ---- */
+
+struct selftest_opts {
+    const char *config_dir, *docker;
+};
+
+static const struct opt selftest_table[] = {
+    CONFIG_DIR(struct selftest_opts),
+    DOCKER(struct selftest_opts),
+    {0},
+};
+
+static int run_selftest(const void *options, struct err *err)
+{
+    const struct selftest_opts *o = options;
+    const struct agent_options agent = {.config_dir = o->config_dir, .docker = o->docker};
+    int rc = agent_selftest(&agent, err);
+    if (rc == 0)
+        printf("davit-agent %s selftest passed\n", DAVIT_VERSION);
+    return rc;
+}
+
 /* --- policy ---- */
 
 struct policy_opts {
@@ -364,6 +420,8 @@ static const struct verb verbs[] = {
      run_status},
     {"doctor", "[OPTIONS]", "Check this machine and say what to do: exit status 1 if a check is FAIL, else 0.", "davit-agent doctor --json",
      doctor_table, run_doctor},
+    {"selftest", "[OPTIONS]", "Check that this program can be the agent here; an update asks that first.", "davit-agent selftest", selftest_table,
+     run_selftest},
     {"policy", "check [FILE]", "Tell what the owner's policy of this machine allows: exit status 0 if the file can be believed.",
      "davit-agent policy check", policy_table, run_policy},
     {"version", "", "Print the version.", "davit-agent version", no_options, run_version},
@@ -396,6 +454,7 @@ static int run_verb(const struct verb *v, int argc, char **argv)
         struct run_opts run;
         struct status_opts status;
         struct doctor_opts doctor;
+        struct selftest_opts selftest;
     } options;
     AUTO_FREE char *usage = str_printf("davit-agent %s %s", v->name, v->usage);
     struct err err = ERR_INIT;
@@ -416,6 +475,7 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    program_argv = argv;
     struct str name = str_from(argc > 1 ? argv[1] : NULL);
     struct err err = ERR_INIT;
     /* Files that are made carry the mode that is asked for and never more. */

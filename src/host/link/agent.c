@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "host/link/agent_internal.h"
 #include "host/link/agent_notify.h"
+#include "host/link/doctor_remote.h"
 #include "host/link/link_dial.h"
 #include "host/link/policy.h"
 #include "loop/lane.h"
@@ -130,6 +131,28 @@ static void fenced(void *arg, const char *reason)
         log_err(LOG_ERROR, &err, "the work did not end", NULL);
 }
 
+/* --- The doctor ---- */
+
+static void doctor_wanted(void *arg, uint64_t request_id)
+{
+    struct agent *a = arg;
+    doctor_remote_ask(a->doctor, request_id);
+}
+
+static void open_doctor(struct agent *a, const struct agent_options *o)
+{
+    const struct doctor_remote_config config = {
+        .loop = a->loop,
+        .config_dir = a->config.dir,
+        .link = a->local ? a->link : NULL,
+        .docker = o->docker ? o->docker : getenv("DOCKER_HOST"),
+        .tailscale = o->tailscale,
+        .send = session_send,
+        .arg = a->session,
+    };
+    a->doctor = doctor_remote_new(&config);
+}
+
 /* --- Start ---- */
 
 static int settle_identity(struct agent *a, const struct agent_options *o, struct err *err)
@@ -177,7 +200,8 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
     if (rc < 0)
         return rc;
     struct sysinfo_config info = {
-        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy};
+        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy,
+        .update_method = update_method()};
     a->sysinfo = sysinfo_new(&info);
     a->fenced = is_marked_fenced(a);
     struct session_config session = {
@@ -193,9 +217,15 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
         .was_fenced = a->fenced,
         .identify = identify,
         .fenced = fenced,
+        .doctor = doctor_wanted,
+        .update = agent_update,
         .arg = a,
     };
     a->session = session_new(&session);
+    open_doctor(a, o);
+    agent_updater(a);
+    if (o->takeover)
+        session_set_hold(a->session, SESSION_HOLD_ALL);
     return *a->config.server_id && !a->fenced ? begin_work(a, err) : 0;
 }
 
@@ -203,7 +233,7 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
 {
     int rc = agent_config_init(&a->config, o->config_dir, err);
     if (rc == 0)
-        rc = agent_config_lock(&a->config, &a->lock_fd, &a->machine_fd, err);
+        rc = o->takeover ? agent_takeover_adopt(a, err) : agent_config_lock(&a->config, &a->lock_fd, &a->machine_fd, err);
     if (rc == 0)
         rc = settle_identity(a, o, err);
     if (rc == 0)
@@ -216,6 +246,8 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = tunnel_start(a->tunnel, a->session);
     if (rc == 0)
         rc = session_start(a->session);
+    if (rc == 0 && o->takeover)
+        rc = agent_takeover_finish(a, err);
     if (rc == 0)
         a->notify = agent_notify_new(a->loop, a->docker, a->session);
     return err_ensure(err, rc);
@@ -235,13 +267,18 @@ static int stop(struct agent *a)
         rc = tunnel_stop(a->tunnel, deadline_in(STOP_WAIT));
     if (rc == 0 && a->session)
         rc = session_stop(a->session, deadline_in(STOP_WAIT));
+    if (rc == 0)
+        rc = doctor_remote_stop(a->doctor, deadline_in(STOP_WAIT));
     if (rc == 0 && a->work)
         rc = work_stop(a->work, deadline_in(STOP_WAIT));
     if (rc == 0 && a->session)
         rc = session_join(a->session, deadline_in(STOP_WAIT));
     if (rc < 0)
         return rc;
+    a->doctor = doctor_remote_free(a->doctor);
     a->session = session_free(a->session);
+    a->updater = updater_free(a->updater);
+    a->takeover = takeover_close(a->takeover);
     a->renew = renew_free(a->renew);
     a->tunnel = tunnel_free(a->tunnel);
     a->work = work_free(a->work);
@@ -258,6 +295,7 @@ static void agent_main(void *arg)
     if (a->rc == 0) {
         log_event(LOG_NOTICE, "agent started", "version", DAVIT_VERSION, "directory", a->config.dir, "server", a->config.server_name, NULL);
         (void)event_wait(&a->quit, USEC_INFINITY);
+        agent_note_stop(a);
     }
     if (stop(a) < 0) {
         log_event(LOG_ERROR, "the agent did not come to an end in time; what runs is resumed at the next start", NULL);
@@ -271,13 +309,15 @@ static void on_signal(int signum, void *arg)
     struct agent *a = arg;
     (void)signum;
     event_signal(&a->quit);
+    if (a->takeover)
+        takeover_hang_up(a->takeover);
 }
 
 static void release(struct agent *a)
 {
     if (a->config.dir) {
         AUTO_FREE char *socket = agent_config_path(&a->config, "health.sock");
-        if (a->lock_fd >= 0)
+        if (a->lock_fd >= 0 && !a->left)
             (void)unlink(socket);
         agent_config_release(&a->config);
     }

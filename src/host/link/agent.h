@@ -16,11 +16,17 @@ struct agent_options {
     const char *health_listen; /* "127.0.0.1:7080", or NULL */
     const char *docker;        /* as docker_new */
     const char *tailscale;     /* as sysinfo.h */
+    usec_t trial_wait;         /* as updater_config */
+    bool takeover;             /* started by the agent that it is to follow, see takeover.h */
 };
 
 /* Blocks until SIGTERM or SIGINT. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
  * negative with @err when it could not start. */
 int agent_run(const struct agent_options *o, struct err *err) MUST_USE;
+
+/* What an agent asks a new version of itself before it tries it: can this program run here, read the configuration and credentials, and make a
+ * link of them? Touches nothing. 0, or negative with @err. */
+int agent_selftest(const struct agent_options *o, struct err *err) MUST_USE;
 
 /* Waits, on a fiber of another program: what the agent of @config_dir says of itself, as JSON appended to @out. *ret_online: is its link up?
  * -ERR_UNAVAILABLE: none runs there. */

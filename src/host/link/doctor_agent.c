@@ -6,10 +6,10 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "davit/link/v1/link.davit.h"
 #include "host/link/agent.h"
 #include "host/link/bundle.h"
 #include "host/link/doctor_internal.h"
+#include "host/link/link_probe.h"
 #include "host/link/floor_time.h"
 #include "host/link/sysinfo.h"
 #include "ident/cert.h"
@@ -50,7 +50,8 @@ static int identity_job(void *arg)
     int rc = agent_identity_load(&d->config, &id, &d->identity_err);
     if (rc < 0)
         return rc;
-    d->cert = (struct doctor_cert){.issued = id.not_before + CERT_BACKDATE, .not_after = id.not_after, .staged = previous != NULL, .fallback = id.fallback};
+    d->cert = (struct doctor_cert){
+        .issued = id.not_before + CERT_BACKDATE, .not_after = id.not_after, .staged = previous != NULL, .fallback = id.fallback};
     clock_floor_raise(id.not_before);
     return rc == AGENT_IDENTITY_EXPIRED ? -(int)ERR_PRECONDITION : link_tls_identity(&id, &d->tls, &d->identity_err);
 }
@@ -112,45 +113,6 @@ void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
 
 /* --- The control plane ---- */
 
-/* The clock of the other side when it answered, by the middle of @asked and now. */
-static void note_skew(struct doctor *d, const struct rpc_stream *s, usec_t asked)
-{
-    const char *text = rpc_meta_get(rpc_stream_header(s), "davit-clock-us", 0);
-    uint64_t theirs = 0;
-    if (!text)
-        text = rpc_meta_get(rpc_stream_trailer(s), "davit-clock-us", 0);
-    if (!text || str_to_u64(str_from(text), INT64_MAX, &theirs) != 0)
-        return;
-    usec_t way = (clock_mono() - asked) / 2;
-    d->skew = (int64_t)(clock_real() - way) - (int64_t)theirs;
-    d->skew_known = true;
-}
-
-/* Opens a link and begins it with a heartbeat, which no link begins with. The answer to that can only come from a link's own handler, after it
- * looked at our certificate; and a link that is up does not notice: no epoch was said. 0: it came. */
-static int ask_link(struct doctor *d, struct rpc_channel *ch, struct err *err)
-{
-    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
-    Davit__Link__V1__Heartbeat h = DAVIT__LINK__V1__HEARTBEAT__INIT;
-    struct rpc_stream *s = NULL;
-    ProtobufCMessage *got = NULL;
-    usec_t asked = clock_mono();
-    int rc = rpc_stream_open(ch, &davit_link_v1_link_service, "Connect", d->deadline, &s, err);
-    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT;
-    m.heartbeat = &h;
-    if (rc == 0)
-        rc = rpc_stream_put(s, &m.base, d->deadline, err);
-    if (rc == 0)
-        rc = rpc_stream_get(s, d->deadline, &got, err);
-    if (s)
-        note_skew(d, s, asked);
-    (void)rpc_message_free(got);
-    (void)rpc_stream_close(s);
-    if (rc >= 0)
-        return err_set(err, ERR_INTERNAL, "what answers there is no control plane of Davit");
-    return rc == -(int)ERR_INVALID ? 0 : rc;
-}
-
 static void judge_link(struct doctor_check *c, const char *endpoint, bool local, const struct err *err)
 {
     const char *fix = err->hint;
@@ -166,6 +128,7 @@ static void judge_link(struct doctor_check *c, const char *endpoint, bool local,
 void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
 {
     struct rpc_channel *ch = NULL;
+    struct link_skew skew = {0};
     struct err err = ERR_INIT;
     doctor_need_config(d);
     bool read = !d->config_lost && d->config_rc == 0;
@@ -183,7 +146,9 @@ void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
     }
     int rc = link_dial(d->loop, endpoint, local ? NULL : d->tls, 0, d->deadline, &ch, &err);
     if (rc == 0)
-        rc = ask_link(d, ch, &err);
+        rc = link_probe(ch, d->deadline, &skew, &err);
+    d->skew = skew.us;
+    d->skew_known = skew.known;
     if (rc == 0)
         doctor_say(c, DOCTOR_OK, NULL, "%s answers by gRPC over %s", endpoint, local ? "its unix socket" : "mutual TLS");
     else {

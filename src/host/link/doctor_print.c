@@ -2,18 +2,19 @@
 /* doctor_print — see doctor.h: a report for people and for programs. */
 #include "base/json.h"
 #include "host/link/doctor.h"
+#include "spec/doctor_table.h"
 
-static const struct {
-    const char *name, *colour;
-} results[] = {
-    [DOCTOR_OK] = {"OK", "\033[32m"},
-    [DOCTOR_WARN] = {"WARN", "\033[33m"},
-    [DOCTOR_FAIL] = {"FAIL", "\033[31m"},
-};
+static Davit__Common__V1__DoctorVerdict verdict_of(enum doctor_result r)
+{
+    static const Davit__Common__V1__DoctorVerdict verdicts[] = {[DOCTOR_OK] = DAVIT__COMMON__V1__DOCTOR_VERDICT__DOCTOR_VERDICT_OK,
+                                                                [DOCTOR_WARN] = DAVIT__COMMON__V1__DOCTOR_VERDICT__DOCTOR_VERDICT_WARN,
+                                                                [DOCTOR_FAIL] = DAVIT__COMMON__V1__DOCTOR_VERDICT__DOCTOR_VERDICT_FAIL};
+    return verdicts[r];
+}
 
 const char *doctor_result_name(enum doctor_result r)
 {
-    return results[r].name;
+    return doctor_verdict_name(verdict_of(r));
 }
 
 bool doctor_ok(const struct doctor_report *r)
@@ -26,16 +27,17 @@ bool doctor_ok(const struct doctor_report *r)
 
 void doctor_print(FILE *out, const struct doctor_report *r, bool colour)
 {
-    size_t count[ARRAY_LEN(results)] = {0};
+    Davit__Common__V1__DoctorCheck rows[DOCTOR_CHECKS_MAX], *shown[DOCTOR_CHECKS_MAX];
     for (size_t i = 0; i < r->n; i++) {
         const struct doctor_check *c = &r->checks[i];
-        count[c->result]++;
-        fprintf(out, "%s%-4s%s  %-13s  %s\n", colour ? results[c->result].colour : "", results[c->result].name, colour ? "\033[0m" : "", c->name,
-                c->message);
-        if (*c->fix)
-            fprintf(out, "                     fix: %s\n", c->fix);
+        davit__common__v1__doctor_check__init(&rows[i]);
+        rows[i].name = (char *)(uintptr_t)c->name;
+        rows[i].verdict = verdict_of(c->result);
+        rows[i].message = (char *)(uintptr_t)c->message;
+        rows[i].fix = (char *)(uintptr_t)c->fix;
+        shown[i] = &rows[i];
     }
-    fprintf(out, "%zu checks: %zu OK, %zu WARN, %zu FAIL\n", r->n, count[DOCTOR_OK], count[DOCTOR_WARN], count[DOCTOR_FAIL]);
+    doctor_table_print(out, shown, r->n, colour);
 }
 
 int doctor_json(const struct doctor_report *r, struct buf *out, struct err *err)

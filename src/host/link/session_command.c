@@ -151,6 +151,21 @@ static bool address_of(const Davit__Link__V1__Command *m, struct str *project, s
     return p != NULL;
 }
 
+static bool is_update(const struct run *r)
+{
+    return r->cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_UPDATE_AGENT;
+}
+
+/* Updates run one after the other. */
+static bool updates_before(const struct run *r)
+{
+    const struct run *o;
+    list_each (o, &r->session->runs, struct run, node)
+        if (o->cmd->seq < r->cmd->seq && is_update(o))
+            return true;
+    return false;
+}
+
 /* Is an older command for the same service not with the work yet? After a crash it may still be in the journal, or wait for its credentials:
  * the newer one must not overtake it, or the older deployment would replace the newer one. */
 static bool must_wait(const struct run *r)
@@ -158,6 +173,10 @@ static bool must_wait(const struct run *r)
     const struct session *s = r->session;
     struct str project, service, p, n;
     const struct run *o;
+    if (s->hold == SESSION_HOLD_ALL || (s->hold == SESSION_HOLD_WORK && !is_update(r)))
+        return true;
+    if (is_update(r) && updates_before(r))
+        return true;
     if (!address_of(r->cmd, &project, &service))
         return false;
     if (s->resuming && r->cmd->seq > s->resume_last)
@@ -182,17 +201,24 @@ static int take_turn(struct run *r)
     return rc;
 }
 
+static int run_command(struct run *r, const struct job_journal *journal, Davit__Link__V1__CommandResult *ret)
+{
+    struct session *s = r->session;
+    if (is_update(r) && s->update)
+        return s->update(s->arg, r->cmd, journal, r->resume_step, ret);
+    return s->work ? work_command(s->work, r->cmd, journal, r->resume_step, ret) : -(int)ERR_CANCELLED;
+}
+
 static void run_main(void *arg)
 {
     struct run *r = arg;
-    struct session *s = r->session;
     Davit__Link__V1__CommandResult result = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
     struct job_journal journal = {.step = journal_one_step,
                                   .arg = r,
                                   .resume_state = r->resume_state,
                                   .resume_name = r->resume_step >= 0 ? r->resume_name : NULL,
                                   .received = r->received};
-    if (take_turn(r) == 0 && s->work && work_command(s->work, r->cmd, &journal, r->resume_step, &result) == 0) {
+    if (take_turn(r) == 0 && run_command(r, &journal, &result) == 0) {
         log_event(result.failure ? LOG_WARN : LOG_INFO, "command ended", "command", r->cmd->id, "outcome", result.outcome, "failure",
                   result.failure ? result.failure->message : NULL, NULL);
         finish(r, &result);
@@ -487,7 +513,7 @@ int session_join(struct session *s, usec_t deadline)
     list_each (r, &s->runs, struct run, node) {
         if (!r->fiber)
             end_run(r);
-        else if (!r->given)
+        else if (!r->given || is_update(r))
             fiber_cancel(r->fiber);
     }
     while (!list_empty(&s->runs)) {
@@ -496,4 +522,27 @@ int session_join(struct session *s, usec_t deadline)
             return rc;
     }
     return 0;
+}
+
+/* --- Holding back ---- */
+
+void session_set_hold(struct session *s, enum session_hold hold)
+{
+    s->hold = hold;
+    event_pulse(&s->order);
+}
+
+int session_drain(struct session *s, usec_t deadline)
+{
+    for (;;) {
+        const struct run *r;
+        bool busy = false;
+        list_each (r, &s->runs, struct run, node)
+            busy = busy || (r->given && !is_update(r));
+        if (!busy)
+            return 0;
+        int rc = event_wait(&s->run_ended, deadline);
+        if (rc < 0)
+            return rc;
+    }
 }

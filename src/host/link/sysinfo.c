@@ -21,6 +21,7 @@ struct sysinfo {
     struct loop *loop;
     struct docker *docker;
     char *tailscale, *public_ip_url, *policy;
+    const char *update_method;
     Davit__Common__V1__SystemInfo *now;
     /* What the slow ones said last, and when they are asked again. */
     char *docker_version, *docker_api, *docker_error;
@@ -37,6 +38,7 @@ struct sysinfo *sysinfo_new(const struct sysinfo_config *config)
     s->tailscale = str_dup(str_from(config->tailscale));
     s->public_ip_url = str_dup(str_from(config->public_ip_url));
     s->policy = config->policy ? str_dup(str_from(config->policy)) : NULL;
+    s->update_method = config->update_method;
     s->now = NEW(Davit__Common__V1__SystemInfo);
     davit__common__v1__system_info__init(s->now);
     s->tailnet = NEW(Davit__Common__V1__Tailscale);
@@ -266,6 +268,7 @@ int sysinfo_collect(struct sysinfo *s)
     set_text(&m->docker_version, str_from(s->docker_version));
     set_text(&m->docker_api, str_from(s->docker_api));
     set_text(&m->docker_error, str_from(s->docker_error));
+    set_text(&m->update_method, str_from(s->update_method));
     set_text(&m->looked_up_address, str_from(s->public_address));
     if (rpc_copy(&s->tailnet->base, &tailnet) == 0)
         m->tailscale = (Davit__Common__V1__Tailscale *)tailnet;
