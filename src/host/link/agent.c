@@ -200,7 +200,8 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
     if (rc < 0)
         return rc;
     struct sysinfo_config info = {
-        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy};
+        .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy,
+        .update_method = update_method()};
     a->sysinfo = sysinfo_new(&info);
     a->fenced = is_marked_fenced(a);
     struct session_config session = {
@@ -217,10 +218,14 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
         .identify = identify,
         .fenced = fenced,
         .doctor = doctor_wanted,
+        .update = agent_update,
         .arg = a,
     };
     a->session = session_new(&session);
     open_doctor(a, o);
+    agent_updater(a);
+    if (o->takeover)
+        session_set_hold(a->session, SESSION_HOLD_ALL);
     return *a->config.server_id && !a->fenced ? begin_work(a, err) : 0;
 }
 
@@ -228,7 +233,7 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
 {
     int rc = agent_config_init(&a->config, o->config_dir, err);
     if (rc == 0)
-        rc = agent_config_lock(&a->config, &a->lock_fd, &a->machine_fd, err);
+        rc = o->takeover ? agent_takeover_adopt(a, err) : agent_config_lock(&a->config, &a->lock_fd, &a->machine_fd, err);
     if (rc == 0)
         rc = settle_identity(a, o, err);
     if (rc == 0)
@@ -241,6 +246,8 @@ static int start(struct agent *a, const struct agent_options *o, struct err *err
         rc = tunnel_start(a->tunnel, a->session);
     if (rc == 0)
         rc = session_start(a->session);
+    if (rc == 0 && o->takeover)
+        rc = agent_takeover_finish(a, err);
     if (rc == 0)
         a->notify = agent_notify_new(a->loop, a->docker, a->session);
     return err_ensure(err, rc);
@@ -270,6 +277,8 @@ static int stop(struct agent *a)
         return rc;
     a->doctor = doctor_remote_free(a->doctor);
     a->session = session_free(a->session);
+    a->updater = updater_free(a->updater);
+    a->takeover = takeover_close(a->takeover);
     a->renew = renew_free(a->renew);
     a->tunnel = tunnel_free(a->tunnel);
     a->work = work_free(a->work);
@@ -286,6 +295,9 @@ static void agent_main(void *arg)
     if (a->rc == 0) {
         log_event(LOG_NOTICE, "agent started", "version", DAVIT_VERSION, "directory", a->config.dir, "server", a->config.server_name, NULL);
         (void)event_wait(&a->quit, USEC_INFINITY);
+        AUTO_FREE char *marker = agent_config_path(&a->config, "leaving");
+        agent_goodbye(marker, a->session);
+        agent_note_stop(a);
     }
     if (stop(a) < 0) {
         log_event(LOG_ERROR, "the agent did not come to an end in time; what runs is resumed at the next start", NULL);
@@ -299,13 +311,15 @@ static void on_signal(int signum, void *arg)
     struct agent *a = arg;
     (void)signum;
     event_signal(&a->quit);
+    if (a->takeover)
+        takeover_hang_up(a->takeover);
 }
 
 static void release(struct agent *a)
 {
     if (a->config.dir) {
         AUTO_FREE char *socket = agent_config_path(&a->config, "health.sock");
-        if (a->lock_fd >= 0)
+        if (a->lock_fd >= 0 && !a->left)
             (void)unlink(socket);
         agent_config_release(&a->config);
     }

@@ -7,6 +7,8 @@
 #include "host/link/renew.h"
 #include "host/link/tunnel.h"
 #include "host/link/session.h"
+#include "host/link/takeover.h"
+#include "host/link/update.h"
 #include "net/http_server.h"
 
 struct agent_notify;
@@ -30,6 +32,10 @@ struct agent {
     struct work *work;   /* once it is known which server this is */
     struct http_server *http;
     struct agent_notify *notify;
+    struct updater *updater;
+    struct takeover *takeover; /* with the agent that this one is to follow, until it has */
+    bool paused;               /* link and health are closed for the one that is to follow this one */
+    bool left;                 /* it has, and this one ends */
     struct event quit;
     int rc;
     struct err err, save_err;
@@ -37,5 +43,19 @@ struct agent {
 
 /* Serves health on the unix socket and, if @listen is not NULL, there. A socket path that is too long costs the socket only. */
 int agent_health_listen(struct agent *a, const char *listen, struct err *err) MUST_USE;
+
+/* --- agent_takeover.c: one agent after another, see takeover.h ---- */
+
+/* The updater, and what it needs of the agent. Ends with updater_free. */
+void agent_updater(struct agent *a);
+/* What session_config.update points to. */
+int agent_update(void *arg, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
+                 Davit__Link__V1__CommandResult *ret) MUST_USE;
+/* Waits, in the new one: until the old one lets it have locks, journal and identity. */
+int agent_takeover_adopt(struct agent *a, struct err *err) MUST_USE;
+/* Waits, in the new one, whose session was started with its commands held: until this is the agent. */
+int agent_takeover_finish(struct agent *a, struct err *err) MUST_USE;
+/* The program was told to end: if its slot has not proved itself yet, that is no failure. Blocks. */
+void agent_note_stop(const struct agent *a);
 
 #endif

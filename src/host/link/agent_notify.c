@@ -3,7 +3,7 @@
  * the end counts and not the answer: an engine that is down is no reason to kill the agent. */
 #include "host/link/agent_notify.h"
 
-#include <inttypes.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,6 +11,7 @@
 #include "loop/fiber.h"
 
 #define LOOK_EVERY (5 * USEC_SEC) /* at the status */
+#define GOODBYE_WAIT (5 * USEC_SEC)
 #define ASK_MAX    (10 * USEC_SEC)
 
 /* How long a state may last without any change; what waits knows itself until when. */
@@ -118,6 +119,27 @@ static void worker_main(void *arg)
         (void)docker_ping(n->docker, deadline_in(part), &err);
         n->asked = clock_mono();
     } while (fiber_sleep(part) == 0);
+}
+
+void agent_goodbye(const char *marker, struct session *session)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__Goodbye goodbye = DAVIT__LINK__V1__GOODBYE__INIT;
+    usec_t deadline = deadline_in(GOODBYE_WAIT);
+    struct session_status st;
+    session_status(session, &st);
+    if (st.state != SESSION_ONLINE || access(marker, F_OK) != 0)
+        return;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_GOODBYE;
+    m.goodbye = &goodbye;
+    session_send(session, &m);
+    do { /* the control plane ends the link when it has heard it */
+        if (fiber_sleep(20 * USEC_MSEC) < 0)
+            return;
+        session_status(session, &st);
+    } while (st.state == SESSION_ONLINE && clock_mono() < deadline);
+    if (st.state != SESSION_ONLINE && unlink(marker) == 0)
+        log_event(LOG_NOTICE, "said goodbye to the control plane", NULL);
 }
 
 struct agent_notify *agent_notify_new(struct loop *loop, struct docker *docker, const struct session *session)

@@ -15,6 +15,9 @@ struct agent_notify *agent_notify_new(struct loop *loop, struct docker *docker, 
 /* Says STOPPING, and that it takes up to @more. Accepts NULL; returns NULL. Waits for the worker's last question. */
 struct agent_notify *agent_notify_free(struct agent_notify *n, usec_t more);
 
+/* Waits a little: if @marker is there, says goodbye to the control plane, and removes it when that was heard. */
+void agent_goodbye(const char *marker, struct session *session);
+
 /* What was seen of the sender, for the judgement below. */
 struct sender_watch {
     struct session_status seen;

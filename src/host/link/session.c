@@ -26,7 +26,7 @@ static const unsigned moves[SESSION_STATE_COUNT] = {
     [SESSION_WAITING] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
     [SESSION_REFUSED] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
     [SESSION_FENCED] = 1 << SESSION_CONNECTING | 1 << SESSION_STOPPED,
-    [SESSION_STOPPED] = 0,
+    [SESSION_STOPPED] = 1 << SESSION_NEW, /* after a pause */
 };
 
 static void set_state(struct session *s, enum session_state to)
@@ -54,6 +54,7 @@ struct session *session_new(const struct session_config *config)
     s->identify = config->identify;
     s->fenced = config->fenced;
     s->doctor = config->doctor;
+    s->update = config->update;
     s->arg = config->arg;
     s->since = clock_real();
     rng_uuid(s->instance_id);
@@ -371,4 +372,16 @@ int session_stop(struct session *s, usec_t deadline)
     if (rc == 0 && s->state != SESSION_STOPPED)
         set_state(s, SESSION_STOPPED);
     return rc;
+}
+
+int session_pause(struct session *s, usec_t deadline)
+{
+    int rc = session_stop(s, deadline);
+    if (rc < 0)
+        return rc;
+    s->fiber = fiber_unref(s->fiber);
+    s->stopping = false;
+    event_reset(&s->stop);
+    set_state(s, SESSION_NEW);
+    return 0;
 }

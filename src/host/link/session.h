@@ -72,6 +72,9 @@ struct session_config {
     void (*fenced)(void *arg, const char *reason);
     /* The control plane wants to know what the doctor says. Never waits. May be NULL. */
     void (*doctor)(void *arg, uint64_t request_id);
+    /* On the command's fiber: runs UpdateAgent, contract as work_command. NULL: the work answers that it does not know that. */
+    int (*update)(void *arg, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
+                  Davit__Link__V1__CommandResult *ret);
     void *arg;
 };
 
@@ -86,6 +89,20 @@ int session_set_work(struct session *s, struct work *work, struct err *err) MUST
 int session_stop(struct session *s, usec_t deadline) MUST_USE;
 /* Waits until no command is left (after work_stop, which ends them): their last records are on disk then. 0 or -ERR_DEADLINE. */
 int session_join(struct session *s, usec_t deadline) MUST_USE;
+
+/* What may not begin; it stays in the journal and waits. What began goes on. */
+enum session_hold {
+    SESSION_HOLD_NONE,
+    SESSION_HOLD_WORK, /* all but an update of the agent */
+    SESSION_HOLD_ALL
+};
+void session_set_hold(struct session *s, enum session_hold hold);
+/* Waits until no command runs but updates. 0, -ERR_DEADLINE, -ERR_CANCELLED. */
+int session_drain(struct session *s, usec_t deadline) MUST_USE;
+/* Waits: closes the link and ends its fiber, as session_stop, but session_start may be called again. Not from a callback of the session. After a
+ * failure only session_stop may be called. */
+int session_pause(struct session *s, usec_t deadline) MUST_USE;
+
 /* After session_stop and session_join. Accepts NULL; returns NULL. */
 struct session *session_free(struct session *s);
 

@@ -26,6 +26,8 @@ struct session {
     int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
     void (*fenced)(void *arg, const char *reason);
     void (*doctor)(void *arg, uint64_t request_id);
+    int (*update)(void *arg, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
+                  Davit__Link__V1__CommandResult *ret);
     void *arg;
 
     struct work *work;
@@ -50,6 +52,7 @@ struct session {
     uint64_t ended;           /* runs that came to an end so far */
     struct event run_ended;
     struct event order;       /* pulsed when a command went to the work, or the resumer is through */
+    enum session_hold hold;   /* which commands may not begin now */
     struct timer start_retry; /* for commands that got no fiber */
     struct fiber *resumer;    /* starts what the journal has, up to this number: */
     uint64_t resume_last;
