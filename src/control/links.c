@@ -159,6 +159,10 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
         return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOG_END: on_log_end(l, m->log_end); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_DOCTOR_REPORT: link_doctor_report(l, m->doctor_report); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_GOODBYE:
+        server_down(l->server, "removed by its host: davit-agent was uninstalled there");
+        link_end(l, ERR_CANCELLED, "the agent said goodbye", NULL);
+        return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO: link_end(l, ERR_INVALID, "a second Hello on one link", NULL); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY__NOT_SET: /* of a newer protocol: passed over */ return true;
     default: return false;
