@@ -73,7 +73,7 @@ static int lookup(struct db *db, void *arg, struct err *err)
         rc = rows_next(rows, err);
     if (rc <= 0)
         return rc < 0 ? rc : 1;
-    j->row = (struct credential_row){.generation = (uint32_t)row_i64(rows, 0), .issued = (usec_t)row_i64(rows, 1), .expires = (usec_t)row_i64(rows, 2)};
+    j->row = (struct credential_row){(uint32_t)row_i64(rows, 0), (usec_t)row_i64(rows, 1), (usec_t)row_i64(rows, 2)};
     return 0;
 }
 

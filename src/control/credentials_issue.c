@@ -82,6 +82,15 @@ static int read_roots(void *arg)
     return pki_read(j->dir, "root.crt", &j->made->roots, &j->err);
 }
 
+/* Of those that are let in no more, and of those that never connected, only the last ones are kept. */
+static int forget(struct db *db, const struct job *j, struct err *err)
+{
+    const int64_t oldest = j->oldest, before = (int64_t)j->made->generation - CREDENTIALS_KEPT;
+    return db_exec(db, err,
+                   "DELETE FROM certificates WHERE server_id = ? AND generation <> ? AND (generation < ? OR (generation < ? AND expires_us < ?))",
+                   "tiiii", j->server_id, oldest, before, oldest, (int64_t)j->keep_after);
+}
+
 /* 1: no longer what it was when we looked. */
 static int record(struct db *db, void *arg, struct err *err)
 {
@@ -96,8 +105,7 @@ static int record(struct db *db, void *arg, struct err *err)
     const struct credential_new n = {j->issued.serial, j->made->generation, j->now, j->issued.not_after, buf_str(&j->made->chain), buf_str(&j->spki)};
     rc = credentials_insert(db, j->server_id, &n, err);
     if (rc == 0)
-        rc = db_exec(db, err, "DELETE FROM certificates WHERE server_id = ? AND generation < ? AND (expires_us < ? OR generation < ?)", "tiii",
-                     j->server_id, (int64_t)j->oldest, (int64_t)j->keep_after, (int64_t)j->oldest - CREDENTIALS_KEPT);
+        rc = forget(db, j, err);
     return rc < 0 ? rc : audit_append(db, j->entry, err);
 }
 

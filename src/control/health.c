@@ -49,6 +49,9 @@ static int metrics(struct buf *b, struct control *c)
     rc = rc ? rc : one(b, "davit_commands_done_total", "counter", "Commands with a result.", k->commands_done);
     rc = rc ? rc : one(b, "davit_enrolments_total", "counter", "Servers enrolled.", k->enrol_ok);
     rc = rc ? rc : one(b, "davit_enrolments_refused_total", "counter", "Enrolments refused.", k->enrol_refused);
+    rc = rc ? rc : one(b, "davit_credentials_issued_total", "counter", "Renewals and recoveries of servers.", k->credentials_issued);
+    rc = rc ? rc : one(b, "davit_recoveries_refused_total", "counter", "Recoveries refused.", k->recoveries_refused);
+    rc = rc ? rc : one(b, "davit_duplicates_total", "counter", "Servers whose identity a second agent was found with.", k->duplicates);
     return rc ? rc
               : buf_printf(
                     b,

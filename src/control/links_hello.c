@@ -87,8 +87,7 @@ static int check_certificate(struct link *l, struct err *err)
     l->revoked = true;
     if (credentials_revoked(l->server))
         return check_generation(l, err);
-    (void)err_set(err, ERR_UNAUTHENTICATED, rc ? "this certificate of server \"%s\" is not one that holds" : "this certificate of server \"%s\" has expired",
-                  l->server->name);
+    (void)err_set(err, ERR_UNAUTHENTICATED, "this certificate of server \"%s\" %s", l->server->name, rc ? "is not one that holds" : "has expired");
     err_hint(err, "make a new token with: davit server token %s", l->server->name);
     return -(int)ERR_UNAUTHENTICATED;
 }

@@ -49,7 +49,8 @@ static const char sql_audit[] =
     "CREATE INDEX audit_object ON audit (object, number);";
 
 /* Renewals: the chain that was issued, and its key (SPKI in DER, empty for those of before: it is in the chain); `oldest` is the lowest
- * generation of a server that is let in, above `generation` when all were revoked. Certificates so far were all issued for a token, in its transaction. */
+ * generation of a server that is let in, above `generation` when all were revoked. Certificates so far were all issued for a token, in its
+ * transaction. */
 static const char sql_credentials[] =
     "ALTER TABLE certificates ADD COLUMN chain TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE certificates ADD COLUMN spki BLOB NOT NULL DEFAULT x'';"

@@ -215,7 +215,8 @@ static void say_duplicate(const struct server *s, struct server_view *v, usec_t 
     v->duplicate.generation = d->generation;
     v->duplicate.seen_us = d->seen;
     v->m.duplicate = &v->duplicate;
-    (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "duplicate: another agent at %s (%.40s) uses this identity and is turned away; this one is at %s",
+    (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE,
+                   "duplicate: another agent at %s (%.40s) uses this identity and is turned away; this one is at %s",
                    *d->address ? d->address : "-", *d->hostname ? d->hostname : "-", *s->seen ? s->seen : "-");
 }
 

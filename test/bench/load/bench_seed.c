@@ -33,7 +33,8 @@ static int put_rows(struct db *db, const struct seed *s, unsigned i, const char 
     (void)snprintf(name, sizeof(name), "s%u", i);
     int rc = db_exec(db, err,
                      "INSERT INTO servers (id, name, state, reason, profile, preferred, local, system, seen, mode, created_us, enrolled_us,"
-                     " heartbeat_us, skew_us, generation, oldest, last_seq) VALUES (?, ?, ?, 'seeded', 1, '', 0, ?, '', 'direct', ?, ?, ?, 0, 1, 1, 0)",
+                     " heartbeat_us, skew_us, generation, oldest, last_seq)"
+                     " VALUES (?, ?, ?, 'seeded', 1, '', 0, ?, '', 'direct', ?, ?, ?, 0, 1, 1, 0)",
                      "ttibiii", id, name, (int64_t)STATE_OFFLINE, STR(""), (int64_t)s->now, (int64_t)s->now, (int64_t)s->now);
     if (rc == 0)
         rc = db_exec(db, err,

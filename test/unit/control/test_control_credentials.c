@@ -189,6 +189,41 @@ static void bad_requests(void **state)
     fixture_run(bad_requests_body);
 }
 
+static int count_rows(struct db *db, void *arg, struct err *err)
+{
+    return db_get_i64(db, arg, err, "SELECT COUNT(*) FROM certificates", "");
+}
+
+/* An agent that asks and asks, and never connects with what it got, fills no table; what it has is good all the while. */
+static void kept_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct identity id;
+    struct agent a;
+    int64_t rows = 0;
+    enroll_edge(f, &id, false);
+    connect_as(f, &a, &id, 1);
+    for (uint32_t i = 2; i < 2 * CREDENTIALS_KEPT; i++) {
+        struct identity next;
+        identity_make(&next);
+        edge(f)->renewals = 0;
+        renew(&a, &next, i);
+        identity_release(&next);
+    }
+    CHECK(store_read(f->c->store, count_rows, &rows, SOON, &err) == 0);
+    CHECK(rows == CREDENTIALS_KEPT + 2); /* with the newest, and the one that is used */
+    agent_close(&a);
+    connect_as(f, &a, &id, 2);
+    agent_close(&a);
+    identity_release(&id);
+}
+
+static void kept(void **state)
+{
+    (void)state;
+    fixture_run(kept_body);
+}
+
 /* --- Revocation --- */
 
 static void take_away(struct fixture *f)
@@ -505,7 +540,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renewal),  cmocka_unit_test(bad_requests), cmocka_unit_test(revocation),
-        cmocka_unit_test(recovery), cmocka_unit_test(no_recovery),  cmocka_unit_test(rotation),
+        cmocka_unit_test(recovery), cmocka_unit_test(no_recovery),  cmocka_unit_test(rotation),     cmocka_unit_test(kept),
     };
     return cmocka_run_group_tests_name("control_credentials", tests, NULL, NULL);
 }

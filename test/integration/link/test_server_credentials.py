@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person does about the credentials of a server: exchanges them, takes them away; and what the audit log tells of it."""
+import json
+import time
+
+from lib import proc
+from lib.remote import Remote
+
+
+def actions(davit):
+    return [(e["action"], e["object"], e["outcome"]) for e in map(json.loads, davit.run("audit", "export").out.splitlines())]
+
+
+def test_rotate_and_revoke(davit):
+    davit.up("--advertise", "127.0.0.1", "--no-agent")
+    r = Remote(davit, "web-1")
+    r.add()
+    # Nobody is there to be asked.
+    got = davit.run("server", "rotate", "web-1", check=False)
+    assert got.rc == 1 and "web-1: failed: the server is not connected" in got.out, got
+    r.enroll()
+    r.start()
+    shown = r.wait()
+    assert (shown["generation"], shown["generationConnected"]) == (1, 1) and not shown.get("revoked")
+    assert 89 * 86400 < (int(shown["certificateExpiresUs"]) / 1e6 - time.time()) < 91 * 86400
+    proc.wait_for(lambda: r.show()["generationConnected"] >= 1)
+
+    before = r.show()["generationConnected"]
+    got = davit.run("server", "rotate", "web-1", "--timeout", "30s")
+    assert f"web-1: connected with generation {before + 1}" in got.out, got
+    assert f"generation {before + 1}, until " in davit.run("server", "show", "web-1").out
+    got = davit.run("server", "rotate", "--all", "-o", "json")
+    events = [json.loads(line) for line in got.out.splitlines()]
+    assert [e["state"] for e in events] == ["ROTATE_STATE_ASKED", "ROTATE_STATE_DONE"] and events[-1]["generation"] == before + 2, events
+    for wrong in ((), ("web-1", "--all"), ("web-1", "--timeout", "0s")):
+        assert davit.run("server", "rotate", *wrong, check=False).rc == 2
+    assert davit.run("server", "rotate", "nobody", check=False).rc != 0
+
+    # Revoked: the link is cut within a second, nobody is let in, also not after a restart.
+    start = time.monotonic()
+    davit.run("server", "revoke", "web-1")
+    proc.wait_for(lambda: r.show()["state"] == "SERVER_STATE_OFFLINE", 5)
+    assert time.monotonic() - start < 5 and "revoked" in r.show()["stateReason"]
+    said = davit.run("server", "show", "web-1").out
+    assert "credentials        revoked" in said and "its credentials were revoked" in said, said
+    proc.wait_for(lambda: "were revoked" in r.p.text(), 20, text="the agent's log")
+    got = davit.run("server", "rotate", "web-1", check=False)
+    assert got.rc == 1 and "revoked" in got.out, got
+    davit.kill("davitd")
+    davit.up("--advertise", "127.0.0.1", "--no-agent")
+    assert r.show()["revoked"]
+    r.p.stop()
+    r.token = davit.json("server", "token", "web-1")["token"]
+    r.enroll(extra=("--force",))
+    r.start()
+    assert not r.wait().get("revoked")
+
+    seen = actions(davit)
+    assert seen.count(("server.renewed", "web-1", "ok")) == 2
+    assert ("CredentialService/Revoke", "web-1", "ok") in seen and ("CredentialService/Rotate", "web-1", "ok") in seen
+    assert ("server.enrolled", "web-1", "ok") in seen
