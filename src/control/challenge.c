@@ -68,10 +68,11 @@ static void drop(struct challenges *ch, struct nonce *n)
 
 struct challenges *challenges_free(struct challenges *ch)
 {
+    struct nonce *n;
     if (!ch)
         return NULL;
-    while (!list_empty(&ch->all))
-        drop(ch, list_first(&ch->all, struct nonce, node));
+    while ((n = list_first(&ch->all, struct nonce, node)))
+        drop(ch, n);
     (void)hmap_free(ch->by_server_nonce);
     (void)hmap_free(ch->holders);
     free(ch);
@@ -80,12 +81,9 @@ struct challenges *challenges_free(struct challenges *ch)
 
 static void drop_old(struct challenges *ch, usec_t now)
 {
-    while (!list_empty(&ch->all)) {
-        struct nonce *n = list_first(&ch->all, struct nonce, node);
-        if (n->until > now)
-            return;
+    struct nonce *n;
+    while ((n = list_first(&ch->all, struct nonce, node)) && n->until <= now)
         drop(ch, n);
-    }
 }
 
 /* All of them are looked at, which happens only when the table is full: the rate of challenges is limited before they come here. */
