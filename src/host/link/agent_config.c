@@ -163,8 +163,9 @@ int agent_config_parse(struct agent_config *c, struct str text, struct err *err)
         if (parse_line(c, line, &seen, err) < 0)
             return err_wrap(err, "line %u", number);
     }
-    if (*c->auth_mode && !str_eq(str_from(c->auth_mode), STR("mtls")) && !str_eq(str_from(c->auth_mode), STR("local")))
-        return err_set(err, ERR_INVALID, "auth_mode: mtls or local is expected");
+    struct str mode = str_from(c->auth_mode);
+    if (mode.n && !str_eq(mode, STR("mtls")) && !str_eq(mode, STR("tunnel")) && !str_eq(mode, STR("local")))
+        return err_set(err, ERR_INVALID, "auth_mode: mtls, tunnel or local is expected");
     return 0;
 }
 
