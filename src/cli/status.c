@@ -4,6 +4,7 @@
 
 #include "cli/out.h"
 #include "cli/proc.h"
+#include "cli/skew.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/status.pb-c.h"
 
@@ -53,8 +54,11 @@ static int print_all(struct cli *cli, const struct local *local, struct err *err
     } else if (!cli->json) {
         print_daemon(cli, &local->davitd, davitd == 1, davitd_pid);
         print_daemon(cli, &local->agent, agent == 1, agent_pid);
-        if (rc == 0)
+        if (rc == 0) {
             print_text((const void *)message);
+            (void)fflush(stdout);
+            skew_warn(cli, ((const Davit__Control__V1__GetStatusResponse *)(const void *)message)->version);
+        }
     }
     rpc_message_free(message);
     if (rc == -ERR_UNAVAILABLE && davitd == 0) {

@@ -13,6 +13,7 @@ struct rollouts *rollouts_new(struct control *c)
 {
     struct rollouts *rs = NEW(struct rollouts);
     rs->c = c;
+    rs->changes = 1; /* 0 is before everything */
     event_init(&rs->wake, c->loop);
     event_init(&rs->changed, c->loop);
     return rs;

@@ -227,10 +227,11 @@ static int watch_rollout(struct rpc_call *call, void *ctx, const ProtobufCMessag
         if (first || now != seen || ended)
             rc = send_changes(call, r, seen, err);
         first = false;
-        seen = now ? now : 1;
+        seen = now;
         if (rc < 0 || ended)
             break;
-        if (c->rollouts->changes == now && r->state == ROLLOUT_RUNNING && event_wait(&c->rollouts->changed, deadline_in(USEC_SEC)) == -(int)ERR_CANCELLED)
+        bool wait = c->rollouts->changes == now && r->state == ROLLOUT_RUNNING;
+        if (wait && event_wait(&c->rollouts->changed, deadline_in(USEC_SEC)) == -(int)ERR_CANCELLED)
             rc = err_set(err, ERR_CANCELLED, "the caller went away");
         if (rc == 0 && c->stopping)
             rc = err_set(err, ERR_UNAVAILABLE, "the control plane is stopping");
