@@ -33,7 +33,7 @@ class Plane:
         self.hellos, self.results, self.progress, self.seqs = [], {}, [], {}
         self.changed = threading.Condition()
         self.live = None
-        self.reachable = True
+        self.refused = set()  # versions whose Hello is answered by UNAVAILABLE
         key, cert = authority.leaf("davit://controlplane")
         credentials = grpc.ssl_server_credentials([(key, cert + authority.pem())], authority.pem(), True)
         self.server = grpc.server(futures.ThreadPoolExecutor(16))
@@ -47,7 +47,7 @@ class Plane:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a link begins with Hello")
         out = queue.Queue()
         with self.changed:
-            if not self.reachable:
+            if first.hello.system.agent_version in self.refused:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
             assert not self.hellos or first.hello.epoch > self.hellos[-1].epoch
             self.hellos.append(first.hello)
@@ -110,7 +110,7 @@ class Plane:
 
 
 class Shelf(http.server.ThreadingHTTPServer):
-    """https://127.0.0.1:PORT/NAME: a file each; `how` breaks it: "truncated", "endless", "huge", "wrong", or a list of statuses to answer first."""
+    """https://127.0.0.1:PORT/NAME: a file each; `how` breaks it: "truncated", "endless", "huge", "wrong", a list of statuses to answer first, or a function to be called."""
     daemon_threads = True
 
     def __init__(self, authority):
@@ -143,6 +143,8 @@ class Shelf(http.server.ThreadingHTTPServer):
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            if callable(shelf.how):
+                shelf.how()
             self.send_response(200 if body is not None else 404)
             body = body or b""
             if shelf.how == "endless":
@@ -232,7 +234,7 @@ class Manager:
 class Host:
     """One machine with an agent in slots, its plane, its shelf. h.offer(...) puts a release on the shelf and returns the words of a command."""
 
-    def __init__(self, modules, top, more=()):
+    def __init__(self, modules, top, more=(), wrap=()):
         self.top, self.modules = top, modules
         self.prefix, self.dir = top / "opt", top / "etc"
         self.authority = pki.Authority.make()
@@ -241,7 +243,7 @@ class Host:
         self.program = self.dir_of_programs() / "davit-agent"
         self.install()
         self.enroll()
-        self.more = list(more)
+        self.more, self.wrap = list(more), list(wrap)
         self.counter = 10
         self.manager = None
 
@@ -271,7 +273,7 @@ class Host:
     def start(self):
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}
         env = keep | {"HOME": str(self.top)}
-        words = [self.prefix / "bin/davit-agent", "run", "--config-dir", self.dir, "--docker", f"unix:{self.top}/no-engine", *self.more]
+        words = [*self.wrap, self.prefix / "bin/davit-agent", "run", "--config-dir", self.dir, "--docker", f"unix:{self.top}/no-engine", *self.more]
         self.manager = Manager(self.top, words, env)
         self.plane.online()
         return self

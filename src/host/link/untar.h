@@ -39,6 +39,7 @@ struct untar {
     unsigned n_names;
 };
 
+/* @directory and @handler are borrowed. @bytes_max is for all files together. */
 void untar_init(struct untar *u, const char *directory, uint64_t bytes_max, const struct untar_handler *handler, void *arg);
 /* -ERR_INVALID: not such an archive; -ERR_EXHAUSTED: beyond a limit; or what the handler returned. Nothing may be fed after a failure. */
 int untar_feed(struct untar *u, struct str bytes, struct err *err) MUST_USE;

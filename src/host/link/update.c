@@ -71,8 +71,8 @@ static int believe(struct update *u, struct err *err)
     if (rc < 0)
         return update_reason(u, rc, "update_signature");
     if (!str_eq(str_from(u->release.version), str_from(m->version)))
-        return update_reason(u, err_set(err, ERR_PRECONDITION, "the command says version %.64s, what is signed is %s", m->version, u->release.version),
-                             "update_version");
+        return update_reason(u, err_set(err, ERR_PRECONDITION, "the command says version %.64s, what is signed is %s", m->version,
+                                        u->release.version), "update_version");
     u->file = release_file_for(&u->release, str_from(release_platform()));
     if (!u->file)
         return update_reason(u, err_set(err, ERR_PRECONDITION, "release %s has nothing for %s", u->release.version, release_platform()),
@@ -305,13 +305,14 @@ static int admit(struct update *u, int resume_step, struct err *err)
     if (rc < 0)
         return update_reason(u, rc, code);
     rc = slots_open(NULL, &u->slots, err);
+    if (rc < 0)
+        return update_reason(u, rc, "update_method");
     if (rc != 0 || !str_eq(str_from(method), STR("slots"))) {
         bool container = str_eq(str_from(method), STR("container"));
-        if (rc >= 0)
-            rc = err_set(err, ERR_PRECONDITION, container ? "this agent runs in a container and does not replace itself"
+        rc = err_set(err, ERR_PRECONDITION, container ? "this agent runs in a container and does not replace itself"
                                                           : "this agent was not installed in a way in which it can replace itself");
         err_hint(err, container ? "start the container anew with the image of the new version"
-                                : "update it the way in which it was installed; install.sh makes an agent that updates itself, as a service of systemd");
+                                : "update it the way in which it was installed; install.sh makes an agent that updates itself");
         return update_reason(u, rc, "update_method");
     }
     rc = believe(u, err);

@@ -11,8 +11,8 @@
 #include "net/http_client.h"
 #include "net/resolve.h"
 
-enum { CHUNK = 64 * 1024, TRIES = 5 };
-#define RETRY_BASE USEC_SEC
+enum { CHUNK = 64 * 1024, TRIES = 4 };
+#define RETRY_BASE (500 * USEC_MSEC)
 #define RETRY_CAP (20 * USEC_SEC)
 #define WAIT_DEFAULT (30 * USEC_SEC) /* for a server that is busy and does not say until when */
 #define WAIT_MAX (10 * USEC_MINUTE)

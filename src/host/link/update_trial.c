@@ -37,7 +37,9 @@ static char *last_lines(struct str s)
             break;
         s = (struct str){s.p + n, s.n - n};
     }
-    return str_dup(str_trim(buf_str(&out)));
+    while (out.len > 0 && out.data[out.len - 1] == '\n')
+        out.len--;
+    return str_dup(buf_str(&out));
 }
 
 /* The environment without what is this process' own. */
