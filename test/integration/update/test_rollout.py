@@ -4,13 +4,14 @@ what becomes of it when one fails, nobody is there, the control plane is restart
 import contextlib
 import json
 import os
+import shutil
 import sys
 
 import pytest
 
 grpc = pytest.importorskip("grpc")
 
-from lib import postgres, proc, release  # noqa: E402
+from lib import postgres, proc, release, updates  # noqa: E402
 from lib.daemon import BUILD, Daemon, generate  # noqa: E402
 from lib.fake_agent import FakeAgent  # noqa: E402
 
@@ -30,7 +31,11 @@ class Plane(Daemon):
     """A davitd that believes the releases of the tests, and `davit` for it."""
 
     def command(self):
-        return [BIN / "davitd", *super().command()[1:]]
+        return [BIN / "davitd", *super().command()[1:], "--web-listen", f"127.0.0.1:{self.web}"]
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.web = proc.free_port()
 
     def cli(self, *args, check=True, timeout=60):
         return proc.run([BIN / "davit", *args], env=self.cli_env(), check=check, timeout=timeout)
@@ -96,7 +101,7 @@ def test_the_command_says_what_and_where_from(plane):
     file = json.loads(metadata)["files"][0]
     assert got.version == "0.2.0" and got.metadata == metadata and got.signatures == (plane.releases / "new/release.sig").read_text()
     assert got.sha256 == file["sha256"] == release.tool.sha256(plane.releases / "new" / file["name"]) and got.size == file["size"]
-    assert got.url.startswith("https://127.0.0.1:") and got.url.endswith(f"/releases/new/{file['name']}")
+    assert got.url == f"https://127.0.0.1:{plane.web}/releases/new/{file['name']}"
     a.progress(cmd, "download")
     proc.wait_for(lambda: "download" in plane.cli("server", "update", "--status").out)
     a.updated(cmd)
@@ -265,6 +270,42 @@ def test_what_is_no_release_is_shown_and_not_used(plane):
     agents(plane, 1)
     refused = plane.cli("server", "update", "web-1", "--version", "0.4.0", check=False)
     assert refused.rc != 0 and "no release 0.4.0" in refused.err
+
+
+class Slots:
+    """A real agent as install.sh leaves it: in a slot, started by a manager that hears what it says."""
+
+    def __init__(self, d, name):
+        self.d, self.name, self.prefix, self.dir = d, name, d.dir / f"{name}-opt", d.dir / f"{name}-etc"
+        slot = self.prefix / f"slots/{release.VERSION}-1"
+        slot.mkdir(parents=True)
+        shutil.copy(BIN / "davit-agent", slot)
+        (slot / "MANIFEST").write_text("")
+        (self.prefix / "bin").mkdir()
+        (self.prefix / "bin/davit-agent").symlink_to("../current/davit-agent")
+        (self.prefix / "current").symlink_to(slot.relative_to(self.prefix))
+        d.enroll(d.add(name), self.dir)
+        top = d.dir / f"{name}-run"
+        top.mkdir()
+        self.manager = updates.Manager(top, [self.prefix / "bin/davit-agent", "run", "--config-dir", self.dir, "--docker", f"unix:{top}/none"], d.env)
+        proc.wait_for(lambda: d.show(name).state == 2, 40, text=f"{name} online")
+
+
+@pytest.mark.req("CL-75")
+def test_the_whole_way(plane):
+    """davitd, davit and an agent as they are: the release comes over 7440, the agent believes it and comes back as the new version."""
+    program = release.other_version(BIN / "davit-agent", plane.releases.parent / "new-agent", "0.3.0")
+    release.make(plane.releases / "real", "0.3.0", {updates.Host.platform(): {"davit-agent": program}}, counter=9, scratch=plane.releases.parent)
+    agent = Slots(plane, "web-1")
+    with contextlib.ExitStack() as stack:
+        stack.callback(agent.manager.stop)
+        assert plane.show("web-1").agent_version == release.VERSION and plane.show("web-1").system.update_method == "slots"
+        u = plane.update("web-1")
+        assert u.p.wait(90) == 0, u.text() + agent.manager.text()[-3000:]
+        assert "1 of 1 done" in u.text() and plane.show("web-1").agent_version == "0.3.0"
+        assert os.readlink(agent.prefix / "current").startswith("slots/0.3.0-")
+        assert "to 0.3.0: done" in plane.cli("server", "show", "web-1").out
+    assert "Sanitizer" not in agent.manager.text()
 
 
 class PgPlane(Plane):
