@@ -134,6 +134,9 @@ void credentials_heard(struct server *s, const char *error)
 
 /* --- Proofs of an old key --- */
 
+/* All that a server can have: answers may have been lost one after the other, and which one it has is not known. */
+enum { KEYS_MAX = CREDENTIALS_KEPT + 2 };
+
 struct key_row {
     struct credential_row row;
     struct buf spki;
@@ -142,7 +145,7 @@ struct key_row {
 
 struct prove_job {
     const char *server_id;
-    struct key_row v[CREDENTIALS_TRIED];
+    struct key_row *v;
     size_t n;
     const uint8_t *digest;
     struct str signature;
@@ -156,7 +159,7 @@ static int read_keys(struct db *db, void *arg, struct err *err)
                       "SELECT k.generation, k.issued_us, k.expires_us, k.spki, k.chain FROM certificates k JOIN servers s ON s.id = k.server_id"
                       " WHERE k.server_id = ? AND k.revoked_us = 0 AND k.generation >= s.oldest ORDER BY k.generation DESC",
                       "t", j->server_id);
-    while (rc == 0 && j->n < CREDENTIALS_TRIED && (rc = rows_next(rows, err)) == 1) {
+    while (rc == 0 && j->n < KEYS_MAX && (rc = rows_next(rows, err)) == 1) {
         struct key_row *k = &j->v[j->n++];
         k->row = (struct credential_row){(uint32_t)row_i64(rows, 0), (usec_t)row_i64(rows, 1), (usec_t)row_i64(rows, 2)};
         buf_init(&k->spki, PROOF_SPKI_MAX);
@@ -189,12 +192,14 @@ static void prove_release(struct prove_job *j)
         free(j->v[i].chain);
         buf_release(&j->v[i].spki);
     }
+    free(j->v);
 }
 
 int credentials_prove(struct server *s, const uint8_t digest[32], struct str signature, struct credential_row *ret, struct err *err)
 {
     struct control *c = s->control;
-    CLEANUP(prove_release) struct prove_job j = {.server_id = s->id, .digest = digest, .signature = signature};
+    CLEANUP(prove_release) struct prove_job j = {
+        .server_id = s->id, .v = mem_zalloc(KEYS_MAX, sizeof(*j.v)), .digest = digest, .signature = signature};
     int rc = store_read(c->store, read_keys, &j, deadline_in(STORE_WAIT), err);
     if (rc == 0)
         rc = lane_call(c->fast, find_signer, &j, deadline_in(STORE_WAIT));

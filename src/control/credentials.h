@@ -14,7 +14,7 @@
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
 
-enum { CREDENTIALS_BURST = 10, CREDENTIALS_KEPT = 64, CREDENTIALS_TRIED = 4 };
+enum { CREDENTIALS_BURST = 10, CREDENTIALS_KEPT = 64 };
 #define CREDENTIALS_EVERY USEC_SEC
 #define CREDENTIALS_LIFE  (90 * USEC_DAY)
 #define CREDENTIALS_GRACE (30 * USEC_DAY)
