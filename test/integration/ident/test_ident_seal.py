@@ -130,7 +130,7 @@ def test_environment_values_are_in_no_file(control, planted, api):
 
 
 def make_old(control, planted):
-    """The state directory as the first version left it: no envelopes, no audit log, no authority of sandboxes."""
+    """The state directory as the first version left it: no envelopes, no audit log, no renewals, no tunnel mode, no authority of sandboxes."""
     from davit.common.v1 import service_pb2
     from davit.link.v1 import link_pb2
     assert control.p.stop() == 0
@@ -142,11 +142,15 @@ def make_old(control, planted):
         command = link_pb2.Command(deploy=link_pb2.Deploy(deployment_id=deployment, spec=spec))
         edits.append(("UPDATE deployments SET spec = ? WHERE id = ?", (spec.SerializeToString(), deployment)))
         edits.append(("UPDATE commands SET payload = ? WHERE subject = ?", (command.SerializeToString(), deployment)))
-    edit(control, *edits, ("DELETE FROM schema_migrations WHERE name = 'audit'", ()), ("DELETE FROM settings WHERE key = 'audit.head'", ()))
+    edit(control, *edits, ("DELETE FROM settings WHERE key = 'audit.head'", ()))
     with contextlib.closing(sqlite3.connect(control.state / "control.db")) as db:
-        db.execute("DROP TABLE audit")
+        for later in ("DELETE FROM schema_migrations WHERE name != 'begin'", "DROP TABLE audit", "DROP TABLE rollout_steps", "DROP TABLE rollouts",
+                      "ALTER TABLE certificates DROP COLUMN chain", "ALTER TABLE certificates DROP COLUMN spki",
+                      "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac"):
+            db.execute(later)
+        db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]
-    for name in ("audit.head", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt"):
+    for name in ("audit.head", "access-token.key", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt"):
         (control.state / name).unlink()
     assert PLANTED.encode() in (control.state / "control.db").read_bytes()
 
