@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/priv.h"
 #include "cli/controlplane.h"
@@ -302,15 +303,46 @@ static const char *const notes[] = {
     "The audit log ends where that of the backup ended, and goes on from there with the entry controlplane.restored.",
 };
 
+/* The path of the state is the user's: any bytes but "/" and NUL may be in a name of it. */
+static void report_json(const struct restore *r, const char *at)
+{
+    AUTO_BUF out = BUF_INIT(65536);
+    AUTO_FREE char *kept = r->kept ? out_clean(str_from(r->kept)) : NULL;
+    bool plain = kept && str_is_utf8(str_from(r->kept));
+    struct jsonw w;
+
+    jsonw_init(&w, &out);
+    jsonw_object(&w);
+    jsonw_key(&w, "created");
+    jsonw_string(&w, at);
+    jsonw_key(&w, "version");
+    jsonw_string(&w, r->m.version);
+    jsonw_key(&w, "running");
+    jsonw_bool(&w, r->was_running);
+    jsonw_key(&w, "kept");
+    if (kept)
+        jsonw_string(&w, plain ? r->kept : kept);
+    else
+        jsonw_null(&w);
+    jsonw_key(&w, "settings");
+    jsonw_bool(&w, r->adopted);
+    jsonw_key(&w, "notes");
+    jsonw_array(&w);
+    for (size_t i = 0; i < ARRAY_LEN(notes); i++)
+        jsonw_string(&w, notes[i]);
+    jsonw_array_end(&w);
+    jsonw_object_end(&w);
+    if (jsonw_end(&w) == 0)
+        printf("%s\n", buf_cstr(&out));
+}
+
 static void report(const struct restore *r)
 {
     char at[CLOCK_TEXT_SIZE];
 
     clock_format(r->m.created, 0, at);
     if (r->cli->json) {
-        printf("{\"created\":\"%s\",\"version\":\"%s\",\"running\":%s,\"kept\":", at, r->m.version, r->was_running ? "true" : "false");
-        printf(r->kept ? "\"%s\"" : "null", r->kept);
-        printf(",\"settings\":%s,\"notes\":[\"%s\",\"%s\"]}\n", r->adopted ? "true" : "false", notes[0], notes[1]);
+        report_json(r, at);
         return;
     }
     printf("The control plane is as it was at %s.\n", at);

@@ -45,6 +45,7 @@ def one_restored(d, created):
 @pytest.mark.req("PR-14")
 @pytest.mark.smoke
 def test_backup_while_it_works_and_back(davit, busybox_image, docker):
+    davit.home = davit.top / 'quo"te'  # what is said in JSON must bear it
     davit.up()
     davit.run("deploy", busybox_image, "--name", "web", timeout=90)
     remote = Remote(davit, "far-1")
