@@ -28,7 +28,8 @@ void skew_warn(struct cli *cli, const char *control)
     unsigned behind = 0, ahead = 0;
     enum skew own = skew_of(str_from(control), STR(DAVIT_VERSION));
     if (own == SKEW_BEHIND)
-        out_note(cli, "warning: this program is davit %s, more than one minor version behind its control plane (%s): update it", DAVIT_VERSION, control);
+        out_note(cli, "warning: this program is davit %s, more than one minor version behind its control plane (%s): update it", DAVIT_VERSION,
+                 control);
     if (own == SKEW_AHEAD)
         out_note(cli, "warning: this program is davit %s and the control plane %s: update the control plane first", DAVIT_VERSION, control);
     if (cli_call(cli, &davit_control_v1_server_service, "ListServers", &req.base, CALL_TIMEOUT, &message, NULL) < 0)

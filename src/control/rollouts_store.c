@@ -169,7 +169,8 @@ static int read_result(struct db *db, void *arg, struct err *err)
     AUTO_ROWS rows = NULL;
     ProtobufCMessage *m = NULL;
     int rc = db_query(db, &rows, err,
-                      "SELECT result FROM commands WHERE server_id = ? AND kind = ? AND subject = ? AND state = 3 ORDER BY seq DESC LIMIT 1", "tit", j->server_id, (int64_t)COMMAND_UPDATE, j->subject);
+                      "SELECT result FROM commands WHERE server_id = ? AND kind = ? AND subject = ? AND state = 3 ORDER BY seq DESC LIMIT 1", "tit",
+                      j->server_id, (int64_t)COMMAND_UPDATE, j->subject);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
