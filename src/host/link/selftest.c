@@ -13,7 +13,7 @@ static int check(struct agent_config *c, struct err *err)
     int rc = agent_config_load(c, err);
     if (rc == 1)
         return err_set(err, ERR_PRECONDITION, "%s holds no enrolment", c->dir);
-    if (rc < 0 || str_eq(str_from(c->auth_mode), STR("local")))
+    if (rc < 0 || !str_eq(str_from(c->auth_mode), STR("mtls")))
         return rc;
     rc = agent_identity_load(c, &id, err);
     if (rc >= 0 && id.cert_pem.len)
