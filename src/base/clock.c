@@ -17,6 +17,7 @@
 static _Atomic usec_t fake_mono = USEC_INFINITY;
 static _Atomic usec_t fake_real = USEC_INFINITY;
 static _Atomic usec_t lowest;
+static _Atomic usec_t peer_real, peer_mono; /* 0: not heard */
 
 static usec_t now(clockid_t id)
 {
@@ -70,6 +71,21 @@ usec_t clock_checked(void)
     usec_t real = clock_real(), low = clock_floor();
 
     return real < low ? low : real;
+}
+
+void clock_peer_hear(usec_t real)
+{
+    if (real == 0)
+        return;
+    atomic_store_explicit(&peer_mono, clock_mono(), memory_order_relaxed);
+    atomic_store_explicit(&peer_real, real, memory_order_relaxed);
+}
+
+usec_t clock_peer(void)
+{
+    usec_t real = atomic_load_explicit(&peer_real, memory_order_relaxed);
+
+    return real == 0 ? clock_checked() : clock_add(real, clock_mono() - atomic_load_explicit(&peer_mono, memory_order_relaxed));
 }
 
 usec_t clock_add(usec_t t, usec_t delta)

@@ -32,6 +32,11 @@ bool clock_unsure(void);
 /* max(clock_real(), floor): what certificates are judged by. */
 usec_t clock_checked(void);
 
+/* What a peer that is believed said of how late it is; 0 is passed over. */
+void clock_peer_hear(usec_t real);
+/* How late it is by that peer, since it was heard; clock_checked() before. What the peer set a time for is judged by it. */
+usec_t clock_peer(void);
+
 /* @now + @delta without overflow. */
 usec_t clock_add(usec_t now, usec_t delta);
 

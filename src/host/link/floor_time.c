@@ -42,13 +42,13 @@ usec_t floor_time_judge(usec_t not_before)
 
 void floor_time_hear(struct floor_time *f, usec_t theirs)
 {
-    f->heard = theirs;
-    f->at = clock_mono();
+    clock_peer_hear(theirs);
+    f->heard = true;
 }
 
 usec_t floor_time_now(const struct floor_time *f)
 {
-    return f->heard ? clock_add(f->heard, clock_mono() - f->at) : clock_checked();
+    return f->heard ? clock_peer() : clock_checked();
 }
 
 bool floor_time_due(const struct floor_time *f, usec_t *ret)

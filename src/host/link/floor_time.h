@@ -25,8 +25,8 @@ void floor_time_load(const struct agent_config *c);
 usec_t floor_time_judge(usec_t not_before);
 
 struct floor_time {
-    usec_t heard, at; /* the control plane's clock, and clock_mono() at that moment; 0: not heard */
-    usec_t next;      /* monotonic: when to save next */
+    bool heard;  /* the control plane's clock, see clock_peer() */
+    usec_t next; /* monotonic: when to save next */
 };
 /* The control plane said how late it is. */
 void floor_time_hear(struct floor_time *f, usec_t theirs);

@@ -16,7 +16,8 @@
  * 0: *ret is the caller's (rpc_message_free). -ERR_UNAUTHENTICATED, -ERR_DENIED: refused, with advice how to enroll again. Else as a dial. */
 int recover_ask(struct loop *loop, const char *endpoint, const char *server_id, const struct agent_identity *id, struct str csr,
                 Davit__Link__V1__RecoverResponse **ret, struct err *err) MUST_USE;
-/* Waits: the same over a channel that is there, whoever ends its TLS. Of @id the key and the roots are used; @csr empty: the key stays (tunnel mode). */
+/* Waits: the same over a channel that is there, whoever ends its TLS. Of @id the key and the roots are used; @csr empty: the key stays (tunnel
+ * mode). */
 int recover_over(struct rpc_channel *ch, const char *server_id, const struct agent_identity *id, struct str csr,
                  Davit__Link__V1__RecoverResponse **ret, struct err *err) MUST_USE;
 

@@ -31,6 +31,7 @@ struct renew {
     bool confirm;              /* id connected: the other one may go */
     bool switch_over;          /* take the other one at the next dial */
     bool recover;              /* refused: ask with the old key at the next dial */
+    unsigned refusals;         /* of links, since one was up */
 
     bool online, rotate;
     struct floor_time time;
@@ -199,8 +200,11 @@ static bool has_previous(const struct renew *r)
 /* Waits: checks @c, for @key, and makes it the active credentials. */
 static int install(struct renew *r, const struct key *key, const Davit__Link__V1__Credential *c, struct err *err)
 {
-    const struct renew_check check = {
-        .server_id = r->config.server_id, .roots_pem = buf_str(&r->id.ca_pem), .key = key, .generation = r->id.generation, .now = floor_time_now(&r->time)};
+    const struct renew_check check = {.server_id = r->config.server_id,
+                                      .roots_pem = buf_str(&r->id.ca_pem),
+                                      .key = key,
+                                      .generation = r->id.generation,
+                                      .now = floor_time_now(&r->time)};
     AUTO_SECRET pem = NULL;
     int rc = renew_check(&check, c, err);
     if (rc == 0)
@@ -428,6 +432,7 @@ void renew_online(struct renew *r, usec_t theirs)
     renew_hear(r, theirs);
     r->online = true;
     r->recover = r->switch_over = false;
+    r->refusals = 0;
     r->confirm = r->unconfirmed;
     event_signal(&r->wake);
 }
@@ -438,11 +443,12 @@ void renew_offline(struct renew *r)
     event_signal(&r->answered);
 }
 
-void renew_refused(struct renew *r)
+bool renew_refused(struct renew *r)
 {
     if (r->unconfirmed)
         r->switch_over = true;
     r->recover = !r->unconfirmed || r->older;
+    return r->refusals++ < (r->unconfirmed ? 2 : 1);
 }
 
 void renew_message(struct renew *r, const Davit__Link__V1__ControlMessage *m)

@@ -49,8 +49,9 @@ void renew_online(struct renew *r, usec_t theirs);
 void renew_offline(struct renew *r);
 /* The control plane's clock once more. */
 void renew_hear(struct renew *r, usec_t theirs);
-/* A link was refused for what we are. */
-void renew_refused(struct renew *r);
+/* A link was refused for what we are. True: the next dial does something else about it, for the first time since a link was up, so it need not
+ * wait as long as one that was refused does. */
+bool renew_refused(struct renew *r) MUST_USE;
 /* Credential, CredentialRefused or CredentialRotate. Borrowed. */
 void renew_message(struct renew *r, const Davit__Link__V1__ControlMessage *m);
 

@@ -274,11 +274,11 @@ static void one_connection(struct live *l)
     l->channel = rpc_channel_close(l->channel);
 }
 
-/* Waits until the next try, or the stop. */
-static void wait_for_next(struct session *s, const struct live *l)
+/* Waits until the next try, or the stop. @soon: it was refused, and the next try is another one. */
+static void wait_for_next(struct session *s, const struct live *l, bool soon)
 {
     usec_t lived = l->up ? clock_mono() - l->up : 0;
-    const struct reconnect_link last = {.why = l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0};
+    const struct reconnect_link last = {.why = soon ? ERR_UNAVAILABLE : l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0};
     usec_t wait = reconnect_wait(&s->backoff, &last);
     bool refused = wait >= RECONNECT_REFUSED_MIN && s->backoff.refused > 0;
     AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);
@@ -338,14 +338,13 @@ static void session_main(void *arg)
             continue;
         }
         s->last = l.why;
-        if (s->renew && !l.fenced && was_refused(&l))
-            renew_refused(s->renew);
+        bool soon = s->renew && !l.fenced && was_refused(&l) && renew_refused(s->renew);
         if (s->tunnel && !l.fenced && was_refused(&l))
             tunnel_refused(s->tunnel);
         if (l.fenced)
             stay_fenced(s, &l);
         else
-            wait_for_next(s, &l);
+            wait_for_next(s, &l, soon);
     }
 }
 

@@ -294,7 +294,7 @@ static int dispatch(struct command *c)
 {
     struct err err = ERR_INIT;
 
-    if (c->resume_step < 0 && c->msg->deadline_us != 0 && clock_real() > c->msg->deadline_us) {
+    if (c->resume_step < 0 && c->msg->deadline_us != 0 && clock_peer() > c->msg->deadline_us) {
         (void)err_set(&err, ERR_DEADLINE, "the command arrived after its deadline and was not started");
         command_fail(c, &err, "deadline", NULL);
         return 0;

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from lib import proc
+from lib import images, proc
 from lib.remote import Remote
 
 BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", pathlib.Path(__file__).resolve().parents[3] / "build/asan"))
@@ -200,5 +200,10 @@ def test_a_clock_that_is_ahead_burns_no_token(davit):
     assert not (r.dir / "config.yaml").exists()
     r.clock.right()
     r.enroll()
+    # Days ahead, while the certificate holds: deadlines of commands are the control plane's, and so is its clock.
+    r.clock.set(time.time() + 5 * 86400)
     r.start()
     r.wait()
+    davit.run("deploy", "--project", "p", "--name", "svc", "--server", "new-1", "--health", "none", "--health-grace", "100ms",
+              images.busybox(davit.engine), timeout=90)
+    davit.run("rm", "--project", "p", "svc")

@@ -105,6 +105,32 @@ static void test_random(void **state)
     assert_string_not_equal(a, b);
 }
 
+/* req: CB-10 */
+static void test_floor_and_peer(void **state)
+{
+    (void)state;
+    clock_fake(10 * USEC_SEC, 50 * USEC_SEC);
+    assert_false(clock_unsure());
+    assert_int_equal(clock_peer(), 50 * USEC_SEC);
+    clock_floor_raise(100 * USEC_SEC);
+    clock_floor_raise(90 * USEC_SEC);
+    assert_int_equal(clock_floor(), 100 * USEC_SEC);
+    assert_true(clock_unsure());
+    assert_int_equal(clock_checked(), 100 * USEC_SEC);
+    assert_int_equal(clock_peer(), 100 * USEC_SEC);
+    clock_fake(10 * USEC_SEC, 101 * USEC_SEC);
+    assert_false(clock_unsure());
+    assert_int_equal(clock_checked(), 101 * USEC_SEC);
+    clock_peer_hear(0);
+    assert_int_equal(clock_peer(), 101 * USEC_SEC);
+    clock_peer_hear(40 * USEC_SEC);
+    clock_fake(13 * USEC_SEC, 0);
+    assert_int_equal(clock_peer(), 43 * USEC_SEC);
+    clock_peer_hear(USEC_INFINITY);
+    assert_int_equal(clock_peer(), USEC_INFINITY);
+    clock_fake(USEC_INFINITY, USEC_INFINITY);
+}
+
 static void test_backoff_bounds(void **state)
 {
     usec_t highest = 0;
@@ -125,7 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse), cmocka_unit_test(test_format_round_trip), cmocka_unit_test(test_fake_and_add),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_backoff_bounds),
+        cmocka_unit_test(test_random), cmocka_unit_test(test_floor_and_peer), cmocka_unit_test(test_backoff_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
