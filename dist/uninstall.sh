@@ -68,6 +68,9 @@ remove() {
     if id "$ACCOUNT" >/dev/null 2>&1; then
         if command -v userdel >/dev/null 2>&1; then userdel "$ACCOUNT"; else deluser "$ACCOUNT"; fi
     fi
+    if grep -q "^$ACCOUNT:" /etc/group; then
+        if command -v groupdel >/dev/null 2>&1; then groupdel "$ACCOUNT"; else delgroup "$ACCOUNT"; fi
+    fi
 }
 
 main() {

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "control/address.h"
 #include "control/deployments.h"
+#include "control/front.h"
 #include "control/inventory.h"
 #include "control/servers.h"
 #include "spec/spec.h"
@@ -498,6 +499,28 @@ static void server_ids_of_certificates(void **state)
     assert_null(authz_server_id(""));
 }
 
+/* req: CL-37 */
+static void what_the_front_serves(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"release.json", "release.sig", "install.sh", "SHA256SUMS", "davit-0.1.0-linux-amd64.tar", "sub/release.json"};
+    static const char *const bad[] = {"",          ".",           "..",       "../release.json", "sub/../release.json", "/release.json", "sub//release.json",
+                                      "sub/",      "a/b/install.sh", ".a/install.sh", "release.key",  "davit-x",         "davit-%2e.tar", "davit-x y.tar"};
+    struct str dir, name;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(front_release_path(str_from(good[i]), &dir, &name));
+    assert_true(str_eq(dir, STR("sub")) && str_eq(name, STR("release.json")));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(front_release_path(str_from(bad[i]), &dir, &name));
+    char host[257];
+    memset(host, 'a', sizeof(host));
+    assert_true(front_host_ok((struct str){host, 255}));
+    assert_false(front_host_ok((struct str){host, 256}));
+    assert_true(front_host_ok(STR("[2001:db8::1]:7440")));
+    assert_false(front_host_ok(STR("")));
+    assert_false(front_host_ok(STR("a'b")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -516,6 +539,7 @@ int main(void)
         cmocka_unit_test(usage_and_rates),
         cmocka_unit_test(inventory_has_a_limit),
         cmocka_unit_test(server_ids_of_certificates),
+        cmocka_unit_test(what_the_front_serves),
     };
     return cmocka_run_group_tests_name("control_rules", tests, NULL, NULL);
 }
