@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_agents — many agents in one process that speak the real protocol: mutual TLS, one link each, Hello, heartbeats, commands answered at once
- * (no journal, no engine). "handshakes" in an answer is the most that one agent began since the answer before. usage: bench_agents LINK_ADDR OUT_DIR FIRST COUNT    (OUT_DIR: of bench_seed)
+ * (no journal, no engine). "handshakes" in an answer is the most that one agent began since the answer before.
+ * usage: bench_agents LINK_ADDR OUT_DIR FIRST COUNT    (OUT_DIR: of bench_seed)
  * Orders, one a line on stdin; each is answered by one line of JSON on stdout:
  *   connect        all agents dial at once, and again by the rule of the real agent; answered when all have their Welcome
  *   wait           answered when all are connected (after a restart of the control plane they come back by themselves)
