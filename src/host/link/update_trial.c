@@ -105,7 +105,7 @@ static int start_child(struct update *u, struct err *err)
     AUTO_FREE const char **env = mem_zalloc(ENV_MAX, sizeof(*env));
     const char *argv[ARGS_MAX];
     AUTO_BUF cmdline = BUF_INIT(CMDLINE_MAX);
-    int pair[2];
+    int pair[2] = {-1, -1};
     int rc = pass_arguments(&cmdline, program, argv, err);
     if (rc == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         rc = err_sys(err, errno, "cannot make a pair of sockets");

@@ -266,6 +266,7 @@ def test_a_slot_that_is_a_link_is_not_entered(old):
     assert (outside / "davit-agent").read_text() == "mine"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_without_room_nothing_begins(modules):
     with a_host(modules) as h:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "tmpfs", h.prefix], check=True)
@@ -284,6 +285,7 @@ def test_without_room_nothing_begins(modules):
             subprocess.run(["umount", "-l", h.prefix], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_in_a_container_it_says_how(modules):
     inside = ("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && touch /run/.containerenv && exec \"$@\"", "inside",
               "env", "-u", "NOTIFY_SOCKET")
