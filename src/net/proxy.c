@@ -302,7 +302,7 @@ static int ask(struct conn *c, const struct proxy *p, const char *hostport, usec
         rc = read_answer(c, &a, deadline, err);
     if (rc < 0)
         return rc;
-    if (a.status == 407) {
+    if (a.status == 407 || a.status == 401) { /* tinyproxy says the latter to wrong ones */
         (void)err_set(err, ERR_DENIED, "it wants %s", p->credentials ? "other credentials" : "credentials");
         err_hint(err, "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, with what is not a letter or digit percent-encoded");
         return -(int)ERR_DENIED;

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """edges: what stands before davitd in tunnel mode: the proxies of doc/tunnel.md as they stand there, and a relay that ends TLS and misbehaves."""
 import asyncio
+import datetime
 import ipaddress
+import os
 import pathlib
 import re
+import signal
 import socket
 import ssl
 import struct
-import subprocess
 import threading
-import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -90,8 +91,10 @@ class Proxy:
         return path
 
     def stop(self):
+        """At once: some would wait for links to end."""
         if self.p.running():
-            self.p.stop()
+            os.killpg(self.p.pid, signal.SIGKILL)
+            self.p.p.wait(20)
 
 
 class Relay:
@@ -189,13 +192,12 @@ class Relay:
         return found, data
 
 
-def tinyproxy(folder, address, user="agent", password="s3cret: x"):
+def tinyproxy(folder, address, user="agent", password="s3cretx"):
     """A real proxy that wants credentials: (process, URL)."""
     port = proc.free_port()
     path = folder / "tinyproxy.conf"
     path.write_text(f"Port {port}\nListen {address}\nTimeout 600\nLogLevel Connect\nLogFile \"{folder}/tinyproxy.log\"\nMaxClients 20\n"
-                    f"BasicAuth {user} {password.replace(' ', '')}\n")
+                    f"BasicAuth {user} {password}\n")
     p = proc.Background(["tinyproxy", "-d", "-c", path], folder / "tinyproxy.out")
     proc.wait_for(lambda: proc.listens(port, address), 20, text="tinyproxy listens")
-    quoted = password.replace(" ", "").replace(":", "%3a")
-    return p, f"http://{user}:{quoted}@{address}:{port}"
+    return p, f"http://{user}:{password}@{address}:{port}"

@@ -31,6 +31,14 @@ static void put_number(struct jsonw *w, const char *key, uint64_t n)
 static void put_credentials(struct jsonw *w, const struct agent *a)
 {
     struct renew_status st;
+    struct tunnel_status tunnel;
+    if (a->tunnel) {
+        tunnel_status(a->tunnel, &tunnel);
+        put_text(w, "carried_by", tunnel_carrier_name(tunnel.carrier));
+        put_number(w, "credential_generation", tunnel.generation);
+        put_time(w, "credential_expires", tunnel.expires);
+        put_text(w, "credential_error", tunnel.error);
+    }
     if (!a->renew)
         return;
     renew_status(a->renew, &st);
@@ -56,7 +64,7 @@ static int describe(const struct agent *a, struct buf *out)
     put_text(&w, "server_id", a->config.server_id);
     put_text(&w, "server_name", a->config.server_name);
     put_text(&w, "endpoint", st.endpoint);
-    put_text(&w, "auth_mode", a->local ? "local" : "mtls");
+    put_text(&w, "auth_mode", a->local ? "local" : a->tunnel ? "tunnel" : "mtls");
     put_time(&w, "since", st.since);
     put_time(&w, "last_heartbeat", st.heartbeat);
     put_time(&w, "next_try", st.next_try);

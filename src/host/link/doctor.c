@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "host/link/bundle.h"
 #include "host/link/doctor_internal.h"
+#include "host/link/tunnel.h"
 
 static const struct {
     const char *name;
@@ -134,6 +135,7 @@ static void release(struct doctor *d)
     event_release(&d->job_done);
     docker_info_release(&d->info);
     (void)tls_ctx_unref(d->tls);
+    (void)tunnel_free(d->tunnel);
     agent_config_release(&d->config);
     free(d->found);
     free(d->key_path);

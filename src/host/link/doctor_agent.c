@@ -12,6 +12,7 @@
 #include "host/link/link_probe.h"
 #include "host/link/floor_time.h"
 #include "host/link/sysinfo.h"
+#include "host/link/tunnel.h"
 #include "ident/cert.h"
 #include "loop/child.h"
 
@@ -39,6 +40,17 @@ void doctor_check_config(struct doctor *d, struct doctor_check *c)
         doctor_say(c, DOCTOR_FAIL, *d->config_err.hint ? d->config_err.hint : "run doctor as the agent's account", "%s", d->config_err.msg);
     else
         doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, d->key_path, d->key_st.st_mode);
+}
+
+static int tunnel_job(void *arg)
+{
+    struct doctor *d = arg;
+    return tunnel_load(d->tunnel, &d->identity_err);
+}
+
+static bool is_tunnel(const struct doctor *d)
+{
+    return !d->config_lost && d->config_rc == 0 && str_eq(str_from(d->config.auth_mode), STR("tunnel"));
 }
 
 static int identity_job(void *arg)
@@ -87,6 +99,16 @@ static void judge_certificate(struct doctor *d, struct doctor_check *c)
     doctor_judge_certificate(c, clock_checked(), &d->cert);
 }
 
+static void judge_token(struct doctor *d, struct doctor_check *c)
+{
+    struct tunnel_status st;
+    tunnel_status(d->tunnel, &st);
+    ask_agent(d);
+    d->cert.issued = st.issued;
+    d->cert.not_after = st.expires;
+    doctor_judge_token(c, clock_checked(), &d->cert);
+}
+
 void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
 {
     doctor_need_config(d);
@@ -100,8 +122,12 @@ void doctor_check_certificates(struct doctor *d, struct doctor_check *c)
                    none ? "an enrolment" : "a configuration that can be read");
         return;
     }
-    d->identity_rc = doctor_block(d, identity_job);
-    if (d->identity_rc == 0)
+    if (is_tunnel(d) && !d->tunnel)
+        d->tunnel = tunnel_new(d->loop, &d->config);
+    d->identity_rc = doctor_block(d, d->tunnel ? tunnel_job : identity_job);
+    if (d->identity_rc == 0 && d->tunnel)
+        judge_token(d, c);
+    else if (d->identity_rc == 0)
         judge_certificate(d, c);
     else if (d->identity_rc == -(int)ERR_DEADLINE)
         doctor_say(c, DOCTOR_FAIL, HANGS, "the certificate was not read in time");
@@ -125,6 +151,18 @@ static void judge_link(struct doctor_check *c, const char *endpoint, bool local,
     doctor_say(c, DOCTOR_FAIL, fix, "%s: %s", endpoint, *err->msg ? err->msg : err_code_name(err->code));
 }
 
+static void check_tunnel(struct doctor *d, struct doctor_check *c, const char *endpoint)
+{
+    enum tunnel_carrier carrier;
+    struct err err = ERR_INIT;
+    if (tunnel_probe(d->tunnel, &carrier, &err) == 0)
+        doctor_say(c, DOCTOR_OK, NULL, "the control plane answers through the edge at %s, carried by %s", endpoint,
+                   carrier == TUNNEL_GRPC ? "gRPC" : "a WebSocket");
+    else
+        doctor_say(c, DOCTOR_FAIL, *err.hint ? err.hint : "see that the proxy at that address runs and passes everything on to port 7440 of davitd",
+                   "%s: %s", endpoint, *err.msg ? err.msg : err_code_name(err.code));
+}
+
 void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
 {
     struct rpc_channel *ch = NULL;
@@ -142,6 +180,10 @@ void doctor_check_grpc(struct doctor *d, struct doctor_check *c)
     }
     if (!local && d->identity_rc != 0) {
         doctor_say(c, DOCTOR_FAIL, "mend the certificates check first", "%s was not asked: there is no certificate to show there", endpoint);
+        return;
+    }
+    if (d->tunnel && !local) {
+        check_tunnel(d, c, endpoint);
         return;
     }
     int rc = link_dial(d->loop, endpoint, local ? NULL : d->tls, 0, d->deadline, &ch, &err);

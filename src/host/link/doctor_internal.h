@@ -47,6 +47,7 @@ struct doctor {
     struct err identity_err;
     struct doctor_cert cert;
     struct tls_ctx *tls;
+    struct tunnel *tunnel;      /* tunnel mode, in place of tls */
 
     bool skew_known;
     int64_t skew;

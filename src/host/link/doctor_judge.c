@@ -203,6 +203,24 @@ void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct d
                    (unsigned long long)((k->not_after - now) / USEC_DAY), k->staged ? "; it is new and has not connected yet" : "");
 }
 
+void doctor_judge_token(struct doctor_check *c, usec_t now, const struct doctor_cert *k)
+{
+    const char *reach = "see that the agent runs and reaches the control plane (check grpc): it gets another by itself";
+    char until[CLOCK_TEXT_SIZE];
+    clock_format(k->not_after, 0, until);
+    if (k->fenced)
+        doctor_say(c, DOCTOR_FAIL, "stop the other one (a copied disk?), or enroll this one with --force under a name of its own",
+                   "another agent uses the identity of this server; this one is idle");
+    else if (k->not_after == 0)
+        doctor_say(c, DOCTOR_WARN, reach, "there is no access token");
+    else if (k->not_after <= now)
+        doctor_say(c, DOCTOR_WARN, reach, "the access token of this server expired at %s", until);
+    else if (*k->error)
+        doctor_say(c, DOCTOR_WARN, reach, "the access token holds until %s; its renewal failed: %s", until, k->error);
+    else
+        doctor_say(c, DOCTOR_OK, NULL, "key, root and access token fit together; tunnel mode; the token holds until %s", until);
+}
+
 /* --- Engine --- */
 
 static bool api_minor(const char *text, uint64_t *ret)

@@ -81,6 +81,8 @@ struct doctor_cert {
     bool fenced;              /* the agent says that another one uses its identity */
     char error[ERR_MSG_MAX];  /* of the last renewal, as the agent says; "" */
 };
+/* The access token of tunnel mode; one that ran out is got back by the agent. */
+void doctor_judge_token(struct doctor_check *c, usec_t now, const struct doctor_cert *k);
 /* A certificate that holds otherwise. */
 void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct doctor_cert *k);
 

@@ -250,10 +250,9 @@ static int install(struct tunnel *t, const Davit__Link__V1__Credential *c, struc
     (void)secret_free(t->token);
     t->token = secret_new(token);
     t->claims = claims;
-    if (roots.n) {
+    if (roots.n)
         buf_clear(&t->id.ca_pem);
-        (void)buf_append_str(&t->id.ca_pem, roots);
-    }
+    (void)buf_append_str(&t->id.ca_pem, roots);
     t->rotate = t->recover = false;
     t->failed = 0;
     t->err = ERR_INIT;
@@ -293,6 +292,7 @@ struct dial {
     struct tunnel *tunnel;
     struct rpc_stream *stream;
     struct channel *seal;
+    bool probe; /* no more than to see who answers */
 };
 
 static int say_hello(struct dial *d, struct err *err)
@@ -357,7 +357,7 @@ static void dial_release(struct dial *d)
 static int link_run(void *arg, struct rpc_channel *ch, bool *ret_answered, struct err *err)
 {
     struct dial *d = arg;
-    struct str token = secret_reveal(d->tunnel->token);
+    struct str token = d->tunnel->token ? secret_reveal(d->tunnel->token) : STR("none");
     AUTO_SECRET_BUF bearer = BUF_INIT(JWT_MAX + 16);
     int rc = buf_printf(&bearer, "Bearer " STR_FMT, STR_ARG(token));
     const struct rpc_field authorization = {"authorization", buf_str(&bearer)};
@@ -370,11 +370,18 @@ static int link_run(void *arg, struct rpc_channel *ch, bool *ret_answered, struc
         rc = say_hello(d, err);
     if (rc == 0)
         rc = hear_challenge(d, ret_answered, err);
-    if (rc == 0)
+    if (rc == 0 && !d->probe)
         rc = prove(d, err);
-    if (rc < 0)
+    if (rc < 0 || d->probe)
         dial_release(d);
     return rc;
+}
+
+int tunnel_probe(struct tunnel *t, enum tunnel_carrier *ret, struct err *err)
+{
+    struct dial d = {.tunnel = t, .probe = true};
+    const struct tunnel_try way = {.run = link_run, .arg = &d, .first = remembered(t)};
+    return tunnel_edge_try(t->loop, t->edge, &way, ret, NULL, err);
 }
 
 int tunnel_connect(struct tunnel *t, usec_t keepalive, struct tunnel_link *ret, struct err *err)

@@ -39,12 +39,12 @@ int tunnel_edge_parse(const char *server, char **ret_hostport, struct err *err)
         s.n--;
     AUTO_FREE char *with = str_dup(s);
     AUTO_FREE char *without = str_printf(STR_FMT ":443", STR_ARG(s));
-    bool clean = s.n < HOST_SIZE && !strpbrk(with, "/?#@ \t");
-    if (clean && net_split_hostport(with, host, &port) == 0) {
+    bool clean = s.n > 0 && s.n < HOST_SIZE && !strpbrk(with, "/?#@ \t");
+    if (clean && net_split_hostport(with, host, &port) == 0 && *host && port) {
         *ret_hostport = TAKE(with);
         return 0;
     }
-    if (clean && net_split_hostport(without, host, &port) == 0) {
+    if (clean && *s.p != ':' && net_split_hostport(without, host, &port) == 0 && *host && s.p[s.n - 1] != ':') {
         *ret_hostport = TAKE(without);
         return 0;
     }

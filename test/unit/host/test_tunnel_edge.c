@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where an edge is, and which access tokens an agent keeps. The way through real ones: test/e2e/test_tunnel.py. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "host/link/tunnel.h"
+#include "ident/jwt.h"
+
+static void test_addresses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *hostport;
+    } cases[] = {
+        {"https://davit.example.org", "davit.example.org:443"},
+        {"https://davit.example.org/", "davit.example.org:443"},
+        {" https://davit.example.org:8443 ", "davit.example.org:8443"},
+        {"davit.example.org", "davit.example.org:443"},
+        {"davit.example.org:8443", "davit.example.org:8443"},
+        {"https://192.0.2.1", "192.0.2.1:443"},
+        {"https://[2001:db8::1]", "[2001:db8::1]:443"},
+        {"https://[2001:db8::1]:8443", "[2001:db8::1]:8443"},
+        {"http://davit.example.org", NULL},
+        {"https://davit.example.org/path", NULL},
+        {"https://davit.example.org?x", NULL},
+        {"https://user@davit.example.org", NULL},
+        {"https://davit.example.org:0", NULL},
+        {"https://davit.example.org:99999", NULL},
+        {"https://", NULL},
+        {"", NULL},
+        {NULL, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        AUTO_FREE char *got = NULL;
+        struct err err = ERR_INIT;
+        int rc = tunnel_edge_parse(cases[i].text, &got, &err);
+        if (rc != (cases[i].hostport ? 0 : -(int)ERR_INVALID))
+            fail_msg("%s: %d %s", cases[i].text, rc, got);
+        if (cases[i].hostport)
+            assert_string_equal(got, cases[i].hostport);
+    }
+}
+
+static void test_roots_that_are_not_there(void **state)
+{
+    (void)state;
+    struct tunnel_edge *e = NULL;
+    struct err err = ERR_INIT;
+    assert_int_equal(tunnel_edge_new("https://localhost", "/nonexistent/roots.pem", &e, &err), -(int)ERR_NOT_FOUND);
+    assert_non_null(strstr(err.msg, "the roots for the edge"));
+    assert_null(e);
+}
+
+#define ID    "0a1b2c3d-0000-4000-8000-000000000001"
+#define OTHER "0a1b2c3d-0000-4000-8000-000000000002"
+
+/* req: CL-86 */
+static void test_tokens_that_are_kept(void **state)
+{
+    (void)state;
+    AUTO_KEY issuer = NULL;
+    AUTO_KEY host = NULL;
+    AUTO_KEY other = NULL;
+    AUTO_BUF token = BUF_INIT(JWT_MAX);
+    struct err err = ERR_INIT;
+    struct jwt_claims c = {.subject = ID, .id = "00112233445566778899aabbccddeeff", .generation = 3}, got;
+    usec_t now = clock_real() / USEC_SEC * USEC_SEC;
+    assert_int_equal(key_generate(&issuer, &err), 0);
+    assert_int_equal(key_generate(&host, &err), 0);
+    assert_int_equal(key_generate(&other, &err), 0);
+    c.issued = c.not_before = now;
+    c.expires = now + USEC_HOUR;
+    assert_int_equal(key_spki_hash(host, c.key_hash, &err), 0);
+    if (jwt_make(issuer, &c, &token, &err) < 0)
+        fail_msg("%s", err.msg);
+    struct str t = buf_str(&token);
+    assert_int_equal(tunnel_check_token(t, ID, host, 3, &got, &err), 0);
+    assert_int_equal(got.generation, 3);
+    assert_true(got.expires == c.expires);
+    assert_int_equal(tunnel_check_token(t, ID, host, 4, &got, &err), -(int)ERR_DATA_LOSS);
+    assert_int_equal(tunnel_check_token(t, OTHER, host, 3, &got, &err), -(int)ERR_DATA_LOSS);
+    assert_int_equal(tunnel_check_token(t, ID, other, 3, &got, &err), -(int)ERR_DATA_LOSS);
+    assert_int_equal(tunnel_check_token((struct str){t.p, t.n / 2}, ID, host, 3, &got, &err), -(int)ERR_DATA_LOSS);
+    assert_int_equal(tunnel_check_token(STR(""), ID, host, 3, &got, &err), -(int)ERR_DATA_LOSS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_addresses), cmocka_unit_test(test_roots_that_are_not_there),
+                                       cmocka_unit_test(test_tokens_that_are_kept)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
