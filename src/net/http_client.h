@@ -48,6 +48,17 @@ int http_take_conn(struct http_exchange *x, struct conn **ret, struct err *err) 
 /* Returns the connection to the pool if the body was read to its end, else closes it. Accepts NULL; returns NULL. */
 struct http_exchange *http_finish(struct http_exchange *x);
 
+/* An absolute http:// or https:// URL, taken apart. */
+struct http_url {
+    bool tls;
+    char host[256];       /* without brackets */
+    char hostport[300];   /* always with the port; for net_resolve */
+    char host_field[300]; /* for http_client_new */
+    const char *target;   /* points into the URL */
+};
+/* 0, or -ERR_INVALID: another scheme, credentials or a fragment in it, no host. */
+int http_url_parse(const char *text, struct http_url *ret, struct err *err) MUST_USE;
+
 /* One GET of an absolute http:// or https:// URL with system roots; the body appended to @out. For the user's look-up URL. */
 int http_get_url(struct loop *loop, const char *url, struct buf *out, usec_t deadline, struct err *err) MUST_USE;
 

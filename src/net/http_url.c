@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http_url — one GET of a URL that a user configured. */
+/* http_url — URLs taken apart, and one GET of a URL that a user configured. */
 #include <string.h>
 
 #include "net/http_client.h"
 #include "net/resolve.h"
 
-struct url {
-    bool tls;
-    char host[256];
-    char hostport[300]; /* always with the port */
-    char host_field[300];
-    const char *target;
-};
-
-static int parse_url(const char *text, struct url *ret, struct err *err)
+int http_url_parse(const char *text, struct http_url *ret, struct err *err)
 {
     struct str s = str_from(text);
     struct str scheme = STR("http://");
@@ -64,8 +56,8 @@ static int get(struct http_client *client, const char *target, struct buf *out, 
 
 int http_get_url(struct loop *loop, const char *url, struct buf *out, usec_t deadline, struct err *err)
 {
-    struct url u = {0};
-    int rc = parse_url(url, &u, err);
+    struct http_url u = {0};
+    int rc = http_url_parse(url, &u, err);
     if (rc < 0)
         return rc;
     char addr[NET_ADDR_SIZE];
