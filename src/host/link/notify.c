@@ -42,9 +42,10 @@ int notify_send(const char *words, struct err *err)
     struct sockaddr_un to;
     socklen_t size;
     size_t n = strlen(words);
-    if (!notify_wanted())
+    const char *at = getenv("NOTIFY_SOCKET");
+    if (!at || !*at)
         return 1;
-    int rc = address(getenv("NOTIFY_SOCKET"), &to, &size, err);
+    int rc = address(at, &to, &size, err);
     if (rc < 0)
         return rc;
     if (n == 0 || n > NOTIFY_MAX)
