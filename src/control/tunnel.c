@@ -52,11 +52,10 @@ static int tunnel_open(struct rpc_call *call, void *ctx, void **ret_state, struc
     struct jwt_claims claims;
     const char *token = authz_bearer(call);
     struct link *l = NULL;
-    int rc = token ? jwt_peek(str_from(token), &claims, err) /* authz_web has judged it */
-                   : err_set(err, ERR_INTERNAL, "no access token");
-    if (rc == 0)
-        rc = link_make(call, ctx, &l, err);
-    if (rc < 0)
+    if (!token || jwt_peek(str_from(token), &claims, NULL) < 0) /* authz_web has judged it */
+        return err_set(err, ERR_INTERNAL, "no access token");
+    int rc = link_make(call, ctx, &l, err);
+    if (rc < 0 || !l)
         return rc;
     struct tunnel *t = NEW(struct tunnel);
     t->claims = claims;
