@@ -144,6 +144,8 @@ struct rpc_limits {
 enum { RPC_CONNS_MAX = 20000, RPC_ACCEPT_BURST = 2000, RPC_ACCEPT_PER_SEC = 500, RPC_RUNNING_MAX = 2000 };
 /* Replaces the limits, which begin as the constants above. What is open already stays. */
 void rpc_server_set_limits(struct rpc_server *s, const struct rpc_limits *limits);
+/* How many WebSockets at once, in place of RPC_WS_MAX; one more is answered by 503. */
+void rpc_server_limit_sockets(struct rpc_server *s, unsigned max);
 /* For metrics and tests. HTTP/1.1 connections are counted by their own server once they are known as such. */
 struct rpc_stats {
     size_t conns;           /* open */

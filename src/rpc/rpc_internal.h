@@ -86,7 +86,7 @@ struct rpc_server {
     rpc_around *around;
     void *around_ctx;
     struct list services, listeners, conns, calls, handshakes, sockets;
-    unsigned n_sockets; /* WebSockets */
+    unsigned n_sockets, max_sockets; /* WebSockets */
     const char *alias, *alias_of; /* see rpc_server_alias; NULL: none */
     const char *const *origins;
     size_t n_origins;

@@ -401,6 +401,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     s->loop = loop;
     s->authorize = authorize;
     s->ctx = ctx;
+    s->max_sockets = RPC_WS_MAX;
     s->limits = (struct rpc_limits){RPC_CONNS_MAX, RPC_ACCEPT_BURST, RPC_ACCEPT_PER_SEC, RPC_RUNNING_MAX, 0};
     list_init(&s->services);
     list_init(&s->listeners);
@@ -472,6 +473,11 @@ struct rpc_server *rpc_server_free(struct rpc_server *s)
     }
     free(s);
     return NULL;
+}
+
+void rpc_server_limit_sockets(struct rpc_server *s, unsigned max)
+{
+    s->max_sockets = max;
 }
 
 void rpc_server_set_limits(struct rpc_server *s, const struct rpc_limits *limits)

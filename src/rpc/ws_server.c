@@ -144,7 +144,7 @@ static int refusal(struct rpc_server *s, struct http_call *http, struct err *err
     if (ws_check(http_call_head(http), conn_is_tls(http_call_conn(http)), RPC_WS_PROTOCOL, s->origins, s->n_origins, &status,
                  err) < 0)
         return status;
-    if (!s->draining && s->n_sockets < RPC_WS_MAX)
+    if (!s->draining && s->n_sockets < s->max_sockets)
         return 0;
     s->calls_refused++;
     (void)err_set(err, ERR_UNAVAILABLE, "too many connections at once");

@@ -133,9 +133,10 @@ def test_status_tells_by_its_exit_status_and_sigterm_ends_well(online):
     online.davit.up("--advertise", "127.0.0.1")
 
 
-def test_tunnel_mode_is_refused_with_what_to_do(remote):
-    got = remote.enroll(server="https://davit.example.org", check=False, extra=("--mode", "tunnel"))
-    assert got.rc == 1 and "--mode direct" in got.err
+def test_tunnel_mode_needs_the_address_of_an_edge(remote):
+    for bad in ("http://davit.example.org", "https://davit.example.org/x", "https://u@davit.example.org", "https://"):
+        got = remote.enroll(server=bad, check=False, extra=("--mode", "tunnel"))
+        assert got.rc != 0 and "is no https://HOST" in got.err, got.err
     assert not (remote.dir / "client.key").exists()
 
 

@@ -19,6 +19,7 @@ int main(int argc, char **argv)
     struct err err = ERR_INIT;
     loop = loop_new();
     struct rpc_server *s = rpc_server_new(loop, echo_authorize, NULL);
+    rpc_server_limit_sockets(s, 256);
     static const char *const origins[] = {"https://dash.example"};
     echo_service_add(s);
     rpc_server_allow_origins(s, origins, 1);
