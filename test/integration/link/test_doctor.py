@@ -217,7 +217,7 @@ def test_certificates(plane, copy, stand_ins, days, result):
     if days == "root":
         (copy / "ca.crt").write_bytes(pki.Authority.make().pem())
     else:
-        key, leaf = agents.leaf(uri, life=days * pki.DAY, usage="client")
+        key, leaf = agents.leaf(uri, life=days * pki.DAY, start=-40 * pki.DAY, usage="client")
         (copy / "client.crt").write_bytes(leaf + agents.pem())
         (copy / "client.key").write_bytes(key)
     rc, row, _ = doctor(plane, copy, path=stand_ins)
