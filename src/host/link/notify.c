@@ -40,7 +40,7 @@ static int address(const char *at, struct sockaddr_un *ret, socklen_t *ret_size,
 int notify_send(const char *words, struct err *err)
 {
     struct sockaddr_un to;
-    socklen_t size;
+    socklen_t size = 0;
     size_t n = strlen(words);
     const char *at = getenv("NOTIFY_SOCKET");
     if (!at || !*at)
