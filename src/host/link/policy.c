@@ -66,6 +66,11 @@ int policy_read(const char *path, struct policy *ret, struct err *err)
     int rc = believe(fd, path, err);
     if (rc == 0)
         rc = read_text(fd, path, &text, err);
+    /* What an editor leaves between emptying a file and writing it says nothing. */
+    if (rc == 0 && text.len == 0) {
+        rc = err_set(err, ERR_PRECONDITION, "%s is empty", path);
+        err_hint(err, "remove it if nothing is to be forbidden");
+    }
     return rc < 0 ? rc : policy_parse(buf_str(&text), path, ret, err);
 }
 
@@ -229,14 +234,18 @@ static int judge_privileged(struct judge *j, const struct policy_list *rule, con
     return deny(j, rule, "policy_privileged", "privileged", "the option", what);
 }
 
-/* Where @path leads once links are followed; what is not there yet is added as it is written. Freed by the caller. */
+/* Where @path leads once links are followed; what is not there yet is added as it is written. Freed by the caller. NULL: the agent cannot see
+ * it (a folder that it may not enter, or a link to what is not there yet), so it may be anywhere. */
 static char *where_it_leads(const char *path)
 {
     for (size_t n = strlen(path); n > 0;) {
+        struct stat st;
         AUTO_FREE char *front = str_dup((struct str){path, n});
         AUTO_FREE char *real = realpath(front, NULL);
         if (real)
             return str_printf("%s%s", real, path + n);
+        if ((errno != ENOENT && errno != ENOTDIR) || (lstat(front, &st) == 0 && S_ISLNK(st.st_mode)))
+            return NULL;
         while (n > 0 && path[--n] != '/')
             ;
     }
@@ -247,9 +256,9 @@ static char *where_it_leads(const char *path)
 static int judge_mount(struct judge *j, const struct policy *p, const char *path)
 {
     AUTO_FREE char *at = where_it_leads(path);
-    if (p->mounts.rule != POLICY_ALLOW && !(below_any(&p->mounts, path) && below_any(&p->mounts, at)))
+    if (p->mounts.rule != POLICY_ALLOW && !(at && below_any(&p->mounts, path) && below_any(&p->mounts, at)))
         return deny(j, &p->mounts, "policy_mount", "mounts", "to mount", path);
-    if (p->socket.rule != POLICY_ALLOW && (!policy_path_below("/", path) || holds_socket(path) || holds_socket(at)))
+    if (p->socket.rule != POLICY_ALLOW && (!at || !policy_path_below("/", path) || holds_socket(path) || holds_socket(at)))
         return deny(j, &p->socket, "policy_mount", "docker-socket", "to mount the Docker socket by", path);
     return 0;
 }

@@ -11,8 +11,8 @@
  *       - /srv
  *     docker-socket: forbid     # it may not be mounted, nor a folder that it is in
  *
- * No file: all is allowed. A file that cannot be believed (not a plain file of root or of the agent's account, others may write it, not exactly of
- * this form) forbids all that a policy can forbid. It is read anew for every question, so an edit counts at once.
+ * No file: all is allowed. A file that cannot be believed (not a plain file of root or of the agent's account, others may write it, empty, not
+ * exactly of this form) forbids all that a policy can forbid. It is read anew for every question, so an edit counts at once.
  * A policy judges what begins; what runs already goes on.
  * Input trust: the file is judged as said; what is asked about comes from the control plane and is not believed.
  * Limits: POLICY_FILE_MAX bytes, POLICY_ITEMS_MAX items a list, POLICY_ITEM_MAX bytes each.

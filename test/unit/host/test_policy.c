@@ -118,14 +118,23 @@ static void test_mounts_stay_below_what_is_listed_links_included(void **state)
     AUTO_FREE char *link = str_printf("%s/data/link", folder), *through = str_printf("%s/data/link/not/there", folder);
     AUTO_FREE char *dots = str_printf("%s/data/../x", folder), *text = str_printf("mounts:\n  - %s/\n", data);
     assert_int_equal(mkdir(data, 0700), 0);
+    AUTO_FREE char *dangling = str_printf("%s/data/dangling", folder), *behind = str_printf("%s/data/dangling/", folder);
     assert_int_equal(symlink("/etc", link), 0);
+    assert_int_equal(symlink("/nowhere/yet", dangling), 0);
     struct policy p = parse(text);
     assert_string_equal(mounted(&p, data), "allowed");
     assert_string_equal(mounted(&p, in), "allowed");
-    const char *const bad[] = {beside, link, through, dots, folder, "/", "data", ""};
+    const char *const bad[] = {beside, link, through, dots, dangling, behind, folder, "/", "data", ""};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         if (strcmp(mounted(&p, bad[i]), "policy_mount") != 0)
             fail_msg("%s is allowed", bad[i]);
+    /* Where the agent may not look there may be a link to anywhere. */
+    if (geteuid() == 0) {
+        assert_int_equal(seteuid(65534), 0);
+        const char *unseen = mounted(&p, in);
+        assert_int_equal(seteuid(0), 0);
+        assert_string_equal(unseen, "policy_mount");
+    }
     policy_release(&p);
 }
 
@@ -235,6 +244,8 @@ static void test_a_file_that_cannot_be_believed_forbids_everything(void **state)
     (void)unlink(path);
     assert_string_equal(check(NULL), "allowed");
     assert_int_equal(policy_forbids(path, codes), 0);
+    put("", 0, 0600); /* as it is while somebody writes it */
+    assert_string_equal(check(NULL), "policy_unreadable");
     put(rule, sizeof rule - 1, 0600);
     assert_string_equal(check(NULL), "allowed");
     put(rule, sizeof rule - 1, 0644);
@@ -309,7 +320,7 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
-    static const char *const names[] = {"policy.yaml", "data/link"};
+    static const char *const names[] = {"policy.yaml", "data/link", "data/dangling"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         AUTO_FREE char *name = str_printf("%s/%s", folder, names[i]);
         (void)unlink(name);
