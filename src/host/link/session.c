@@ -201,6 +201,11 @@ static int hear_welcome(struct live *l, struct err *err)
 static int dial_tunnel(struct live *l, struct err *err)
 {
     struct tunnel_link link = {0};
+    /* The key of a copy is the same: with a token of its own it would take the place of the agent that is what we were, and that one ours again. */
+    if (l->session->is_fenced && !tunnel_lasts(l->session->tunnel)) {
+        l->fenced = true;
+        return err_set(err, ERR_ABORTED, "another agent uses this identity, and the access token of this one has ended: enroll it anew");
+    }
     int rc = tunnel_connect(l->session->tunnel, l->session->keepalive, &link, err);
     l->channel = link.channel;
     l->stream = link.stream;

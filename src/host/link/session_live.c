@@ -281,8 +281,9 @@ static void reader_main(void *arg)
     if (rc == 1)
         rc = err_set(&err, ERR_UNAVAILABLE, "the control plane ended the link");
     (void)err_ensure(&err, rc);
-    /* The Fenced message may have been lost; the end of the call says the same. */
-    if (err.code == ERR_ABORTED)
+    /* The Fenced message may have been lost; the end of the call says the same. In tunnel mode the edge writes that end as it likes: only a sealed
+     * message fences. */
+    if (err.code == ERR_ABORTED && !l->seal)
         fence(l, err.msg);
     else
         live_end(l, &err);

@@ -20,7 +20,6 @@ enum { CARRIER_FILE_MAX = 64 };
 #define ENROLL_AGAIN "make a token on the control plane with \"davit server token NAME\" and enroll again with --force"
 #define DISK_WAIT    (60 * USEC_SEC)
 #define LOOK_AGAIN   USEC_HOUR
-#define TOO_SOON     (30 * USEC_SEC) /* a token that ends so soon is not shown any more */
 
 struct tunnel {
     struct loop *loop;
@@ -97,24 +96,6 @@ void tunnel_status(const struct tunnel *t, struct tunnel_status *ret)
 }
 
 /* --- Files ---- */
-
-int tunnel_check_token(struct str token, const char *server_id, const struct key *key, uint32_t generation, struct jwt_claims *ret,
-                       struct err *err)
-{
-    uint8_t hash[SPKI_HASH_SIZE];
-    struct jwt_claims claims;
-    struct err why = ERR_INIT;
-    if (jwt_peek(token, &claims, &why) < 0 || key_spki_hash(key, hash, &why) < 0)
-        return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: %s", why.msg);
-    if (!str_eq(str_from(claims.subject), str_from(server_id)))
-        return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is for another server");
-    if (memcmp(hash, claims.key_hash, sizeof(hash)) != 0)
-        return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is for another key");
-    if (claims.generation < generation)
-        return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: its generation is an older one");
-    *ret = claims;
-    return 0;
-}
 
 static int read_key(struct tunnel *t, struct err *err)
 {
@@ -230,19 +211,16 @@ static enum tunnel_carrier remembered(const struct tunnel *t)
 
 /* --- What is granted ---- */
 
-/* Waits: checks and keeps it. */
-static int install(struct tunnel *t, const Davit__Link__V1__Credential *c, struct err *err)
+/* Waits: checks and keeps it. @sealed: it came over a link, so that the control plane itself said it. */
+static int install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool sealed, struct err *err)
 {
-    struct str token = str_from(c->access_token), roots = str_from(c->ca_pem);
+    const struct tunnel_held held = {
+        .server_id = t->config.server_id, .key = t->key, .generation = t->claims.generation, .now = floor_time_now(&t->time), .sealed = sealed};
+    struct str token = str_from(c->access_token), roots;
     struct jwt_claims claims;
-    uint8_t pin[SPKI_HASH_SIZE];
-    int rc = tunnel_check_token(token, t->config.server_id, t->key, t->claims.generation, &claims, err);
+    int rc = tunnel_judge(&held, c, &claims, &roots, err);
     if (rc < 0)
         return rc;
-    if (claims.expires <= clock_add(floor_time_now(&t->time), TOO_SOON))
-        return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is too near to its end");
-    if (roots.n && (roots.n > CERT_PEM_MAX || cert_pem_pin(roots, pin, NULL) < 0))
-        return err_set(err, ERR_DATA_LOSS, "the roots that came with the access token cannot be read");
     struct disk_job j = {.token = token, .roots = roots, .err = ERR_INIT};
     rc = write_files(t, &j, err);
     if (rc < 0)
@@ -271,7 +249,7 @@ static int recover_run(void *arg, struct rpc_channel *ch, bool *ret_answered, st
     int rc = recover_over(ch, t->config.server_id, &t->id, (struct str){0}, &answer, err);
     *ret_answered = rc == 0;
     if (rc == 0)
-        rc = answer->credential ? install(t, answer->credential, err) : err_set(err, ERR_DATA_LOSS, "the control plane gave no access token");
+        rc = answer->credential ? install(t, answer->credential, false, err) : err_set(err, ERR_DATA_LOSS, "the control plane gave no access token");
     (void)rpc_message_free(answer);
     return rc;
 }
@@ -384,10 +362,20 @@ int tunnel_probe(struct tunnel *t, enum tunnel_carrier *ret, struct err *err)
     return tunnel_edge_try(t->loop, t->edge, &way, ret, NULL, err);
 }
 
+static bool is_expired(const struct tunnel *t)
+{
+    return !t->token || clock_add(floor_time_now(&t->time), TUNNEL_TOO_SOON) >= t->claims.expires;
+}
+
+bool tunnel_lasts(const struct tunnel *t)
+{
+    return !is_expired(t) && !t->recover;
+}
+
 int tunnel_connect(struct tunnel *t, usec_t keepalive, struct tunnel_link *ret, struct err *err)
 {
     struct err why = ERR_INIT;
-    bool expired = !t->token || clock_add(floor_time_now(&t->time), TOO_SOON) >= t->claims.expires;
+    bool expired = is_expired(t);
     int rc = expired || t->recover ? get_back(t, &why) : 0;
     if (rc < 0 && (expired || rc == -(int)ERR_CANCELLED)) {
         t->err = why;
@@ -497,7 +485,7 @@ static int ask(struct tunnel *t, usec_t *ret_wished, struct err *err)
     else if (!a)
         rc = err_set(err, ERR_UNAVAILABLE, "the link was lost before the new access token came");
     else if (a->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL)
-        rc = install(t, a->credential, err);
+        rc = install(t, a->credential, true, err);
     else {
         const Davit__Common__V1__Failure *f = a->credential_refused->failure;
         *ret_wished = a->credential_refused->retry_after_ms * USEC_MSEC;
@@ -591,6 +579,8 @@ void tunnel_message(struct tunnel *t, const Davit__Link__V1__ControlMessage *m)
 {
     if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL_ROTATE) {
         t->rotate = true;
+        t->retry_at = 0;
+        t->failed = 0;
         event_signal(&t->wake);
         return;
     }

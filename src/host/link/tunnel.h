@@ -19,6 +19,7 @@
 #define TUNNEL_PROBE_WAIT   (5 * USEC_SEC)  /* a way that carries messages both ways has answered by then */
 #define TUNNEL_ANSWER_WAIT  (30 * USEC_SEC)
 #define TUNNEL_PROBE_AGAIN  USEC_DAY
+#define TUNNEL_TOO_SOON     (30 * USEC_SEC) /* a token that ends so soon is not shown any more */
 #define TUNNEL_TOKEN_FILE   "access.jwt"
 #define TUNNEL_CARRIER_FILE "tunnel-carrier"
 
@@ -37,6 +38,9 @@ int tunnel_stop(struct tunnel *t, usec_t deadline) MUST_USE;
 /* After tunnel_stop. Accepts NULL; returns NULL. */
 struct tunnel *tunnel_free(struct tunnel *t);
 uint32_t tunnel_generation(const struct tunnel *t);
+
+/* Can it dial with the token that it has? Else tunnel_connect asks for another one first. */
+bool tunnel_lasts(const struct tunnel *t);
 
 /* A link whose both ends have proved themselves. */
 struct tunnel_link {
@@ -76,5 +80,19 @@ void tunnel_status(const struct tunnel *t, struct tunnel_status *ret);
 struct jwt_claims;
 int tunnel_check_token(struct str token, const char *server_id, const struct key *key, uint32_t generation, struct jwt_claims *ret,
                        struct err *err) MUST_USE;
+
+/* What a grant is held against. */
+struct tunnel_held {
+    const char *server_id;
+    const struct key *key;
+    uint32_t generation; /* of what we have */
+    usec_t now;
+    bool sealed;         /* it came over a link; else the edge may have written it */
+};
+/* What of @c is believed. Of an answer to a recovery that is the access token alone: never the roots, for the edge could be the control plane
+ * then; nor is it held against our clock or the generation before, since a token that the edge made up opens nothing, and must not keep out
+ * the true one that the next recovery brings. *ret_roots: borrowed from @c, empty: those that we have stay. 0 or -ERR_DATA_LOSS. */
+int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct str *ret_roots,
+                 struct err *err) MUST_USE;
 
 #endif

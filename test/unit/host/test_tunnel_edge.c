@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "host/link/tunnel.h"
+#include "ident/cert.h"
 #include "ident/jwt.h"
 
 static void test_addresses(void **state)
@@ -91,9 +92,58 @@ static void test_tokens_that_are_kept(void **state)
     assert_int_equal(tunnel_check_token(STR(""), ID, host, 3, &got, &err), -(int)ERR_DATA_LOSS);
 }
 
+/* An answer to a recovery comes through the edge as it is: whoever ends TLS may have written it. Over a link it is the control plane's word. */
+/* req: CL-86 */
+static void test_grants(void **state)
+{
+    (void)state;
+    AUTO_KEY issuer = NULL;
+    AUTO_KEY host = NULL;
+    AUTO_BUF token = BUF_INIT(JWT_MAX);
+    AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
+    AUTO_CERT root = NULL;
+    struct err err = ERR_INIT;
+    struct jwt_claims c = {.subject = ID, .id = "00112233445566778899aabbccddeeff", .generation = 3}, got;
+    Davit__Link__V1__Credential k = DAVIT__LINK__V1__CREDENTIAL__INIT;
+    struct str ret;
+    usec_t now = clock_real() / USEC_SEC * USEC_SEC;
+    assert_int_equal(key_generate(&issuer, &err), 0);
+    assert_int_equal(key_generate(&host, &err), 0);
+    assert_int_equal(cert_make_root(issuer, "an edge", 1, &root, &err), 0);
+    assert_int_equal(cert_to_pem(root, &roots, &err), 0);
+    c.issued = c.not_before = now;
+    c.expires = now + USEC_HOUR;
+    assert_int_equal(key_spki_hash(host, c.key_hash, &err), 0);
+    assert_int_equal(jwt_make(issuer, &c, &token, &err), 0);
+    AUTO_FREE char *token_text = str_dup(buf_str(&token));
+    AUTO_FREE char *roots_text = str_dup(buf_str(&roots));
+    k.access_token = token_text;
+    k.ca_pem = roots_text;
+    struct tunnel_held h = {.server_id = ID, .key = host, .generation = 3, .now = now, .sealed = true};
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
+    assert_true(str_eq(ret, buf_str(&roots)));
+    h.generation = 4;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+    h.generation = 3;
+    h.now = c.expires - TUNNEL_TOO_SOON;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+    h.now--;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
+    k.ca_pem = token_text;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+    /* Not sealed: no roots, and neither a made-up generation of before nor a wrong clock of ours keeps out the true token. */
+    h = (struct tunnel_held){.server_id = ID, .key = host, .generation = UINT32_MAX, .now = now + 30 * USEC_DAY};
+    k.ca_pem = roots_text;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
+    assert_int_equal(ret.n, 0);
+    assert_int_equal(got.generation, 3);
+    h.server_id = OTHER;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_addresses), cmocka_unit_test(test_roots_that_are_not_there),
-                                       cmocka_unit_test(test_tokens_that_are_kept)};
+                                       cmocka_unit_test(test_tokens_that_are_kept), cmocka_unit_test(test_grants)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
