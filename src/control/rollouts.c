@@ -313,6 +313,19 @@ int rollouts_resume(struct rollouts *rs, struct err *err)
     return rs->current && rs->current->state == ROLLOUT_RUNNING ? spawn(rs, err) : 0;
 }
 
+/* Nobody is there to take @r on: it is over before it began. */
+static void give_up(struct rollouts *rs, struct rollout *r)
+{
+    struct err err = ERR_INIT;
+    r->cancelled = true;
+    int rc = skip_rest(rs, r, &err);
+    if (rc == 0)
+        rc = finish(rs, r, false, &err);
+    if (rc < 0)
+        log_err(LOG_ERROR, &err, "the end of a rollout could not be written", NULL);
+    r->state = ROLLOUT_CANCELLED;
+}
+
 int rollouts_start(struct rollouts *rs, struct rollout *r, struct err *err)
 {
     /* Also the one that is being written: nobody comes in between. */
@@ -342,7 +355,10 @@ int rollouts_start(struct rollouts *rs, struct rollout *r, struct err *err)
         if (s)
             rollouts_show(s, r, &r->steps[i]);
     }
-    return spawn(rs, err);
+    rc = spawn(rs, err);
+    if (rc < 0)
+        give_up(rs, rollout_ref(r)); /* the caller keeps its own */
+    return rc;
 }
 
 int rollouts_cancel(struct rollouts *rs, struct rollout *r, struct err *err)
@@ -351,7 +367,12 @@ int rollouts_cancel(struct rollouts *rs, struct rollout *r, struct err *err)
         return 1;
     bool before = r->cancelled;
     r->cancelled = true;
-    int rc = rollouts_write(rs->c, r, err);
+    struct rollout now = *r; /* what is written does not change under the writer */
+    int rc = rollouts_write(rs->c, &now, err);
+    if (rc == 0 && r->state != ROLLOUT_RUNNING) { /* it came to its end meanwhile, and this must not undo that */
+        now = *r;
+        rc = rollouts_write(rs->c, &now, err);
+    }
     if (rc < 0)
         r->cancelled = before;
     rollouts_news(rs);
