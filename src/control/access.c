@@ -95,11 +95,12 @@ static int record(struct db *db, void *arg, struct err *err)
     if (db_changes(db) != 1)
         return 1;
     rc = credentials_insert(db, i->claims->subject, &n, err);
+    /* As of certificates: of those that never connected, too, only the last ones are kept. */
     if (rc == 0)
         rc = db_exec(db, err,
-                     "DELETE FROM certificates WHERE server_id = ? AND generation < (SELECT oldest FROM servers WHERE id = ?)"
-                     " AND (expires_us < ? OR generation < ?)",
-                     "ttii", i->claims->subject, i->claims->subject, (int64_t)i->keep_after, next - CREDENTIALS_KEPT);
+                     "DELETE FROM certificates WHERE server_id = ? AND generation <> (SELECT oldest FROM servers WHERE id = ?)"
+                     " AND (generation < ? OR (generation < (SELECT oldest FROM servers WHERE id = ?) AND expires_us < ?))",
+                     "ttiti", i->claims->subject, i->claims->subject, next - CREDENTIALS_KEPT, i->claims->subject, (int64_t)i->keep_after);
     return rc < 0 ? rc : audit_append(db, i->entry, err);
 }
 

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "control/access.h"
 #include "control/challenge.h"
 #include "control/credentials.h"
 #include "control_fixture.h"
@@ -470,6 +471,35 @@ static void kept(void **state)
     fixture_run(kept_body);
 }
 
+/* The same of access tokens: an edge that drops every answer fills no table. */
+static void kept_tokens_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct identity id;
+    const struct credential_row row = {.generation = 1};
+    int64_t rows = 0;
+    enroll_edge(f, &id, false);
+    (void)str_copy(edge(f)->mode, sizeof(edge(f)->mode), STR("tunnel"));
+    for (uint32_t i = 2; i < 2 * CREDENTIALS_KEPT; i++) {
+        struct audit_record entry = {.count = 1};
+        CLEANUP(credential_release) struct credential k;
+        credential_init(&k);
+        audit_what(&entry, "server.recovered", NULL);
+        edge(f)->renewals = 0;
+        CHECK_OK(access_issue(edge(f), &row, &entry, &k, NULL, &err));
+        CHECK(k.generation == i && k.token.len);
+    }
+    CHECK(store_read(f->c->store, count_rows, &rows, SOON, &err) == 0);
+    CHECK(rows == CREDENTIALS_KEPT + 2);
+    identity_release(&id);
+}
+
+static void kept_tokens(void **state)
+{
+    (void)state;
+    fixture_run(kept_tokens_body);
+}
+
 /* --- Rotation --- */
 
 static struct rpc_stream *rotate(struct fixture *f, bool all, uint32_t timeout_s)
@@ -564,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renewal),  cmocka_unit_test(bad_requests), cmocka_unit_test(revocation),
         cmocka_unit_test(recovery), cmocka_unit_test(no_recovery),  cmocka_unit_test(rotation),     cmocka_unit_test(kept),
+        cmocka_unit_test(kept_tokens),
     };
     return cmocka_run_group_tests_name("control_credentials", tests, NULL, NULL);
 }
