@@ -5,8 +5,9 @@
 #   as `davit server add` prints it:   (export DAVIT_TOKEN=...; curl ... https://HOST:7440/install.sh | sudo --preserve-env=DAVIT_TOKEN sh -s -- ...)
 #   from a directory of a release:     sudo sh install.sh --from DIR [--server HOST:PORT --token-file FILE]
 #
-# Nothing is installed before the archive was found to be the one of a release that two of three keys have signed. Running it again
-# changes nothing that is right already. The whole is read before any of it runs.
+# Nothing is installed before the archive was found to be the one of a release that two of three keys have signed (where OpenSSL 3 is
+# missing: of the release of the control plane that served this script). Running it again changes nothing that is right already. The whole
+# is read before any of it runs.
 set -eu
 
 # From where, and the key that must answer there; put in by the control plane that serves this script.
@@ -155,7 +156,8 @@ check_release() {
     0) say 'release: signed by two of three keys' ;;
     1) fail 'the signature of the release does not hold; nothing was installed' 'get the release again, from its makers' ;;
     *)
-        [ -n "$SKIP" ] || [ "${FROM#https://}" != "$FROM" ] ||
+        # A control plane that served this script is believed in any case; where a script of a release was told to load from is not.
+        [ -n "$SKIP" ] || { [ -n "$DAVIT_FROM" ] && [ "$FROM" = "$DAVIT_FROM" ]; } ||
             fail 'the signature cannot be checked: OpenSSL 3 is missing' 'install openssl, or use --skip-signature and go by the checksum alone'
         say 'note: the signature was not checked here, OpenSSL 3 is missing; the checksum is, and updates check both'
         ;;
@@ -166,6 +168,7 @@ check_release() {
     if [ -z "$VERSION" ] || [ -z "$expires" ]; then
         fail 'release.json cannot be read'
     fi
+    COUNTER=$(sed -n 's/^[^[]*,"counter":\([0-9]*\),.*/\1/p' "$TMP/release.json")
     [ "$(date +%s)" -lt "$expires" ] || fail "the release $VERSION has expired" 'get a newer one, or look at the clock of this machine'
     # shellcheck disable=SC2046 # three words
     set -- $(sed -n "s/.*{\"platform\":\"$PLATFORM\",\"name\":\"\\([0-9A-Za-z.-]*\\)\",\"size\":\\([0-9]*\\),\"sha256\":\"\\([0-9a-f]\\{64\\}\\)\"}.*/\\1 \\2 \\3/p" "$TMP/release.json")
@@ -190,6 +193,18 @@ stage() {
     (cd "$STAGED/$top" && sha256sum -c --status "$TMP/manifest") || fail 'what was unpacked is not what the archive says' "is there room in $PREFIX?"
     said=$("$STAGED/$top/davit-agent" version 2>&1) || fail "the program does not run here: $said"
     [ "$said" = "davit-agent $VERSION" ] || fail "the program says that it is \"$said\""
+    # The agent notes the highest number of a release that it was shown: no way leads back behind that.
+    seen=$(sed -n '1s/^\([0-9]\{1,16\}\)$/\1/p' "$PREFIX/slots/counter" 2>/dev/null || :)
+    installed || [ "${COUNTER:-0}" -ge "${seen:-0}" ] ||
+        fail "release $VERSION has the number $COUNTER, but this machine knows of $seen: it is an old one; nothing was changed" \
+            "get a newer one; if it must be this one: rm $PREFIX/slots/counter"
+}
+
+# Is what was unpacked in use already?
+installed() {
+    current=$(readlink "$PREFIX/current" 2>/dev/null || :)
+    [ -n "$current" ] && cmp -s "$PREFIX/$current/MANIFEST" "$STAGED/$top/MANIFEST" &&
+        (cd "$PREFIX/$current" && sha256sum -c --status "$TMP/manifest")
 }
 
 make_account() {
@@ -218,9 +233,7 @@ point() {
 }
 
 place() {
-    current=$(readlink "$PREFIX/current" 2>/dev/null || :)
-    if [ -n "$current" ] && cmp -s "$PREFIX/$current/MANIFEST" "$STAGED/$top/MANIFEST" &&
-        (cd "$PREFIX/$current" && sha256sum -c --status "$TMP/manifest"); then
+    if installed; then
         say "programs: $VERSION is installed already"
         rm -rf "$STAGED"
     else
@@ -296,7 +309,14 @@ enroll() {
     [ -z "$FORCE" ] || set -- "$@" --force
     [ -z "$TOKEN_FILE" ] || set -- "$@" --token-file "$TOKEN_FILE"
     [ -z "$FORCE" ] || systemctl stop davit-agent.service
-    "$PREFIX/bin/davit-agent" "$@" </dev/null >"$TMP/said" || fail 'the programs are installed, but this machine could not be enrolled (see above)' 'mend it and run this again'
+    if ! "$PREFIX/bin/davit-agent" "$@" </dev/null >"$TMP/said"; then
+        # The enrolment that was there is replaced only when the control plane has agreed: the agent goes on with it.
+        if [ -n "$FORCE" ] && [ -e "$CONFIG/config.yaml" ]; then
+            chown -R "$ACCOUNT:" "$CONFIG"
+            systemctl start davit-agent.service || :
+        fi
+        fail 'the programs are installed, but this machine could not be enrolled (see above)' 'mend it and run this again'
+    fi
     head -n 1 "$TMP/said"
     chown -R "$ACCOUNT:" "$CONFIG"
     CHANGED=yes
@@ -304,6 +324,11 @@ enroll() {
 
 start() {
     [ -e "$CONFIG/config.yaml" ] || return 0
+    # Made by hand as root, or by a script that was cut off.
+    if [ -n "$(find "$CONFIG" ! -user "$ACCOUNT" ! -name policy.yaml 2>/dev/null | head -n 1)" ]; then
+        chown -R "$ACCOUNT:" "$CONFIG"
+        CHANGED=yes
+    fi
     if [ -n "$CHANGED" ] || ! systemctl is-active --quiet davit-agent.service; then
         systemctl restart davit-agent.service || fail 'the service does not start' 'see: journalctl -u davit-agent; /opt/davit/bin/davit-agent doctor'
     fi

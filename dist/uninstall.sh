@@ -54,16 +54,16 @@ stop() {
 }
 
 remove() {
+    if [ -n "$CONTAINERS" ]; then
+        ids=$(containers '{{.ID}}')
+        # shellcheck disable=SC2086 # one word each
+        [ -z "$ids" ] || docker rm -f $ids >/dev/null || fail 'not all containers could be removed; the agent is stopped, and nothing else was removed'
+    fi
     systemctl disable --quiet davit-agent.service 2>/dev/null || :
     rm -f "$UNIT"
     rm -rf "$UNIT.d"
     systemctl daemon-reload 2>/dev/null || :
     systemctl reset-failed davit-agent.service 2>/dev/null || :
-    if [ -n "$CONTAINERS" ]; then
-        ids=$(containers '{{.ID}}')
-        # shellcheck disable=SC2086 # one word each
-        [ -z "$ids" ] || docker rm -f $ids >/dev/null || fail 'not all containers could be removed; nothing else was'
-    fi
     rm -rf "$PREFIX" "$CONFIG"
     if id "$ACCOUNT" >/dev/null 2>&1; then
         if command -v userdel >/dev/null 2>&1; then userdel "$ACCOUNT"; else deluser "$ACCOUNT"; fi

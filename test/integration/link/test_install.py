@@ -2,6 +2,7 @@
 """Installing, under a real systemd: the line that `davit server add` prints, what is refused, a reboot, the watchdog, uninstalling."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -101,6 +102,8 @@ def bad(top):
     make("bad-signature", lambda d: edit(d / "release.sig", lambda b: b[:-9] + (b"00000000\n" if b[-9:] != b"00000000\n" else b"11111111\n")))
     make("endless-metadata", lambda d: edit(d / "release.json", lambda b: b + bytes(20000)))
     make("no-archive", lambda d: (d / tar).unlink())
+    (folder / "past").mkdir()
+    release.make(folder / "older", "0.0.9", {PLATFORM: {"davit-agent": fake_agent(folder / "past", "0.0.9")}}, counter=5, scratch=folder)
     other = {"linux-" + {"amd64": "arm64", "arm64": "amd64"}[ARCH]: programs[PLATFORM]}
     release.make(folder / "other-arch", "0.1.0", other, scratch=folder)
     return folder
@@ -143,19 +146,23 @@ def test_a_release_that_does_not_hold_leaves_nothing_behind(machine):
 
 
 @pytest.mark.req("CL-38")
-def test_a_machine_that_does_not_fit_is_told_so(machine):
+def test_a_machine_that_does_not_fit_is_told_so(machine, plane):
     m = machine
+    pin = re.search("sha256//[^']+", plane.cli("server", "add", "web-0")["installCommand"])[0]
     m.run("sh", "-c", """mkdir /opt/arch /opt/few
         printf '#!/bin/sh\\n[ "$1" = -m ] && echo riscv64 || echo Linux\\n' >/opt/arch/uname && chmod 755 /opt/arch/uname
         for t in sh awk cat chown cut date grep head id mkdir mktemp rm rmdir sed sha256sum systemctl tar tr uname wc; do
             ln -s "$(command -v $t)" /opt/few/$t
-        done""")
+        done
+        mkdir /opt/curl && ln -s "$(command -v curl)" /opt/curl/""")
     good = "--from /rel/good"
     refused(m, {
         "architecture": ("PATH=/opt/arch:/usr/bin:/usr/sbin", good, "riscv64"),
         "nothing to fetch with": ("PATH=/opt/few", "--from https://127.0.0.1:1/releases", "neither curl nor wget"),
         "nobody answers": ("", "--from https://127.0.0.1:1/releases", "could not be fetched"),
         "no openssl": ("PATH=/opt/few", good, "OpenSSL 3 is missing"),
+        "no openssl, and not served by who is asked": ("PATH=/opt/few:/opt/curl", f"--from https://127.0.0.1:{plane.web}/releases --pin {pin}",
+                                                       "OpenSSL 3 is missing"),
         "full disk for the download": ("TMPDIR=/small", good, "room"),
         "not root": ("setpriv --reuid=65534 --regid=65534 --clear-groups", good, "only root"),
         "no token": ("", good + " --server 127.0.0.1:1", "token is missing"),
@@ -231,6 +238,10 @@ def test_uninstalling_tells_and_leaves_containers(machine, plane, docker, busybo
         assert "removed by its host" in shown["stateReason"]
         assert there()
         m.run("sh", "/rel/good/install.sh", "--from", "/rel/good")
+        # What is there is no step back, whatever was seen since; what is older is one, and is left alone.
+        p = m.run("sh", "-c", "echo 9999999999 >/opt/davit/slots/counter; sh /rel/good/install.sh --from /rel/good >/dev/null || exit 3; "
+                  "sh /rel/older/install.sh --from /rel/older >/dev/null; echo $?; readlink /opt/davit/current; ls -A /opt/davit/slots")
+        assert p.stdout.split() == ["1", "slots/0.1.0-1", "0.1.0-1", "counter"] and "it is an old one" in p.stderr, (p.stdout, p.stderr)
         said = m.run("/opt/davit/bin/davit-uninstall", "--yes", "--containers").stdout
         assert "could not be told" in said and not there()
         nothing_there(m)
