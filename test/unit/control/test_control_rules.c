@@ -504,8 +504,8 @@ static void what_the_front_serves(void **state)
 {
     (void)state;
     static const char *const good[] = {"release.json", "release.sig", "install.sh", "SHA256SUMS", "davit-0.1.0-linux-amd64.tar", "sub/release.json"};
-    static const char *const bad[] = {"",          ".",           "..",       "../release.json", "sub/../release.json", "/release.json", "sub//release.json",
-                                      "sub/",      "a/b/install.sh", ".a/install.sh", "release.key",  "davit-x",         "davit-%2e.tar", "davit-x y.tar"};
+    static const char *const bad[] = {"", ".", "..", "../release.json", "sub/../release.json", "/release.json", "sub//release.json", "sub/",
+                                      "a/b/install.sh", ".a/install.sh", "release.key", "davit-x", "davit-%2e.tar", "davit-x y.tar"};
     struct str dir, name;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         assert_true(front_release_path(str_from(good[i]), &dir, &name));
