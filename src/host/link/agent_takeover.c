@@ -47,13 +47,16 @@ static int resume_agent(void *arg, struct err *err)
     struct agent *a = arg;
     int rc = 0;
     if (a->paused) {
-        rc = agent_health_listen(a, a->options->health_listen, err);
-        if (rc < 0)
-            return rc;
+        struct err e = ERR_INIT;
         a->paused = false;
+        /* Without health (a full disk) it is still managed; without a link nobody could mend it from afar. */
+        if (agent_health_listen(a, a->options->health_listen, &e) < 0)
+            log_err(LOG_ERROR, &e, "health could not be opened again", NULL);
         rc = session_start(a->session);
         if (rc == 0 && a->work)
             rc = session_set_work(a->session, a->work, err);
+        if (rc < 0)
+            event_signal(&a->quit); /* the service manager starts it anew */
     }
     session_set_hold(a->session, SESSION_HOLD_NONE);
     return err_ensure(err, rc);
