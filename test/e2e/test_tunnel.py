@@ -153,6 +153,49 @@ def test_edge_that_touches_messages_is_found_out(up, certificates, ending):
         r.wait(timeout=40)  # and goes on over a new link
 
 
+def varint(n):
+    return bytes([n]) if n < 0x80 else bytes([n & 0x7f | 0x80]) + varint(n >> 7)
+
+
+def with_roots(pem, done):
+    """A tamper of lib/edges.py: into RecoverResponse.credential, which nothing seals, go other roots."""
+    def tamper(frames):
+        for i, f in enumerate(frames):
+            at = {126: 4, 127: 10}.get(f[1], 2) + 5  # the frame's head, the envelope's
+            if b"eyJ" not in f or f[at] != 0x0a:
+                continue
+            begin, n, shift = at + 1, 0, 0
+            while True:
+                n |= (f[begin] & 0x7f) << shift
+                shift, begin = shift + 7, begin + 1
+                if f[begin - 1] < 0x80:
+                    break
+            credential = f[begin:begin + n] + b"\x12" + varint(len(pem)) + pem
+            message = b"\x0a" + varint(len(credential)) + credential + f[begin + n:]
+            body = b"\0" + len(message).to_bytes(4, "big") + message
+            frames[i] = b"\x82\x7e" + len(body).to_bytes(2, "big") + body
+            done.append(len(pem))
+        return frames
+    return tamper
+
+
+@pytest.mark.req("CL-86")
+def test_token_is_got_back_by_the_key_and_no_roots_with_it(up, certificates, ending):
+    done = []
+    honest = edges.Relay(certificates, up.web)
+    crooked = edges.Relay(certificates, up.web, tamper=with_roots(certificates.root.read_bytes(), done), spared=0)
+    ending.extend((honest, crooked))
+    r = Tunnelled(up, "back", honest.port, certificates)
+    r.join()
+    roots = (r.dir / "ca.crt").read_bytes()
+    (r.dir / "access.jwt").unlink()
+    r.leads_to(crooked.port)
+    r.start()
+    r.wait(timeout=40)
+    assert len(done) == 1 and "access token renewed" in r.log()
+    assert (r.dir / "ca.crt").read_bytes() == roots and (r.dir / "access.jwt").stat().st_mode & 0o777 == 0o600
+
+
 # --- No direct way -------------------------------------------------------------------------------------------------------------
 HOST, GUEST, BEYOND = "10.213.9.1", "10.213.9.2", "10.213.10.1"
 

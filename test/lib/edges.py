@@ -99,10 +99,10 @@ class Proxy:
 
 class Relay:
     """Ends TLS with HTTP/1.1 and passes bytes on to davitd. cut: how connections older than `after` seconds end ("close", "reset"), each once.
-    tamper: what becomes of the messages to the agent from the 4th on, as fn(list of frames) -> list of frames."""
+    tamper: what becomes of the messages to the agent behind the first `spared` of a connection, as fn(list of frames) -> list of frames."""
 
-    def __init__(self, certificates, web, after=None, cut=None, tamper=None):
-        self.web, self.after, self.cut, self.tamper = web, after, cut, tamper
+    def __init__(self, certificates, web, after=None, cut=None, tamper=None, spared=3):
+        self.web, self.after, self.cut, self.tamper, self.spared = web, after, cut, tamper, spared
         self.connections, self.upgrades = 0, 0
         self.server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.server_tls.load_cert_chain(certificates.folder / "edge.pem", certificates.folder / "edge.key")
@@ -170,7 +170,7 @@ class Relay:
                 head = False
             frames, data = self.frames(data)
             seen += len(frames)
-            for f in tamper(frames) if seen > 3 else frames:
+            for f in tamper(frames) if seen > self.spared else frames:
                 writer.write(f)
             await writer.drain()
 
