@@ -16,7 +16,7 @@ typedef Davit__Control__V1__RolloutStep step_message;
 #define AT(field) offsetof(struct server_update_options, field)
 const struct opt server_update_opts[] = {
     {.name = "all", .type = OPT_BOOL, .offset = AT(all), .help = "every server that was ever connected"},
-    {.name = "version", .type = OPT_STRING, .offset = AT(version), .arg = "VERSION", .help = "to this release (default: the newest)"},
+    {.name = "version", .type = OPT_STRING, .offset = AT(version), .arg = "VERSION", .help = "to this release (default: the newest stable one)"},
     {.name = "max-parallel", .type = OPT_INT, .offset = AT(max_parallel), .min = 1, .max = 100, .arg = "N", .def = "1",
      .help = "so many servers at a time"},
     {.name = "halt-on-failure", .type = OPT_BOOL, .offset = AT(halt), .help = "begin no further server after one failed"},

@@ -255,10 +255,15 @@ struct release_entry *releases_at(const struct releases *rs, size_t i)
 
 struct release_entry *releases_newest(const struct releases *rs)
 {
-    for (size_t i = 0; i < rs->list.n; i++)
-        if (rs->list.at[i]->problem[0] == '\0')
-            return rs->list.at[i];
-    return NULL;
+    struct release_entry *other = NULL;
+    for (size_t i = 0; i < rs->list.n; i++) {
+        struct release_entry *e = rs->list.at[i];
+        if (e->problem[0] == '\0' && str_eq(str_from(e->release.channel), STR("stable")))
+            return e;
+        if (e->problem[0] == '\0' && !other)
+            other = e;
+    }
+    return other;
 }
 
 struct release_entry *releases_find(const struct releases *rs, struct str version)

@@ -32,7 +32,8 @@ int releases_refresh(struct releases *rs, struct err *err) MUST_USE;
 /* Of the last refresh, newest first; borrowed until the next wait. */
 size_t releases_count(const struct releases *rs);
 struct release_entry *releases_at(const struct releases *rs, size_t i);
-/* The newest that can be used, or the one with @version (of several: the highest counter). NULL: none. Borrowed until the next wait. */
+/* The newest that can be used (of channel "stable" if there is one), or the one with @version (of several: the highest counter). NULL: none.
+ * Borrowed until the next wait. */
 struct release_entry *releases_newest(const struct releases *rs);
 struct release_entry *releases_find(const struct releases *rs, struct str version);
 

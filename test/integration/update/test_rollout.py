@@ -93,6 +93,9 @@ def agents(d, n, **more):
 
 @pytest.mark.req("CL-75", "CL-76")
 def test_the_command_says_what_and_where_from(plane):
+    # What is newer and not stable goes to those that ask for it.
+    release.make(plane.releases / "beta", "0.3.0", {"linux-amd64": {"davit-agent": plane.releases.parent / "davit-agent"}}, counter=8, channel="beta",
+                 scratch=plane.releases.parent)
     (a,) = agents(plane, 1)
     u = plane.update("web-1")
     cmd = a.take()
