@@ -2,6 +2,9 @@
 /* The link against a control plane made here with src/rpc, and a work made here that does as it is told. */
 #include "host/session_fixture.h"
 
+#include <string.h>
+
+#include "host/link/tunnel.h"
 
 static void hello_body(struct ctx *x)
 {
@@ -246,6 +249,44 @@ static void test_a_fenced_agent_takes_over_from_nobody(void **state)
     run(*state, fenced_body);
 }
 
+static void on_fenced_in_a_tunnel(void *arg, const char *reason)
+{
+    struct ctx *x = arg;
+    (void)str_copy(x->fenced, sizeof(x->fenced), str_from(reason));
+}
+
+static void fenced_tunnel_body(struct ctx *x)
+{
+    struct agent_config c;
+    struct session_status st;
+    assert_int_equal(agent_config_init(&c, x->dir, NULL), 0);
+    struct tunnel *t = tunnel_new(x->loop, &c); /* has no access token */
+    const struct session_config config = {.loop = x->loop,
+                                          .journal = x->journal,
+                                          .sysinfo = x->sysinfo,
+                                          .endpoint = x->addr,
+                                          .tunnel = t,
+                                          .was_fenced = true,
+                                          .fenced = on_fenced_in_a_tunnel,
+                                          .arg = x};
+    x->session = session_new(&config);
+    assert_int_equal(session_start(x->session), 0);
+    WAIT(x->fenced[0]);
+    assert_non_null(strstr(x->fenced, "enroll it anew"));
+    session_status(x->session, &st);
+    assert_int_equal(st.state, SESSION_FENCED);
+    end_session(x);
+    (void)tunnel_free(t);
+    agent_config_release(&c);
+}
+
+/* The key of a copy is the same in tunnel mode: a new token would take the place back. */
+/* req: CB-8 */
+static void test_a_fenced_agent_in_tunnel_mode_asks_for_no_other_token(void **state)
+{
+    run(*state, fenced_tunnel_body);
+}
+
 static void limit_body(struct ctx *x)
 {
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
@@ -330,6 +371,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_commands_of_a_service_keep_their_order_through_a_crash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_command_that_got_no_fiber_starts_when_there_is_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fenced_agent_takes_over_from_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_fenced_agent_in_tunnel_mode_asks_for_no_other_token, setup, teardown),
         cmocka_unit_test_setup_teardown(test_usage_is_dropped_and_counted_when_the_queue_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_heartbeat_every_30_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silence_is_noticed_within_a_minute_and_the_link_made_anew, setup, teardown),
