@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tunnel mode from end to end: real agents behind real proxies that end TLS, with the configurations of doc/tunnel.md."""
 import os
+import pathlib
+import struct
 import subprocess
 import time
 
@@ -194,6 +196,22 @@ def test_token_is_got_back_by_the_key_and_no_roots_with_it(up, certificates, end
     r.wait(timeout=40)
     assert len(done) == 1 and "access token renewed" in r.log()
     assert (r.dir / "ca.crt").read_bytes() == roots and (r.dir / "access.jwt").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.req("CB-10")
+def test_a_machine_in_1970_links_through_an_edge(up, certificates, ending):
+    """Enrolled by a right clock, then booted without one."""
+    relay = edges.Relay(certificates, up.web)
+    ending.append(relay)
+    r = Tunnelled(up, "old", relay.port, certificates)
+    r.join()
+    shift = up.top / "clock"
+    shift.write_bytes(struct.pack("=q", 10 - int(time.time())))
+    agent = pathlib.Path(os.environ.get("DAVIT_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/asan")) / "test/unit/host/davit-agent-clock"
+    p = proc.Background([agent, "run", "--config-dir", r.dir], up.top / f"agent-{r.name}.log", env=up.env | {"DAVIT_TEST_CLOCK": str(shift)})
+    up.background.append(p)
+    assert r.wait(timeout=40)["clockUnsure"]
+    assert "not valid" not in r.log(), r.log()
 
 
 # --- No direct way -------------------------------------------------------------------------------------------------------------

@@ -286,13 +286,22 @@ static int say_hello(struct dial *d, struct err *err)
     return rpc_stream_put(d->stream, &m.base, deadline_in(TUNNEL_PROBE_WAIT), err);
 }
 
+/* As TLS does it in direct mode: a clock that is not sure is not before the certificate, whose issuer vouches for its begin. */
+static usec_t judged_at(struct str chain_pem)
+{
+    AUTO_CERT leaf = NULL;
+    struct cert_info info;
+    bool known = cert_from_pem(chain_pem, &leaf, NULL) == 0 && cert_info(leaf, &info, NULL) == 0;
+    return known ? floor_time_judge(info.not_before) : clock_checked();
+}
+
 static int check_challenge(struct dial *d, const Davit__Link__V1__TunnelChallenge *c, struct err *err)
 {
     const struct channel_peer peer = {.ephemeral = {(const char *)c->ephemeral.data, c->ephemeral.len},
                                       .nonce = {(const char *)c->nonce.data, c->nonce.len}};
     const struct proof_trust trust = {.roots_pem = buf_str(&d->tunnel->id.ca_pem)};
-    struct str signature = {(const char *)c->signature.data, c->signature.len};
-    int rc = channel_challenged(d->seal, &peer, str_from(c->certificate_pem), signature, &trust, clock_checked(), err);
+    struct str signature = {(const char *)c->signature.data, c->signature.len}, chain = str_from(c->certificate_pem);
+    int rc = channel_challenged(d->seal, &peer, chain, signature, &trust, judged_at(chain), err);
     return rc < 0 ? err_wrap(err, "what answers behind %s is not the control plane of this enrolment", tunnel_edge_hostport(d->tunnel->edge)) : 0;
 }
 
