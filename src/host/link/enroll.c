@@ -279,13 +279,13 @@ static int activate(struct enrolment *e, struct err *err)
 {
     struct agent_config *c = e->config;
     const Davit__Link__V1__EnrollResponse *a = e->answer;
+    BUG_ON(!a);
     AUTO_FREE char *config = agent_config_path(c, "config.yaml");
     AUTO_FREE char *fresh = agent_config_path(c, "client.key.new");
     AUTO_FREE char *key = agent_config_path(c, "client.key");
     AUTO_FREE char *proof = agent_config_path(c, e->edge ? TUNNEL_TOKEN_FILE : "client.crt");
     const char *granted = e->edge ? a->access_token : a->certificate_pem;
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
-    BUG_ON(!a);
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
     int rc = bundle_forget(c, err);
