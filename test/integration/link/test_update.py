@@ -266,6 +266,15 @@ def test_a_slot_that_is_a_link_is_not_entered(old):
     assert (outside / "davit-agent").read_text() == "mine"
 
 
+def test_a_link_comes_back_where_health_does_not(old):
+    """Neither the new one nor the old one can open its socket, as on a full disk. The last test of this agent, which has no health from here on."""
+    sock = old.dir / "health.sock"
+    sock.unlink()
+    (sock / "in the way").mkdir(parents=True)
+    refused(old, old.offer(), "update_trial")
+    assert "health could not be opened again" in old.manager.text()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_without_room_nothing_begins(modules):
     with a_host(modules) as h:
