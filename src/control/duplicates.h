@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* duplicates — two agents with one identity: a copied disk, a restored snapshot, a cloned machine. A connect that takes the place of another may
  * be one agent that came back before we knew that it had gone; two are there for certain when one that lost its place comes again, when the one
- * that is connected says something after another was turned away, or when credentials are shown that were replaced by others in use.
+ * that is connected says something after another was turned away (in tunnel mode also from a recovery), or when credentials are shown that were
+ * replaced by others in use.
  * Then the server's health tells both addresses, the log has an entry, and the one that is connected is asked to renew its credentials: from the
  * moment that it has connected with them the other is let in no more.
  * In memory only: after a restart of the control plane the first try of the other one tells again.  Thread: loop. */

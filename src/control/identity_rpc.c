@@ -9,7 +9,9 @@
 #include "control/bucket.h"
 #include "control/challenge.h"
 #include "control/credentials.h"
+#include "control/duplicates.h"
 #include "control/enroll.h"
+#include "control/links.h"
 #include "ident/proof.h"
 #include "ident/token.h"
 
@@ -142,7 +144,20 @@ static int prove(struct server *s, const Davit__Link__V1__RecoverRequest *r, str
     return rc < 0 ? rc : check_grace(s, row, err);
 }
 
-static int recover(struct server *s, struct rpc_call *call, const Davit__Link__V1__RecoverRequest *r, struct err *err)
+/* Where the key stays, a copy has it as well: while the server is connected, and its link ends with its token, who asks for another is one. */
+static int check_alone(struct server *s, const char *source, const struct credential_row *row, struct err *err)
+{
+    if (!s->link || s->state != SERVER_ONLINE)
+        return 0;
+    const struct duplicate_agent a = {source, "", "", row->generation};
+    duplicate_suspect(s, &a, false);
+    links_doubt(s);
+    (void)err_set(err, ERR_ABORTED, "server \"%s\" is connected, so that its key gets no second access token", s->name);
+    err_hint(err, "another agent has this identity (a copied disk, a restored snapshot?): enroll this one anew");
+    return -(int)ERR_ABORTED;
+}
+
+static int recover(struct server *s, struct rpc_call *call, const char *source, const Davit__Link__V1__RecoverRequest *r, struct err *err)
 {
     Davit__Link__V1__RecoverResponse m = DAVIT__LINK__V1__RECOVER_RESPONSE__INIT;
     Davit__Link__V1__Credential credential = DAVIT__LINK__V1__CREDENTIAL__INIT;
@@ -153,6 +168,8 @@ static int recover(struct server *s, struct rpc_call *call, const Davit__Link__V
     audit_what(&entry, "server.recovered", NULL);
     struct credential_row row = {0};
     int rc = prove(s, r, &row, err);
+    if (rc == 0 && r->csr_der.len == 0)
+        rc = check_alone(s, source, &row, err);
     if (rc == 0 && r->csr_der.len == 0) /* the key stays */
         rc = access_issue(s, &row, &entry, &k, NULL, err);
     else if (rc == 0)
@@ -189,7 +206,7 @@ static int recover_run(struct rpc_call *call, void *ctx, const ProtobufCMessage 
     }
     if (rc == 0) {
         (void)server_ref(s);
-        rc = recover(s, call, r, err);
+        rc = recover(s, call, source, r, err);
         server_unref(s);
     }
     if (rc < 0)

@@ -365,6 +365,12 @@ void links_cut(struct server *s, const char *reason)
         link_end(s->link, out ? ERR_UNAUTHENTICATED : ERR_UNAVAILABLE, reason, out ? "enroll it again with a new token" : NULL);
 }
 
+void links_doubt(struct server *s)
+{
+    if (s->link)
+        s->link->doubted = true;
+}
+
 unsigned links_live(const struct control *c)
 {
     unsigned n = 0;

@@ -48,6 +48,8 @@ void log_stream_credit(struct log_stream *ls, uint32_t bytes);
 /* Ends it; harmless on a closed one. */
 void log_stream_close(struct log_stream *ls);
 
+/* Another agent may have the identity of @s: the next word of the one that is connected shows that both live. Harmless without one. */
+void links_doubt(struct server *s);
 /* Somebody looks at what @s uses: asks its agent for samples, which come within seconds, and for more in the next minute. */
 void links_watch_usage(struct server *s);
 /* Are those of the beginning still to come? */

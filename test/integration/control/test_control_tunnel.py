@@ -302,6 +302,28 @@ def test_revocation_and_recovery(daemon, api):
         each.close()
 
 
+@pytest.mark.req("CB-8")
+def test_a_copy_gets_no_token_while_the_server_is_connected(daemon):
+    """It has the same key, and a later token would take the server's place."""
+    h = daemon.host("copied")
+    link = Link(h).handshake()
+    link.greet()
+    link.put(heartbeat=daemon.modules.link.Heartbeat(sequence=1))
+    link.get("heartbeat_ack")
+    assert "is connected" in refused(h.recover).details() and daemon.show("copied").generation == 1
+    link.put(heartbeat=daemon.modules.link.Heartbeat(sequence=2))
+    link.get("credential_rotate")
+    assert daemon.show("copied").HasField("duplicate")
+    link.close()
+
+    def got_back():
+        try:
+            return h.recover().credential.generation == 2
+        except grpc.RpcError:
+            return False
+    proc.wait_for(got_back, 20, every=1, text="its own recovery")
+
+
 def test_a_link_ends_with_its_token(api):
     d = TunnelDaemon(api, ["--agent-certificate-life", "5s"])
     try:
