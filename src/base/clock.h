@@ -41,7 +41,7 @@ usec_t clock_peer(void);
 usec_t clock_add(usec_t now, usec_t delta);
 
 /* RFC 3339 in UTC with @digits (0, 3, 6 or 9) of fraction into @dst (CLOCK_TEXT_SIZE). */
-enum { CLOCK_TEXT_SIZE = 40 };
+enum { CLOCK_TEXT_SIZE = 56 }; /* what a compiler can prove, not what comes */
 void clock_format(usec_t real, int digits, char dst[CLOCK_TEXT_SIZE]);
 /* RFC 3339 with offset and up to 9 fraction digits, years 1970..9999. *ret_nsec may be NULL: nanoseconds since
  * 1970, which end in 2554. 0 or -ERR_INVALID. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """proc: programs with deadlines, and waiting for things to become true."""
+import collections
 import dataclasses
 import os
 import signal
@@ -50,11 +51,18 @@ def wait_for(what, timeout=20, every=0.1, text="condition"):
         time.sleep(every)
 
 
+_given = collections.deque(maxlen=1000)
+
+
 def free_port():
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port of loopback that nobody listens on now, and that was not given out just before: it may not be in use yet."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in _given:
+            _given.append(port)
+            return port
 
 
 def listens(port, host="127.0.0.1"):

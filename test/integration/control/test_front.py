@@ -112,7 +112,8 @@ def test_what_is_not_for_everybody(plane):
             assert curl(plane, path)[0] == 404, path
     assert ask(plane, "/install.sh", "POST", body=b"x")[0] == 405
     assert ask(plane, "/install.sh", "DELETE")[1]["allow"] == "GET, HEAD"
-    assert curl(plane, "/releases/release.json", "-X", "PUT", "-d", "x", "-H", "content-type: text/plain")[0] == 405
+    # Nothing to send: curl takes an answer that comes before its body is out for a failure of the stream.
+    assert curl(plane, "/releases/release.json", "-X", "PUT", "-H", "content-type: text/plain")[0] == 405
     # A method that is not there is told in the protocol of calls.
     status, _, body = ask(plane, "/davit.control.v1.ServerService/ListServers", "POST", {"content-type": "application/json"}, b"{}")
     assert status == 501 and b"no such method" in body
