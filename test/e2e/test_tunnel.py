@@ -96,6 +96,7 @@ def test_enrolment_and_heartbeat_through_each_proxy_by_what_it_carries(up, certi
         assert "tunnel mode; the token holds until" in text and f"carried by {'gRPC' if carrier == 'grpc' else 'a WebSocket'}" in text, text
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-24", "CL-87")
 def test_the_main_job_while_the_edge_cuts_what_is_old(up, docker, certificates, ending):
     """Deploy, logs that are followed, and commands, through edges that end each connection after some seconds: nothing is lost, nothing comes twice,
