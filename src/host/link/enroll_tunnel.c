@@ -6,10 +6,10 @@
 
 #include "base/mem.h"
 #include "host/link/enroll.h"
+#include "host/link/link_challenge.h"
 #include "host/link/tunnel.h"
 #include "ident/cert.h"
 #include "ident/jwt.h"
-#include "ident/proof.h"
 
 #define PURPOSE "enroll"
 
@@ -21,38 +21,16 @@ struct ask {
 };
 
 /* Is it the token's control plane that gave this nonce? */
-static int check_challenge(const struct ask *a, const Davit__Link__V1__ChallengeResponse *c, const uint8_t nonce[PROOF_NONCE_SIZE], struct err *err)
+static int check_challenge(const struct ask *a, const Davit__Link__V1__ChallengeResponse *given, const uint8_t nonce[PROOF_NONCE_SIZE],
+                           struct err *err)
 {
-    const struct str purpose = STR(PURPOSE);
     const struct proof_trust trust = {.pin = a->token->pin};
-    struct str signature = {(const char *)c->signature.data, c->signature.len};
-    uint8_t digest[PROOF_SIZE];
     struct err why = ERR_INIT;
-    if (c->server_nonce.len != PROOF_NONCE_SIZE)
-        return err_set(err, ERR_UNAUTHENTICATED, "what answers gave a nonce of %zu bytes; nothing of the token was sent", c->server_nonce.len);
-    proof_digest("challenge", nonce, c->server_nonce.data, &purpose, 1, digest);
-    usec_t when = clock_checked();
-    if (clock_unsure() && c->clock_us > when)
-        when = c->clock_us;
-    if (proof_control_plane(str_from(c->certificate_pem), &trust, when, digest, signature, NULL, &why) == 0)
+    if (link_challenge_check(given, PURPOSE, &trust, nonce, &why) == 0)
         return 0;
     (void)err_set(err, ERR_UNAUTHENTICATED, "another control plane than the token's answers: %s; nothing of the token was sent", why.msg);
     err_hint(err, "check the address; if the control plane was set up anew, make a new token there");
     return -(int)ERR_UNAUTHENTICATED;
-}
-
-static int challenge(const struct ask *a, struct rpc_channel *ch, uint8_t nonce[PROOF_NONCE_SIZE], Davit__Link__V1__ChallengeResponse **ret,
-                     struct err *err)
-{
-    Davit__Link__V1__ChallengeRequest m = DAVIT__LINK__V1__CHALLENGE_REQUEST__INIT;
-    ProtobufCMessage *answer = NULL;
-    rng_bytes(nonce, PROOF_NONCE_SIZE);
-    m.client_nonce = (ProtobufCBinaryData){PROOF_NONCE_SIZE, nonce};
-    m.purpose = (char *)(uintptr_t)PURPOSE;
-    m.subject = (char *)(uintptr_t)a->token->id;
-    int rc = rpc_unary(ch, &davit_link_v1_identity_service, "Challenge", &m.base, deadline_in(ENROLL_TRY_WAIT), &answer, err);
-    *ret = (Davit__Link__V1__ChallengeResponse *)answer;
-    return rc;
 }
 
 static int run(void *arg, struct rpc_channel *ch, bool *ret_answered, struct err *err)
@@ -61,7 +39,7 @@ static int run(void *arg, struct rpc_channel *ch, bool *ret_answered, struct err
     Davit__Link__V1__ChallengeResponse *given = NULL;
     ProtobufCMessage *answer = NULL;
     uint8_t nonce[PROOF_NONCE_SIZE], digest[PROOF_SIZE], mac[PROOF_MAC_SIZE];
-    int rc = challenge(a, ch, nonce, &given, err);
+    int rc = link_challenge_ask(ch, PURPOSE, a->token->id, ENROLL_TRY_WAIT, nonce, &given, err);
     *ret_answered = rc == 0;
     if (rc == 0)
         rc = check_challenge(a, given, nonce, err);

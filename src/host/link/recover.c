@@ -2,42 +2,10 @@
 /* recover — see recover.h. */
 #include "host/link/recover.h"
 
+#include "host/link/link_challenge.h"
 #include "host/link/link_dial.h"
-#include "ident/proof.h"
 
 #define PURPOSE "recover"
-
-static int challenge(struct rpc_channel *ch, const char *server_id, uint8_t nonce[PROOF_NONCE_SIZE], Davit__Link__V1__ChallengeResponse **ret,
-                     struct err *err)
-{
-    Davit__Link__V1__ChallengeRequest m = DAVIT__LINK__V1__CHALLENGE_REQUEST__INIT;
-    ProtobufCMessage *answer = NULL;
-    rng_bytes(nonce, PROOF_NONCE_SIZE);
-    m.client_nonce = (ProtobufCBinaryData){PROOF_NONCE_SIZE, nonce};
-    m.purpose = (char *)(uintptr_t)PURPOSE;
-    m.subject = (char *)(uintptr_t)server_id;
-    int rc = rpc_unary(ch, &davit_link_v1_identity_service, "Challenge", &m.base, deadline_in(RECOVER_WAIT), &answer, err);
-    *ret = (Davit__Link__V1__ChallengeResponse *)answer;
-    return rc;
-}
-
-/* Is it the control plane that gave this nonce? */
-static int check_challenge(const Davit__Link__V1__ChallengeResponse *a, const struct agent_identity *id, const uint8_t nonce[PROOF_NONCE_SIZE],
-                           struct err *err)
-{
-    const struct str purpose = STR(PURPOSE);
-    const struct proof_trust trust = {.roots_pem = buf_str(&id->ca_pem)};
-    struct str signature = {(const char *)a->signature.data, a->signature.len};
-    uint8_t digest[PROOF_SIZE];
-    if (a->server_nonce.len != PROOF_NONCE_SIZE)
-        return err_set(err, ERR_UNAUTHENTICATED, "the control plane gave a nonce of %zu bytes", a->server_nonce.len);
-    proof_digest("challenge", nonce, a->server_nonce.data, &purpose, 1, digest);
-    /* Where nobody knows how late it is, what it says can only be later than the floor. */
-    usec_t when = clock_checked();
-    if (clock_unsure() && a->clock_us > when)
-        when = a->clock_us;
-    return proof_control_plane(str_from(a->certificate_pem), &trust, when, digest, signature, NULL, err);
-}
 
 static int sign(const struct agent_identity *id, const char *server_id, struct str csr, const uint8_t mine[PROOF_NONCE_SIZE],
                 const uint8_t theirs[PROOF_NONCE_SIZE], struct buf *out, struct err *err)
@@ -46,7 +14,7 @@ static int sign(const struct agent_identity *id, const char *server_id, struct s
     uint8_t digest[PROOF_SIZE];
     AUTO_KEY key = NULL;
     int rc = key_from_pem(secret_reveal(id->key_pem), &key, err);
-    proof_digest("recover", mine, theirs, extra, ARRAY_LEN(extra), digest);
+    proof_digest(PURPOSE, mine, theirs, extra, ARRAY_LEN(extra), digest);
     return rc == 0 ? proof_sign(key, digest, out, err) : rc;
 }
 
@@ -58,9 +26,10 @@ int recover_over(struct rpc_channel *ch, const char *server_id, const struct age
     AUTO_BUF signature = BUF_INIT(PROOF_SIGNATURE_MAX);
     uint8_t nonce[PROOF_NONCE_SIZE];
     ProtobufCMessage *answer = NULL;
-    int rc = challenge(ch, server_id, nonce, &given, err);
+    const struct proof_trust trust = {.roots_pem = buf_str(&id->ca_pem)};
+    int rc = link_challenge_ask(ch, PURPOSE, server_id, RECOVER_WAIT, nonce, &given, err);
     if (rc == 0)
-        rc = check_challenge(given, id, nonce, err);
+        rc = link_challenge_check(given, PURPOSE, &trust, nonce, err);
     if (rc == 0)
         rc = sign(id, server_id, csr, nonce, given->server_nonce.data, &signature, err);
     if (rc == 0) {
