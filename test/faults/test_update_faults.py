@@ -3,15 +3,11 @@
 one agent, it is the one that `current` leads to, and the command comes to an end that is true."""
 import contextlib
 import os
-import pathlib
-import shutil
-import sys
-import tempfile
 
 import pytest
 
-from lib import daemon, faults, proc, updates
-from lib.updates import NEW, OLD
+from lib import faults, proc, updates
+from lib.updates import NEW, OLD, modules  # noqa: F401 (a fixture)
 
 
 class Broken(updates.Host):
@@ -26,15 +22,8 @@ class Broken(updates.Host):
         return self
 
 
-@contextlib.contextmanager
-def a_host(modules):
-    top = pathlib.Path(tempfile.mkdtemp(prefix="duf."))
-    host = Broken(modules, top, ("--trial-wait", "30s"))
-    try:
-        yield host
-    finally:
-        host.close()
-        shutil.rmtree(top, ignore_errors=True)
+def broken(modules):
+    return updates.a_host(modules, "--trial-wait", "30s", kind=Broken, untidy=True)
 
 
 def begin(host, fault):
@@ -56,7 +45,7 @@ def conclude(host, seq, said):
 
 
 def one(modules, fault):
-    with a_host(modules) as host:
+    with broken(modules) as host:
         seq = begin(host, fault)
         # What fails for ever may keep the agent from saying so: it is started anew without the fault.
         with contextlib.suppress(AssertionError):
@@ -68,18 +57,11 @@ def one(modules, fault):
         return str(host.report.hit())
 
 
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("proto")
-    yield daemon.generate(folder)
-    sys.path.remove(str(folder))
-
-
 @pytest.mark.all_tier
 @pytest.mark.req("CB-4")
 def test_an_update_survives_every_fault_at_every_call(modules):
     rng = faults.seed()
-    with a_host(modules) as host:
+    with broken(modules) as host:
         seq = begin(host, faults.Fault())
         conclude(host, seq, "nothing was broken")
         calls = host.report.calls()

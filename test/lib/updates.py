@@ -11,14 +11,17 @@ import shutil
 import signal
 import socket
 import ssl
+import sys
+import tempfile
 import threading
 import time
 import uuid
 from concurrent import futures
 
 import grpc
+import pytest
 
-from lib import pki, proc, release
+from lib import daemon, pki, proc, release
 
 SERVER_ID = "3f0e1c52-6a7b-4c8d-9e0f-112233445566"
 OLD, NEW = "0.1.0", "0.2.0"
@@ -331,3 +334,23 @@ class Host:
         self.plane.close()
         self.shelf.shutdown()
         self.shelf.server_close()
+
+
+@contextlib.contextmanager
+def a_host(modules, *more, wrap=(), kind=Host, untidy=False):
+    """A Host (or one of another @kind) in a directory of its own, which goes with it. @untidy: something that was killed may still be in there."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="du."))
+    host = kind(modules, top, more, wrap)
+    try:
+        yield host
+    finally:
+        host.close()
+        shutil.rmtree(top, ignore_errors=untidy)
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """The generated modules of the link's protocol; for `from lib.updates import modules`."""
+    folder = tmp_path_factory.mktemp("proto")
+    yield daemon.generate(folder)
+    sys.path.remove(str(folder))

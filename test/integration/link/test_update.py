@@ -1,38 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent that updates itself, or does not: against a control plane, a service manager and a shelf of releases made by lib.updates."""
-import contextlib
 import os
-import pathlib
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
 
 import pytest
 
-from lib import daemon, proc, updates
-from lib.updates import NEW, OLD
+from lib import proc
+from lib.updates import NEW, OLD, a_host, modules  # noqa: F401 (a fixture)
 
 OTHER = "0.3.0"
-
-
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("proto")
-    yield daemon.generate(folder)
-    sys.path.remove(str(folder))
-
-
-@contextlib.contextmanager
-def a_host(modules, *more, wrap=()):
-    top = pathlib.Path(tempfile.mkdtemp(prefix="du."))
-    host = updates.Host(modules, top, more, wrap)
-    try:
-        yield host
-    finally:
-        host.close()
-        shutil.rmtree(top)
 
 
 @pytest.fixture
