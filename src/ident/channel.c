@@ -48,20 +48,11 @@ static int wrong_time(struct channel *ch, struct err *err)
 
 /* --- Begin and end --- */
 
-static bool is_uuid(const char *s)
-{
-    static const char form[] = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
-    size_t i = 0;
-    while (s[i] && form[i] && (form[i] == '-' ? s[i] == '-' : strchr("0123456789abcdef", s[i]) != NULL))
-        i++;
-    return !s[i] && !form[i];
-}
-
 int channel_new(enum channel_role role, const char *server_id, struct channel **ret, struct err *err)
 {
     size_t n = 0;
     ident__start();
-    if (!is_uuid(server_id))
+    if (!ident__is_uuid(server_id))
         return err_set(err, ERR_INVALID, "server_id: this is no server");
     struct channel *ch = NEW(struct channel);
     ch->role = role;

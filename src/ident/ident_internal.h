@@ -25,6 +25,8 @@ struct csr {
     EVP_PKEY *pkey; /* all that is believed of a request */
 };
 
+/* Is @s a UUID in lower case, as servers are named? */
+bool ident__is_uuid(const char *s);
 /* Starts OpenSSL without the host's openssl.cnf. Every entry calls it; only the first does something. */
 void ident__start(void);
 /* Records "@what: <OpenSSL's reason>" and empties its error queue. Returns -(int)code. */

@@ -108,19 +108,9 @@ static bool hex_only(struct str s, size_t n)
     return true;
 }
 
-static bool is_uuid(struct str s)
-{
-    static const size_t groups[] = {8, 4, 4, 4, 12};
-    for (unsigned i = 0; i < ARRAY_LEN(groups); i++)
-        if (!hex_only(str_cut(&s, '-'), groups[i]))
-            return false;
-    return s.n == 0;
-}
-
 static const char *fault(const struct jwt_claims *c)
 {
-    struct str subject = str_from(c->subject);
-    if (subject.n != JWT_SUBJECT_SIZE - 1 || !is_uuid(subject))
+    if (!ident__is_uuid(c->subject))
         return "its subject is no server";
     if (!hex_only(str_from(c->id), JWT_ID_SIZE - 1))
         return "its id is malformed";

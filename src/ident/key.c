@@ -15,6 +15,16 @@
 #include "base/mem.h"
 #include "ident/ident_internal.h"
 
+bool ident__is_uuid(const char *s)
+{
+    for (size_t i = 0; i < 36; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (s[i] == '\0' || (dash ? s[i] != '-' : strchr("0123456789abcdef", s[i]) == NULL))
+            return false;
+    }
+    return s[36] == '\0';
+}
+
 void ident__start(void)
 {
     BUG_ON(OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS | OPENSSL_INIT_ADD_ALL_DIGESTS, NULL) != 1);

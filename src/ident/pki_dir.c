@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "ident/ident_internal.h"
 #include "ident/key.h"
 
 /* The intermediates: what each is called, what it may issue. */
@@ -301,16 +302,6 @@ int pki_control_leaf(const char *dir, const char *const *names, size_t n_names, 
     return rc < 0 ? rc : 1;
 }
 
-static bool is_uuid(const char *s)
-{
-    for (size_t i = 0; i < 36; i++) {
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (s[i] == '\0' || (dash ? s[i] != '-' : strchr("0123456789abcdef", s[i]) == NULL))
-            return false;
-    }
-    return s[36] == '\0';
-}
-
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime,
                            struct buf *chain_pem, struct pki_issued *ret, struct err *err)
 {
@@ -320,7 +311,7 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
     AUTO_CERT cert = NULL;
     AUTO_CSR csr = NULL;
     struct cert_info info;
-    if (!is_uuid(server_id))
+    if (!ident__is_uuid(server_id))
         return err_set(err, ERR_INVALID, "server id: a UUID in lower case is needed");
     int rc = csr_parse(csr_der, &csr, err);
     if (rc == 0)

@@ -177,21 +177,19 @@ static int child_wait(struct child *c, usec_t deadline)
 }
 
 /* The group outlives its leader while it has members, and its number cannot be given anew until then. */
-static bool group_gone(const struct child *c, pid_t group)
+static bool group_gone(pid_t group, const bool *leader_ended)
 {
-    return c->exited && kill(-group, 0) < 0 && errno == ESRCH;
+    return *leader_ended && kill(-group, 0) < 0 && errno == ESRCH;
 }
 
-/* Brings the group to its end whatever happens to the fiber. */
-static void child_kill(struct child *c)
+void loop_end_group(pid_t group, const bool *leader_ended)
 {
-    pid_t group = c->process.pid;
     usec_t term_until = deadline_in(KILL_GRACE), kill_until = clock_add(term_until, KILL_PATIENCE);
     bool killed = false;
 
     fiber_shield();
     (void)kill(-group, SIGTERM);
-    while (!group_gone(c, group) && clock_mono() < kill_until) {
+    while (!group_gone(group, leader_ended) && clock_mono() < kill_until) {
         if (!killed && clock_mono() >= term_until) {
             (void)kill(-group, SIGKILL);
             killed = true;
@@ -219,7 +217,7 @@ int child_run(struct loop *loop, const struct child_spec *spec, usec_t deadline,
     }
     rc = child_wait(c, deadline);
     if (rc < 0) {
-        child_kill(c);
+        loop_end_group(c->process.pid, &c->exited);
         child_close(c);
         return err_set(err, (enum err_code)-rc, "%s %s", program, rc == -ERR_DEADLINE ? "took too long" : "was cancelled");
     }

@@ -54,6 +54,10 @@ void loop_expected(struct loop *loop);
 /* alloc_cb of all streams: lends the shared buffer. @h->loop->data is the struct loop. */
 void loop_lend_buf(uv_handle_t *h, size_t hint, uv_buf_t *ret);
 
+/* Waits, on a fiber: brings the process group @group to its end, by TERM and then KILL, whatever happens to the fiber. @leader_ended is set by
+ * the loop when the end of its leader was seen. */
+void loop_end_group(pid_t group, const bool *leader_ended);
+
 /* The code for a negative libuv status; -ERR_* of err_code_from_errno. */
 int loop_uv_code(int status);
 

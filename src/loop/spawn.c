@@ -2,18 +2,12 @@
 /* spawn — see spawn.h. */
 #include "loop/spawn.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "loop/loop_internal.h"
-
-#define KILL_GRACE (2 * USEC_SEC)    /* from TERM to KILL */
-#define KILL_PATIENCE (1 * USEC_SEC) /* from KILL to giving up on corpses that nobody reaps */
-#define KILL_STEP (10 * USEC_MSEC)
 
 /* Heap memory; it goes when libuv has let go of the last handle. */
 struct spawn {
@@ -146,30 +140,11 @@ struct str spawn_tail(const struct spawn *s)
     return (struct str){s->tail, s->tail_n};
 }
 
-/* The group outlives its leader while it has members, and its number cannot be given anew until then. */
-static bool group_gone(const struct spawn *s, pid_t group)
-{
-    return s->exited && kill(-group, 0) < 0 && errno == ESRCH;
-}
-
 struct spawn *spawn_kill(struct spawn *s)
 {
     if (!s)
         return NULL;
-    pid_t group = s->process.pid;
-    usec_t term_until = deadline_in(KILL_GRACE), kill_until = clock_add(term_until, KILL_PATIENCE);
-    bool killed = false;
-
-    fiber_shield();
-    (void)kill(-group, SIGTERM);
-    while (!group_gone(s, group) && clock_mono() < kill_until) {
-        if (!killed && clock_mono() >= term_until) {
-            (void)kill(-group, SIGKILL);
-            killed = true;
-        }
-        BUG_ON(fiber_sleep(KILL_STEP) < 0);
-    }
-    fiber_unshield();
+    loop_end_group(s->process.pid, &s->exited);
     return let_go(s);
 }
 

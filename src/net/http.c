@@ -75,6 +75,19 @@ const char *http_field(const struct http_head *h, const char *name)
     return NULL;
 }
 
+const char *http_field_once(const struct http_head *h, const char *name)
+{
+    const char *value = NULL;
+    for (size_t i = 0; i < h->n_fields; i++) {
+        if (strcmp(h->fields[i].name, name) != 0)
+            continue;
+        if (value)
+            return NULL;
+        value = h->fields[i].value;
+    }
+    return value;
+}
+
 struct http_parser *http_parser_new(bool request, const struct http_parser_handler *h, void *arg)
 {
     struct http_parser *p = NEW(struct http_parser);

@@ -43,6 +43,8 @@ struct http_head {
 void http_head_release(struct http_head *h);
 /* First value of @name (lower case), or NULL. */
 const char *http_field(const struct http_head *h, const char *name);
+/* The value of @name (lower case) if it stands there exactly once, else NULL. */
+const char *http_field_once(const struct http_head *h, const char *name);
 /* Is @word among the words, separated by commas, of any field @name (lower case)? @same: str_eq, or str_eq_ci where case means nothing. */
 bool http_lists(const struct http_head *h, const char *name, struct str word, bool (*same)(struct str, struct str));
 

@@ -36,20 +36,6 @@ struct ws {
 
 /* ---- handshake ---- */
 
-/* The value of a field that must be there once. */
-static const char *only(const struct http_head *head, const char *name)
-{
-    const char *value = NULL;
-    for (size_t i = 0; i < head->n_fields; i++) {
-        if (strcmp(head->fields[i].name, name) != 0)
-            continue;
-        if (value)
-            return NULL;
-        value = head->fields[i].value;
-    }
-    return value;
-}
-
 bool ws_wanted(const struct http_head *head)
 {
     return strcmp(head->method, "GET") == 0 && head->upgrade && http_lists(head, "upgrade", STR("websocket"), str_eq_ci);
@@ -60,7 +46,7 @@ static bool origin_allowed(const struct http_head *head, bool tls, const char *c
 {
     if (!http_field(head, "origin"))
         return true;
-    const char *origin = only(head, "origin"), *host = only(head, "host");
+    const char *origin = http_field_once(head, "origin"), *host = http_field_once(head, "host");
     if (!origin)
         return false;
     for (size_t i = 0; i < n_origins; i++)
@@ -77,7 +63,7 @@ int ws_check(const struct http_head *head, bool tls, const char *protocol, const
 {
     uint8_t key[WS_KEY_SIZE + 2];
     size_t n = 0;
-    const char *text = only(head, "sec-websocket-key"), *version = only(head, "sec-websocket-version");
+    const char *text = http_field_once(head, "sec-websocket-key"), *version = http_field_once(head, "sec-websocket-version");
     *ret_status = 400;
     if (!ws_wanted(head) || head->minor != 1 || head->chunked || (head->has_length && head->length))
         return err_set(err, ERR_INVALID, "this is no handshake of a WebSocket");

@@ -17,24 +17,11 @@ void ws_refusal_release(struct ws_refusal *r)
     *r = (struct ws_refusal){0};
 }
 
-/* The value of a field that stands there exactly once, or NULL. */
-static const char *only(const struct http_head *head, const char *name)
-{
-    const char *value = NULL;
-    for (size_t i = 0; i < head->n_fields; i++) {
-        if (strcmp(head->fields[i].name, name) != 0)
-            continue;
-        if (value)
-            return NULL;
-        value = head->fields[i].value;
-    }
-    return value;
-}
-
 int ws_check_answer(const struct http_head *head, const char *key, const char *protocol, struct err *err)
 {
     AUTO_FREE char *wanted = ws_proof(key);
-    const char *proof = only(head, "sec-websocket-accept"), *chosen = only(head, "sec-websocket-protocol"), *to = only(head, "upgrade");
+    const char *proof = http_field_once(head, "sec-websocket-accept"),
+               *chosen = http_field_once(head, "sec-websocket-protocol"), *to = http_field_once(head, "upgrade");
     if (head->status != 101 || !to || !str_eq_ci(str_from(to), STR("websocket")) ||
         !http_lists(head, "connection", STR("upgrade"), str_eq_ci))
         return err_set(err, ERR_UNIMPLEMENTED, "the answer is none to the handshake of a WebSocket");
