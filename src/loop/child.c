@@ -2,8 +2,11 @@
 /* child — starting a program, collecting its output, and making sure that its process group ends in time. */
 #include "loop/child.h"
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "loop/loop_internal.h"
@@ -199,6 +202,25 @@ void loop_end_group(pid_t group, const bool *leader_ended)
     fiber_unshield();
 }
 
+#if defined(__x86_64__)
+enum { MACHINE = EM_X86_64 };
+#elif defined(__aarch64__)
+enum { MACHINE = EM_AARCH64 };
+#endif
+
+bool loop_is_program(const char *path)
+{
+    unsigned char head[offsetof(Elf64_Ehdr, e_machine) + 2] = {0};
+    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return true;
+    ssize_t n = pread(fd, head, sizeof(head), 0);
+    if (n >= 2 && head[0] == '#' && head[1] == '!')
+        return true;
+    return n == (ssize_t)sizeof(head) && memcmp(head, ELFMAG, SELFMAG) == 0 && head[EI_DATA] == ELFDATA2LSB &&
+           (head[sizeof(head) - 2] | head[sizeof(head) - 1] << 8) == MACHINE;
+}
+
 int child_run(struct loop *loop, const struct child_spec *spec, usec_t deadline, struct child_result *ret, struct err *err)
 {
     struct child *c;
@@ -209,6 +231,8 @@ int child_run(struct loop *loop, const struct child_spec *spec, usec_t deadline,
         return err_set(err, ERR_CANCELLED, "%s was not started", program);
     if (program[0] != '/')
         return err_set(err, ERR_INVALID, "%s is not an absolute path", program);
+    if (!loop_is_program(program))
+        return err_sys(err, ENOEXEC, "cannot start %s", program);
     c = child_new(loop, spec->output_max);
     rc = child_start(c, spec);
     if (rc < 0) {

@@ -9,7 +9,7 @@
 #include "loop/fiber.h"
 
 struct child_spec {
-    const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
+    const char *const *argv; /* NULL-terminated; argv[0] is an absolute path, of a script or a program for this machine */
     const char *const *env;  /* NULL-terminated "K=V"; NULL: PATH and LC_ALL=C only */
     const char *dir;         /* or NULL */
     struct str input;        /* stdin; empty: /dev/null */

@@ -58,6 +58,10 @@ void loop_lend_buf(uv_handle_t *h, size_t hint, uv_buf_t *ret);
  * the loop when the end of its leader was seen. */
 void loop_end_group(pid_t group, const bool *leader_ended);
 
+/* Is this a script or a program for this machine? execvp hands anything else to a shell, which runs of random bytes what it can. True also where
+ * it cannot be looked at: the system says why when it is started. Blocks for one read. */
+bool loop_is_program(const char *path);
+
 /* The code for a negative libuv status; -ERR_* of err_code_from_errno. */
 int loop_uv_code(int status);
 

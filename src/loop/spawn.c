@@ -2,6 +2,7 @@
 /* spawn — see spawn.h. */
 #include "loop/spawn.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,6 +78,8 @@ static void on_output(uv_stream_t *h, ssize_t n, const uv_buf_t *b)
 
 int spawn_start(struct loop *loop, const struct spawn_spec *spec, struct spawn **ret, struct err *err)
 {
+    if (!loop_is_program(spec->argv[0]))
+        return err_sys(err, ENOEXEC, "cannot start %s", spec->argv[0]);
     struct spawn *s = NEW(struct spawn);
     uv_stdio_container_t stdio[3 + SPAWN_FDS_MAX] = {
         {.flags = UV_IGNORE}, /* /dev/null */

@@ -16,7 +16,7 @@ enum { SPAWN_FDS_MAX = 8, SPAWN_TAIL_MAX = 8 * 1024 };
 struct spawn;
 
 struct spawn_spec {
-    const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
+    const char *const *argv; /* NULL-terminated; argv[0] is an absolute path, of a script or a program for this machine */
     const char *const *env;  /* NULL-terminated "K=V" */
     const int *fds;          /* become 3, 4, ... of the program; -1: that number stays closed. Still the caller's */
     size_t n_fds;

@@ -10,7 +10,11 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct ctx {
     struct loop *loop;
@@ -149,6 +153,28 @@ static void test_no_such_program(void **state)
     assert_int_equal(c->rc, -ERR_INVALID);
 }
 
+/* execvp would hand it to a shell, which does what the text says: makes a file, here. */
+static void test_what_is_no_program_is_not_run_by_a_shell(void **state)
+{
+    struct ctx *c = *state;
+    char program[] = "/tmp/test_child.XXXXXX", made[sizeof(program) + 5];
+    const char *const argv[] = {program, NULL};
+    int fd = mkstemp(program);
+
+    assert_true(fd >= 0);
+    assert_true(snprintf(made, sizeof(made), "%s.made", program) > 0);
+    assert_true(dprintf(fd, ">%s\n", made) > 0);
+    assert_int_equal(fchmod(fd, 0700), 0);
+    assert_int_equal(close(fd), 0);
+    c->spec.argv = argv;
+    assert_int_equal(fiber_spawn(c->loop, "child", child_main, c, NULL), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->err.sys, ENOEXEC);
+    assert_true(c->rc < 0);
+    assert_int_not_equal(access(made, F_OK), 0);
+    assert_int_equal(unlink(program), 0);
+}
+
 static void test_deadline_ends_the_group(void **state)
 {
     struct ctx *c = *state;
@@ -198,6 +224,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_input_that_nobody_reads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_output_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_such_program, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_no_program_is_not_run_by_a_shell, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_ends_the_group, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_kills_what_ignores_term, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel_ends_the_group, setup, teardown),
