@@ -43,10 +43,24 @@ def go(lane):
     lane.engine.exec(lane.containers()[0]["Id"], ["touch", "/tmp/go"])
 
 
+def where(lane, cli):
+    """How far the lines came on their way from the engine."""
+    def tail(text):
+        return [line[:100] for line in text.splitlines()[-5:]]
+    container = lane.containers()[0]
+    engine = lane.engine.call("GET", f"/containers/{container['Id']}/logs", query={"stdout": 1, "stderr": 1, "tail": 5}).decode(errors="replace")
+    parts = {"container": (container["State"], container["Image"]), "engine": tail(engine), "agent": (lane.p.running(), tail(lane.p.text())),
+             "davitd": tail(lane.davit.log("davitd")), "davit logs": (cli.running(), *(tail(path.read_text()) for path in lane.out))}
+    return "\n".join(f"  {name}: {what}" for name, what in parts.items())
+
+
 def check(lane, cli, said):
     """@cli has seen all of it."""
     ends = ("out end\n", f"err {LINES}\n")
-    proc.wait_for(lambda: all(end in path.read_text() for end, path in zip(ends, lane.out)), 40, every=0.1, text=f"the last lines, {said}")
+    try:
+        proc.wait_for(lambda: all(end in path.read_text() for end, path in zip(ends, lane.out)), 40, every=0.1, text=f"the last lines, {said}")
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{where(lane, cli)}") from None
     cli.stop(2)
     lane.davit.background.remove(cli)
     lines = [line for path in lane.out for line in path.read_text().splitlines()]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lib import proc
+from lib import images, proc
 from lib.engine import EngineError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -69,3 +69,19 @@ def test_registries_serve_and_refuse(docker, busybox_image, registry, private_re
     with pytest.raises(EngineError):
         docker.call("POST", "/images/create", b"", query={"fromImage": full.rpartition(":")[0], "tag": "1"})
     assert not docker.has_image(full)
+
+
+def test_an_image_is_what_its_test_says(docker):
+    name = "davit-test/house-image:1"
+    try:
+        images.script(docker, name, "exit 1\n")
+        first = docker.json("GET", f"/images/{name}/json")["Id"]
+        images.script(docker, name, "exit 1\n")
+        assert docker.json("GET", f"/images/{name}/json")["Id"] == first, "made twice"
+        with pytest.raises(AssertionError, match="two images are to be called"):
+            images.script(docker, name, "exit 2\n")
+        images._made.clear()  # another run, whose test was changed meanwhile
+        images.script(docker, name, "exit 2\n")
+        assert docker.json("GET", f"/images/{name}/json")["Id"] != first
+    finally:
+        docker.remove_image(name)

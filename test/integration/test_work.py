@@ -467,7 +467,7 @@ def test_logs_of_others_are_not_shown(driver, docker, busybox_image):
 
 
 def test_many_lines_come_whole(driver, docker, project):
-    image = images.script(docker, "davit-test/lines:1", images.WAITING + "seq 1 100000; sleep 600 & wait\n")
+    image = images.script(docker, "davit-test/many-lines:1", images.WAITING + "seq 1 100000; sleep 600 & wait\n")
     r = driver.deploy(spec_of(project, image, "many", health=QUICK))
     assert "failure" not in r, r
     open_log(driver, 1, r["containerId"], credit=1 << 30, follow=True)

@@ -88,6 +88,13 @@ class Engine:
         except EngineError:
             return False
 
+    def image_comment(self, name):
+        """What import_image() was told to write into it; None: there is no such image."""
+        try:
+            return self.json("GET", f"/images/{name}/json").get("Comment", "")
+        except EngineError:
+            return None
+
     def exec(self, name, cmd):
         """Runs @cmd in a container; returns (exit status, output, both streams together)."""
         made = self.json("POST", f"/containers/{name}/exec",
@@ -111,11 +118,11 @@ class Engine:
             if e.status != 404:
                 raise
 
-    def import_image(self, tar, name, changes):
-        """An image of one layer from the bytes of a tar; @changes as in `docker import --change`."""
+    def import_image(self, tar, name, changes, comment=""):
+        """An image of one layer from the bytes of a tar; @changes and @comment as in `docker import --change --message`."""
         repo, _, tag = name.rpartition(":")
         self.call("POST", "/images/create", tar, {"Content-Type": "application/x-tar"},
-                  {"fromSrc": "-", "repo": repo, "tag": tag, "changes": changes})
+                  {"fromSrc": "-", "repo": repo, "tag": tag, "changes": changes, "message": comment})
 
     def push(self, name, user="", password=""):
         """Pushes NAME:TAG to the registry in it."""
