@@ -65,16 +65,16 @@ export function ms(us: bigint): number {
 }
 
 /** "3 s ago"; what lies a little ahead is now. 0 is "never". */
-export function ago(us: bigint | number, nowUs: bigint | number): string {
+export function ago(us: bigint | number, nowMs: number): string {
     if (Number(us) === 0) return "never";
-    const age = (Number(nowUs) - Number(us)) / 1e6;
+    const age = nowMs / 1000 - Number(us) / 1e6;
     return age < 1 ? "now" : duration(age) + " ago";
 }
 
 /** "in 3 d", "expired 2 h ago". 0 is "-". */
-export function until(us: bigint | number, nowUs: bigint | number): string {
+export function until(us: bigint | number, nowMs: number): string {
     if (Number(us) === 0) return "-";
-    const left = (Number(us) - Number(nowUs)) / 1e6;
+    const left = Number(us) / 1e6 - nowMs / 1000;
     return left >= 0 ? "in " + duration(left) : duration(-left) + " ago";
 }
 
@@ -93,4 +93,14 @@ export function short(id: string): string {
 /** "127.0.0.1:8080", "[::1]:8080". */
 export function hostPort(host: string, port: number): string {
     return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Text of others in one line that does as little as it can: colours of terminals are dropped, other control characters and those that turn
+ * the direction of writing are shown as what they are. */
+export function visible(text: string): string {
+    return text
+        .replace(/\u001b\[[0-9;:]*m/g, "")
+        .replace(/[\u0000-\u0008\u000a-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
+        .replace(/\u007f/g, "\u2421")
+        .replace(/[\u0080-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g, (c) => `<U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`);
 }

@@ -25,11 +25,18 @@ test("times", () => {
     assert.equal(f.countdown(3543), "59:03");
     assert.equal(f.countdown(3661), "1:01:01");
     assert.equal(f.countdown(-5), "00:00");
-    assert.equal(f.ago(0n, 5_000_000), "never");
-    assert.equal(f.ago(2_000_000n, 5_000_000), "3 s ago");
-    assert.equal(f.ago(9_000_000n, 5_000_000), "now");
-    assert.equal(f.until(65_000_000n, 5_000_000), "in 1 min");
-    assert.equal(f.until(1_000_000n, 61_000_000), "1 min ago");
+    assert.equal(f.ago(0n, 5_000), "never");
+    assert.equal(f.ago(2_000_000n, 5_000), "3 s ago");
+    assert.equal(f.ago(9_000_000n, 5_000), "now");
+    assert.equal(f.until(65_000_000n, 5_000), "in 1 min");
+    assert.equal(f.until(1_000_000n, 61_000), "1 min ago");
+});
+
+test("text of others does nothing", () => {
+    assert.equal(f.visible("\u001b[1;31mred\u001b[0m\ttab"), "red\ttab");
+    assert.equal(f.visible("\u001b]0;title\u0007"), "␛]0;title␇");
+    assert.equal(f.visible("a\u202egpj.exe\u0000\u007f"), "a<U+202E>gpj.exe␀␡");
+    assert.equal(f.visible("<img src=x>"), "<img src=x>");
 });
 
 test("addresses and ids", () => {
