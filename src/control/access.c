@@ -128,6 +128,7 @@ static int make_next(struct server *s, struct str spki, struct audit_record *ent
     if (s->gone)
         return err_set(err, ERR_UNAUTHENTICATED, "the server was removed");
     s->generation = ret->generation = claims.generation;
+    server_changed(s);
     ret->token_expires = claims.expires;
     c->counters.credentials_issued++;
     log_event(LOG_INFO, "credentials issued", "server", s->name, "action", entry->action, NULL);

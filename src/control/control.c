@@ -20,6 +20,7 @@
 #include "control/rollouts.h"
 #include "control/schema.h"
 #include "control/sealed.h"
+#include "control/watch_kept.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/credentials.davit.h"
@@ -27,6 +28,7 @@
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/updates.davit.h"
+#include "davit/control/v1/watch.davit.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/link/v1/link.davit.h"
 #include "ident/key.h"
@@ -280,6 +282,7 @@ const struct control_service control_services[] = {
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
     {&davit_control_v1_update_service, updates_handlers, false},
+    {&davit_control_v1_watch_service, watch_handlers, false},
     {&davit_control_v1_workload_service, workloads_handlers, false},
     {&davit_link_v1_enroll_service, enroll_handlers, true},
     {&davit_link_v1_identity_service, identity_handlers, true},
@@ -314,6 +317,9 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->started = clock_real();
     list_init(&c->servers);
     list_init(&c->watchers);
+    list_init(&c->streams);
+    changes_init(&c->changes, loop);
+    c->kept = kept_new(c);
     event_init(&c->idle, loop);
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
@@ -382,6 +388,7 @@ struct control *control_stop(struct control *c)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
     rollouts_stopping(c->rollouts);
+    kept_stopping(c->kept);
     event_pulse(&c->credentials);
     (void)fiber_yield();
     c->api = rpc_server_free(c->api);
@@ -399,6 +406,8 @@ struct control *control_stop(struct control *c)
     c->rollouts = rollouts_free(c->rollouts);
     c->releases = releases_free(c->releases);
     servers_release(c);
+    c->kept = kept_free(c->kept);
+    changes_release(&c->changes);
     c->enroll = enroll_free(c->enroll);
     c->challenges = challenges_free(c->challenges);
     c->fast = lane_free(c->fast);

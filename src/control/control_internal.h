@@ -6,6 +6,7 @@
 
 #include "base/list.h"
 #include "base/log.h"
+#include "control/changes.h"
 #include "control/control.h"
 #include "loop/fiber.h"
 #include "loop/lane.h"
@@ -31,6 +32,7 @@ struct rollouts;
 struct challenges;
 struct audit;
 struct seal;
+struct kept;
 
 struct control {
     struct loop *loop;
@@ -60,6 +62,10 @@ struct control {
     struct event idle;    /* pulsed when a fiber of ours ends */
     bool saving;          /* a fiber writes dirty servers */
     struct list watchers; /* struct watcher.node, see deployments.h */
+    struct changes changes;
+    struct kept *kept;     /* what watches share, see watch_kept.h */
+    struct list streams;   /* of WatchService: struct watch.peers */
+    unsigned n_streams;
     struct fiber *renewal, *pruning;
     struct releases *releases;
     struct rollouts *rollouts; /* NULL before the store is open */
@@ -113,6 +119,7 @@ extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler doctor_handlers[];
 extern const struct rpc_handler links_handlers[];
 extern const struct rpc_handler updates_handlers[];
+extern const struct rpc_handler watch_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

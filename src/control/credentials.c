@@ -120,6 +120,7 @@ int credentials_connected(struct server *s, const struct credential_row *row, st
     s->certificate_expires = row->expires;
     if (s->oldest > s->rotate_from)
         s->rotate = NULL;
+    server_changed(s);
     event_pulse(&c->credentials);
     return 0;
 }
@@ -129,6 +130,7 @@ void credentials_heard(struct server *s, const char *error)
     if (str_eq(str_from(s->credential_error), str_from(error)))
         return;
     (void)str_copy(s->credential_error, sizeof(s->credential_error), str_from(error));
+    server_changed(s);
     event_pulse(&s->control->credentials);
 }
 
@@ -249,6 +251,7 @@ int credentials_revoke(struct server *s, struct err *err)
     s->credential_error[0] = '\0';
     links_cut(s, "the credentials of this server were revoked");
     server_down(s, "its credentials were revoked");
+    server_changed(s);
     event_pulse(&s->control->credentials);
     return 0;
 }

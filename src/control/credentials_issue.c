@@ -158,6 +158,7 @@ static int next(struct server *s, struct job *j, struct err *err)
     if (s->gone)
         return removed(err);
     s->generation = j->made->generation;
+    server_changed(s);
     c->counters.credentials_issued++;
     log_event(LOG_INFO, "credentials issued", "server", s->name, "action", j->entry->action, NULL);
     return 0;

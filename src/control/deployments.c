@@ -241,6 +241,7 @@ void watcher_stop(struct watcher *w)
 void deployments_changed(struct control *c, const char *id)
 {
     struct watcher *w;
+    changes_work(&c->changes, true);
     list_each(w, &c->watchers, struct watcher, node)
         if (!id || str_eq(str_from(id), str_from(w->deployment_id)))
             event_signal(&w->news);

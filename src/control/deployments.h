@@ -64,7 +64,16 @@ struct watcher {
 /* @w and @id stay the caller's, until watcher_stop. */
 void watcher_start(struct control *c, struct watcher *w, const char *id);
 void watcher_stop(struct watcher *w);
-/* Wakes those who watch @id; NULL: all. */
+/* Wakes those who watch @id, or with NULL all; and who watches lists of deployments or services is told. */
 void deployments_changed(struct control *c, const char *id);
+
+/* Who takes the events of one deployment; both wait until they are taken, negative: nobody takes them any more. */
+struct deployment_sink {
+    int (*send)(void *arg, const Davit__Control__V1__WatchDeploymentResponse *m);
+    int (*caught_up)(void *arg); /* all that there is was sent; after each time when there was something new. May be NULL. */
+    void *arg;
+};
+/* Waits: sends all events of @id, from the first, until it ends, until @sink takes no more or the fiber is cancelled. */
+int deploys_follow(struct control *c, const char *id, const struct deployment_sink *sink, struct err *err) MUST_USE;
 
 #endif

@@ -149,6 +149,8 @@ static int submit(struct rpc_call *call, struct server *s, const Davit__Control_
                             .also = record,
                             .also_arg = j};
     int rc = commands_submit(s, &n, NULL, err);
+    if (rc == 0)
+        deployments_changed(s->control, j->id);
     return rc < 0 ? rc : answer(call, j->id, false, s, err);
 }
 
@@ -245,7 +247,7 @@ static int read_events(struct db *db, void *arg, struct err *err)
 }
 
 /* Sends what was read; *last becomes the state of the last event. */
-static int send_events(struct rpc_call *call, struct events_job *j, enum deployment_state *last)
+static int send_events(const struct deployment_sink *sink, struct events_job *j, enum deployment_state *last)
 {
     int rc = 0;
     for (size_t i = 0; i < j->n; i++) {
@@ -253,7 +255,7 @@ static int send_events(struct rpc_call *call, struct events_job *j, enum deploym
         if (rc == 0 &&
             rpc_unpack(&davit__control__v1__watch_deployment_response__descriptor, buf_str(&j->events[i]), &m, NULL) == 0) {
             *last = (enum deployment_state)((Davit__Control__V1__WatchDeploymentResponse *)m)->state;
-            rc = rpc_send(call, m);
+            rc = sink->send(sink->arg, (Davit__Control__V1__WatchDeploymentResponse *)m);
         }
         (void)rpc_message_free(m);
         buf_release(&j->events[i]);
@@ -262,7 +264,7 @@ static int send_events(struct rpc_call *call, struct events_job *j, enum deploym
 }
 
 /* Says once per change what the deployment waits for. */
-static int send_waiting(struct rpc_call *call, struct control *c, const struct events_job *j, bool *said)
+static int send_waiting(const struct deployment_sink *sink, struct control *c, const struct events_job *j, bool *said)
 {
     Davit__Control__V1__WatchDeploymentResponse m = DAVIT__CONTROL__V1__WATCH_DEPLOYMENT_RESPONSE__INIT;
     const struct server *s = servers_by_id(c, j->server_id);
@@ -279,19 +281,19 @@ static int send_waiting(struct rpc_call *call, struct control *c, const struct e
     m.state = (Davit__Common__V1__DeploymentState)j->state;
     m.at_us = clock_real();
     m.waiting_for = what;
-    return rpc_send(call, &m.base);
+    return sink->send(sink->arg, &m);
 }
 
 /* A deployment that ended without an event: its server was removed. */
-static int send_end(struct rpc_call *call, enum deployment_state state)
+static int send_end(const struct deployment_sink *sink, enum deployment_state state)
 {
     Davit__Control__V1__WatchDeploymentResponse m = DAVIT__CONTROL__V1__WATCH_DEPLOYMENT_RESPONSE__INIT;
     m.state = (Davit__Common__V1__DeploymentState)state;
     m.at_us = clock_real();
-    return rpc_send(call, &m.base);
+    return sink->send(sink->arg, &m);
 }
 
-static int watch(struct rpc_call *call, struct control *c, struct watcher *w, struct events_job *j, struct err *err)
+static int watch(const struct deployment_sink *sink, struct control *c, struct watcher *w, struct events_job *j, struct err *err)
 {
     enum deployment_state last = DEPLOYMENT_NONE;
     bool said = false;
@@ -300,15 +302,17 @@ static int watch(struct rpc_call *call, struct control *c, struct watcher *w, st
         j->n = 0;
         int rc = store_read(c->store, read_events, j, deadline_in(STORE_WAIT), err);
         bool more = j->n == EVENTS_PER_READ;
-        int sent = send_events(call, j, &last);
+        int sent = send_events(sink, j, &last);
         if (rc < 0)
             return rc;
         if (!j->found)
             return err_set(err, ERR_NOT_FOUND, "there is no deployment \"%.64s\"", j->id);
         if (sent == 0 && !more && deployment_ended(j->state))
-            return last == j->state || send_end(call, j->state) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
+            return last == j->state || send_end(sink, j->state) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
         if (sent == 0 && !more)
-            sent = send_waiting(call, c, j, &said);
+            sent = send_waiting(sink, c, j, &said);
+        if (sent == 0 && !more && sink->caught_up)
+            sent = sink->caught_up(sink->arg);
         if (sent == 0 && !more)
             sent = event_wait(&w->news, deadline_in(WATCH_TURN_S * USEC_SEC));
         if (sent < 0 && sent != -(int)ERR_DEADLINE)
@@ -316,17 +320,27 @@ static int watch(struct rpc_call *call, struct control *c, struct watcher *w, st
     }
 }
 
-int deploys_watch(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+int deploys_follow(struct control *c, const char *id, const struct deployment_sink *sink, struct err *err)
 {
-    struct control *c = ctx;
-    const Davit__Control__V1__WatchDeploymentRequest *r = (const Davit__Control__V1__WatchDeploymentRequest *)request;
     /* Not on the stack of a fiber: it holds a page of events. */
     struct events_job *j = NEW(struct events_job);
     struct watcher w;
-    j->id = r->deployment_id;
-    watcher_start(c, &w, r->deployment_id);
-    int rc = watch(call, c, &w, j, err);
+    j->id = id;
+    watcher_start(c, &w, id);
+    int rc = watch(sink, c, &w, j, err);
     watcher_stop(&w);
     free(j);
     return rc;
+}
+
+static int to_caller(void *arg, const Davit__Control__V1__WatchDeploymentResponse *m)
+{
+    return rpc_send(arg, &m->base);
+}
+
+int deploys_watch(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    const Davit__Control__V1__WatchDeploymentRequest *r = (const Davit__Control__V1__WatchDeploymentRequest *)request;
+    const struct deployment_sink sink = {.send = to_caller, .arg = call};
+    return deploys_follow(ctx, r->deployment_id, &sink, err);
 }

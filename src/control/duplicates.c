@@ -51,6 +51,7 @@ void duplicate_confirm(struct server *s)
         return;
     s->duplicate = s->suspect;
     s->suspect.seen = 0;
+    server_changed(s);
     if (!told)
         tell(s);
     /* Of one generation with the other: only a new one tells them apart. */

@@ -150,8 +150,14 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
     struct log_stream *ls;
     switch (m->body_case) {
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT: on_heartbeat(l, m->heartbeat); return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CONTAINERS: inventory_containers(&l->server->inventory, m->containers); return true;
-    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_USAGE: inventory_usage(&l->server->inventory, m->usage); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CONTAINERS:
+        inventory_containers(&l->server->inventory, m->containers);
+        server_containers_changed(l->server);
+        return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_USAGE:
+        inventory_usage(&l->server->inventory, m->usage);
+        server_sampled(l->server);
+        return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_LOGS:
         ls = find_log(l, m->logs->stream_id);
         if (ls) /* else it was closed while this was on its way */

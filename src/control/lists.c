@@ -6,12 +6,12 @@
 #include "base/mem.h"
 #include "control/deployments.h"
 #include "control/links.h"
+#include "control/lists.h"
 #include "control/sealed.h"
 #include "control/workloads.h"
 
 #define STATS_WAIT (3 * USEC_SEC)
 #define STATS_POLL (50 * USEC_MSEC)
-enum { LIST_DEFAULT = 50, LIST_MAX = 500, SERVICES_MAX = 5000, ROWS_MAX = 5000 };
 
 static char *own(struct str s)
 {
@@ -94,16 +94,13 @@ static int read_deployments(struct db *db, void *arg, struct err *err)
     return rc;
 }
 
-int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+int lists_read_deployments(struct control *c, const char *project, const char *service, uint32_t limit,
+                           Davit__Control__V1__ListDeploymentsResponse **ret, struct err *err)
 {
-    struct control *c = ctx;
-    const Davit__Control__V1__ListDeploymentsRequest *r = (const Davit__Control__V1__ListDeploymentsRequest *)request;
-    if (r->limit > LIST_MAX)
-        return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", r->limit, LIST_MAX);
-    struct deployments_job j = {.c = c,
-                                .project = text(r->project),
-                                .service = text(r->service),
-                                .limit = r->limit ? r->limit : LIST_DEFAULT};
+    struct deployments_job j = {
+        .c = c, .project = text(project), .service = text(service), .limit = limit ? limit : LISTS_DEPLOYMENTS};
+    if (limit > LISTS_DEPLOYMENTS_MAX)
+        return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", limit, LISTS_DEPLOYMENTS_MAX);
     j.m = NEW(Davit__Control__V1__ListDeploymentsResponse);
     davit__control__v1__list_deployments_response__init(j.m);
     j.m->deployments = mem_zalloc((size_t)j.limit, sizeof(Davit__Control__V1__Deployment *));
@@ -112,7 +109,16 @@ int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *
         (void)rpc_message_free(j.m);
         return rc;
     }
-    return send_and_free(call, &j.m->base, err);
+    *ret = j.m;
+    return 0;
+}
+
+int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    const Davit__Control__V1__ListDeploymentsRequest *r = (const Davit__Control__V1__ListDeploymentsRequest *)request;
+    Davit__Control__V1__ListDeploymentsResponse *m = NULL;
+    int rc = lists_read_deployments(ctx, r->project, r->service, r->limit, &m, err);
+    return rc < 0 ? rc : send_and_free(call, &m->base, err);
 }
 
 /* --- Services --------------------------------------------------------------------------------------------------------------------- */
@@ -162,7 +168,7 @@ static int read_services(struct db *db, void *arg, struct err *err)
                  "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure"
                  " FROM services s JOIN servers v ON v.id = s.server_id JOIN deployments d ON d.id = s.newest"
                  " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
-                 "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)SERVICES_MAX);
+                 "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)LISTS_SERVICES_MAX);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         Davit__Control__V1__Service *s = NEW(Davit__Control__V1__Service);
         davit__control__v1__service__init(s);
@@ -172,39 +178,73 @@ static int read_services(struct db *db, void *arg, struct err *err)
     return rc;
 }
 
-static bool belongs(const Davit__Common__V1__Container *k, const char *project, const char *service)
+/* A container to its service. */
+static void add_container(Davit__Control__V1__Service *s, const Davit__Common__V1__Container *k)
 {
-    return str_eq(str_from(k->project), str_from(project)) && str_eq(str_from(k->service), str_from(service));
+    ProtobufCMessage *copy = NULL;
+    if (rpc_copy(&k->base, &copy) != 0)
+        return;
+    Davit__Common__V1__Container *mine = (Davit__Common__V1__Container *)copy;
+    if (!*text(mine->server_id))
+        mine->server_id = own(str_from(s->server_id));
+    if ((s->n_containers & (s->n_containers - 1)) == 0) /* full: as much again */
+        s->containers = mem_resize(s->containers, s->n_containers ? 2 * s->n_containers : 1, sizeof(*s->containers));
+    s->containers[s->n_containers++] = mine;
 }
 
-static void add_containers(const struct control *c, Davit__Control__V1__Service *s)
+/* Containers and servers are gone through once, not once for each service. */
+static void add_containers(const struct control *c, Davit__Control__V1__ListServicesResponse *m)
 {
-    const struct server *server = servers_by_id(c, s->server_id);
-    size_t n = 0;
-    if (!server)
-        return;
-    s->server_online = server->state == SERVER_ONLINE;
-    for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e))
-        n += belongs(hmap_value(e), s->project, s->name);
-    if (!n)
-        return;
-    s->containers = mem_zalloc(n, sizeof(*s->containers));
-    for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e)) {
-        const Davit__Common__V1__Container *k = hmap_value(e);
-        ProtobufCMessage *copy = NULL;
-        if (!belongs(k, s->project, s->name) || rpc_copy(&k->base, &copy) != 0)
-            continue;
-        Davit__Common__V1__Container *mine = (Davit__Common__V1__Container *)copy;
-        if (!*text(mine->server_id))
-            mine->server_id = own(str_from(s->server_id));
-        s->containers[s->n_containers++] = mine;
+    struct hmap *by_key = hmap_new(LISTS_SERVICES_MAX);
+    struct hmap *online = hmap_new(CONTROL_SERVERS_MAX);
+    const struct server *server;
+    AUTO_BUF key = BUF_INIT(1024);
+    for (size_t i = 0; i < m->n_services; i++) {
+        Davit__Control__V1__Service *s = m->services[i];
+        buf_clear(&key);
+        if (buf_printf(&key, "%s/%s/%s", s->server_id, s->project, s->name) == 0)
+            BUG_ON(hmap_put(by_key, buf_str(&key), s, NULL) != 0);
     }
+    list_each(server, &c->servers, struct server, node) {
+        if (server->state == SERVER_ONLINE)
+            BUG_ON(hmap_put(online, str_from(server->id), online, NULL) != 0);
+        for (struct hmap_entry *e = hmap_first(server->inventory.containers); e; e = hmap_next(e)) {
+            const Davit__Common__V1__Container *k = hmap_value(e);
+            buf_clear(&key);
+            Davit__Control__V1__Service *s =
+                buf_printf(&key, "%s/%s/%s", server->id, text(k->project), text(k->service)) == 0 ? hmap_get(by_key, buf_str(&key)) : NULL;
+            if (s)
+                add_container(s, k);
+        }
+    }
+    for (size_t i = 0; i < m->n_services; i++)
+        m->services[i]->server_online = hmap_get(online, str_from(m->services[i]->server_id)) != NULL;
+    (void)hmap_free(by_key);
+    (void)hmap_free(online);
+}
+
+int lists_read_services(struct control *c, const char *project, const char *server_id, Davit__Control__V1__ListServicesResponse **ret,
+                        struct err *err)
+{
+    struct services_job j = {.c = c, .project = text(project), .server_id = text(server_id)};
+    j.m = NEW(Davit__Control__V1__ListServicesResponse);
+    davit__control__v1__list_services_response__init(j.m);
+    j.m->services = mem_zalloc(LISTS_SERVICES_MAX, sizeof(Davit__Control__V1__Service *));
+    int rc = store_read(c->store, read_services, &j, deadline_in(STORE_WAIT), err);
+    if (rc < 0) {
+        (void)rpc_message_free(j.m);
+        return rc;
+    }
+    add_containers(c, j.m);
+    *ret = j.m;
+    return 0;
 }
 
 int lists_services(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
     const Davit__Control__V1__ListServicesRequest *r = (const Davit__Control__V1__ListServicesRequest *)request;
+    Davit__Control__V1__ListServicesResponse *m = NULL;
     char server_id[37] = "";
     if (*text(r->server)) {
         struct server *s = NULL;
@@ -213,18 +253,8 @@ int lists_services(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
             return found;
         (void)str_copy(server_id, sizeof(server_id), str_from(s->id));
     }
-    struct services_job j = {.c = c, .project = text(r->project), .server_id = server_id};
-    j.m = NEW(Davit__Control__V1__ListServicesResponse);
-    davit__control__v1__list_services_response__init(j.m);
-    j.m->services = mem_zalloc(SERVICES_MAX, sizeof(Davit__Control__V1__Service *));
-    int rc = store_read(c->store, read_services, &j, deadline_in(STORE_WAIT), err);
-    if (rc < 0) {
-        (void)rpc_message_free(j.m);
-        return rc;
-    }
-    for (size_t i = 0; i < j.m->n_services; i++)
-        add_containers(c, j.m->services[i]);
-    return send_and_free(call, &j.m->base, err);
+    int rc = lists_read_services(c, r->project, server_id, &m, err);
+    return rc < 0 ? rc : send_and_free(call, &m->base, err);
 }
 
 /* --- Stats ------------------------------------------------------------------------------------------------------------------------ */
@@ -263,23 +293,23 @@ static Davit__Control__V1__UsageRow *row_from(const struct server *s, const Davi
     return row;
 }
 
-static bool wanted(const Davit__Control__V1__StatsRequest *r, const Davit__Common__V1__Container *k)
+static bool wanted(const char *project, const char *service, const Davit__Common__V1__Container *k)
 {
-    bool project = !*text(r->project) || str_eq(str_from(r->project), str_from(k->project));
-    bool service = !*text(r->service) || str_eq(str_from(r->service), str_from(k->service));
-    return project && service;
+    bool same_project = !*text(project) || str_eq(str_from(project), str_from(k->project));
+    bool same_service = !*text(service) || str_eq(str_from(service), str_from(k->service));
+    return same_project && same_service;
 }
 
-static void add_rows(const struct server *s, const Davit__Control__V1__StatsRequest *r, Davit__Control__V1__StatsResponse *m)
+void lists_usage(const struct server *s, const char *project, const char *service, Davit__Control__V1__UsageRow **rows, size_t *n, size_t max)
 {
     struct usage last, before;
-    bool host = !*text(r->project) && !*text(r->service);
-    if (host && m->n_rows < ROWS_MAX && inventory_last(&s->inventory, "", &last, &before) == 0)
-        m->rows[m->n_rows++] = row_from(s, NULL, &last, &before);
-    for (struct hmap_entry *e = hmap_first(s->inventory.containers); e && m->n_rows < ROWS_MAX; e = hmap_next(e)) {
+    bool host = !*text(project) && !*text(service);
+    if (host && *n < max && inventory_last(&s->inventory, "", &last, &before) == 0)
+        rows[(*n)++] = row_from(s, NULL, &last, &before);
+    for (struct hmap_entry *e = hmap_first(s->inventory.containers); e && *n < max; e = hmap_next(e)) {
         const Davit__Common__V1__Container *k = hmap_value(e);
-        if (wanted(r, k) && inventory_last(&s->inventory, k->id, &last, &before) == 0)
-            m->rows[m->n_rows++] = row_from(s, k, &last, &before);
+        if (wanted(project, service, k) && inventory_last(&s->inventory, k->id, &last, &before) == 0)
+            rows[(*n)++] = row_from(s, k, &last, &before);
     }
 }
 
@@ -316,9 +346,9 @@ int lists_stats(struct rpc_call *call, void *ctx, const ProtobufCMessage *reques
         return err_set(err, ERR_CANCELLED, "the caller went away");
     Davit__Control__V1__StatsResponse *m = NEW(Davit__Control__V1__StatsResponse);
     davit__control__v1__stats_response__init(m);
-    m->rows = mem_zalloc(ROWS_MAX, sizeof(Davit__Control__V1__UsageRow *));
+    m->rows = mem_zalloc(LISTS_ROWS_MAX, sizeof(Davit__Control__V1__UsageRow *));
     list_each(s, &c->servers, struct server, node)
         if (!only || only == s)
-            add_rows(s, r, m);
+            lists_usage(s, r->project, r->service, m->rows, &m->n_rows, LISTS_ROWS_MAX);
     return send_and_free(call, &m->base, err);
 }

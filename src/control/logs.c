@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "control/links.h"
+#include "control/logs.h"
 #include "control/workloads.h"
 
 enum { LOG_CREDIT_BYTES = 256 * 1024, LOG_BATCHES_MAX = 4096, LOG_TAIL_MAX = 1000000, LOG_POLL_MS = 500 };
@@ -22,7 +23,7 @@ enum outcome { READING, ENDED, LOST, FAILED, OVERRUN };
 struct reader {
     struct log_stream stream;
     struct control *c;
-    struct rpc_call *call;
+    const struct logs_sink *sink;
     const Davit__Control__V1__LogsRequest *request;
     struct event news;
     struct list batches;
@@ -103,7 +104,7 @@ static int notice(struct reader *r, const char *what, struct err *err)
     m.notice = lend(what);
     m.service = r->request->service;
     m.container_id = r->container;
-    return rpc_send(r->call, &m.base) == 0 ? 0 : gone(err);
+    return r->sink->send(r->sink->arg, &m) == 0 ? 0 : gone(err);
 }
 
 /* Stamps of an output ascend, unless a clock is set back: then what comes until it has caught up is not found again after a lost link. */
@@ -149,7 +150,7 @@ static int pass_on(struct reader *r, struct err *err)
     m.lost = b->m->lost;
     m.container_id = r->container;
     m.service = r->request->service;
-    int rc = rpc_send(r->call, &m.base);
+    int rc = r->sink->send(r->sink->arg, &m);
     r->bytes -= b->bytes;
     for (size_t i = 0; i < b->m->n_entries; i++)
         advance(r, b->m->entries[i]);
@@ -184,7 +185,7 @@ static int read_stream(struct reader *r, struct err *err)
         }
         if (r->outcome != READING)
             return 0;
-        if (event_wait(&r->news, USEC_INFINITY) < 0) /* ends with the call */
+        if (event_wait(&r->news, USEC_INFINITY) < 0) /* ends with the call, or the topic */
             return gone(err);
     }
 }
@@ -277,17 +278,16 @@ static int turn(struct reader *r, struct err *err)
     return rc;
 }
 
-int logs_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+int logs_read(struct control *c, const Davit__Control__V1__LogsRequest *q, const struct logs_sink *sink, struct err *err)
 {
-    const Davit__Control__V1__LogsRequest *q = (const Davit__Control__V1__LogsRequest *)request;
     struct err own = ERR_INIT;
     int rc;
     err = err ? err : &own;
     if (q->tail < -1 || q->tail > LOG_TAIL_MAX)
         return err_set(err, ERR_INVALID, "tail: %lld is not allowed; 0 to %d, or -1 for all", (long long)q->tail, LOG_TAIL_MAX);
     struct reader *r = NEW(struct reader);
-    r->c = ctx;
-    r->call = call;
+    r->c = c;
+    r->sink = sink;
     r->request = q;
     list_init(&r->batches);
     list_init(&r->stream.node);
@@ -300,4 +300,15 @@ int logs_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, 
     event_release(&r->news);
     free(r);
     return rc > 0 ? 0 : rc;
+}
+
+static int to_caller(void *arg, const Davit__Control__V1__LogsResponse *m)
+{
+    return rpc_send(arg, &m->base);
+}
+
+int logs_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    const struct logs_sink sink = {to_caller, call};
+    return logs_read(ctx, (const Davit__Control__V1__LogsRequest *)request, &sink, err);
 }

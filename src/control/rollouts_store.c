@@ -283,4 +283,5 @@ void rollouts_show(struct server *s, const struct rollout *r, const struct step 
         return;
     (void)rpc_message_free(s->update);
     s->update = (Davit__Control__V1__RolloutStep *)copy;
+    server_changed(s);
 }

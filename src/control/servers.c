@@ -13,6 +13,9 @@
 
 enum { HEARTBEAT_SAVE_EVERY_S = 300 };
 
+/* Who watches is told of a mere heartbeat at most this often; one of every half second would keep all of them busy. */
+#define BEAT_EVERY (5 * USEC_SEC)
+
 static const bool moves[SERVER_STATE_MAX][SERVER_STATE_MAX] = {
     [SERVER_NONE] = {[SERVER_PENDING] = true},
     [SERVER_PENDING] = {[SERVER_ONLINE] = true},
@@ -39,7 +42,32 @@ int server_set_state(struct server *s, enum server_state to, const char *reason)
               server_state_name(to), "reason", reason, NULL);
     s->state = to;
     (void)str_copy(s->reason, sizeof(s->reason), str_from(reason));
+    server_changed(s);
+    changes_work(&s->control->changes, false);
     return 0;
+}
+
+void server_changed(struct server *s)
+{
+    struct control *c = s->control;
+    if (s->gone)
+        return;
+    s->beat = clock_mono();
+    changes_put(&c->changes, &c->changes.servers, &s->changed);
+}
+
+void server_containers_changed(struct server *s)
+{
+    server_changed(s);
+    s->moved = s->changed.seq;
+    changes_work(&s->control->changes, false);
+}
+
+void server_sampled(struct server *s)
+{
+    struct control *c = s->control;
+    if (!s->gone)
+        changes_put(&c->changes, &c->changes.sampled, &s->sampled);
 }
 
 struct server *server_ref(struct server *s)
@@ -127,9 +155,11 @@ void server_heard(struct server *s, usec_t agent_clock)
         int rc = server_set_state(s, SERVER_ONLINE, s->state == SERVER_PENDING ? "first heartbeat" : "heartbeats again");
         BUG_ON(rc != 0);
         server_touch(s);
-    } else if (now > s->heartbeat_saved + HEARTBEAT_SAVE_EVERY_S * USEC_SEC) {
-        server_touch(s);
+    } else if (clock_mono() >= s->beat + BEAT_EVERY) {
+        server_changed(s);
     }
+    if (now > s->heartbeat_saved + HEARTBEAT_SAVE_EVERY_S * USEC_SEC)
+        server_touch(s);
 }
 
 void server_down(struct server *s, const char *reason)

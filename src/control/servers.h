@@ -63,6 +63,11 @@ struct server {
 
     Davit__Control__V1__RolloutStep *update; /* its last one, see rollouts.h; owned, or NULL */
 
+    struct change changed; /* in changes.servers */
+    struct change sampled; /* in changes.sampled; 0: no samples came */
+    uint64_t moved;        /* number of the last change of its containers */
+    usec_t beat;           /* monotonic: when a mere heartbeat was counted as a change last */
+
     struct timer offline;
     struct link *link; /* the live one, or NULL */
     struct inventory inventory;
@@ -131,6 +136,11 @@ int servers_install_target(const struct control_options *opt, struct str port, c
 void server_heard(struct server *s, usec_t agent_clock);
 /* Counts as offline at once. */
 void server_down(struct server *s, const char *reason);
+/* Something that server_describe shows changed: who watches is told at once. */
+void server_changed(struct server *s);
+/* Containers, samples of use came: who watches is told. */
+void server_containers_changed(struct server *s);
+void server_sampled(struct server *s);
 /* Replaces the system information by a copy. */
 void server_set_system(struct server *s, const Davit__Common__V1__SystemInfo *system);
 /* A DNS label made of a host name: "Web_1.example" -> "web-1"; "server" when nothing is left. */

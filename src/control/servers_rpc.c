@@ -290,6 +290,7 @@ static int update_server(struct rpc_call *call, void *ctx, const ProtobufCMessag
         s->profile = old_profile;
         memcpy(s->preferred, old_preferred, sizeof(old_preferred));
     } else {
+        server_changed(s);
         m.server = (Davit__Control__V1__Server *)snapshot(s);
         rc = reply(call, &m.base, err);
         (void)rpc_message_free(m.server);

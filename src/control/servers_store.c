@@ -129,6 +129,7 @@ void server_touch(struct server *s)
 {
     struct control *c = s->control;
     s->dirty = true;
+    server_changed(s);
     if (c->saving || c->stopping || s->gone)
         return;
     if (control_fiber(c, "servers-save", save_fiber, c) == 0)
@@ -150,6 +151,8 @@ static struct server *server_new(struct control *c)
     s->refs = 1;
     s->control = c;
     list_init(&s->node);
+    list_init(&s->changed.node);
+    list_init(&s->sampled.node);
     list_init(&s->commands);
     inventory_init(&s->inventory);
     timer_init(&s->offline, c->loop, on_offline, s);
@@ -160,6 +163,15 @@ static void server_link(struct control *c, struct server *s)
 {
     list_push(&c->servers, &s->node);
     c->n_servers++;
+    server_changed(s);
+    changes_work(&c->changes, false);
+}
+
+/* For who watches: it is gone. */
+static void server_unlist(struct server *s)
+{
+    list_remove(&s->changed.node);
+    list_remove(&s->sampled.node);
 }
 
 static struct server *from_row(struct control *c, const struct rows *r)
@@ -225,6 +237,7 @@ void servers_release(struct control *c)
     struct server *s;
     list_each(s, &c->servers, struct server, node) {
         list_remove(&s->node);
+        server_unlist(s);
         s->gone = true;
         timer_stop(&s->offline);
         commands_release(s);
@@ -322,6 +335,8 @@ int servers_remove(struct control *c, struct server *s, struct err *err)
         return rc;
     s->gone = true;
     list_remove(&s->node);
+    server_unlist(s);
+    (void)str_copy(changes_gone(&c->changes, &c->changes.servers_gone)->id, sizeof(s->id), str_from(s->id));
     c->n_servers--;
     timer_stop(&s->offline);
     links_cut(s, "the server was removed");
@@ -348,7 +363,9 @@ int servers_new_token(struct control *c, struct server *s, const char *token_id,
 {
     struct token_job j = {.c = c, .t = {s->id, token_id, hash, mac_key, clock_real(), expires}};
     int rc = store_write(c->store, new_token, &j, deadline_in(STORE_WAIT), err);
-    if (rc == 0)
-        s->token_expires = expires;
-    return rc;
+    if (rc < 0)
+        return rc;
+    s->token_expires = expires;
+    server_changed(s);
+    return 0;
 }

@@ -6,7 +6,7 @@
 #include "base/fd.h"
 #include "control/schema.h"
 #include "control/servers.h"
-#include "davit/control/v1/status.pb-c.h"
+#include "control/status.h"
 
 uint64_t status_rss(void)
 {
@@ -27,31 +27,39 @@ static int count_services(struct db *db, void *arg, struct err *err)
     return db_get_i64(db, arg, err, "SELECT COUNT(*) FROM services", "");
 }
 
-static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, struct err *err)
 {
-    struct control *c = ctx;
-    Davit__Control__V1__GetStatusResponse m = DAVIT__CONTROL__V1__GET_STATUS_RESPONSE__INIT;
     int64_t services = 0;
     struct server *s;
-    (void)request;
+    davit__control__v1__get_status_response__init(m);
     int rc = store_read(c->store, count_services, &services, deadline_in(STORE_WAIT), err);
     if (rc < 0)
         return rc;
     list_each(s, &c->servers, struct server, node) {
-        m.servers_online += s->state == SERVER_ONLINE;
-        m.servers_offline += s->state == SERVER_OFFLINE;
-        m.servers_pending += s->state == SERVER_PENDING;
-        m.containers_running += inventory_running(&s->inventory);
+        m->servers_online += s->state == SERVER_ONLINE;
+        m->servers_offline += s->state == SERVER_OFFLINE;
+        m->servers_pending += s->state == SERVER_PENDING;
+        m->containers_running += inventory_running(&s->inventory);
     }
-    m.version = lend(DAVIT_VERSION);
-    m.started_us = c->started;
-    m.rss_bytes = status_rss();
-    m.services = (uint32_t)services;
-    m.store = lend(store_engine());
-    m.link_address = lend(control_link_addr(c));
-    m.web_address = lend(control_web_addr(c));
-    m.api_address = lend(control_api_addr(c));
-    m.schema_version = (uint32_t)schema_n_migrations;
+    m->version = lend(DAVIT_VERSION);
+    m->started_us = c->started;
+    m->rss_bytes = status_rss();
+    m->services = (uint32_t)services;
+    m->store = lend(store_engine());
+    m->link_address = lend(control_link_addr(c));
+    m->web_address = lend(control_web_addr(c));
+    m->api_address = lend(control_api_addr(c));
+    m->schema_version = (uint32_t)schema_n_migrations;
+    return 0;
+}
+
+static int get_status(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    Davit__Control__V1__GetStatusResponse m;
+    (void)request;
+    int rc = status_read(ctx, &m, err);
+    if (rc < 0)
+        return rc;
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
