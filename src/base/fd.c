@@ -136,6 +136,18 @@ int fd_write_file(const char *path, const void *p, size_t n, mode_t mode, struct
     return fd_sync_parent(path, err);
 }
 
+bool fd_is_unfinished(struct str name, struct str of)
+{
+    static const struct str end = {".tmp", 4};
+    const size_t tag = 16;
+    if (!str_starts(name, of) || name.n != of.n + 1 + tag + end.n || name.p[of.n] != '.' || !str_ends(name, end))
+        return false;
+    for (size_t i = of.n + 1; i < name.n - end.n; i++)
+        if (!strchr("0123456789abcdef", name.p[i]) || !name.p[i])
+            return false;
+    return true;
+}
+
 /* The last step of fd_mkdir_p: it must be a directory, and no more open than asked for. */
 static int narrow(const char *path, mode_t mode, struct err *err)
 {

@@ -16,6 +16,8 @@ int fd_read_file(const char *path, struct buf *out, struct err *err) MUST_USE;
 
 /* Replaces @path by @n bytes with @mode: temporary file beside it, fsync, rename, fsync of the directory. */
 int fd_write_file(const char *path, const void *p, size_t n, mode_t mode, struct err *err) MUST_USE;
+/* Is @name that temporary file for a file called @of? One stays where the program was killed while it wrote. */
+bool fd_is_unfinished(struct str name, struct str of);
 
 /* Flushes the directory that holds @path: without it a name that was made or renamed may be lost with the power. */
 int fd_sync_parent(const char *path, struct err *err) MUST_USE;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """davit: a whole Davit of its own for one test: everything below a temporary directory, free ports, programs of the tree under test."""
+import contextlib
 import json
 import os
 import pathlib
@@ -67,6 +68,10 @@ class Davit:
         """Ends one of them without `davit down`, and waits until it is gone."""
         pid = self.pid(program)
         assert pid, f"{program} does not run"
+        self._end(pid, program, sig, timeout)
+
+    @staticmethod
+    def _end(pid, program, sig=signal.SIGKILL, timeout=20):
         os.kill(pid, sig)
         proc.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), timeout, text=f"end of {program}")
 
@@ -93,8 +98,9 @@ class Davit:
         logs = {p: self.log(p) for p in ("davitd", "davit-agent")}
         purged = self.run("down", "--purge", timeout=90, check=False)
         for program in ("davit-agent", "davitd"):
-            if self.pid(program):
-                self.kill(program)
+            if pid := self.pid(program):
+                with contextlib.suppress(ProcessLookupError):  # it may end in this moment
+                    self._end(pid, program)
         assert stopped.rc == 0 and purged.rc == 0, f"{stopped}{purged}"
         for program, text in logs.items():
             assert "Sanitizer" not in text and "runtime error" not in text, f"{program}:\n{text[-8000:]}"

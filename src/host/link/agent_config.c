@@ -219,18 +219,14 @@ static bool is_unfinished(struct str name)
 {
     static const char *const ours[] = {"client.key", "client.crt", "ca.crt", "config.yaml"};
     static const char *const keys[] = {"client.key.new.", "journal.key."};
-    const struct str end = STR(".tmp");
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         size_t n = strlen(keys[i]);
         if (str_starts(name, str_from(keys[i])) && name.n == n + 36 && all_of((struct str){name.p + n, 36}, "0123456789abcdef-"))
             return true;
     }
-    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
-        size_t n = strlen(ours[i]);
-        if (str_starts(name, str_from(ours[i])) && name.n == n + 1 + 16 + end.n && name.p[n] == '.' &&
-            all_of((struct str){name.p + n + 1, 16}, "0123456789abcdef") && str_eq((struct str){name.p + n + 17, end.n}, end))
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        if (fd_is_unfinished(name, str_from(ours[i])))
             return true;
-    }
     return false;
 }
 

@@ -174,23 +174,23 @@ int slots_room(const struct slots *s, uint64_t *ret, struct err *err)
     return 0;
 }
 
-static bool is_rubbish(const struct slots *s, const char *name, const char *current, const char *previous)
+struct keep {
+    char current[SLOT_NAME_SIZE], previous[SLOT_NAME_SIZE];
+};
+
+static bool is_rubbish(const struct slots *s, struct str n, const struct keep *keep)
 {
-    struct str n = str_from(name);
+    if (!keep)
+        return fd_is_unfinished(n, STR(COUNTER)) || fd_is_unfinished(n, STR(PENDING));
     if (str_starts(n, STR(".fetch-")) || str_starts(n, STR(".new-")))
         return true;
-    return slot_name_valid(n) && !str_eq(n, str_from(current)) && !str_eq(n, str_from(previous)) && !str_eq(n, str_from(s->running));
+    return slot_name_valid(n) && !str_eq(n, str_from(keep->current)) && !str_eq(n, str_from(keep->previous)) && !str_eq(n, str_from(s->running));
 }
 
-int slots_collect(const struct slots *s, struct err *err)
+/* @keep NULL: of the small files only. */
+static int remove_rubbish(const struct slots *s, const struct keep *keep, struct err *err)
 {
-    char current[SLOT_NAME_SIZE], previous[SLOT_NAME_SIZE];
-    int rc = slots_read(s, SLOTS_CURRENT, current, err);
-    if (rc == 0)
-        rc = slots_read(s, SLOTS_PREVIOUS, previous, err);
-    if (rc != 0)
-        return rc < 0 ? rc : 0; /* better too much than too little */
-    int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = 0, fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir) {
         int e = errno;
@@ -199,13 +199,29 @@ int slots_collect(const struct slots *s, struct err *err)
         return err_sys(err, e, "%s/slots", s->prefix);
     }
     for (const struct dirent *e; rc == 0 && (e = readdir(dir)) != NULL;) {
-        if (!is_rubbish(s, e->d_name, current, previous))
+        if (!is_rubbish(s, str_from(e->d_name), keep))
             continue;
         AUTO_FREE char *path = slots_path(s, e->d_name, NULL);
         rc = fd_remove_tree(path, err);
     }
     (void)closedir(dir);
     return rc;
+}
+
+int slots_collect(const struct slots *s, struct err *err)
+{
+    struct keep keep;
+    int rc = slots_read(s, SLOTS_CURRENT, keep.current, err);
+    if (rc == 0)
+        rc = slots_read(s, SLOTS_PREVIOUS, keep.previous, err);
+    if (rc != 0)
+        return rc < 0 ? rc : 0; /* better too much than too little */
+    return remove_rubbish(s, &keep, err);
+}
+
+int slots_tidy(const struct slots *s, struct err *err)
+{
+    return remove_rubbish(s, NULL, err);
 }
 
 /* --- Small files ---- */

@@ -52,6 +52,9 @@ int slots_room(const struct slots *s, uint64_t *ret, struct err *err) MUST_USE;
 /* Removes everything that is neither current, previous nor running, and what an update left half made. */
 int slots_collect(const struct slots *s, struct err *err) MUST_USE;
 
+/* Removes what a killed program left of the small files here. Only while nobody writes them. */
+int slots_tidy(const struct slots *s, struct err *err) MUST_USE;
+
 /* The highest counter of a release so far; 0 for none. */
 int slots_counter(const struct slots *s, uint64_t *ret, struct err *err) MUST_USE;
 int slots_counter_set(const struct slots *s, uint64_t counter, struct err *err) MUST_USE;

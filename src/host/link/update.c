@@ -319,10 +319,18 @@ static int admit(struct update *u, int resume_step, struct err *err)
     return rc == 0 && resume_step < 0 && str_eq(str_from(u->release.version), STR(DAVIT_VERSION)) ? 1 : rc;
 }
 
+static int tidy_job(void *arg)
+{
+    struct update *u = arg;
+    return slots_tidy(&u->slots, &u->block_err);
+}
+
 static int run(struct update *u, const struct job_journal *journal, int resume_step, Davit__Link__V1__CommandResult *ret)
 {
     struct job job = {.loop = u->updater->config.loop, .steps = steps, .n_steps = ARRAY_LEN(steps), .ctx = u, .journal = journal,
                       .progress = on_progress, .progress_arg = u};
+    if (resume_step >= 0)
+        (void)update_block(u, tidy_job, clock_mono() + USEC_MINUTE, NULL); /* rubbish does not keep an update from going on */
     (void)job_run(&job, resume_step); /* its state says more */
     trial_release(u);
     if (job.state == JOB_SUSPENDED)

@@ -162,6 +162,26 @@ static void test_rubbish_goes_and_the_two_stay(void **state)
     assert_int_equal(counter, 7);
 }
 
+static void test_what_was_being_written_goes(void **state)
+{
+    static const char *const names[] = {"pending.11beba26449bf56a.tmp", "counter.0123456789abcdef.tmp", "counter.0123456789abcdeF.tmp", "counter.tmp"};
+    struct place *p = *state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *name = str_printf("slots/%s", names[i]);
+        put(p, name, "half", 0600);
+    }
+    put(p, "slots/.fetch-3", "half", 0600);
+    put(p, "slots/counter", "7\n", 0644);
+    assert_int_equal(slots_tidy(&p->s, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *path = str_printf("%s/slots/%s", p->top, names[i]);
+        assert_int_equal(access(path, F_OK), i < 2 ? -1 : 0);
+    }
+    uint64_t counter = 0;
+    assert_int_equal(slots_counter(&p->s, &counter, NULL), 0);
+    assert_int_equal(counter, 7);
+}
+
 static void test_the_counter_lasts(void **state)
 {
     struct place *p = *state;
@@ -257,6 +277,7 @@ int main(void)
         T(test_what_is_no_slot_is_not_followed),
         T(test_a_place_that_others_write_to_is_not_used),
         T(test_rubbish_goes_and_the_two_stay),
+        T(test_what_was_being_written_goes),
         T(test_the_counter_lasts),
         T(test_one_that_did_not_live_makes_place_for_the_one_before),
         T(test_one_that_was_told_to_stop_goes_on),
