@@ -209,12 +209,65 @@ int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct bu
     for (int i = 0; rc == 1 && i < sk_X509_num(list); i++) {
         uint8_t hash[SPKI_HASH_SIZE];
         EVP_PKEY *pkey = X509_get0_pubkey(sk_X509_value(list, i));
-        if (pkey && ident__spki_hash(pkey, hash, NULL) == 0 && memcmp(hash, pin, sizeof(hash)) == 0)
+        /* A cross certificate has the key of a root too, and ends no chain. */
+        if (pkey && ident__spki_hash(pkey, hash, NULL) == 0 && memcmp(hash, pin, sizeof(hash)) == 0 &&
+            X509_self_signed(sk_X509_value(list, i), 0) == 1)
             rc = cert_to_pem(&(struct cert){sk_X509_value(list, i)}, out, NULL);
     }
     sk_X509_pop_free(list, X509_free);
     ERR_clear_error();
     return rc;
+}
+
+/* --- Lists of roots --- */
+
+static int read_root(X509 *x509, struct cert_root *ret, struct err *err)
+{
+    struct cert_info info;
+    int rc = cert_info(&(struct cert){x509}, &info, err);
+    if (rc < 0)
+        return rc;
+    if (!info.ca || X509_self_signed(x509, 1) != 1)
+        return err_set(err, ERR_INVALID, "one of the roots is no root certificate");
+    memcpy(ret->pin, info.spki_hash, sizeof(ret->pin));
+    ret->not_before = info.not_before;
+    ret->not_after = info.not_after;
+    return 0;
+}
+
+int cert_roots_read(struct str pem, struct cert_roots *ret, struct err *err)
+{
+    ident__start();
+    struct cert_roots roots = {0};
+    STACK_OF(X509) *list = pem.n && pem.n <= CERT_PEM_MAX ? read_all(pem, CERT_ROOTS_MAX) : NULL;
+    int rc = list ? 0 : err_set(err, ERR_INVALID, "no readable list of at most %d root certificates", CERT_ROOTS_MAX);
+    for (int i = 0; rc == 0 && i < sk_X509_num(list); i++) {
+        rc = read_root(sk_X509_value(list, i), &roots.v[roots.n], err);
+        if (rc == 0 && cert_roots_have(&roots, roots.v[roots.n].pin))
+            rc = err_set(err, ERR_INVALID, "one of the roots is there twice");
+        roots.n++;
+    }
+    sk_X509_pop_free(list, X509_free);
+    ERR_clear_error();
+    if (rc == 0)
+        *ret = roots;
+    return rc;
+}
+
+bool cert_roots_have(const struct cert_roots *roots, const uint8_t pin[SPKI_HASH_SIZE])
+{
+    for (size_t i = 0; i < roots->n; i++)
+        if (memcmp(roots->v[i].pin, pin, SPKI_HASH_SIZE) == 0)
+            return true;
+    return false;
+}
+
+bool cert_roots_meet(const struct cert_roots *a, const struct cert_roots *b)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (cert_roots_have(b, a->v[i].pin))
+            return true;
+    return false;
 }
 
 /* --- Chains --- */

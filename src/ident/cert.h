@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cert — certificates and requests for them (X.509 v3, PKCS#10): the three kinds that Davit issues, and what is read from them.
- *   root CA            self-signed, on the user's machine, 10 years, path length 1
+ *   root CA            self-signed, on the user's machine, 10 years, path length 1; while it is changed the old one signs the key of the new one
+ *                      (the cross certificate), so that who knows only the old one believes what the new one issued
  *   intermediate CA    path length 0, one per audience: "server", "agents", "sandboxes"
  *   leaf               who it is stands in one SAN URI: davit://controlplane, davit://cli, davit://server/<uuid>
  * Intermediates carry a name constraint: agents' can issue davit://server/..., the server's davit://controlplane, none davit://cli.
  * Serials are 128 random bits; notBefore is an hour back, for clocks that are behind.
  * Ownership: sole owner, cert_free / csr_free.  Thread: any, one at a time.
  * Input trust: peer (CSR, certificates): sizes are limited, a request is believed nothing but its key, after its signature held.
- * Limits: CSR 8 KiB, certificate PEM 64 KiB (a chain), 16 DNS or IP names per leaf. */
+ * Limits: CSR 8 KiB, certificate PEM 64 KiB (a chain), 16 DNS or IP names per leaf, CERT_ROOTS_MAX roots in a list that a peer gives. */
 #ifndef DAVIT_IDENT_CERT_H
 #define DAVIT_IDENT_CERT_H
 
@@ -24,7 +25,7 @@
 struct cert;
 struct csr;
 
-enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 4, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41 };
+enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 5, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41, CERT_ROOTS_MAX = 3 };
 enum { CERT_ROOT_DAYS = 3650, CERT_CA_DAYS = 1825, CERT_LEAF_DAYS = 90, CERT_CLI_DAYS = 365 };
 
 #define CERT_BACKDATE USEC_HOUR /* how long before its making a certificate begins to hold: clocks are behind */
@@ -66,6 +67,8 @@ struct ca_spec {
 
 /* Self-signed root for @key, valid @days from now. *ret is the caller's. */
 int cert_make_root(const struct key *key, const char *common_name, unsigned days, struct cert **ret, struct err *err) MUST_USE;
+/* Cross certificate: the key of @fresh, a new root, under the old one. -ERR_PRECONDITION as cert_sign_leaf, or when the two have not one name. */
+int cert_sign_cross(const struct key *root_key, const struct cert *root, const struct cert *fresh, struct cert **ret, struct err *err) MUST_USE;
 /* Intermediate of path length 0 for the key of @csr. -ERR_INVALID, -ERR_PRECONDITION as cert_sign_leaf. */
 int cert_sign_intermediate(const struct key *root_key, const struct cert *root, const struct csr *csr, const struct ca_spec *spec,
                            struct cert **ret, struct err *err) MUST_USE;
@@ -93,11 +96,29 @@ int cert_verify_chain(struct str chain_pem, struct str roots_pem, unsigned usage
 bool cert_has_names(const struct cert *cert, const char *uri, const char *const *names, size_t n_names);
 /* SHA-256 of the SPKI of the first certificate in @pem: the pin of a root. */
 int cert_pem_pin(struct str pem, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
-/* Appends the certificate of @pem (a chain of at most CERT_CHAIN_MAX) whose key has this pin. 0; 1: there is none; negative: @pem is not readable
+/* Appends the self-signed certificate of @pem (a chain of at most CERT_CHAIN_MAX) whose key has this pin. 0; 1: there is none; negative: @pem is not readable
  * or @out is too small. */
 int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct buf *out) MUST_USE;
 /* Appends the DER SubjectPublicKeyInfo of the first certificate in @pem. */
 int cert_pem_spki(struct str pem, struct buf *out, struct err *err) MUST_USE;
+
+/* --- Lists of roots --- */
+
+struct cert_root {
+    uint8_t pin[SPKI_HASH_SIZE];
+    usec_t not_before, not_after; /* real time */
+};
+struct cert_roots {
+    size_t n;
+    struct cert_root v[CERT_ROOTS_MAX];
+};
+/* Reads a list of roots: 1..CERT_ROOTS_MAX certificates, each of an authority and signed by itself, none twice. -ERR_INVALID says what it is instead;
+ * @ret is filled on 0 only. */
+int cert_roots_read(struct str pem, struct cert_roots *ret, struct err *err) MUST_USE;
+/* Is a root with this pin among them? */
+bool cert_roots_have(const struct cert_roots *roots, const uint8_t pin[SPKI_HASH_SIZE]);
+/* Do the two have a root in common? Who holds one list takes another one only then: else the next connection would be the last. */
+bool cert_roots_meet(const struct cert_roots *a, const struct cert_roots *b);
 
 /* --- Requests --- */
 

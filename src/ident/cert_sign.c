@@ -207,6 +207,34 @@ static int check_usage(unsigned usage, struct err *err)
     return usage == 0 || usage >= ARRAY_LEN(USAGES) ? err_set(err, ERR_INVALID, "usage: client, server or both are needed") : 0;
 }
 
+int cert_sign_cross(const struct key *root_key, const struct cert *root, const struct cert *fresh, struct cert **ret, struct err *err)
+{
+    /* One name: so it counts as issued by itself, and not against the path length of the old root. */
+    static const struct extension extensions[] = {{NID_basic_constraints, "critical,CA:TRUE,pathlen:1"},
+                                                  {NID_key_usage, "critical,keyCertSign,cRLSign"},
+                                                  {NID_subject_key_identifier, "hash"},
+                                                  {NID_authority_key_identifier, "keyid:always"},
+                                                  {0, NULL}};
+    struct cert_info info;
+    usec_t end = 0;
+    int rc = check_issuer(root_key, root, &end, err);
+    if (rc == 0)
+        rc = cert_info(fresh, &info, err);
+    if (rc < 0)
+        return rc;
+    struct template t = {.subject_key = X509_get0_pubkey(fresh->x509), .issuer = root->x509, .issuer_key = root_key->pkey,
+                         .common_name = info.common_name, .not_after = info.not_after < end ? info.not_after : end, .extensions = extensions};
+    AUTO_CERT made = NULL;
+    rc = build(&t, &made, err);
+    if (rc < 0)
+        return rc;
+    if (X509_NAME_cmp(X509_get_subject_name(made->x509), X509_get_issuer_name(made->x509)) != 0 ||
+        X509_NAME_cmp(X509_get_subject_name(made->x509), X509_get_subject_name(fresh->x509)) != 0)
+        return err_set(err, ERR_PRECONDITION, "the two roots have different names");
+    *ret = TAKE(made);
+    return 0;
+}
+
 int cert_sign_intermediate(const struct key *root_key, const struct cert *root, const struct csr *csr, const struct ca_spec *spec,
                            struct cert **ret, struct err *err)
 {

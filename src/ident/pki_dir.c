@@ -9,12 +9,9 @@
 #include "base/fd.h"
 #include "ident/ident_internal.h"
 #include "ident/key.h"
+#include "ident/pki_internal.h"
 
-/* The intermediates: what each is called, what it may issue. */
-static const struct authority {
-    const char *name; /* of its files */
-    struct ca_spec spec;
-} AUTHORITIES[] = {
+const struct authority pki__authorities[PKI_AUTHORITIES] = {
     {"server-ca", {"Davit server CA", "controlplane", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
     {"agents-ca", {"Davit agents CA", "server", CERT_CLIENT, CERT_CA_DAYS}},
     {"sandboxes-ca", {"Davit sandboxes CA", "sandbox", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
@@ -26,27 +23,26 @@ static const char CLI_URI[] = "davit://cli";
 
 /* --- Files --- */
 
-static char *file_of(const char *dir, const char *name, const char *suffix)
+char *pki__file(const char *dir, const char *name, const char *suffix)
 {
     return str_printf("%s/%s%s", dir, name, suffix);
 }
 
-static int key_of(const char *dir, const char *name, struct key **ret, struct err *err)
+int pki__key(const char *dir, const char *name, struct key **ret, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, name, ".key");
+    AUTO_FREE char *path = pki__file(dir, name, ".key");
     return key_load(path, ret, err);
 }
 
 int pki_read(const char *dir, const char *name, struct buf *out, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, name, "");
+    AUTO_FREE char *path = pki__file(dir, name, "");
     return fd_read_file(path, out, err);
 }
 
-/* The text of NAME.crt (appended to @pem) and its first certificate. */
-static int cert_of(const char *dir, const char *name, struct buf *pem, struct cert **ret, struct err *err)
+int pki__cert(const char *dir, const char *name, struct buf *pem, struct cert **ret, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, name, ".crt");
+    AUTO_FREE char *path = pki__file(dir, name, ".crt");
     size_t before = pem->len;
     int rc = fd_read_file(path, pem, err);
     if (rc == 0) {
@@ -57,10 +53,9 @@ static int cert_of(const char *dir, const char *name, struct buf *pem, struct ce
     return rc;
 }
 
-/* NAME.crt from @cert and, below it, @issuer (may be NULL). */
-static int save_chain(const char *dir, const char *name, const struct cert *cert, const struct cert *issuer, struct err *err)
+int pki__save(const char *dir, const char *name, const struct cert *cert, const struct cert *issuer, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, name, ".crt");
+    AUTO_FREE char *path = pki__file(dir, name, ".crt");
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     int rc = cert_to_pem(cert, &pem, err);
     if (rc == 0 && issuer)
@@ -88,7 +83,7 @@ static bool still_good(const char *dir, const char *name, const struct key *key,
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     AUTO_CERT cert = NULL;
     struct cert_info info;
-    if (cert_of(dir, name, &pem, &cert, NULL) < 0 || (key && !cert_fits_key(cert, key)) ||
+    if (pki__cert(dir, name, &pem, &cert, NULL) < 0 || (key && !cert_fits_key(cert, key)) ||
         cert_verify_chain(buf_str(&pem), roots, 0, clock_real(), &info, NULL) < 0 || aged(&info))
         return false;
     if (ret)
@@ -107,10 +102,10 @@ static int request_for(const struct key *key, const char *common_name, struct cs
 
 static int user_root(const char *dir, struct key **ret_key, struct cert **ret_cert, struct buf *pem, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, "root", ".key");
+    AUTO_FREE char *path = pki__file(dir, "root", ".key");
     AUTO_KEY key = NULL;
     AUTO_CERT cert = NULL;
-    int rc = cert_of(dir, "root", pem, &cert, err);
+    int rc = pki__cert(dir, "root", pem, &cert, err);
     bool made = rc == -ERR_NOT_FOUND;
     if (rc < 0 && !made)
         return rc;
@@ -123,7 +118,7 @@ static int user_root(const char *dir, struct key **ret_key, struct cert **ret_ce
     if (made) {
         rc = cert_make_root(key, "Davit root", CERT_ROOT_DAYS, &cert, err);
         if (rc == 0)
-            rc = save_chain(dir, "root", cert, NULL, err);
+            rc = pki__save(dir, "root", cert, NULL, err);
         if (rc == 0)
             rc = cert_to_pem(cert, pem, err);
     } else if (!cert_fits_key(cert, key)) {
@@ -138,7 +133,7 @@ static int user_root(const char *dir, struct key **ret_key, struct cert **ret_ce
 
 static int user_cli(const char *dir, const struct key *root_key, const struct cert *root, struct str roots, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, "cli", ".key");
+    AUTO_FREE char *path = pki__file(dir, "cli", ".key");
     AUTO_KEY key = NULL;
     AUTO_CSR csr = NULL;
     AUTO_CERT cert = NULL;
@@ -150,7 +145,7 @@ static int user_cli(const char *dir, const struct key *root_key, const struct ce
     rc = request_for(key, spec.common_name, &csr, err);
     if (rc == 0)
         rc = cert_sign_leaf(root_key, root, csr, &spec, &cert, err);
-    return rc < 0 ? rc : save_chain(dir, "cli", cert, NULL, err);
+    return rc < 0 ? rc : pki__save(dir, "cli", cert, NULL, err);
 }
 
 int pki_user_init(const char *dir, struct err *err)
@@ -160,6 +155,8 @@ int pki_user_init(const char *dir, struct err *err)
     AUTO_CERT root = NULL;
     int rc = fd_mkdir_p(dir, 0700, err);
     if (rc == 0)
+        rc = pki_user_settle(dir, err);
+    if (rc >= 0)
         rc = user_root(dir, &key, &root, &pem, err);
     return rc < 0 ? rc : user_cli(dir, key, root, buf_str(&pem), err);
 }
@@ -168,7 +165,7 @@ int pki_user_init(const char *dir, struct err *err)
 static int sign_authority(const struct key *root_key, const struct cert *root, struct str roots, const char *dir, const struct authority *a,
                           struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, a->name, ".csr");
+    AUTO_FREE char *path = pki__file(dir, a->name, ".csr");
     AUTO_BUF der = BUF_INIT(CSR_MAX);
     AUTO_CSR csr = NULL;
     AUTO_CERT present = NULL;
@@ -186,16 +183,15 @@ static int sign_authority(const struct key *root_key, const struct cert *root, s
         memcmp(info.spki_hash, wanted, sizeof(wanted)) == 0)
         return 0;
     rc = cert_sign_intermediate(root_key, root, csr, &a->spec, &cert, err);
-    return rc < 0 ? rc : save_chain(dir, a->name, cert, NULL, err);
+    return rc < 0 ? rc : pki__save(dir, a->name, cert, NULL, err);
 }
 
-/* A control plane has one root for its life: agents carry its pin. */
-static int same_root(const char *dir, const struct cert *root, bool *ret_present, struct err *err)
+/* Agents carry the root of their control plane: it is never exchanged for another one here. When the user's side stopped in the middle of a change
+ * (pki_roots.h) that the control plane has begun, it goes on with it. */
+static int same_root(const char *dir_user, const char *dir, bool *ret_present, struct err *err)
 {
-    AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
-    AUTO_CERT theirs = NULL;
-    struct cert_info a, b;
-    int rc = cert_of(dir, "root", &pem, &theirs, err);
+    uint8_t pin[SPKI_HASH_SIZE];
+    int rc = pki_pin(dir, pin, err);
     *ret_present = rc == 0;
     if (rc == -ERR_NOT_FOUND) {
         if (err)
@@ -203,10 +199,8 @@ static int same_root(const char *dir, const struct cert *root, bool *ret_present
         return 0;
     }
     if (rc == 0)
-        rc = cert_info(theirs, &a, err);
-    if (rc == 0)
-        rc = cert_info(root, &b, err);
-    if (rc == 0 && memcmp(a.spki_hash, b.spki_hash, sizeof(a.spki_hash)) != 0) {
+        rc = pki_user_switch(dir_user, pin, err);
+    if (rc == 1) {
         rc = err_set(err, ERR_PRECONDITION, "the control plane in %s belongs to another root", dir);
         err_hint(err, "Use the configuration directory of the user who set it up.");
     }
@@ -219,23 +213,25 @@ int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err
     AUTO_KEY key = NULL;
     AUTO_CERT root = NULL;
     bool present = false;
-    int rc = cert_of(dir_user, "root", &pem, &root, err);
+    int rc = pki_control_settle(dir_control, err);
+    if (rc >= 0)
+        rc = same_root(dir_user, dir_control, &present, err);
     if (rc == 0)
-        rc = key_of(dir_user, "root", &key, err);
+        rc = pki__cert(dir_user, "root", &pem, &root, err);
     if (rc == 0)
-        rc = same_root(dir_control, root, &present, err);
-    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(AUTHORITIES); i++)
-        rc = sign_authority(key, root, buf_str(&pem), dir_control, &AUTHORITIES[i], err);
+        rc = pki__key(dir_user, "root", &key, err);
+    for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++)
+        rc = sign_authority(key, root, buf_str(&pem), dir_control, &pki__authorities[i], err);
     /* Last: with it the directory is complete. */
-    return rc < 0 || present ? rc : save_chain(dir_control, "root", root, NULL, err);
+    return rc < 0 || present ? rc : pki__save(dir_control, "root", root, NULL, err);
 }
 
 /* --- The control plane's side --- */
 
-static int prepare_authority(const char *dir, const struct authority *a, struct err *err)
+int pki__prepare_authority(const char *dir, const struct authority *a, struct err *err)
 {
-    AUTO_FREE char *key_path = file_of(dir, a->name, ".key");
-    AUTO_FREE char *csr_path = file_of(dir, a->name, ".csr");
+    AUTO_FREE char *key_path = pki__file(dir, a->name, ".key");
+    AUTO_FREE char *csr_path = pki__file(dir, a->name, ".csr");
     AUTO_KEY key = NULL;
     AUTO_BUF der = BUF_INIT(CSR_MAX);
     AUTO_CSR csr = NULL;
@@ -253,11 +249,11 @@ static int prepare_authority(const char *dir, const struct authority *a, struct 
 
 int pki_control_prepare(const char *dir, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, "controlplane", ".key");
+    AUTO_FREE char *path = pki__file(dir, "controlplane", ".key");
     AUTO_KEY key = NULL;
     int rc = fd_mkdir_p(dir, 0700, err);
-    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(AUTHORITIES); i++)
-        rc = prepare_authority(dir, &AUTHORITIES[i], err);
+    for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++)
+        rc = pki__prepare_authority(dir, &pki__authorities[i], err);
     return rc < 0 ? rc : key_load_or_make(path, &key, err);
 }
 
@@ -265,40 +261,45 @@ int pki_control_prepare(const char *dir, struct err *err)
 static int authority_load(const char *dir, const struct authority *a, struct key **ret_key, struct cert **ret_cert, struct buf *pem,
                           struct err *err)
 {
-    int rc = cert_of(dir, a->name, pem, ret_cert, err);
+    int rc = pki__cert(dir, a->name, pem, ret_cert, err);
     if (rc == -ERR_NOT_FOUND) {
         rc = err_set(err, ERR_PRECONDITION, "the certificate of the %s is not signed yet", a->name);
         err_hint(err, "Run `davit up` as the user who owns this control plane.");
     }
-    return rc < 0 ? rc : key_of(dir, a->name, ret_key, err);
+    return rc < 0 ? rc : pki__key(dir, a->name, ret_key, err);
 }
 
 int pki_control_leaf(const char *dir, const char *const *names, size_t n_names, struct err *err)
 {
     AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
     AUTO_BUF ca_pem = BUF_INIT(CERT_PEM_MAX);
     AUTO_KEY ca_key = NULL;
     AUTO_KEY key = NULL;
     AUTO_CERT ca = NULL;
     AUTO_CERT cert = NULL;
     AUTO_CERT present = NULL;
+    AUTO_CERT first = NULL;
     AUTO_CSR csr = NULL;
     struct leaf_spec spec = {.common_name = "Davit control plane", .uri = CONTROL_URI, .usage = CERT_CLIENT | CERT_SERVER, .names = names,
                              .n_names = n_names, .not_after = clock_add(clock_real(), CERT_LEAF_DAYS * USEC_DAY)};
-    int rc = authority_load(dir, &AUTHORITIES[SERVER_CA], &ca_key, &ca, &ca_pem, err);
+    int rc = authority_load(dir, &pki__authorities[SERVER_CA], &ca_key, &ca, &ca_pem, err);
     if (rc == 0)
-        rc = key_of(dir, "controlplane", &key, err);
+        rc = pki__key(dir, "controlplane", &key, err);
+    /* One under a root that is on its way out is not good any more. */
     if (rc == 0)
-        rc = pki_read(dir, "root.crt", &roots, err);
+        rc = pki__cert(dir, "root", &roots, &first, err);
+    if (rc == 0)
+        rc = cert_to_pem(first, &root, err);
     if (rc < 0)
         return rc;
-    if (still_good(dir, "controlplane", key, buf_str(&roots), &present) && cert_has_names(present, CONTROL_URI, names, n_names))
+    if (still_good(dir, "controlplane", key, buf_str(&root), &present) && cert_has_names(present, CONTROL_URI, names, n_names))
         return 0;
     rc = request_for(key, spec.common_name, &csr, err);
     if (rc == 0)
         rc = cert_sign_leaf(ca_key, ca, csr, &spec, &cert, err);
     if (rc == 0)
-        rc = save_chain(dir, "controlplane", cert, ca, err);
+        rc = pki__save(dir, "controlplane", cert, ca, err);
     return rc < 0 ? rc : 1;
 }
 
@@ -315,7 +316,7 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
         return err_set(err, ERR_INVALID, "server id: a UUID in lower case is needed");
     int rc = csr_parse(csr_der, &csr, err);
     if (rc == 0)
-        rc = authority_load(dir, &AUTHORITIES[AGENTS_CA], &ca_key, &ca, &ca_pem, err);
+        rc = authority_load(dir, &pki__authorities[AGENTS_CA], &ca_key, &ca, &ca_pem, err);
     if (rc < 0)
         return rc;
     AUTO_FREE char *uri = str_printf("davit://server/%s", server_id);
@@ -329,6 +330,8 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
         rc = cert_to_pem(cert, &chain, err);
     if (rc == 0)
         rc = cert_to_pem(ca, &chain, err);
+    if (rc == 0)
+        rc = pki_control_cross(dir, &chain, err);
     if (rc == 0 && buf_append_str(chain_pem, buf_str(&chain)) < 0)
         rc = err_set(err, ERR_EXHAUSTED, "no room for the certificate");
     if (rc < 0)
@@ -342,7 +345,7 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
 /* 0 there, 1 absent. */
 static int file_there(const char *dir, const char *name, const char *suffix, struct err *err)
 {
-    AUTO_FREE char *path = file_of(dir, name, suffix);
+    AUTO_FREE char *path = pki__file(dir, name, suffix);
     struct stat st;
     if (stat(path, &st) == 0)
         return 0;
@@ -359,17 +362,17 @@ int pki_control_state(const char *dir, struct err *err)
     if (rc != 0)
         return rc;
     rc = pki_read(dir, "root.crt", &roots, err);
-    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(AUTHORITIES); i++) {
+    for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++) {
         AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
         AUTO_KEY key = NULL;
         AUTO_CERT cert = NULL;
-        rc = file_there(dir, AUTHORITIES[i].name, ".crt", err);
+        rc = file_there(dir, pki__authorities[i].name, ".crt", err);
         if (rc == 1 && i == SANDBOXES_CA)
             return 0; /* made by a version that had none: davit up adds it, and nothing has to wait for that */
         if (rc == 0)
-            rc = authority_load(dir, &AUTHORITIES[i], &key, &cert, &pem, err);
+            rc = authority_load(dir, &pki__authorities[i], &key, &cert, &pem, err);
         if (rc == 0 && !cert_fits_key(cert, key))
-            rc = err_set(err, ERR_PRECONDITION, "%s.key and %s.crt in %s do not belong together", AUTHORITIES[i].name, AUTHORITIES[i].name, dir);
+            rc = err_set(err, ERR_PRECONDITION, "%s.key and %s.crt in %s do not belong together", pki__authorities[i].name, pki__authorities[i].name, dir);
         if (rc == 0)
             rc = cert_verify_chain(buf_str(&pem), buf_str(&roots), 0, clock_real(), NULL, err);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pki_dir — where keys and certificates lie, on both sides, and the steps between them.
  *   user's config directory (0700), the CLI's:       root.key root.crt cli.key cli.crt
+ *                                                     (old-root.key old-root.crt while the root is changed, see pki_roots.h)
  *   control plane's state directory (0700):           root.crt {server,agents,sandboxes}-ca.{key,csr,crt} controlplane.{key,crt} master.key (seal.h)
  * Keys 0600, certificates 0644. cli.crt is issued by the root itself, so the control plane, which has only intermediates, can mint no CLI; a chain
  * file holds leaf then intermediate.
@@ -24,8 +25,8 @@
 int pki_user_init(const char *dir, struct err *err) MUST_USE;
 /* Makes keys and requests of the intermediates in @dir; needs nothing of the user. */
 int pki_control_prepare(const char *dir, struct err *err) MUST_USE;
-/* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there. -ERR_PRECONDITION when @dir_control
- * belongs to another root. */
+/* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there. Goes on with a change of the root that
+ * a crash interrupted, see pki_roots.h. -ERR_PRECONDITION when @dir_control belongs to another root. */
 int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err) MUST_USE;
 /* Issues the control plane's own certificate (davit://controlplane, server and client, 90 days) with @names, or renews it at two thirds
  * of its life or when @names changed. 0: the present one stays; 1: a new one was written; -ERR_PRECONDITION: the intermediates are not signed yet. */
@@ -38,8 +39,8 @@ struct pki_issued {
     uint8_t spki_hash[SPKI_HASH_SIZE];
 };
 
-/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate to
- * @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
+/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate (and the cross
+ * certificate while the root is changed) to @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
                            struct pki_issued *ret, struct err *err) MUST_USE;
 
@@ -48,7 +49,7 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
 int pki_control_state(const char *dir, struct err *err) MUST_USE;
 /* Appends the file @name of @dir ("root.crt", "controlplane.crt", ...) to @out. */
 int pki_read(const char *dir, const char *name, struct buf *out, struct err *err) MUST_USE;
-/* Pin of the root in @dir: what join tokens carry. */
+/* Pin of the root in @dir, of the first where there are two: what join tokens carry. */
 int pki_pin(const char *dir, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
 
 #endif
