@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+import { render } from "preact";
+
+import { startClock } from "./api/clock";
+import { startWatch } from "./api/watch";
+import { App } from "./app";
+import { loadSession, session } from "./session";
+import { openHelp } from "./shell/help";
+import { addShortcuts, go, listen } from "./shell/keys";
+import { NAV } from "./shell/nav";
+import { openPalette } from "./shell/palette";
+import "./shell/theme";
+
+const inside = (run: () => void) => () => {
+    if (session.value?.person) run();
+};
+
+addShortcuts(
+    { keys: "Mod+K", about: "Command palette: go to or do", run: inside(openPalette) },
+    ...NAV.map(({ keys, title, href }) => go(keys, title, href)).map((one) => ({ ...one, run: inside(one.run) })),
+    { ...go("D", "Deploy a service", "/deploy"), run: inside(go("D", "", "/deploy").run) },
+    { keys: "/", about: "Filter or search on this page", run: () => document.querySelector<HTMLInputElement>("[data-filter]")?.focus() },
+    { keys: "?", about: "This list", run: openHelp },
+);
+listen();
+void startClock();
+startWatch();
+render(<App />, document.getElementById("app")!);
+void loadSession();

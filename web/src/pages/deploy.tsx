@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Page } from "../parts";
+
+export function DeployPage() {
+    return <Page title="Deploy" />;
+}

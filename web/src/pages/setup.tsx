@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one-time link: its secret stands behind the # of the address, which browsers send nowhere, and leaves the address at once.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+
+import { sessions, toProblem, type Problem } from "../api/client";
+import { Button, Form, Notice, TextField, toast } from "../parts";
+import { afterLogin, loadSession, session } from "../session";
+import { Bare } from "../shell/nav";
+import { FirstStart } from "./login";
+
+export const PASSWORD_MIN = 10;
+export const PASSWORD_MAX = 256;
+
+let secret = "";
+
+function take(): void {
+    if (location.pathname !== "/setup" || location.hash.length < 2) return;
+    secret = location.hash.slice(1);
+    history.replaceState(null, "", "/setup");
+}
+take();
+// The same tab may be given a second link.
+addEventListener("hashchange", take);
+
+/** What is wrong with a new password; nothing if nothing is. Counted in characters, as the control plane does. */
+export function passwordFault(password: string): string | undefined {
+    const length = [...password].length;
+    if (length < PASSWORD_MIN) return `At least ${PASSWORD_MIN} characters: it has ${length}.`;
+    if (length > PASSWORD_MAX) return `At most ${PASSWORD_MAX} characters: it has ${length}.`;
+    return undefined;
+}
+
+export function SetupPage() {
+    const name = useSignal("owner");
+    const password = useSignal("");
+    const again = useSignal("");
+    const tried = useSignal(false);
+    const busy = useSignal(false);
+    const problem = useSignal<Problem | undefined>(undefined);
+
+    useEffect(() => {
+        document.title = "Set the password · Davit";
+    }, []);
+    if (secret === "") return <FirstStart />;
+
+    const fault = passwordFault(password.value);
+    const differs = password.value === again.value ? undefined : "The two differ.";
+    const submit = async () => {
+        tried.value = true;
+        if (fault || differs || busy.value) return;
+        busy.value = true;
+        problem.value = undefined;
+        try {
+            await sessions.setUpOwner({ secret, name: name.value.trim(), password: password.value });
+            secret = "";
+            await loadSession();
+            toast({ tone: "ok", title: "The password is set" });
+            afterLogin(null);
+        } catch (error) {
+            problem.value = toProblem(error);
+        } finally {
+            busy.value = false;
+        }
+    };
+    const old = session.value?.ownerExists;
+    return (
+        <Bare>
+            <div class="door">
+                <h1>{old ? "A new password" : "Welcome aboard"}</h1>
+                <p class="quiet">{old ? "It replaces the old one, and ends all sessions." : "Choose the password of this Davit's owner. There is no other way in from a browser."}</p>
+                <Form
+                    label="Set the password" onSubmit={() => void submit()} error={problem.value}
+                    actions={<Button kind="primary" type="submit" busy={busy.value}>Set the password</Button>}
+                >
+                    {problem.value && <Notice tone="info">A link works once and for an hour. `davit web link` prints a new one.</Notice>}
+                    <TextField label="Name" name="username" value={name.value} onInput={(text) => (name.value = text)} required autocomplete="username" />
+                    <TextField
+                        label="Password" name="password" type="password" value={password.value} onInput={(text) => (password.value = text)} required autoFocus
+                        autocomplete="new-password" error={tried.value ? fault : undefined} hint={`${PASSWORD_MIN} characters or more. A few words are easy to keep in mind.`}
+                    />
+                    <TextField
+                        label="Password again" name="again" type="password" value={again.value} onInput={(text) => (again.value = text)} required
+                        autocomplete="new-password" error={tried.value ? differs : undefined}
+                    />
+                </Form>
+            </div>
+        </Bare>
+    );
+}
