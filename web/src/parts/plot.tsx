@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
 
 import { bytes, rate } from "../api/format";
 import { theme } from "../shell/theme";
