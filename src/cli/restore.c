@@ -207,7 +207,8 @@ static int fill(struct restore *r, struct err *err)
         return rc;
     if (result.exit_status != 0)
         rc = child_error(&result, err);
-    r->kept_db = str_dup(str_trim(buf_str(&result.out)));
+    struct str rest = buf_str(&result.out);
+    r->kept_db = str_dup(str_cut(&rest, '\n'));
     child_result_release(&result);
     return rc;
 }

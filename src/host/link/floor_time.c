@@ -25,7 +25,10 @@ static usec_t read_file(const struct agent_config *c)
     AUTO_FREE char *path = agent_config_path(c, FLOOR_TIME_FILE);
     AUTO_BUF text = BUF_INIT(CLOCK_TEXT_SIZE);
     usec_t at = 0;
-    return fd_read_file(path, &text, NULL) == 0 && clock_parse(str_trim(buf_str(&text)), &at, NULL) == 0 ? at : 0;
+    if (fd_read_file(path, &text, NULL) < 0)
+        return 0;
+    struct str rest = buf_str(&text);
+    return clock_parse(str_cut(&rest, '\n'), &at, NULL) == 0 ? at : 0;
 }
 
 void floor_time_load(const struct agent_config *c)

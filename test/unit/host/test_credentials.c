@@ -383,6 +383,13 @@ static void test_the_floor_of_time(void **state)
     put(x, FLOOR_TIME_FILE, STR("2345-01-01T00:00:00Z and a text that is longer than any time"));
     floor_time_load(&x->c);
     assert_int_equal(clock_floor(), good);
+    /* What another process of ours wrote. */
+    char text[CLOCK_TEXT_SIZE];
+    clock_format(good + USEC_DAY, 0, text);
+    AUTO_FREE char *line = str_printf("%s\n", text);
+    put(x, FLOOR_TIME_FILE, str_from(line));
+    floor_time_load(&x->c);
+    assert_int_equal(clock_floor(), (good + USEC_DAY) / USEC_SEC * USEC_SEC);
 }
 
 int main(void)
