@@ -258,7 +258,8 @@ static void show(const server_message *s)
     if (s->system)
         show_system(s->system);
     line("containers", str_printf("%u running", s->containers_running));
-    line("clock skew", str_printf("%lld ms%s", (long long)(s->clock_skew_us / 1000), s->clock_unsure ? ", not set" : ""));
+    line("clock skew", !s->last_heartbeat_us ? NULL /* nobody has told a time yet */
+                                             : str_printf("%lld ms%s", (long long)(s->clock_skew_us / 1000), s->clock_unsure ? ", not set" : ""));
     line("created", out_time(s->created_us));
     line("enrolled", out_time(s->enrolled_us));
     line("last heartbeat", s->last_heartbeat_us ? out_age(s->last_heartbeat_us) : NULL);

@@ -46,6 +46,7 @@ struct control {
     struct event credentials; /* pulsed when those of a server changed, or its link */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
+    usec_t strange_handshakes; /* a bucket, see tunnel.h */
     struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */
     int lock_fd;

@@ -3,6 +3,7 @@
  * signing that nonce with the key of the old one. Nothing of it needs a client certificate.
  * Limits: as in enroll.h, and for a server that names itself IDENTITY_BURST tries, one more each IDENTITY_EVERY.
  * Input trust: strangers, until the signature held. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "control/access.h"
@@ -103,6 +104,7 @@ static int challenge_run(struct rpc_call *call, void *ctx, const ProtobufCMessag
     m.certificate_pem = lend(buf_cstr(&g.chain));
     m.signature = (ProtobufCBinaryData){g.signature.len, (uint8_t *)g.signature.data};
     m.clock_us = clock_real();
+    m.takes_generation = true;
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
@@ -135,21 +137,28 @@ static int check_grace(const struct server *s, const struct credential_row *row,
 
 static int prove(struct server *s, const Davit__Link__V1__RecoverRequest *r, struct credential_row *row, struct err *err)
 {
-    const struct str extra[] = {str_from(r->server_id), bytes(r->csr_der)};
+    AUTO_FREE char *generation = str_printf("%" PRIu32, r->generation);
+    const struct str extra[] = {str_from(r->server_id), bytes(r->csr_der), str_from(generation)};
     uint8_t digest[PROOF_SIZE];
-    proof_digest("recover", r->client_nonce.data, r->server_nonce.data, extra, ARRAY_LEN(extra), digest);
+    proof_digest("recover", r->client_nonce.data, r->server_nonce.data, extra, ARRAY_LEN(extra) - (r->generation == 0), digest);
     int rc = credentials_judge(s, s->generation, err);
     if (rc == 0)
         rc = credentials_prove(s, digest, bytes(r->signature), row, err);
     return rc < 0 ? rc : check_grace(s, row, err);
 }
 
-/* Where the key stays, a copy has it as well: while the server is connected, and its link ends with its token, who asks for another is one. */
-static int check_alone(struct server *s, const char *source, const struct credential_row *row, struct err *err)
+/* Where the key stays, a copy has it as well: one whose credentials were replaced by others in use is told by their generation, and while the
+ * server is connected, and its link ends with its token, who asks for another is one. */
+static int check_alone(struct server *s, const char *source, const struct credential_row *row, uint32_t told, struct err *err)
 {
+    const struct duplicate_agent a = {source, "", "", told ? told : row->generation};
+    if (told && credentials_judge(s, told, err) != 0) {
+        duplicate_suspect(s, &a, false);
+        duplicate_confirm(s);
+        return -(int)ERR_UNAUTHENTICATED;
+    }
     if (!s->link || s->state != SERVER_ONLINE)
         return 0;
-    const struct duplicate_agent a = {source, "", "", row->generation};
     duplicate_suspect(s, &a, false);
     links_doubt(s);
     (void)err_set(err, ERR_ABORTED, "server \"%s\" is connected, so that its key gets no second access token", s->name);
@@ -169,7 +178,7 @@ static int recover(struct server *s, struct rpc_call *call, const char *source, 
     struct credential_row row = {0};
     int rc = prove(s, r, &row, err);
     if (rc == 0 && r->csr_der.len == 0)
-        rc = check_alone(s, source, &row, err);
+        rc = check_alone(s, source, &row, r->generation, err);
     if (rc == 0 && r->csr_der.len == 0) /* the key stays */
         rc = access_issue(s, &row, &entry, &k, NULL, err);
     else if (rc == 0)

@@ -58,7 +58,7 @@ struct server {
     char credential_error[SERVER_REASON_SIZE]; /* why its last renewal failed, as its agent says */
     const char *rotate;                   /* why it shall renew them now, static; NULL: it need not */
     uint32_t rotate_from;                 /* `oldest` when that was said */
-    usec_t renewals, proofs;              /* buckets, see bucket.h */
+    usec_t renewals, proofs, handshakes;  /* buckets, see bucket.h */
     struct duplicate duplicate, suspect;  /* one that is a copy for certain, one that may be */
 
     Davit__Control__V1__RolloutStep *update; /* its last one, see rollouts.h; owned, or NULL */

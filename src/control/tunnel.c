@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "control/access.h"
+#include "control/bucket.h"
 #include "control/links_internal.h"
 #include "davit/link/v1/link.davit.h"
 #include "ident/channel.h"
@@ -151,6 +152,18 @@ static void send_challenge(struct link *l, const struct job *j)
         l->tunnel->step = WAIT_PROOF;
 }
 
+/* Who has read a token at an edge cannot prove anything with it, and shall not keep us busy signing. */
+static bool too_often(struct link *l)
+{
+    struct control *c = l->control;
+    struct server *s = servers_by_id(c, l->tunnel->claims.subject);
+    usec_t wait = 0;
+    if (bucket_take(s ? &s->handshakes : &c->strange_handshakes, clock_mono(), TUNNEL_EVERY, TUNNEL_BURST, &wait) == 0)
+        return false;
+    link_end(l, ERR_EXHAUSTED, "too many links of this server begin", "an agent tries again by itself");
+    return true;
+}
+
 static void on_hello(struct link *l, const Davit__Link__V1__TunnelHello *hello)
 {
     struct tunnel *t = l->tunnel;
@@ -160,6 +173,8 @@ static void on_hello(struct link *l, const Davit__Link__V1__TunnelHello *hello)
         refuse(l, "the access token is another server's");
         return;
     }
+    if (too_often(l))
+        return;
     int rc = channel_new(CHANNEL_CONTROL, t->claims.subject, &t->channel, &j.err);
     if (rc == 0) {
         j.channel = t->channel;

@@ -6,7 +6,7 @@
  * Purposes and their extra parts:
  *   "challenge"       control plane: purpose of the request ("enroll", "recover")
  *   "enroll"          agent, MAC: the CSR
- *   "recover"         agent, present key: server id, CSR (empty: the key stays)
+ *   "recover"         agent, present key: server id, CSR (empty: the key stays), the generation in decimal if it is told
  *   "tunnel-control", "tunnel-agent"   see channel.h
  * Thread: any.  Input trust: peer (certificates, signatures). */
 #ifndef DAVIT_IDENT_PROOF_H

@@ -197,6 +197,16 @@ def test_token_is_got_back_by_the_key_and_no_roots_with_it(up, certificates, end
     r.wait(timeout=40)
     assert len(done) == 1 and "access token renewed" in r.log()
     assert (r.dir / "ca.crt").read_bytes() == roots and (r.dir / "access.jwt").stat().st_mode & 0o777 == 0o600
+    generation = r.dir / "tunnel-generation"
+    proc.wait_for(lambda: generation.exists() and generation.read_text() == "2\n", text="the generation on disk")
+    # An older copy of this disk, whose token ran out, gets none: not even while this agent is away.
+    r.p.stop()
+    generation.write_text("1\n")
+    (r.dir / "access.jwt").unlink()
+    r.leads_to(honest.port)
+    r.start()
+    proc.wait_for(lambda: "generation 1 of the credentials" in r.log(), 20, text="the refusal")
+    assert r.log().count("the way to the control plane was found") == 1, "it is found once, and then on disk"
 
 
 @pytest.mark.req("CB-10")

@@ -81,12 +81,15 @@ class Host:
         self.token, self.server_id, self.generation = r.access_token, r.server_id, r.generation
         return r
 
-    def recover(self):
+    def recover(self, generation=0, signed=None):
+        """@generation 0: as an agent that does not tell it; @signed: what it signed, if that is something else."""
         with self.channel() as ch:
             cn, sn = self.challenge(ch, "recover", self.server_id)
-            digest = proof_digest("recover", cn, sn, self.server_id.encode(), b"")
+            told = generation if signed is None else signed
+            digest = proof_digest("recover", cn, sn, self.server_id.encode(), b"", *([b"%d" % told] if told else []))
             r = self.api.link_grpc.IdentityServiceStub(ch).Recover(self.api.link.RecoverRequest(
-                server_id=self.server_id, client_nonce=cn, server_nonce=sn, signature=self.key.sign(digest, ECDSA)), timeout=20)
+                server_id=self.server_id, client_nonce=cn, server_nonce=sn, generation=generation,
+                signature=self.key.sign(digest, ECDSA)), timeout=20)
         self.token, self.generation = r.credential.access_token, r.credential.generation
         return r
 

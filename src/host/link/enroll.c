@@ -30,6 +30,7 @@ struct enrolment {
     struct key *key;
     struct buf csr;
     char request_id[37];
+    bool fresh; /* this key was made for this call, and nothing of it can have been accepted */
     Davit__Link__V1__EnrollResponse *answer;
 };
 
@@ -131,6 +132,7 @@ static int prepare(struct enrolment *e, struct err *err)
     AUTO_FREE char *path = agent_config_path(e->config, "client.key.new");
     struct sysinfo_config si = {
         .loop = e->loop, .docker = e->options->docker, .tailscale = e->options->tailscale, .public_ip_url = e->options->public_ip_url};
+    e->fresh = access(path, F_OK) != 0;
     int rc = key_load_or_make(path, &e->key, err);
     if (rc == 0)
         rc = csr_make(e->key, "davit-agent", &e->csr, err);
@@ -218,6 +220,8 @@ static int exchange(struct enrolment *e, struct err *err)
         if (rc == 0)
             return 0;
         bool again = why.code == ERR_UNAVAILABLE || why.code == ERR_DEADLINE;
+        if (sent && (again || why.code == ERR_CANCELLED))
+            e->fresh = false;
         if (again && i + 1 < ENROLL_TRIES && fiber_sleep(backoff_wait(i, USEC_SEC, 8 * USEC_SEC)) == 0)
             continue;
         if (sent && again) {
@@ -273,6 +277,26 @@ static int check_answer(const struct enrolment *e, struct err *err)
     return 0;
 }
 
+/* What an enrolment before left of its mode, and what was learnt of its way. */
+static int forget(const struct enrolment *e, struct err *err)
+{
+    const char *const files[] = {TUNNEL_CARRIER_FILE, TUNNEL_GENERATION_FILE, e->edge ? "client.crt" : TUNNEL_TOKEN_FILE};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        AUTO_FREE char *path = agent_config_path(e->config, files[i]);
+        if (unlink(path) != 0 && errno != ENOENT)
+            return err_sys(err, errno, "%s cannot be removed", path);
+    }
+    return bundle_forget(e->config, err);
+}
+
+/* A key that nobody certified is of no use: the next try makes another. */
+static void drop_key(const struct enrolment *e)
+{
+    AUTO_FREE char *path = agent_config_path(e->config, "client.key.new");
+    if (e->fresh)
+        (void)unlink(path);
+}
+
 /* config.yaml goes first and comes last: while the files are exchanged this directory counts as not enrolled. The key keeps its first name
  * until then, under which a second call finds it again. */
 static int activate(struct enrolment *e, struct err *err)
@@ -288,7 +312,7 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
-    int rc = bundle_forget(c, err);
+    int rc = forget(e, err);
     if (rc == 0)
         rc = fd_write_file(proof, granted, strlen(granted), 0600, err);
     if (rc == 0)
@@ -328,8 +352,8 @@ int enroll(struct loop *loop, struct agent_config *c, const struct enroll_option
     floor_time_load(c);
     if (rc == 0)
         rc = prepare(&e, err);
-    if (rc == 0)
-        rc = exchange(&e, err);
+    if (rc == 0 && (rc = exchange(&e, err)) < 0)
+        drop_key(&e);
     if (rc == 0)
         rc = check_answer(&e, err);
     return rc < 0 ? rc : activate(&e, err);

@@ -17,8 +17,8 @@
 int recover_ask(struct loop *loop, const char *endpoint, const char *server_id, const struct agent_identity *id, struct str csr,
                 Davit__Link__V1__RecoverResponse **ret, struct err *err) MUST_USE;
 /* Waits: the same over a channel that is there, whoever ends its TLS. Of @id the key and the roots are used; @csr empty: the key stays (tunnel
- * mode). */
-int recover_over(struct rpc_channel *ch, const char *server_id, const struct agent_identity *id, struct str csr,
+ * mode), and @generation, told if the control plane takes it, is of the last credentials that a link was up with (0: there was none). */
+int recover_over(struct rpc_channel *ch, const char *server_id, const struct agent_identity *id, struct str csr, uint32_t generation,
                  Davit__Link__V1__RecoverResponse **ret, struct err *err) MUST_USE;
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tunnel — see tunnel.h. */
-#include "host/link/tunnel.h"
-
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -9,38 +8,14 @@
 #include "base/mem.h"
 #include "host/link/floor_time.h"
 #include "host/link/recover.h"
-#include "host/link/renew.h"
-#include "host/link/session.h"
+#include "host/link/tunnel_internal.h"
 #include "ident/cert.h"
-#include "ident/jwt.h"
 #include "loop/lane.h"
 
-enum { CARRIER_FILE_MAX = 64 };
+enum { LINE_FILE_MAX = 64 };
 
 #define ENROLL_AGAIN "make a token on the control plane with \"davit server token NAME\" and enroll again with --force"
 #define DISK_WAIT    (60 * USEC_SEC)
-#define LOOK_AGAIN   USEC_HOUR
-
-struct tunnel {
-    struct loop *loop;
-    struct agent_config config;
-    struct session *session;
-    struct fiber *fiber;
-    struct event wake, answered;
-    struct tunnel_edge *edge;
-    struct agent_identity id; /* key and roots */
-    struct key *key;
-    struct secret *token;
-    struct jwt_claims claims; /* of the token */
-    enum tunnel_carrier carrier;
-    usec_t probed;            /* real time: when that was found out */
-    bool online, rotate, recover, asking;
-    struct floor_time time;
-    unsigned failed;
-    usec_t retry_at;          /* monotonic */
-    ProtobufCMessage *answer; /* a ControlMessage, or NULL */
-    struct err err;           /* of the last renewal */
-};
 
 /* --- Life ---- */
 
@@ -117,13 +92,20 @@ static void read_token(struct tunnel *t)
         log_err(LOG_WARN, &err, "the control plane is asked for a new access token", NULL);
 }
 
+/* The line of a small file below our directory; empty: there is none. */
+static struct str read_line(const struct tunnel *t, const char *name, struct buf *text)
+{
+    AUTO_FREE char *path = agent_config_path(&t->config, name);
+    if (fd_read_file(path, text, NULL) < 0)
+        return (struct str){0};
+    struct str rest = buf_str(text);
+    return str_cut(&rest, '\n');
+}
+
 static void read_carrier(struct tunnel *t)
 {
-    AUTO_FREE char *path = agent_config_path(&t->config, TUNNEL_CARRIER_FILE);
-    AUTO_BUF text = BUF_INIT(CARRIER_FILE_MAX);
-    if (fd_read_file(path, &text, NULL) < 0)
-        return;
-    struct str rest = str_trim(buf_str(&text)), name = str_cut(&rest, ' ');
+    AUTO_BUF text = BUF_INIT(LINE_FILE_MAX);
+    struct str rest = read_line(t, TUNNEL_CARRIER_FILE, &text), name = str_cut(&rest, ' ');
     uint64_t when = 0;
     for (unsigned c = TUNNEL_GRPC; c < TUNNEL_CARRIER_COUNT; c++) {
         if (!str_eq(name, str_from(tunnel_carrier_name((enum tunnel_carrier)c))) || str_to_u64(rest, UINT64_MAX, &when) < 0)
@@ -131,6 +113,15 @@ static void read_carrier(struct tunnel *t)
         t->carrier = (enum tunnel_carrier)c;
         t->probed = when;
     }
+}
+
+/* What the file does not tell the control plane is not told. */
+static void read_proven(struct tunnel *t)
+{
+    AUTO_BUF text = BUF_INIT(LINE_FILE_MAX);
+    uint64_t n = 0;
+    if (str_to_u64(read_line(t, TUNNEL_GENERATION_FILE, &text), UINT32_MAX, &n) == 0)
+        t->proven = (uint32_t)n;
 }
 
 int tunnel_load(struct tunnel *t, struct err *err)
@@ -146,20 +137,20 @@ int tunnel_load(struct tunnel *t, struct err *err)
     }
     read_token(t);
     read_carrier(t);
+    read_proven(t);
     return tunnel_edge_new(t->config.grpc_endpoint, t->config.tunnel_ca, &t->edge, err);
 }
 
-struct disk_job {
-    const struct agent_config *config;
-    struct str token, roots; /* empty: stays */
-    const char *carrier;     /* what the file shall say, NULL: stays */
-    usec_t good;             /* floor time to save, 0: none */
-    struct err err;
-};
+static int write_proven(struct tunnel_job *j)
+{
+    AUTO_FREE char *path = agent_config_path(j->config, TUNNEL_GENERATION_FILE);
+    AUTO_FREE char *text = str_printf("%" PRIu32 "\n", j->proven);
+    return fd_write_file(path, text, strlen(text), 0600, &j->err);
+}
 
 static int write_job(void *arg)
 {
-    struct disk_job *j = arg;
+    struct tunnel_job *j = arg;
     AUTO_FREE char *token = agent_config_cert_path(j->config, TUNNEL_TOKEN_FILE);
     AUTO_FREE char *roots = agent_config_cert_path(j->config, "ca.crt");
     AUTO_FREE char *carrier = agent_config_path(j->config, TUNNEL_CARRIER_FILE);
@@ -170,11 +161,12 @@ static int write_job(void *arg)
         rc = fd_write_file(token, j->token.p, j->token.n, 0600, &j->err);
     if (rc == 0 && j->carrier)
         rc = fd_write_file(carrier, j->carrier, strlen(j->carrier), 0600, &j->err);
+    if (rc == 0 && j->proven)
+        rc = write_proven(j);
     return rc == 0 && j->good ? floor_time_save(j->config, j->good, &j->err) : rc;
 }
 
-/* Waits: off the loop. */
-static int write_files(struct tunnel *t, struct disk_job *j, struct err *err)
+int tunnel_write(struct tunnel *t, struct tunnel_job *j, struct err *err)
 {
     struct lane *lane = lane_try_new(t->loop, "tunnel", 1, 1);
     j->config = &t->config;
@@ -195,11 +187,11 @@ static void remember(struct tunnel *t, enum tunnel_carrier carrier)
         return;
     struct err err = ERR_INIT;
     AUTO_FREE char *text = str_printf("%s %llu\n", tunnel_carrier_name(carrier), (unsigned long long)now);
-    struct disk_job j = {.carrier = text, .err = ERR_INIT};
+    struct tunnel_job j = {.carrier = text, .err = ERR_INIT};
     t->carrier = carrier;
     t->probed = now;
     log_event(LOG_INFO, "the way to the control plane was found", "carried_by", tunnel_carrier_name(carrier), NULL);
-    if (write_files(t, &j, &err) < 0)
+    if (tunnel_write(t, &j, &err) < 0)
         log_err(LOG_WARN, &err, "the way will be looked for again after a restart", NULL);
 }
 
@@ -211,8 +203,7 @@ static enum tunnel_carrier remembered(const struct tunnel *t)
 
 /* --- What is granted ---- */
 
-/* Waits: checks and keeps it. @sealed: it came over a link, so that the control plane itself said it. */
-static int install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool sealed, struct err *err)
+int tunnel_install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool sealed, struct err *err)
 {
     const struct tunnel_held held = {
         .server_id = t->config.server_id, .key = t->key, .generation = t->claims.generation, .now = floor_time_now(&t->time), .sealed = sealed};
@@ -221,8 +212,8 @@ static int install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool 
     int rc = tunnel_judge(&held, c, &claims, &roots, err);
     if (rc < 0)
         return rc;
-    struct disk_job j = {.token = token, .roots = roots, .err = ERR_INIT};
-    rc = write_files(t, &j, err);
+    struct tunnel_job j = {.token = token, .roots = roots, .err = ERR_INIT};
+    rc = tunnel_write(t, &j, err);
     if (rc < 0)
         return rc;
     (void)secret_free(t->token);
@@ -246,10 +237,12 @@ static int recover_run(void *arg, struct rpc_channel *ch, bool *ret_answered, st
 {
     struct tunnel *t = arg;
     Davit__Link__V1__RecoverResponse *answer = NULL;
-    int rc = recover_over(ch, t->config.server_id, &t->id, (struct str){0}, &answer, err);
+    int rc = recover_over(ch, t->config.server_id, &t->id, (struct str){0}, t->proven, &answer, err);
     *ret_answered = rc == 0;
+    if (rc == 0 && !answer->credential)
+        rc = err_set(err, ERR_DATA_LOSS, "the control plane gave no access token");
     if (rc == 0)
-        rc = answer->credential ? install(t, answer->credential, false, err) : err_set(err, ERR_DATA_LOSS, "the control plane gave no access token");
+        rc = tunnel_install(t, answer->credential, false, err);
     (void)rpc_message_free(answer);
     return rc;
 }
@@ -373,7 +366,7 @@ int tunnel_probe(struct tunnel *t, enum tunnel_carrier *ret, struct err *err)
 
 static bool is_expired(const struct tunnel *t)
 {
-    return !t->token || clock_add(floor_time_now(&t->time), TUNNEL_TOO_SOON) >= t->claims.expires;
+    return !t->token || clock_add(floor_time_now(&t->time), tunnel_too_soon(&t->claims)) >= t->claims.expires;
 }
 
 bool tunnel_lasts(const struct tunnel *t)
@@ -448,152 +441,4 @@ int tunnel_get(struct rpc_stream *s, struct channel *seal, usec_t deadline, Prot
         rc = rpc_unpack(&davit__link__v1__control_message__descriptor, buf_str(&plain), ret, err);
     (void)rpc_message_free(got);
     return rc;
-}
-
-/* --- Renewal ---- */
-
-static usec_t life(const struct tunnel *t)
-{
-    return t->claims.expires > t->claims.issued ? t->claims.expires - t->claims.issued : 0;
-}
-
-static usec_t due(const struct tunnel *t)
-{
-    return renew_due(t->config.server_id, t->claims.issued, t->claims.expires);
-}
-
-static bool is_time(const struct tunnel *t)
-{
-    return t->online && clock_mono() >= t->retry_at && (t->rotate || floor_time_now(&t->time) >= due(t));
-}
-
-static usec_t until_next(const struct tunnel *t)
-{
-    usec_t now = floor_time_now(&t->time), mono = clock_mono(), at = due(t), wait = at > now && !t->rotate ? at - now : 0;
-    if (t->retry_at > mono && t->retry_at - mono > wait)
-        wait = t->retry_at - mono;
-    return t->online && wait < LOOK_AGAIN ? wait : LOOK_AGAIN;
-}
-
-/* Waits: asks over the link. *ret_wished: when to ask again, as the control plane says, 0: it does not. */
-static int ask(struct tunnel *t, usec_t *ret_wished, struct err *err)
-{
-    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
-    Davit__Link__V1__CredentialRequest request = DAVIT__LINK__V1__CREDENTIAL_REQUEST__INIT;
-    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CREDENTIAL_REQUEST;
-    m.credential_request = &request;
-    event_reset(&t->answered);
-    t->asking = true;
-    session_send(t->session, &m);
-    int rc = event_wait(&t->answered, deadline_in(TUNNEL_ANSWER_WAIT));
-    t->asking = false;
-    ProtobufCMessage *got = TAKE(t->answer);
-    const Davit__Link__V1__ControlMessage *a = (const Davit__Link__V1__ControlMessage *)got;
-    if (rc < 0)
-        rc = err_set(err, (enum err_code)-rc, "the control plane did not answer the request for a new access token");
-    else if (!a)
-        rc = err_set(err, ERR_UNAVAILABLE, "the link was lost before the new access token came");
-    else if (a->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL)
-        rc = install(t, a->credential, true, err);
-    else {
-        const Davit__Common__V1__Failure *f = a->credential_refused->failure;
-        *ret_wished = a->credential_refused->retry_after_ms * USEC_MSEC;
-        rc = err_set(err, ERR_DENIED, "the control plane refused a new access token: %s", f && *f->message ? f->message : "no reason was given");
-    }
-    (void)rpc_message_free(got);
-    return rc;
-}
-
-static void renew_once(struct tunnel *t)
-{
-    struct err err = ERR_INIT;
-    usec_t wished = 0;
-    uint32_t generation = t->claims.generation;
-    int rc = ask(t, &wished, &err);
-    if (rc == 0 && t->claims.generation != generation)
-        session_relink(t->session, "the link is made anew with the new access token");
-    if (rc == 0 || fiber_cancelled())
-        return;
-    usec_t wait = renew_retry(t->failed++, life(t)), most = life(t) / 10;
-    if (wished > wait)
-        wait = wished < most ? wished : most;
-    t->retry_at = clock_add(clock_mono(), wait);
-    (void)err_ensure(&err, rc);
-    t->err = err;
-    AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);
-    log_err(LOG_WARN, &err, "the access token was not renewed", "next_try", text, NULL);
-}
-
-static void save_time(struct tunnel *t)
-{
-    struct disk_job j = {.err = ERR_INIT};
-    struct err err = ERR_INIT;
-    if (!t->online || !floor_time_due(&t->time, &j.good))
-        return;
-    t->time.next = clock_add(clock_mono(), FLOOR_TIME_EVERY);
-    if (write_files(t, &j, &err) < 0 && !fiber_cancelled())
-        log_err(LOG_WARN, &err, "the time cannot be written down", NULL);
-}
-
-static void renew_main(void *arg)
-{
-    struct tunnel *t = arg;
-    while (!fiber_cancelled()) {
-        event_reset(&t->wake);
-        save_time(t);
-        if (is_time(t))
-            renew_once(t);
-        if (!is_time(t) && event_wait(&t->wake, deadline_in(until_next(t))) == -(int)ERR_CANCELLED)
-            return;
-    }
-}
-
-int tunnel_start(struct tunnel *t, struct session *s)
-{
-    t->session = s;
-    return fiber_spawn(t->loop, "tunnel", renew_main, t, &t->fiber);
-}
-
-int tunnel_stop(struct tunnel *t, usec_t deadline)
-{
-    if (!t->fiber)
-        return 0;
-    fiber_cancel(t->fiber);
-    return fiber_join(t->fiber, deadline);
-}
-
-/* --- What the session tells ---- */
-
-void tunnel_online(struct tunnel *t, usec_t theirs)
-{
-    t->online = true;
-    if (theirs)
-        floor_time_hear(&t->time, theirs);
-    event_signal(&t->wake);
-}
-
-void tunnel_offline(struct tunnel *t)
-{
-    t->online = false;
-    if (t->asking)
-        event_signal(&t->answered);
-}
-
-void tunnel_refused(struct tunnel *t)
-{
-    t->recover = true;
-}
-
-void tunnel_message(struct tunnel *t, const Davit__Link__V1__ControlMessage *m)
-{
-    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CREDENTIAL_ROTATE) {
-        t->rotate = true;
-        t->retry_at = 0;
-        t->failed = 0;
-        event_signal(&t->wake);
-        return;
-    }
-    if (!t->asking || t->answer || rpc_copy(&m->base, &t->answer) < 0)
-        return;
-    event_signal(&t->answered);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tunnel — an agent's life in tunnel mode: an edge that nobody trusts ends TLS, and inside it the two prove themselves and seal every message.
  * In the agent's directory: client.key (born here, stays), ca.crt (the root that the token named, or what replaced it over a sealed link),
- * access.jwt (the access token, exchanged at 2/3 of its life over the link, or recovered by a signature of the key when it ran out), and
- * tunnel-carrier (what worked last: gRPC or WebSocket; tried first for a day, then gRPC has its chance again).
+ * access.jwt (the access token, exchanged at 2/3 of its life over the link, or recovered by a signature of the key when it ran out),
+ * tunnel-carrier (what worked last: gRPC or WebSocket; tried first for a day, then gRPC has its chance again), and tunnel-generation (of the last
+ * token that a link was up with: what a recovery tells, so that an older copy of this disk gets none).
  * The access token opens nothing without the key, so that an edge which reads it has nothing. A control plane that the roots do not vouch for is
  * refused before anything else of ours is sent. See ident/channel.h.
  * Ownership: tunnel_new .. tunnel_free; config is copied.  Thread: loop; calls marked "waits" on a fiber.
@@ -19,9 +20,10 @@
 #define TUNNEL_PROBE_WAIT   (5 * USEC_SEC)  /* a way that carries messages both ways has answered by then */
 #define TUNNEL_ANSWER_WAIT  (30 * USEC_SEC)
 #define TUNNEL_PROBE_AGAIN  USEC_DAY
-#define TUNNEL_TOO_SOON     (30 * USEC_SEC) /* a token that ends so soon is not shown any more */
+#define TUNNEL_TOO_SOON     (30 * USEC_SEC) /* a token that ends so soon, or in the last tenth of its life, is not shown any more */
 #define TUNNEL_TOKEN_FILE   "access.jwt"
 #define TUNNEL_CARRIER_FILE "tunnel-carrier"
+#define TUNNEL_GENERATION_FILE "tunnel-generation"
 
 struct tunnel;
 struct session;
@@ -76,8 +78,10 @@ struct tunnel_status {
 };
 void tunnel_status(const struct tunnel *t, struct tunnel_status *ret);
 
-/* What is granted, held against what we have: is @token for @server_id and @key, of @generation at least? 0 or -ERR_DATA_LOSS. */
 struct jwt_claims;
+/* How long before its end a token is not shown any more. */
+usec_t tunnel_too_soon(const struct jwt_claims *claims);
+/* What is granted, held against what we have: is @token for @server_id and @key, of @generation at least? 0 or -ERR_DATA_LOSS. */
 int tunnel_check_token(struct str token, const char *server_id, const struct key *key, uint32_t generation, struct jwt_claims *ret,
                        struct err *err) MUST_USE;
 

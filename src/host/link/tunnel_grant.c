@@ -24,6 +24,12 @@ int tunnel_check_token(struct str token, const char *server_id, const struct key
     return 0;
 }
 
+usec_t tunnel_too_soon(const struct jwt_claims *claims)
+{
+    usec_t life = claims->expires > claims->issued ? claims->expires - claims->issued : 0;
+    return life / 10 < TUNNEL_TOO_SOON ? life / 10 : TUNNEL_TOO_SOON;
+}
+
 int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct str *ret_roots,
                  struct err *err)
 {
@@ -33,7 +39,7 @@ int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential 
     int rc = tunnel_check_token(str_from(c->access_token), h->server_id, h->key, h->sealed ? h->generation : 0, &claims, err);
     if (rc < 0)
         return rc;
-    if (h->sealed && claims.expires <= clock_add(h->now, TUNNEL_TOO_SOON))
+    if (h->sealed && claims.expires <= clock_add(h->now, tunnel_too_soon(&claims)))
         return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is too near to its end");
     if (roots.n && (roots.n > CERT_PEM_MAX || cert_pem_pin(roots, pin, NULL) < 0))
         return err_set(err, ERR_DATA_LOSS, "the roots that came with the access token cannot be read");

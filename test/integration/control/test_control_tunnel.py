@@ -2,6 +2,7 @@
 """Tunnel mode on the control plane's side, against an agent that another implementation is (lib/tunnel.py): enrolment without the secret, links by
 access token and proof, over gRPC and over WebSockets; thieves, and edges that do more than carry."""
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -322,6 +323,45 @@ def test_a_copy_gets_no_token_while_the_server_is_connected(daemon):
         except grpc.RpcError:
             return False
     proc.wait_for(got_back, 20, every=1, text="its own recovery")
+
+
+@pytest.mark.req("CB-8")
+def test_an_older_copy_gets_no_token_while_the_server_is_away(daemon):
+    """It has the same key: the generation that it tells gives it away."""
+    h = daemon.host("restored")
+    h.recover(generation=1)
+    link = Link(h).handshake()
+    link.greet()
+    link.put(heartbeat=daemon.modules.link.Heartbeat(sequence=1))
+    link.get("heartbeat_ack")
+    link.close()
+    assert not daemon.show("restored").HasField("duplicate")
+    told = refused(lambda: h.recover(generation=1))
+    assert told.code() == grpc.StatusCode.UNAUTHENTICATED and "generation 1" in told.details() and "replaced by generation 2" in told.details()
+    shown = daemon.show("restored")
+    assert shown.generation == 2 and shown.duplicate.generation == 1
+    # An edge does not take away what is told.
+    assert refused(lambda: h.recover(0, signed=1)).code() == grpc.StatusCode.UNAUTHENTICATED
+    h.recover(generation=2)
+    assert h.generation == 3
+    h.recover()  # an agent of the version before, which does not tell
+    assert h.generation == 4
+
+
+def test_handshakes_of_a_server_are_limited(daemon):
+    """Before anything is signed: who reads a token at the edge can begin links without end."""
+    h, other = daemon.host("busy"), daemon.host("quiet")
+    began, n = time.monotonic(), 0
+    with contextlib.suppress(Refused), contextlib.ExitStack() as links:
+        while n < 100:
+            link = Link(h)
+            links.callback(link.close)
+            link.hello()
+            n += 1
+    assert 20 <= n <= 21 + time.monotonic() - began
+    Link(other).handshake().close()
+    time.sleep(1.1)
+    Link(h).handshake().close()
 
 
 def test_a_link_ends_with_its_token(api):

@@ -106,8 +106,14 @@ def test_an_enrolment_is_replaced_by_force_only(remote):
     got = remote.enroll(check=False)
     assert got.rc == 7 and "--force" in got.err
     assert {p.name: p.read_bytes() for p in remote.dir.iterdir() if p.name != "lock"} == before
+    # Neither what an enrolment in the other mode left, nor the key of one that was refused, stays.
+    others = [remote.dir / name for name in ("access.jwt", "tunnel-carrier", "tunnel-generation")]
+    for path in others:
+        path.write_text("1\n")
     remote.enroll(extra=("--force",))
-    assert (remote.dir / "client.key").read_bytes() != before["client.key"]
+    assert (remote.dir / "client.key").read_bytes() != before["client.key"] and not any(path.exists() for path in others)
+    late = Remote(remote.davit, "late")
+    assert late.enroll(token=remote.token, check=False).rc != 0 and not (late.dir / "client.key.new").exists()
     assert "generation: 2" in (remote.dir / "config.yaml").read_text()
     remote.start()
     remote.wait()

@@ -139,6 +139,15 @@ static void test_grants(void **state)
     assert_int_equal(got.generation, 3);
     h.server_id = OTHER;
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+    /* Tokens that live shorter than that: up to the last tenth. */
+    c.expires = now + 20 * USEC_SEC;
+    buf_clear(&token);
+    assert_int_equal(jwt_make(issuer, &c, &token, &err), 0);
+    k.access_token = token.data;
+    h = (struct tunnel_held){.server_id = ID, .key = host, .generation = 3, .now = now + 17 * USEC_SEC, .sealed = true};
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
+    h.now += USEC_SEC;
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
 }
 
 int main(void)
