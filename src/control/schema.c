@@ -74,11 +74,15 @@ static const char sql_rollouts[] =
 /* The key of the MAC that a join token's secret makes (ident/proof.h), sealed; empty for tokens of before, which enroll in direct mode only. */
 static const char sql_token_macs[] = "ALTER TABLE tokens ADD COLUMN mac BLOB NOT NULL DEFAULT x''";
 
+/* The pins of the roots that the agent of a server holds, in hex with blanks between them, as it said at its last connect; empty: it did not. */
+static const char sql_server_roots[] = "ALTER TABLE servers ADD COLUMN roots TEXT NOT NULL DEFAULT ''";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
     {"credentials", sql_credentials},
     {"rollouts", sql_rollouts},
     {"token_macs", sql_token_macs},
+    {"server_roots", sql_server_roots},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -112,8 +112,8 @@ struct cert_roots {
     size_t n;
     struct cert_root v[CERT_ROOTS_MAX];
 };
-/* Reads a list of roots: 1..CERT_ROOTS_MAX certificates, each of an authority and signed by itself, none twice. -ERR_INVALID says what it is instead;
- * @ret is filled on 0 only. */
+/* Reads a list of roots: 1..CERT_ROOTS_MAX certificates, each of an authority and signed by itself, none twice. -ERR_INVALID says what it is
+ * instead; @ret is filled on 0 only. */
 int cert_roots_read(struct str pem, struct cert_roots *ret, struct err *err) MUST_USE;
 /* Is a root with this pin among them? */
 bool cert_roots_have(const struct cert_roots *roots, const uint8_t pin[SPKI_HASH_SIZE]);
