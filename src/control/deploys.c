@@ -307,12 +307,15 @@ static int watch(const struct deployment_sink *sink, struct control *c, struct w
             return rc;
         if (!j->found)
             return err_set(err, ERR_NOT_FOUND, "there is no deployment \"%.64s\"", j->id);
-        if (sent == 0 && !more && deployment_ended(j->state))
-            return last == j->state || send_end(sink, j->state) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
-        if (sent == 0 && !more)
+        bool end = !more && deployment_ended(j->state);
+        if (sent == 0 && end && last != j->state)
+            sent = send_end(sink, j->state);
+        if (sent == 0 && !more && !end)
             sent = send_waiting(sink, c, j, &said);
         if (sent == 0 && !more && sink->caught_up)
             sent = sink->caught_up(sink->arg);
+        if (sent == 0 && end)
+            return 0;
         if (sent == 0 && !more)
             sent = event_wait(&w->news, deadline_in(WATCH_TURN_S * USEC_SEC));
         if (sent < 0 && sent != -(int)ERR_DEADLINE)

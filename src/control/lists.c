@@ -29,6 +29,7 @@ static int send_and_free(struct rpc_call *call, ProtobufCMessage *m, struct err 
 
 struct deployments_job {
     const struct control *c;
+    const char *id; /* that one alone, or NULL */
     const char *project, *service;
     int64_t limit;
     Davit__Control__V1__ListDeploymentsResponse *m;
@@ -75,22 +76,38 @@ static int deployment_from(const struct control *c, const struct rows *r, Davit_
     return 0;
 }
 
+#define DEPLOYMENT_COLUMNS                                                                                                  \
+    "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"        \
+    " triggered_by FROM deployments"
+
 static int read_deployments(struct db *db, void *arg, struct err *err)
 {
     struct deployments_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc =
-        db_query(db, &rows, err,
-                 "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"
-                 " triggered_by FROM deployments WHERE (? = '' OR project = ?) AND (? = '' OR service = ?)"
-                 " ORDER BY created_us DESC, id LIMIT ?",
-                 "tttti", j->project, j->project, j->service, j->service, j->limit);
+    int rc = j->id ? db_query(db, &rows, err, DEPLOYMENT_COLUMNS " WHERE id = ?", "t", j->id)
+                   : db_query(db, &rows, err,
+                              DEPLOYMENT_COLUMNS " WHERE (? = '' OR project = ?) AND (? = '' OR service = ?)"
+                                                 " ORDER BY created_us DESC, id LIMIT ?",
+                              "tttti", j->project, j->project, j->service, j->service, j->limit);
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
         Davit__Control__V1__Deployment *d = NEW(Davit__Control__V1__Deployment);
         davit__control__v1__deployment__init(d);
         j->m->deployments[j->m->n_deployments++] = d;
         rc = deployment_from(j->c, rows, d, err);
     }
+    return rc;
+}
+
+static int read_list(struct deployments_job *j, Davit__Control__V1__ListDeploymentsResponse **ret, struct err *err)
+{
+    j->m = NEW(Davit__Control__V1__ListDeploymentsResponse);
+    davit__control__v1__list_deployments_response__init(j->m);
+    j->m->deployments = mem_zalloc((size_t)j->limit, sizeof(Davit__Control__V1__Deployment *));
+    int rc = store_read(j->c->store, read_deployments, j, deadline_in(STORE_WAIT), err);
+    if (rc < 0)
+        (void)rpc_message_free(j->m);
+    else
+        *ret = j->m;
     return rc;
 }
 
@@ -101,16 +118,20 @@ int lists_read_deployments(struct control *c, const char *project, const char *s
         .c = c, .project = text(project), .service = text(service), .limit = limit ? limit : LISTS_DEPLOYMENTS};
     if (limit > LISTS_DEPLOYMENTS_MAX)
         return err_set(err, ERR_INVALID, "limit: %u is not allowed; at most %d", limit, LISTS_DEPLOYMENTS_MAX);
-    j.m = NEW(Davit__Control__V1__ListDeploymentsResponse);
-    davit__control__v1__list_deployments_response__init(j.m);
-    j.m->deployments = mem_zalloc((size_t)j.limit, sizeof(Davit__Control__V1__Deployment *));
-    int rc = store_read(c->store, read_deployments, &j, deadline_in(STORE_WAIT), err);
-    if (rc < 0) {
-        (void)rpc_message_free(j.m);
+    return read_list(&j, ret, err);
+}
+
+int lists_read_deployment(struct control *c, const char *id, Davit__Control__V1__ListDeploymentsResponse **ret, struct err *err)
+{
+    struct deployments_job j = {.c = c, .id = id, .limit = 1};
+    if (!*text(id))
+        return err_set(err, ERR_INVALID, "deployment_id: which one?");
+    int rc = read_list(&j, ret, err);
+    if (rc < 0 || (*ret)->n_deployments)
         return rc;
-    }
-    *ret = j.m;
-    return 0;
+    (void)rpc_message_free(*ret);
+    *ret = NULL;
+    return err_set(err, ERR_NOT_FOUND, "there is no deployment \"%.64s\"", id);
 }
 
 int lists_deployments(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)

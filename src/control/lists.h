@@ -17,6 +17,8 @@ int lists_read_services(struct control *c, const char *project, const char *serv
  * not allowed. */
 int lists_read_deployments(struct control *c, const char *project, const char *service, uint32_t limit,
                            Davit__Control__V1__ListDeploymentsResponse **ret, struct err *err) MUST_USE;
+/* Waits: a list of the one deployment @id. -ERR_NOT_FOUND. */
+int lists_read_deployment(struct control *c, const char *id, Davit__Control__V1__ListDeploymentsResponse **ret, struct err *err) MUST_USE;
 /* Appends rows of the last samples of @s and its containers that fit the filter (NULL or "": all; the host only without one) to @rows, which has
  * room for @max. */
 void lists_usage(const struct server *s, const char *project, const char *service, Davit__Control__V1__UsageRow **rows, size_t *n, size_t max);

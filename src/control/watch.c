@@ -106,9 +106,9 @@ int topic_server(struct topic *t, const char *server, struct err *err)
 
 int topic_filter(struct topic *t, const char *project, const char *service, struct err *err)
 {
-    if (str_copy(t->project, sizeof(t->project), str_from(text(project))) < 0)
+    if (str_copy(t->project, sizeof(t->project), str_from(text(project))) != 0)
         return err_set(err, ERR_INVALID, "project: longer than any name");
-    if (str_copy(t->service, sizeof(t->service), str_from(text(service))) < 0)
+    if (str_copy(t->service, sizeof(t->service), str_from(text(service))) != 0)
         return err_set(err, ERR_INVALID, "service: longer than any name");
     return 0;
 }

@@ -19,6 +19,8 @@ struct follower {
     struct event news; /* something changed */
     int (*run)(struct follower *f, struct err *err);
     Davit__Control__V1__WatchRequest *request; /* owned */
+    uint64_t hash; /* of the deployment as it was told */
+    struct err failure; /* why it could not be told */
 };
 
 static int gone(struct err *err)
@@ -42,6 +44,12 @@ static int tell(struct follower *f, Davit__Control__V1__WatchResponse *m, size_t
         if (fiber_sleep(ROOM_POLL) < 0)
             return gone(err);
     }
+}
+
+/* The same for what somebody else works off, to whom a failure says only that nobody is there. */
+static int told(struct follower *f, Davit__Control__V1__WatchResponse *m, size_t room)
+{
+    return tell(f, m, room, &f->failure);
 }
 
 static int tell_ready(struct follower *f, struct err *err)
@@ -68,7 +76,7 @@ static void follow(void *arg)
         t->follower = NULL;
         t->done = rc == 0;
         if (rc < 0)
-            topic_fail(t, &err);
+            topic_fail(t, f->failure.code ? &f->failure : &err);
         watch_again(t->watch);
     }
     (void)rpc_message_free(f->request);
@@ -135,6 +143,12 @@ struct told_list {
     } at[LISTS_DEPLOYMENTS_MAX];
 };
 
+static uint64_t hash_of(const Davit__Control__V1__Deployment *d)
+{
+    AUTO_BUF wire = BUF_INIT(2 * (size_t)RPC_MESSAGE_MAX);
+    return rpc_pack(&d->base, &wire) == 0 ? hash_bytes(wire.data, wire.len) : 0;
+}
+
 static bool is_told(const struct told_list *list, const struct told_deployment *d)
 {
     for (size_t i = 0; i < list->n; i++)
@@ -152,9 +166,8 @@ static int tell_list(struct follower *f, struct told_list *before, struct told_l
     for (size_t i = 0; rc == 0 && i < list->n_deployments; i++) {
         Davit__Control__V1__WatchResponse m = DAVIT__CONTROL__V1__WATCH_RESPONSE__INIT;
         struct told_deployment *d = &now->at[now->n++];
-        AUTO_BUF wire = BUF_INIT(2 * (size_t)RPC_MESSAGE_MAX);
         (void)str_copy(d->id, sizeof(d->id), str_from(list->deployments[i]->id));
-        d->hash = rpc_pack(&list->deployments[i]->base, &wire) == 0 ? hash_bytes(wire.data, wire.len) : 0;
+        d->hash = hash_of(list->deployments[i]);
         m.event_case = DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_DEPLOYMENT;
         m.deployment = list->deployments[i];
         rc = is_told(before, d) ? 0 : tell(f, &m, RPC_QUEUE_MAX, err);
@@ -197,18 +210,38 @@ static int on_step(void *arg, const Davit__Control__V1__WatchDeploymentResponse 
     Davit__Control__V1__WatchResponse m = DAVIT__CONTROL__V1__WATCH_RESPONSE__INIT;
     m.event_case = DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_STEP;
     m.step = (Davit__Control__V1__WatchDeploymentResponse *)(uintptr_t)step;
-    return tell(arg, &m, RPC_QUEUE_MAX, NULL);
+    return told(arg, &m, RPC_QUEUE_MAX);
+}
+
+/* The deployment itself, unless that was told as it is. */
+static int tell_deployment(struct follower *f, struct err *err)
+{
+    Davit__Control__V1__WatchResponse m = DAVIT__CONTROL__V1__WATCH_RESPONSE__INIT;
+    Davit__Control__V1__ListDeploymentsResponse *list = NULL;
+    int rc = lists_read_deployment(f->c, f->request->deployment->deployment_id, &list, err);
+    if (rc < 0)
+        return rc;
+    uint64_t hash = hash_of(list->deployments[0]);
+    m.event_case = DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_DEPLOYMENT;
+    m.deployment = list->deployments[0];
+    rc = hash == f->hash ? 0 : tell(f, &m, RPC_QUEUE_MAX, err);
+    f->hash = hash;
+    (void)rpc_message_free(list);
+    return rc;
 }
 
 static int on_caught_up(void *arg)
 {
-    return tell_ready(arg, NULL);
+    struct follower *f = arg;
+    int rc = tell_deployment(f, &f->failure);
+    return rc == 0 ? tell_ready(f, &f->failure) : rc;
 }
 
 static int run_deployment(struct follower *f, struct err *err)
 {
     const struct deployment_sink sink = {on_step, on_caught_up, f};
-    return deploys_follow(f->c, f->request->deployment->deployment_id, &sink, err);
+    int rc = tell_deployment(f, err);
+    return rc < 0 ? rc : deploys_follow(f->c, f->request->deployment->deployment_id, &sink, err);
 }
 
 static int deployment_begin(struct topic *t, const Davit__Control__V1__WatchRequest *r, struct err *err)
@@ -225,7 +258,7 @@ static int on_log(void *arg, const Davit__Control__V1__LogsResponse *log)
     Davit__Control__V1__WatchResponse m = DAVIT__CONTROL__V1__WATCH_RESPONSE__INIT;
     m.event_case = DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_LOGS;
     m.logs = (Davit__Control__V1__LogsResponse *)(uintptr_t)log;
-    return tell(arg, &m, WATCH_LOG_ROOM, NULL);
+    return told(arg, &m, WATCH_LOG_ROOM);
 }
 
 static int run_logs(struct follower *f, struct err *err)

@@ -24,7 +24,7 @@ class FakeAgent:
     def __init__(self, daemon, name, version=VERSION, arch="amd64", method="slots", forbids=()):
         self.daemon, self.name, self.version, self.arch, self.method, self.forbids = daemon, name, version, arch, method, list(forbids)
         self.epoch, self.last_seq, self.out, self.call, self.channel = 0, 0, None, None, None
-        self.commands = queue.Queue()
+        self.commands, self.others = queue.Queue(), queue.Queue()  # the second: all but commands and acknowledgements
         self.answered = {}
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.chain, self.generation = None, 0
@@ -73,6 +73,8 @@ class FakeAgent:
             for m in call:
                 if m.WhichOneof("body") == "command":
                     self._command(m.command)
+                elif not m.WhichOneof("body").endswith("ack"):
+                    self.others.put(m)
 
     def _command(self, cmd):
         link = self._link
@@ -86,6 +88,13 @@ class FakeAgent:
     def put(self, **body):
         link = self._link
         self.out.put(link.AgentMessage(**body))
+
+    def wanted(self, kind, timeout=20):
+        """The next message of @kind ("log_open", "usage_watch"); others before it are dropped."""
+        while True:
+            m = self.others.get(timeout=timeout)
+            if m.WhichOneof("body") == kind:
+                return getattr(m, kind)
 
     def take(self, timeout=20):
         """The next command."""

@@ -38,7 +38,7 @@ class Viewer:
         return context
 
     async def _serve(self):
-        options = {"max_queue": 1, "read_limit": 2048} if self.slow else {}
+        options = {"max_queue": 1, "read_limit": 2048, "close_timeout": 0.1} if self.slow else {}
         try:
             async with websockets.connect(f"wss://127.0.0.1:{self.daemon.api}{PATH}?encoding=proto", ssl=self._context(),
                                           subprotocols=["davit.connect.v1"], max_size=None, open_timeout=20, **options) as self.ws:
