@@ -228,7 +228,7 @@ static int past_fn(struct db *db, void *arg, struct err *err)
     static const char *const names[] = {"busy", "few", "gone"};
     static const int counts[] = {450, 3, 230};
     (void)arg;
-    int rc = db_exec(db, err, "INSERT INTO servers VALUES ('s', 's', 1, '', 1, '', 0, ?, '', '', 1, 1, 1, 0, 1, 0, 1)", "b", STR(""));
+    int rc = db_exec(db, err, "INSERT INTO servers VALUES ('s', 's', 1, '', 1, '', 0, ?, '', '', 1, 1, 1, 0, 1, 0, 1, '')", "b", STR(""));
     for (size_t s = 0; rc == 0 && s < ARRAY_LEN(names); s++)
         for (int n = 0; rc == 0 && n < counts[s]; n++) {
             char id[32];
