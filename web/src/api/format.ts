@@ -94,13 +94,3 @@ export function short(id: string): string {
 export function hostPort(host: string, port: number): string {
     return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
-
-/** Text of others in one line that does as little as it can: colours of terminals are dropped, other control characters and those that turn
- * the direction of writing are shown as what they are. */
-export function visible(text: string): string {
-    return text
-        .replace(/\u001b\[[0-9;:]*m/g, "")
-        .replace(/[\u0000-\u0008\u000a-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-        .replace(/\u007f/g, "\u2421")
-        .replace(/[\u0080-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g, (c) => `<U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`);
-}

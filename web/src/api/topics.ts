@@ -6,7 +6,7 @@ import type { Container } from "../gen/davit/common/v1/service_pb";
 import type { Server } from "../gen/davit/control/v1/servers_pb";
 import type { GetStatusResponse } from "../gen/davit/control/v1/status_pb";
 import { WatchRequestSchema, type WatchRequest, type WatchResponse } from "../gen/davit/control/v1/watch_pb";
-import type { Deployment, Service, UsageRow, WatchDeploymentResponse } from "../gen/davit/control/v1/workloads_pb";
+import type { Deployment, LogsResponse, Service, UsageRow, WatchDeploymentResponse } from "../gen/davit/control/v1/workloads_pb";
 
 type Event = WatchResponse["event"];
 type Target = Exclude<WatchRequest["what"], { case: "unsubscribe" } | { case: undefined }>;
@@ -15,6 +15,8 @@ type Target = Exclude<WatchRequest["what"], { case: "unsubscribe" } | { case: un
 export interface Topic<M> {
     key: string;
     target: Target;
+    /** What is asked for after a lost connection, where that is not all of it again. */
+    resume?(last: M | undefined): Target;
     /** The model before any event. @last is what was shown before the connection was lost: only what cannot be told again is taken over. */
     begin(last: M | undefined): M;
     /** The model after @event; a new object, since signals compare by identity. An event that is none of the topic's changes nothing. */
@@ -30,6 +32,7 @@ export interface ServerModel {
     removed: boolean;
 }
 export interface DeploymentModel {
+    deployment?: Deployment;
     last?: WatchDeploymentResponse;
     steps: WatchDeploymentResponse[];
 }
@@ -45,15 +48,15 @@ export const SAMPLES_AGE_US = 15n * 60n * 1_000_000n;
 
 const topic = (target: Target): { key: string; target: Target } => {
     const parts = Object.entries(target.value as object).filter(([name]) => !name.startsWith("$"));
-    return { key: JSON.stringify([target.case, ...parts]), target };
+    return { key: JSON.stringify([target.case, ...parts], (_, v: unknown) => (typeof v === "bigint" ? String(v) : v)), target };
 };
 
 function request(what: WatchRequest["what"], id: number): WatchRequest {
     return create(WatchRequestSchema, { id, what });
 }
 
-export function subscribeRequest(t: Topic<unknown>, id: number): WatchRequest {
-    return request(t.target, id);
+export function subscribeRequest(t: Topic<unknown>, id: number, last: unknown): WatchRequest {
+    return request(t.resume?.(last) ?? t.target, id);
 }
 
 export function unsubscribeRequest(id: number): WatchRequest {
@@ -138,14 +141,18 @@ function foldStep(m: DeploymentModel, r: WatchDeploymentResponse): DeploymentMod
         if (at < 0) steps.push(r);
         else steps[at] = r;
     }
-    return { last: { ...r, failure: r.failure ?? m.last?.failure, containerId: r.containerId || m.last?.containerId || "" }, steps };
+    return { ...m, last: { ...r, failure: r.failure ?? m.last?.failure, containerId: r.containerId || m.last?.containerId || "" }, steps };
 }
 
 export function deploymentTopic(deploymentId: string): Topic<DeploymentModel> {
     return {
         ...topic(part("deployment", { deploymentId })),
         begin: () => ({ steps: [] }),
-        fold: (m, events) => events.reduce((last, e) => (e.case === "step" ? foldStep(last, e.value) : last), m),
+        fold: (m, events) =>
+            events.reduce((last, e) => {
+                if (e.case === "deployment") return { ...last, deployment: e.value };
+                return e.case === "step" ? foldStep(last, e.value) : last;
+            }, m),
     };
 }
 
@@ -170,5 +177,32 @@ export function usageTopic(filter: { project?: string; service?: string; server?
             if (e.case !== "usage") return;
             for (const row of e.value.rows) map.set(usageKey(row), addSample(map.get(usageKey(row)), row));
         }),
+    };
+}
+
+export interface LogsModel {
+    /** The engine's time of the newest entry that was handed on; after a lost connection it goes on behind it. */
+    lastNs: bigint;
+}
+let logs = 0;
+
+/** The log of a service, its last @tail lines and all that follow. What comes goes to @take, in its order, and is kept nowhere here. */
+export function logsTopic(service: { project: string; service: string; tail: number }, take: (r: LogsResponse) => void): Topic<LogsModel> {
+    const first = { project: service.project, service: service.service, follow: true, tail: BigInt(service.tail) };
+    return {
+        ...topic(part("logs", first)),
+        /* Each reader has a log of its own. */
+        key: `logs ${++logs}`,
+        resume: (last) => (last?.lastNs ? part("logs", { ...first, tail: -1n, sinceNs: last.lastNs + 1n }) : part("logs", first)),
+        begin: (last) => last ?? { lastNs: 0n },
+        fold: (m, events) => {
+            let lastNs = m.lastNs;
+            for (const e of events) {
+                if (e.case !== "logs") continue;
+                take(e.value);
+                for (const entry of e.value.entries) if (entry.atNs > lastNs) lastNs = entry.atNs;
+            }
+            return { lastNs };
+        },
     };
 }

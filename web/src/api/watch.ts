@@ -60,26 +60,30 @@ export interface Use<M> {
     problem: Problem | undefined;
     /** What is shown may be old: the connection is away. */
     stale: boolean;
+    /** The control plane is not reached at the moment; it is tried again by itself. */
+    away: boolean;
     retry: () => void;
 }
 
-/** Watches @topic while the component is there. */
-export function useWatch<M>(topic: Topic<M>): Use<M> {
+/** Watches @topic while the component is there; without one it stays at loading. */
+export function useWatch<M>(topic: Topic<M> | undefined): Use<M> {
     const held = useSignal<ReturnType<typeof watch.take<M>> | undefined>(undefined);
     useEffect(() => {
+        if (!topic) return undefined;
         const taken = watch.take(topic);
         held.value = taken;
         return () => {
             held.value = undefined;
             taken.release();
         };
-        // eslint-disable-next-line -- a topic is its key
-    }, [topic.key]);
+        // A topic is its key.
+    }, [topic?.key]);
     return useComputed<Use<M>>(() => ({
         state: held.value?.state.value ?? "loading",
         model: held.value?.model.value,
         problem: held.value?.problem.value,
         stale: watch.link.value !== "open",
+        away: watch.link.value === "waiting" || watch.link.value === "offline",
         retry: () => held.value?.retry(),
     })).value;
 }

@@ -47,6 +47,9 @@ export const BACKOFF_MAX_MS = 10_000;
 export const HIDDEN_MAX_MS = 60_000;
 export const LINGER_MS = 3_000;
 export const TOPICS_MAX = 30;
+/** A topic that the server cannot tell just now is asked for again so often before that is told. */
+export const TRIES_MAX = 5;
+const TRY_AGAIN_MS = 1_500;
 /** A connection that stood this long was a good one: the next loss begins with the shortest wait. */
 const STEADY_MS = 5_000;
 
@@ -58,6 +61,8 @@ interface Entry {
     id: number;
     users: number;
     linger?: number;
+    again?: number;
+    tries: number;
     /** Of this connection, not shown before it is complete. */
     draft: unknown;
     complete: boolean;
@@ -177,6 +182,7 @@ export class Watch {
             topic,
             id: 0,
             users: 0,
+            tries: 0,
             draft: undefined,
             complete: false,
             events: [],
@@ -203,6 +209,7 @@ export class Watch {
 
     private forget(e: Entry): void {
         if (e.linger !== undefined) this.env.clearTimer(e.linger);
+        if (e.again !== undefined) this.env.clearTimer(e.again);
         this.unsubscribe(e);
         this.entries.delete(e.topic.key);
         this.dirty.delete(e);
@@ -220,16 +227,19 @@ export class Watch {
 
     private subscribe(e: Entry): void {
         if (this.link.value !== "open") return this.wake();
+        if (e.again !== undefined) this.env.clearTimer(e.again);
+        e.again = undefined;
         this.unsubscribe(e);
         e.id = this.nextId;
         this.nextId = this.nextId >= 0x7fffffff ? 1 : this.nextId + 1;
         this.byId.set(e.id, e);
-        e.draft = e.topic.begin(e.model.value);
+        const last = e.model.value ?? e.draft;
+        e.draft = e.topic.begin(last);
         e.complete = false;
         e.events = [];
         if (e.state.value === "failed") e.state.value = "loading";
         e.problem.value = undefined;
-        this.send(subscribeRequest(e.topic, e.id));
+        this.send(subscribeRequest(e.topic, e.id, last));
     }
 
     private send(m: WatchRequest): void {
@@ -299,18 +309,28 @@ export class Watch {
         e.events = [];
         e.draft = e.topic.fold(e.draft, events);
         for (const event of events) {
-            if (event.case === "ready") e.complete = true;
-            if (event.case !== "failed") continue;
-            const { code, message, hint } = event.value;
-            e.problem.value = { code, message, hint };
-            e.state.value = "failed";
-            this.byId.delete(e.id);
-            e.id = 0;
-            return;
+            if (event.case === "ready" || event.case === "ended") e.complete = true;
+            if (event.case === "ready") e.tries = 0;
+            if (event.case === "ended" || event.case === "failed") {
+                this.byId.delete(e.id);
+                e.id = 0;
+            }
+            if (event.case === "failed") return this.fail(e, event.value);
         }
         if (!e.complete) return;
         e.model.value = e.draft;
         e.state.value = "ready";
+    }
+
+    /* The topic is over. What passes by itself is asked for again, and told only when it does not pass. */
+    private fail(e: Entry, { code, message, hint }: Problem): void {
+        if ((code === "unavailable" || code === "aborted") && ++e.tries < TRIES_MAX) {
+            e.again = this.env.setTimer(() => this.subscribe(e), TRY_AGAIN_MS);
+            return;
+        }
+        e.tries = 0;
+        e.problem.value = { code, message, hint };
+        e.state.value = "failed";
     }
 
     private onEnd(problem: Problem | undefined): void {

@@ -32,13 +32,6 @@ test("times", () => {
     assert.equal(f.until(1_000_000n, 61_000), "1 min ago");
 });
 
-test("text of others does nothing", () => {
-    assert.equal(f.visible("\u001b[1;31mred\u001b[0m\ttab"), "red\ttab");
-    assert.equal(f.visible("\u001b]0;title\u0007"), "␛]0;title␇");
-    assert.equal(f.visible("a\u202egpj.exe\u0000\u007f"), "a<U+202E>gpj.exe␀␡");
-    assert.equal(f.visible("<img src=x>"), "<img src=x>");
-});
-
 test("addresses and ids", () => {
     assert.equal(f.hostPort("::1", 80), "[::1]:80");
     assert.equal(f.short("sha256:0123456789abcdef"), "0123456789ab");

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { WatchRequestSchema, WatchResponseSchema, type WatchRequest } from "../../gen/davit/control/v1/watch_pb";
-import { deploymentTopic, serversTopic, serverTopic, SAMPLES_MAX, usageTopic } from "../topics";
-import { backoff, BACKOFF_MAX_MS, BACKOFF_MIN_MS, HIDDEN_MAX_MS, LINGER_MS, TOPICS_MAX, Watch, type WatchEnv } from "../watcher";
+import { deploymentTopic, logsTopic, serversTopic, serverTopic, SAMPLES_MAX, usageTopic } from "../topics";
+import { backoff, BACKOFF_MAX_MS, BACKOFF_MIN_MS, HIDDEN_MAX_MS, LINGER_MS, TOPICS_MAX, TRIES_MAX, Watch, type WatchEnv } from "../watcher";
 
 class Socket {
     binaryType = "";
@@ -252,6 +252,62 @@ test("a topic that fails says why, the others go on, and it can be tried again",
     w.ready();
     assert.equal(b.state.value, "ready");
     assert.equal(b.problem.value, undefined);
+});
+
+test("what passes by itself is asked for again, a few times, before it is told", () => {
+    const w = new World();
+    const a = w.watch.take(serversTopic());
+    w.last.onopen!();
+    for (let i = 1; i < TRIES_MAX; i++) {
+        w.last.tell({ id: w.last.sent.at(-1)!.id, event: { case: "failed", value: { code: "unavailable", message: "the store" } } });
+        w.frame();
+        assert.equal(a.state.value, "loading");
+        w.pass(2000);
+        assert.equal(w.last.sent.filter((m) => m.what.case === "servers").length, i + 1);
+    }
+    w.last.tell({ id: w.last.sent.at(-1)!.id, event: { case: "failed", value: { code: "unavailable", message: "the store" } } });
+    w.frame();
+    assert.equal(a.state.value, "failed");
+});
+
+test("a topic that ended keeps what it told, and sends nothing when it is given back", () => {
+    const w = new World();
+    const a = w.watch.take(deploymentTopic("d"));
+    const b = w.watch.take(serversTopic());
+    w.last.onopen!();
+    const id = w.last.sent[0]!.id;
+    w.last.tell({ id, event: { case: "deployment", value: { id: "d" } } });
+    w.last.tell({ id, event: { case: "step", value: { state: 4, progress: { step: "pull" } } } });
+    w.last.tell({ id, event: { case: "ended", value: true } });
+    w.frame();
+    assert.equal(a.state.value, "ready");
+    assert.equal(a.model.value?.deployment?.id, "d");
+    assert.equal(a.model.value?.steps.length, 1);
+    a.release();
+    w.pass(LINGER_MS);
+    assert.equal(w.last.sent.filter((m) => m.what.case === "unsubscribe").length, 0);
+    b.release();
+});
+
+test("a log goes on behind the last entry after a lost connection", () => {
+    const w = new World();
+    const seen: string[] = [];
+    w.watch.take(logsTopic({ project: "p", service: "s", tail: 100 }, (r) => seen.push(...r.entries.map((e) => new TextDecoder().decode(e.line)))));
+    w.last.onopen!();
+    const first = w.last.sent[0]!.what;
+    assert.ok(first.case === "logs" && first.value.tail === 100n && first.value.sinceNs === 0n && first.value.follow);
+    const line = (atNs: bigint, text: string) => ({ id: w.last.sent.at(-1)!.id, event: { case: "logs" as const, value: { entries: [{ atNs, line: new TextEncoder().encode(text) }] } } });
+    w.last.tell(line(5n, "one"));
+    w.last.tell(line(7n, "two"));
+    w.frame();
+    w.last.onclose!();
+    w.pass(500);
+    w.last.onopen!();
+    const again = w.last.sent[0]!.what;
+    assert.ok(again.case === "logs" && again.value.tail === -1n && again.value.sinceNs === 8n);
+    w.last.tell(line(9n, "three"));
+    w.ready();
+    assert.deepEqual(seen, ["one", "two", "three"]);
 });
 
 test("who is not logged in is told so, and nothing is tried again", async () => {
