@@ -43,12 +43,16 @@ void audit_stopping(struct control *c);
 /* Writes what is still queued, and the head. Blocks. No call runs any more. Accepts NULL. Returns NULL. */
 struct audit *audit_close(struct audit *a);
 
+/* @s as texts of entries are: cut to @size, plain UTF-8, nothing that a terminal obeys. */
+void audit_text(char *dst, size_t size, struct str s);
 /* Sets texts of @r, cut and cleaned. NULL leaves one as it is. */
 void audit_who(struct audit_record *r, const char *actor, const char *serial);
 void audit_what(struct audit_record *r, const char *action, const char *object);
 void audit_how(struct audit_record *r, const char *outcome, const struct err *err);
 /* The actor behind a connection: URI and serial of its certificate, "uid:N" of a unix socket, "addr:HOST" of a stranger. */
 void audit_who_conn(struct audit_record *r, struct conn *conn);
+/* The same for who makes @call: also the person or the token behind it. */
+void audit_who_call(struct audit_record *r, const struct rpc_call *call);
 /* "spec.project/spec.name" of @request as the option of the method says; "-" for nothing. @request may be NULL. */
 void audit_object(const struct rpc_method *method, const ProtobufCMessage *request, char *dst, size_t size);
 /* "WorkloadService/Deploy" for davit.control.v1.WorkloadService and Deploy. */

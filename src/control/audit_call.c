@@ -5,13 +5,13 @@
 #include <string.h>
 
 #include "control/audit_internal.h"
+#include "control/passes.h"
 
 enum { REQUEST_ID_MAX = 64 };
 
 /* ---- texts ---- */
 
-/* Cut to @size, plain UTF-8, nothing that a terminal obeys. */
-static void put_text(char *dst, size_t size, struct str s)
+void audit_text(char *dst, size_t size, struct str s)
 {
     size_t n = 0;
     while (s.n) {
@@ -33,26 +33,26 @@ static void put_text(char *dst, size_t size, struct str s)
 void audit_who(struct audit_record *r, const char *actor, const char *serial)
 {
     if (actor)
-        put_text(r->actor, sizeof(r->actor), str_from(actor));
+        audit_text(r->actor, sizeof(r->actor), str_from(actor));
     if (serial)
-        put_text(r->serial, sizeof(r->serial), str_from(serial));
+        audit_text(r->serial, sizeof(r->serial), str_from(serial));
 }
 
 void audit_what(struct audit_record *r, const char *action, const char *object)
 {
     if (action)
-        put_text(r->action, sizeof(r->action), str_from(action));
+        audit_text(r->action, sizeof(r->action), str_from(action));
     if (object)
-        put_text(r->object, sizeof(r->object), str_from(*object ? object : "-"));
+        audit_text(r->object, sizeof(r->object), str_from(*object ? object : "-"));
 }
 
 void audit_how(struct audit_record *r, const char *outcome, const struct err *err)
 {
-    put_text(r->outcome, sizeof(r->outcome), str_from(outcome));
+    audit_text(r->outcome, sizeof(r->outcome), str_from(outcome));
     if (!err || err->code == ERR_OK)
         return;
-    put_text(r->code, sizeof(r->code), str_from(err_code_name(err->code)));
-    put_text(r->reason, sizeof(r->reason), str_from(err->msg));
+    audit_text(r->code, sizeof(r->code), str_from(err_code_name(err->code)));
+    audit_text(r->reason, sizeof(r->reason), str_from(err->msg));
 }
 
 void audit_who_conn(struct audit_record *r, struct conn *conn)
@@ -75,6 +75,15 @@ void audit_who_conn(struct audit_record *r, struct conn *conn)
         (void)snprintf(text, sizeof(text), "addr:%s", host);
     }
     audit_who(r, text, NULL);
+}
+
+void audit_who_call(struct audit_record *r, const struct rpc_call *call)
+{
+    const struct caller *k = caller_of(call);
+    if (k && *k->actor)
+        audit_who(r, k->actor, k->serial);
+    else
+        audit_who_conn(r, rpc_call_conn(call));
 }
 
 static const char *field_text(const ProtobufCMessage *m, struct str path)
@@ -106,7 +115,7 @@ void audit_object(const struct rpc_method *method, const ProtobufCMessage *reque
         (void)buf_printf(&out, "%s%.512s", out.len ? "/" : "", part); /* what does not fit is cut in any case */
         any = any || *part;
     }
-    put_text(dst, size, any ? buf_str(&out) : STR("-"));
+    audit_text(dst, size, any ? buf_str(&out) : STR("-"));
 }
 
 void audit_action(const struct rpc_service *service, const struct rpc_method *method, char *dst, size_t size)
@@ -194,7 +203,7 @@ int audit_around(struct rpc_call *call, void *ctx, const struct rpc_service *ser
         return run(call, run_ctx, request, err);
     if (c->stopping)
         return err_set(err, ERR_UNAVAILABLE, "the control plane is stopping");
-    audit_who_conn(&r, rpc_call_conn(call));
+    audit_who_call(&r, call);
     request_id(call, r.request, sizeof(r.request));
     c->fibers++; /* as control_run: also the entry behind the handler is waited for */
     int rc = audit_run(c, &r, call, service, method, request, run, run_ctx, err);

@@ -6,6 +6,7 @@
 
 #include "control/access.h"
 #include "control/audit.h"
+#include "control/doors.h"
 
 static const char cli_uri[] = "davit://cli";
 
@@ -42,7 +43,7 @@ static int tell(struct control *c, struct rpc_call *call, const struct rpc_servi
     if (rc == 0)
         return 0;
     audit_action(service, method, action, sizeof(action));
-    audit_who_conn(&who, rpc_call_conn(call));
+    audit_who_call(&who, call);
     audit_refused(c, &who, action, "-", err);
     return rc;
 }
@@ -116,8 +117,17 @@ const char *authz_bearer(const struct rpc_call *call)
     return str_eq_ci((struct str){value, scheme.n}, scheme) ? value + scheme.n : NULL;
 }
 
-static int judge_web(const struct control *c, struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method,
-                     struct err *err)
+/* Sessions and API tokens open what people have; 7440 has the services of agents in tunnel mode, too. */
+static bool is_for_people(const struct rpc_service *service)
+{
+    for (size_t i = 0; i < control_n_services; i++)
+        if (control_services[i].service == service)
+            return !control_services[i].link;
+    return false;
+}
+
+static int judge_tunnel(const struct control *c, struct rpc_call *call, const struct rpc_service *service, const struct rpc_method *method,
+                        struct err *err)
 {
     struct jwt_claims claims;
     if (scope_is(method, "enroll") || scope_is(method, "public"))
@@ -134,5 +144,12 @@ static int judge_web(const struct control *c, struct rpc_call *call, const struc
 
 int authz_web(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
 {
-    return tell(ctx, call, service, method, judge_web(ctx, call, service, method, err), err);
+    struct control *c = ctx;
+    int rc = is_for_people(service) ? doors_judge(c, call, false, method, err) : judge_tunnel(c, call, service, method, err);
+    return tell(c, call, service, method, rc, err);
+}
+
+int authz_local(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+{
+    return tell(ctx, call, service, method, doors_judge(ctx, call, true, method, err), err);
 }

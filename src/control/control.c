@@ -15,6 +15,8 @@
 #include "control/enroll.h"
 #include "control/front.h"
 #include "control/links.h"
+#include "control/passes.h"
+#include "control/people.h"
 #include "control/prune.h"
 #include "control/releases.h"
 #include "control/rollouts.h"
@@ -25,6 +27,7 @@
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
+#include "davit/control/v1/people.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/updates.davit.h"
@@ -232,6 +235,8 @@ static int open_store(struct control *c, struct err *err)
     if (rc == 0)
         rc = enroll_load(c->enroll, err);
     if (rc == 0)
+        rc = people_load(c->people, err);
+    if (rc == 0)
         rc = commands_load(c, err);
     c->rollouts = rollouts_new(c);
     if (rc == 0)
@@ -271,15 +276,19 @@ static int listen_all(struct control *c, struct err *err)
         rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
     if (rc == 0 && (any_remote(c) || *text(c->opt.hostname)))
         try_front(c);
+    if (rc == 0)
+        rc = front_open_local(c, err);
     return rc;
 }
 
 const struct control_service control_services[] = {
+    {&davit_control_v1_api_token_service, api_tokens_handlers, false},
     {&davit_control_v1_audit_service, audit_handlers, false},
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
     {&davit_control_v1_credential_service, credentials_handlers, false},
     {&davit_control_v1_doctor_service, doctor_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
+    {&davit_control_v1_session_service, people_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
     {&davit_control_v1_update_service, updates_handlers, false},
     {&davit_control_v1_watch_service, watch_handlers, false},
@@ -294,6 +303,7 @@ static void add_services(struct control *c)
 {
     c->api = rpc_server_new(c->loop, authz_api, c);
     c->link = rpc_server_new(c->loop, authz_link, c);
+    front_start(c);
     rpc_server_set_around(c->api, audit_around, c);
     rpc_server_set_around(c->link, audit_around, c);
     for (size_t i = 0; i < control_n_services; i++) {
@@ -302,8 +312,11 @@ static void add_services(struct control *c)
         for (size_t k = 0; k < s->service->n_methods; k++)
             BUG_ON(audit_concerns(&s->service->methods[k]) && !s->handlers[k].run);
         rpc_server_add(s->link ? c->link : c->api, s->service, s->handlers, c);
+        if (s->link)
+            continue;
+        rpc_server_add(c->web, s->service, s->handlers, c);
+        rpc_server_add(c->local, s->service, s->handlers, c);
     }
-    front_start(c);
     c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
 }
 
@@ -324,6 +337,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
     c->challenges = challenges_new();
+    c->passes = passes_new(c);
+    c->people = people_new(c);
     c->releases = releases_new(loop, options->release_dir);
     int rc = fd_mkdir_p(options->state_dir, 0700, err);
     if (rc == 0)
@@ -384,6 +399,8 @@ struct control *control_stop(struct control *c)
         rpc_server_drain(c->link);
     if (c->web)
         rpc_server_drain(c->web);
+    if (c->local)
+        rpc_server_drain(c->local);
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
@@ -394,6 +411,7 @@ struct control *control_stop(struct control *c)
     c->api = rpc_server_free(c->api);
     c->link = rpc_server_free(c->link);
     c->web = rpc_server_free(c->web);
+    c->local = rpc_server_free(c->local);
     c->health = http_server_free(c->health);
     fiber_cancel(c->renewal);
     c->renewal = fiber_unref(c->renewal);
@@ -403,6 +421,10 @@ struct control *control_stop(struct control *c)
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);
     c->audit = audit_close(c->audit);
+    if (c->store)
+        passes_save(c->passes);
+    c->people = people_free(c->people);
+    c->passes = passes_free(c->passes);
     c->rollouts = rollouts_free(c->rollouts);
     c->releases = releases_free(c->releases);
     servers_release(c);
@@ -446,4 +468,9 @@ const char *control_link_addr(const struct control *c)
 const char *control_web_addr(const struct control *c)
 {
     return front_addr(c);
+}
+
+const char *control_local_addr(const struct control *c)
+{
+    return front_local_addr(c);
 }

@@ -33,17 +33,21 @@ struct challenges;
 struct audit;
 struct seal;
 struct kept;
+struct passes;
+struct people;
 
 struct control {
     struct loop *loop;
     struct control_options opt;
     struct store *store;
     struct lane *fast; /* signatures and key files */
-    struct rpc_server *api, *link, *web; /* web: 7440 */
+    struct rpc_server *api, *link, *web, *local; /* web: 7440; local: 7441 */
     struct http_server *health;
     struct enroll *enroll;
     struct challenges *challenges;
     struct event credentials; /* pulsed when those of a server changed, or its link */
+    struct passes *passes; /* sessions and API tokens */
+    struct people *people;
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
     usec_t strange_handshakes; /* a bucket, see tunnel.h */
@@ -97,8 +101,10 @@ int control_open_link(struct control *c, struct err *err) MUST_USE;
  * unix socket. */
 rpc_authorize authz_api;
 rpc_authorize authz_link;
-/* On 7440, where no client shows a certificate: enrol methods, and link methods with an access token. */
+/* On 7440, where no client shows a certificate: enrol methods, and link methods with an access token; what people may with a session or an API
+ * token, see doors.h. On 7441 only that. */
 rpc_authorize authz_web;
+rpc_authorize authz_local;
 /* The one access token in the metadata of @call, or NULL. Borrowed. */
 const char *authz_bearer(const struct rpc_call *call);
 /* The server id in "davit://server/<uuid>", NULL for any other URI. Points into @uri. */
@@ -121,6 +127,8 @@ extern const struct rpc_handler doctor_handlers[];
 extern const struct rpc_handler links_handlers[];
 extern const struct rpc_handler updates_handlers[];
 extern const struct rpc_handler watch_handlers[];
+extern const struct rpc_handler people_handlers[];
+extern const struct rpc_handler api_tokens_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

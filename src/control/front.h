@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front — the listener of 7440, for who has no certificate of ours: servers that are to be installed or updated, agents that come through an
- * edge. It opens with the first remote server, or where the control plane has a public name. TLS with the certificate of the control plane, the
- * root sent along; clients are known by what they say, see authz_web.
+/* front — the listeners of 7440 and 7441, for who has no certificate of ours: people with a browser or an API token (doors.h), and on 7440 servers
+ * that are to be installed or updated, and agents that come through an edge. 7440 opens with the first remote server, or where the control plane
+ * has a public name. TLS with the certificate of the control plane, the root sent along; clients are known by what they say, see authz_web.
+ * 7441 is plain and on loopback only. Both serve the dashboard, see web_pages.h.
  * Pages, GET and HEAD: /install.sh, that of the newest release with the address by which it was asked for put in; /releases/..., what lies in the
  * directory of releases and belongs to a release by its name. Nothing else. Symbolic links are not followed.
  * Limits: those of pages in rpc.h; FRONT_SCRIPT_MAX for the script.  Thread: loop.  Input trust: anybody. */
@@ -15,10 +16,14 @@ enum { FRONT_SCRIPT_MAX = 256 * 1024 };
 
 struct server;
 
-/* Makes c->web with its pages; opens nothing. */
+/* Makes c->web and c->local with their pages; opens nothing. */
 void front_start(struct control *c);
 /* Waits: opens the listener unless it is open. */
 int front_open(struct control *c, struct err *err) MUST_USE;
+/* Opens 7441. A port that is taken is told and not a failure; -ERR_INVALID: the option is none, or not of loopback. */
+int front_open_local(struct control *c, struct err *err) MUST_USE;
+/* Address of 7441 as bound; "" where it is not open. Borrowed. */
+const char *front_local_addr(const struct control *c);
 /* Waits: takes the renewed certificate into use. */
 void front_renew(struct control *c);
 /* Address as bound; "" while it is not open. Borrowed. */

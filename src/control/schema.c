@@ -76,6 +76,20 @@ static const char sql_token_macs[] = "ALTER TABLE tokens ADD COLUMN mac BLOB NOT
 
 /* The pins of the roots that the agent of a server holds, in hex with blanks between them, as it said at its last connect; empty: it did not. */
 static const char sql_server_roots[] = "ALTER TABLE servers ADD COLUMN roots TEXT NOT NULL DEFAULT ''";
+/* Who may use the dashboard and the API from outside: see people.h and passes.h. Of secrets there are only hashes. */
+static const char sql_people[] =
+    "CREATE TABLE people ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL, password TEXT NOT NULL, created_us INTEGER NOT NULL,"
+    " changed_us INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE setup_links (id TEXT PRIMARY KEY, hash BLOB NOT NULL, created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE sessions ("
+    " id TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people (id) ON DELETE CASCADE, hash BLOB NOT NULL UNIQUE,"
+    " created_us INTEGER NOT NULL, used_us INTEGER NOT NULL, expires_us INTEGER NOT NULL, address TEXT NOT NULL, user_agent TEXT NOT NULL)"
+    " STRICT;"
+    "CREATE INDEX sessions_person ON sessions (person_id);"
+    "CREATE TABLE api_tokens ("
+    " id TEXT PRIMARY KEY, hash BLOB NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL, created_by TEXT NOT NULL, created_us INTEGER NOT NULL,"
+    " expires_us INTEGER NOT NULL, used_us INTEGER NOT NULL, used_from TEXT NOT NULL, revoked_us INTEGER NOT NULL) STRICT;";
 
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
@@ -84,5 +98,6 @@ const struct store_migration schema_migrations[] = {
     {"rollouts", sql_rollouts},
     {"token_macs", sql_token_macs},
     {"server_roots", sql_server_roots},
+    {"people", sql_people},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -17,7 +17,7 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *web, *link_socket, *health, *advertise, *hostname, *release_dir, *user, *log_level,
+    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *link_socket, *health, *advertise, *hostname, *release_dir, *user, *log_level,
         *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
@@ -59,7 +59,15 @@ static const struct opt table[] = {
      .arg = "ADDR:PORT",
      .def = "0.0.0.0:7440",
      .env = true,
-     .help = "where servers are installed and updated from and agents come in through an edge (HTTPS); opened with the first of them"},
+     .help = "the dashboard, and where servers are installed and updated from and agents come in through an edge (HTTPS); opened with the first of "
+             "them, or with --hostname"},
+    {.name = "local-web-listen",
+     .type = OPT_STRING,
+     .offset = AT(local_web),
+     .arg = "ADDR:PORT",
+     .def = "127.0.0.1:7441",
+     .env = true,
+     .help = "where the dashboard is for this machine, plain HTTP, loopback only; none: nowhere"},
     {.name = "link-socket",
      .type = OPT_STRING,
      .offset = AT(link_socket),
@@ -201,6 +209,7 @@ static int run(const struct options *o, struct err *err)
                                 .api_listen = o->api,
                                 .link_listen = o->link,
                                 .web_listen = o->web,
+                                .local_web_listen = o->local_web,
                                 .link_socket = o->link_socket,
                                 .health_listen = o->health,
                                 .advertise = o->advertise,

@@ -66,6 +66,8 @@ void call_unref(struct rpc_call *c)
         c->server->held -= c->held;
         c->server->held_strangers -= c->stranger ? c->held : 0;
     }
+    if (c->free_caller)
+        c->free_caller(c->caller);
     (void)fiber_unref(c->fiber);
     (void)rpc_message_free(c->request);
     frames_release(&c->in);
@@ -350,6 +352,18 @@ const char *rpc_call_metadata_at(const struct rpc_call *c, const char *name, siz
 int rpc_call_metadata_bin(const struct rpc_call *c, const char *name, size_t i, struct buf *out)
 {
     return rpc_meta_bin(&c->meta, name, i, out);
+}
+
+void rpc_call_set_caller(struct rpc_call *c, void *who, void (*free)(void *who))
+{
+    BUG_ON(c->free_caller);
+    c->caller = who;
+    c->free_caller = free;
+}
+
+void *rpc_call_caller(const struct rpc_call *c)
+{
+    return c->caller;
 }
 
 bool rpc_call_cancelled(const struct rpc_call *c)

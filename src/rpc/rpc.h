@@ -192,6 +192,10 @@ const char *rpc_call_metadata_at(const struct rpc_call *call, const char *name, 
 int rpc_call_metadata_bin(const struct rpc_call *call, const char *name, size_t i, struct buf *out) MUST_USE;
 /* Who makes @call has proved who they are, though not by a certificate: their connection is no stranger's any more. */
 void rpc_call_vouch(struct rpc_call *call);
+/* What authorize found out about who calls, kept with @call: @free(@who) runs when nothing asks @call any more, which may be after its end. Once. */
+void rpc_call_set_caller(struct rpc_call *call, void *who, void (*free)(void *who));
+/* NULL: none was set. */
+void *rpc_call_caller(const struct rpc_call *call);
 /* Has the caller gone? For server streaming handlers that wait for something else (their waits are cancelled as well). */
 bool rpc_call_cancelled(const struct rpc_call *call);
 

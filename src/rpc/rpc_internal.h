@@ -65,6 +65,8 @@ struct rpc_call {
     size_t page_slot;  /* of a page: its place in the server */
     size_t held;   /* its part of the server's */
     bool stranger; /* came by TLS without a certificate */
+    void *caller;  /* of who authorizes */
+    void (*free_caller)(void *caller);
     void *stream_state;
     struct task closed;
     struct err reason; /* how it ended */
