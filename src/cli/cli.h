@@ -44,6 +44,7 @@ struct cli_settings {
     char *api;       /* "127.0.0.1:7443" */
     char *link;      /* "0.0.0.0:7442" */
     char *web;       /* "0.0.0.0:7440" */
+    char *local_web; /* "127.0.0.1:7441", or "none" */
     char *releases;  /* whole path of the directory of releases, or NULL */
     char *health;    /* "127.0.0.1:7080" */
     char *advertise; /* or NULL */
@@ -108,7 +109,7 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
              ProtobufCMessage **ret, struct err *err) MUST_USE;
 
 /* The verbs, most in a file of their own; verbs.c lists them. */
-extern const struct verb verb_up, verb_down, verb_status, verb_server, verb_deploy, verb_ps, verb_logs, verb_stats, verb_start, verb_stop,
-    verb_restart, verb_rm, verb_deployments, verb_audit, verb_controlplane, verb_version, verb_completion, verb_man;
+extern const struct verb verb_up, verb_down, verb_status, verb_dashboard, verb_server, verb_token, verb_deploy, verb_ps, verb_logs, verb_stats,
+    verb_start, verb_stop, verb_restart, verb_rm, verb_deployments, verb_audit, verb_controlplane, verb_version, verb_completion, verb_man;
 
 #endif

@@ -160,6 +160,7 @@ static const struct setting settings[] = {
     {"api", offsetof(struct cli_settings, api), false, "127.0.0.1:7443"},
     {"link", offsetof(struct cli_settings, link), false, "0.0.0.0:7442"},
     {"web", offsetof(struct cli_settings, web), false, "0.0.0.0:7440"},
+    {"localWeb", offsetof(struct cli_settings, local_web), false, "127.0.0.1:7441"},
     {"releases", offsetof(struct cli_settings, releases), false, NULL},
     {"health", offsetof(struct cli_settings, health), false, "127.0.0.1:7080"},
     {"advertise", offsetof(struct cli_settings, advertise), false, NULL},

@@ -322,6 +322,7 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->davitd, "--api-listen", set->api);
     add_pair(&l->davitd, "--link-listen", set->link);
     add_pair(&l->davitd, "--web-listen", set->web);
+    add_pair(&l->davitd, "--local-web-listen", set->local_web);
     add_pair(&l->davitd, "--release-dir", set->releases);
     add_pair(&l->davitd, "--link-socket", path);
     add_pair(&l->davitd, "--health-listen", set->health);

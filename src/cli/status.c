@@ -32,6 +32,7 @@ static void print_text(const Davit__Control__V1__GetStatusResponse *s)
     printf("%-14s %s, up %s, %s of memory\n", "control plane", s->version, since, rss);
     printf("%-14s %s\n", "api", s->api_address);
     printf("%-14s %s\n", "links", *s->link_address ? s->link_address : "closed (opens with the first `davit server add`)");
+    printf("%-14s %s\n", "dashboard", *s->local_web_address ? s->local_web_address : "not on this machine");
     printf("%-14s %s\n", "web", *s->web_address ? s->web_address : "closed (opens with the first `davit server add`)");
     printf("%-14s %u online, %u offline, %u pending\n", "servers", s->servers_online, s->servers_offline, s->servers_pending);
     printf("%-14s %u, %u containers running\n", "services", s->services, s->containers_running);

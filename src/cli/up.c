@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/priv.h"
+#include "cli/dashboard.h"
 #include "cli/out.h"
 #include "cli/proc.h"
 #include "davit/control/v1/servers.davit.h"
@@ -25,7 +26,7 @@ static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
-    const char *store, *api, *link, *web, *releases, *health, *advertise, *hostname, *user, *docker;
+    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker;
     bool background;
     bool agent;
     usec_t wait;
@@ -43,7 +44,9 @@ static const struct opt up_opts[] = {
     {.name = "link-listen", .type = OPT_STRING, .offset = OPT_AT(link), .arg = "ADDR:PORT",
      .help = "links of remote agents, opened with the first of them (0.0.0.0:7442)"},
     {.name = "web-listen", .type = OPT_STRING, .offset = OPT_AT(web), .arg = "ADDR:PORT",
-     .help = "where servers are installed and updated from (0.0.0.0:7440), opened with the first of them"},
+     .help = "dashboard, and where servers are installed and updated from (0.0.0.0:7440), opened with the first of them"},
+    {.name = "local-web-listen", .type = OPT_STRING, .offset = OPT_AT(local_web), .arg = "ADDR:PORT",
+     .help = "dashboard for this machine, plain HTTP on loopback (127.0.0.1:7441); none: nowhere"},
     {.name = "release-dir", .type = OPT_STRING, .offset = OPT_AT(releases), .arg = "DIR",
      .help = "releases that servers are installed from and updated to; readable for --user"},
     {.name = "health-listen", .type = OPT_STRING, .offset = OPT_AT(health), .arg = "ADDR:PORT",
@@ -86,6 +89,7 @@ static int settle(struct cli *cli, const struct up_options *o, struct err *err)
     remember(&s->api, o->api);
     remember(&s->link, o->link);
     remember(&s->web, o->web);
+    remember(&s->local_web, o->local_web);
     remember(&s->health, o->health);
     remember(&s->advertise, o->advertise);
     remember(&s->hostname, o->hostname);
@@ -298,12 +302,14 @@ static int wait_agent(struct cli *cli, const struct proc *p, usec_t since_us, us
     return rc < 0 ? rc : 0;
 }
 
-static void report(struct cli *cli, const char *server, bool changed)
+static void report(struct cli *cli, const char *server, bool changed, const struct dashboard *d)
 {
     if (cli->json) {
         printf("{\"api\":\"%s\",\"server\":", cli->settings.api);
         printf(server ? "\"%s\"" : "null", server); /* a DNS label: nothing to escape */
-        printf(",\"changed\":%s}\n", changed ? "true" : "false");
+        printf(",\"changed\":%s,", changed ? "true" : "false");
+        dashboard_print_json(d);
+        printf("}\n");
         return;
     }
     if (!changed)
@@ -312,6 +318,18 @@ static void report(struct cli *cli, const char *server, bool changed)
         printf("%sDavit is up.%s\n", out_color(cli, OUT_GREEN), out_color(cli, OUT_PLAIN));
     if (server)
         printf("This machine is server \"%s\". Try `davit deploy --help`, or `davit server add NAME` for another machine.\n", server);
+    dashboard_print(d);
+}
+
+/* That it runs counts: without an answer about the dashboard it is up all the same. */
+static void tell(struct cli *cli, const char *server, bool changed)
+{
+    CLEANUP(dashboard_release) struct dashboard d;
+    struct err err = ERR_INIT;
+
+    if (dashboard_find(cli, false, &d, &err) < 0)
+        out_note(cli, "warning: the dashboard: %s", err.msg);
+    report(cli, server, changed, &d);
 }
 
 static int start_all(struct cli *cli, const struct up_options *o, struct err *err)
@@ -331,7 +349,7 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     if (rc >= 0 && o->agent)
         rc = wait_agent(cli, &local.agent, davitd == 0 || agent == 0 ? begin : 0, deadline, &server, err);
     if (rc >= 0)
-        report(cli, server, davitd == 0 || agent == 0);
+        tell(cli, server, davitd == 0 || agent == 0);
     local_release(&local);
     return rc < 0 ? rc : 0;
 }

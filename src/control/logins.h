@@ -18,12 +18,13 @@ enum { LOGINS_SLOTS = 1024, LOGINS_ACCOUNT_BURST = 10, LOGINS_ADDRESS_BURST = 20
 
 struct logins;
 
+/* All buckets are full. Never NULL. */
 struct logins *logins_new(void) MUST_USE;
 /* Accepts NULL. Returns NULL. */
 struct logins *logins_free(struct logins *l);
 
-/* One more try, at monotonic @now. @account may be empty: counted by address only. @host: address as text, without port. 0; 1: not now, *ret_wait says
- * for how long. What was refused takes nothing. */
+/* One more try, at monotonic @now. @account may be empty: counted by address only. @host: address as text, without port. 0; 1: not now, *ret_wait
+ * says for how long. What was refused takes nothing. */
 int logins_take(struct logins *l, struct str account, bool local, const char *host, usec_t now, usec_t *ret_wait) MUST_USE;
 /* It was right: the account's bucket is full again. */
 void logins_good(struct logins *l, struct str account, bool local);

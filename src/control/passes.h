@@ -51,10 +51,12 @@ struct caller {
 
 struct passes;
 
+/* "read", "write", "admin". Static. */
 const char *scope_name(enum pass_scope scope);
 /* SCOPE_NONE: it is none. */
 enum pass_scope scope_of(const char *name);
 
+/* Empty. Never NULL. */
 struct passes *passes_new(struct control *c) MUST_USE;
 /* Calls are left alone. Accepts NULL. Returns NULL. */
 struct passes *passes_free(struct passes *p);
@@ -66,7 +68,9 @@ void passes_save(struct passes *p);
 
 /* Takes @pass, which was made by pass_new and is in the store. */
 void passes_add(struct passes *p, struct pass *pass);
+/* A zeroed one. */
 struct pass *pass_new(enum pass_kind kind) MUST_USE;
+/* One that is in no passes. Accepts NULL. */
 void pass_free(struct pass *pass);
 /* It opens nothing any more, and its calls end with @why, but for @except (may be NULL), whose caller is nobody then. Frees @pass. */
 void passes_end(struct passes *p, struct pass *pass, const char *why, struct rpc_call *except);

@@ -19,6 +19,7 @@ enum { PERSON_NAME_MAX = 64, PEOPLE_HASHES = 2, PEOPLE_WAITING = 16 };
 
 struct people;
 
+/* Nobody. Never NULL. */
 struct people *people_new(struct control *c) MUST_USE;
 /* Accepts NULL. Returns NULL. */
 struct people *people_free(struct people *p);
@@ -39,7 +40,8 @@ struct people_door {
 
 /* Waits: makes the secret of a new link, which voids the one before. Not itself in the audit log: its call is. */
 int people_setup_link(struct people *p, usec_t life, char ret_secret[PASS_SECRET_TEXT + 1], usec_t *ret_expires, struct err *err) MUST_USE;
-/* Waits: uses it up: sets the owner's name ("": as it is) and password, ends all sessions, begins one: *ret_secret goes into the cookie, *ret is borrowed.
+/* Waits: uses it up: sets the owner's name ("": as it is) and password, ends all sessions, begins one: *ret_secret goes into the cookie, *ret is
+ * borrowed.
  * -ERR_DENIED: not the secret of a link that is open; -ERR_EXHAUSTED: too often; -ERR_INVALID. */
 int people_set_up(struct people *p, const struct people_door *door, const char *secret, const char *name, const char *password,
                   char ret_secret[PASS_SECRET_TEXT + 1], struct pass **ret, struct err *err) MUST_USE;

@@ -48,6 +48,7 @@ int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, str
     m->store = lend(store_engine());
     m->link_address = lend(control_link_addr(c));
     m->web_address = lend(control_web_addr(c));
+    m->local_web_address = lend(control_local_addr(c));
     m->api_address = lend(control_api_addr(c));
     m->schema_version = (uint32_t)schema_n_migrations;
     return 0;

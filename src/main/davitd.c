@@ -17,8 +17,8 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *link_socket, *health, *advertise, *hostname, *release_dir, *user, *log_level,
-        *log_format;
+    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
+        *log_level, *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
     bool version;

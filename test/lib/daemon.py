@@ -48,14 +48,15 @@ class Daemon:
         self.user.mkdir(0o700)
         self.state.mkdir(0o700)
         subprocess.run([BUILD / "test/unit/control/pki_tool", self.user, self.state], check=True, timeout=60)
-        self.api, self.link, self.health = (proc.free_port() for _ in range(3))
+        self.api, self.link, self.health, self.local_web = (proc.free_port() for _ in range(4))
         self.more = list(more)
         self.p = None
         self.background = []
 
     def command(self):
         return [BIN / "davitd", "--state-dir", self.state, "--api-listen", f"127.0.0.1:{self.api}", "--link-listen",
-                f"127.0.0.1:{self.link}", "--health-listen", f"127.0.0.1:{self.health}", "--link-socket", self.socket,
+                f"127.0.0.1:{self.link}", "--health-listen", f"127.0.0.1:{self.health}", "--link-socket", self.socket, "--local-web-listen",
+                f"127.0.0.1:{self.local_web}",
                 "--advertise", "127.0.0.1", *self.more]
 
     def start(self):

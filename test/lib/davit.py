@@ -12,12 +12,12 @@ from lib import proc
 class Davit:
     """d.up(), then d.run("deploy", ...), d.json("ps"), d.kill("davit-agent"); close() ends and removes all of it.
 
-    home: the --home directory (config/, state/, agent/, run/, log/ below it); api, link, health: its ports."""
+    home: the --home directory (config/, state/, agent/, run/, log/ below it); api, link, health, local_web: its ports."""
 
     def __init__(self, bin_dir, engine, home):
         self.bin, self.engine, self.top = bin_dir, engine, home
         self.home = home / "davit"
-        self.api, self.link, self.health = (proc.free_port() for _ in range(3))
+        self.api, self.link, self.health, self.local_web = (proc.free_port() for _ in range(4))
         self.background = []
 
     @property
@@ -37,7 +37,7 @@ class Davit:
         """davit up on this object's ports. davitd's account is one that every Debian has: tests make no accounts."""
         account = ("--user", "nobody") if os.geteuid() == 0 else ()
         return self.run("up", "--api-listen", f"127.0.0.1:{self.api}", "--link-listen", link or f"127.0.0.1:{self.link}",
-                        "--health-listen", f"127.0.0.1:{self.health}", *account, *args, **{"timeout": 90, **more})
+                        "--health-listen", f"127.0.0.1:{self.health}", "--local-web-listen", f"127.0.0.1:{self.local_web}", *account, *args, **{"timeout": 90, **more})
 
     def down(self, *args, **more):
         return self.run("down", *args, **{"timeout": 90, **more})
