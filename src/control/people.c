@@ -138,7 +138,7 @@ static int find_link(struct db *db, void *arg, struct err *err)
 
 /* --- Sessions in their transactions --- */
 
-struct change {
+struct new_session {
     struct people *people;
     const struct people_door *door;
     const char *password; /* the text that was verified, or the new one */
@@ -150,7 +150,7 @@ struct change {
     struct audit_record *record;
 };
 
-static int insert_session(struct db *db, const struct change *j, struct err *err)
+static int insert_session(struct db *db, const struct new_session *j, struct err *err)
 {
     const struct pass *s = j->pass;
     return db_exec(db, err,
@@ -158,7 +158,7 @@ static int insert_session(struct db *db, const struct change *j, struct err *err
                    "ttbiiitt", s->id, s->person, blob(s->hash), (int64_t)s->created, (int64_t)s->used, (int64_t)s->expires, s->from, s->agent);
 }
 
-static int end_with(struct db *db, const struct change *j, struct err *err)
+static int end_with(struct db *db, const struct new_session *j, struct err *err)
 {
     int rc = insert_session(db, j, err);
     return rc < 0 ? rc : audit_append(db, j->record, err);
@@ -202,7 +202,7 @@ static void keep_person(struct people *p, const struct person *person)
 /* 1: the link was used meanwhile. */
 static int write_owner(struct db *db, void *arg, struct err *err)
 {
-    const struct change *j = arg;
+    const struct new_session *j = arg;
     int64_t now = (int64_t)j->pass->created, other = 0;
     int rc = db_get_i64(db, &other, err, "SELECT 1 FROM people WHERE role = 'owner' AND id <> ?", "t", j->person.id);
     if (rc <= 0)
@@ -230,7 +230,7 @@ static int no_link(struct people *p, const struct people_door *door, struct err 
     return refused(p, door, "setup", &own);
 }
 
-static int set_up(struct people *p, struct change *j, const char *password, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
+static int set_up(struct people *p, struct new_session *j, const char *password, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
 {
     struct hashing h = {.password = str_from(password), .err = ERR_INIT};
     struct audit_record r;
@@ -259,7 +259,7 @@ int people_set_up(struct people *p, const struct people_door *door, const char *
                   char ret_secret[PASS_SECRET_TEXT + 1], struct pass **ret, struct err *err)
 {
     struct link_job look = {.now = clock_real()};
-    struct change j = {.people = p, .door = door, .person = p->owner};
+    struct new_session j = {.people = p, .door = door, .person = p->owner};
     int rc = take_turn(p, door, "", "setup", err);
     if (rc < 0)
         return rc;
@@ -288,7 +288,7 @@ int people_set_up(struct people *p, const struct people_door *door, const char *
 /* 1: the password is another one by now. */
 static int write_login(struct db *db, void *arg, struct err *err)
 {
-    const struct change *j = arg;
+    const struct new_session *j = arg;
     int64_t there = 0;
     int rc = db_get_i64(db, &there, err, "SELECT 1 FROM people WHERE id = ? AND password = ?", "tt", j->person.id, j->password);
     if (rc != 0)
@@ -307,7 +307,7 @@ static int wrong(struct people *p, const struct people_door *door, struct err *e
     return refused(p, door, "login", &own);
 }
 
-static int begin_session(struct people *p, struct change *j, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
+static int begin_session(struct people *p, struct new_session *j, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
 {
     struct passes *passes = p->control->passes;
     struct audit_record r;
@@ -341,7 +341,7 @@ int people_login(struct people *p, const struct people_door *door, const char *n
     bool known = people_have_owner(p) && str_eq(str_from(name), str_from(p->owner.name));
     AUTO_FREE char *kept = str_dup(str_from(known ? p->owner.password : password_nobody()));
     struct hashing h = {.password = str_from(password), .against = str_from(kept), .err = ERR_INIT};
-    struct change j = {.people = p, .door = door, .person = p->owner, .password = kept};
+    struct new_session j = {.people = p, .door = door, .person = p->owner, .password = kept};
     int rc = check_name(name, NULL) < 0 || password_check(h.password, NULL) < 0 ? 1 : 0;
     int turn = take_turn(p, door, rc == 0 ? name : "", "login", err);
     if (turn < 0)
@@ -364,7 +364,7 @@ int people_login(struct people *p, const struct people_door *door, const char *n
 /* 1: it is another one by now. */
 static int write_password(struct db *db, void *arg, struct err *err)
 {
-    const struct change *j = arg;
+    const struct new_session *j = arg;
     int rc = db_exec(db, err, "UPDATE people SET password = ?, changed_us = ? WHERE id = ? AND password = ?", "titt", j->password,
                      (int64_t)j->pass->created, j->person.id, j->was);
     if (rc == 0 && db_changes(db) != 1)
@@ -383,7 +383,7 @@ static int wrong_old(struct people *p, const struct people_door *door, struct er
     return refused(p, door, "password", &own);
 }
 
-static int change(struct people *p, struct change *j, const char *password, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
+static int change(struct people *p, struct new_session *j, const char *password, char ret_secret[PASS_SECRET_TEXT + 1], struct err *err)
 {
     struct hashing h = {.password = str_from(password), .err = ERR_INIT};
     struct audit_record r;
@@ -413,7 +413,7 @@ int people_change_password(struct people *p, const struct people_door *door, con
 {
     AUTO_FREE char *kept = str_dup(str_from(p->owner.password));
     struct hashing h = {.password = str_from(old), .against = str_from(kept), .err = ERR_INIT};
-    struct change j = {.people = p, .door = door, .person = p->owner, .was = kept};
+    struct new_session j = {.people = p, .door = door, .person = p->owner, .was = kept};
     int rc = password_check(str_from(password), err);
     if (rc == 0)
         rc = take_turn(p, door, p->owner.name, "password", err);
