@@ -101,8 +101,8 @@ class Relay:
     """Ends TLS with HTTP/1.1 and passes bytes on to davitd. cut: how connections older than `after` seconds end ("close", "reset"), each once.
     tamper: what becomes of the messages to the agent behind the first `spared` of a connection, as fn(list of frames) -> list of frames."""
 
-    def __init__(self, certificates, web, after=None, cut=None, tamper=None, spared=3):
-        self.web, self.after, self.cut, self.tamper, self.spared = web, after, cut, tamper, spared
+    def __init__(self, certificates, web, after=None, cut=None, tamper=None, spared=3, address=("127.0.0.1", 0)):
+        self.web, self.after, self.cut, self.tamper, self.spared, self.address = web, after, cut, tamper, spared, address
         self.connections, self.upgrades = 0, 0
         self.server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.server_tls.load_cert_chain(certificates.folder / "edge.pem", certificates.folder / "edge.key")
@@ -119,7 +119,7 @@ class Relay:
 
     def run(self):
         asyncio.set_event_loop(self.loop)
-        self.server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.server_tls))
+        self.server = self.loop.run_until_complete(asyncio.start_server(self.serve, *self.address, ssl=self.server_tls))
         self.port = self.server.sockets[0].getsockname()[1]
         self.ready.set()
         self.loop.run_forever()

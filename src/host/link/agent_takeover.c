@@ -10,6 +10,7 @@
 #include "host/link/link_dial.h"
 #include "host/link/link_probe.h"
 #include "host/link/slots.h"
+#include "host/link/tunnel.h"
 
 #define ASK_WAIT (20 * USEC_SEC)
 #define ASK_AGAIN USEC_SEC
@@ -104,6 +105,18 @@ int agent_update(void *arg, const Davit__Link__V1__Command *cmd, const struct jo
 
 /* --- The new one ---- */
 
+/* The same in tunnel mode. */
+static int ask_through_edge(struct agent *a, const struct agent_config *c, struct err *err)
+{
+    struct tunnel *t = tunnel_new(a->loop, c);
+    enum tunnel_carrier carrier;
+    int rc = tunnel_load(t, err);
+    if (rc == 0)
+        rc = tunnel_probe(t, &carrier, err);
+    (void)tunnel_free(t);
+    return rc;
+}
+
 /* Would the control plane take our link? Reads and asks, and touches nothing of the old one. */
 static int ask(struct agent *a, struct err *err)
 {
@@ -122,6 +135,8 @@ static int ask(struct agent *a, struct err *err)
         rc = link_dial(a->loop, c.grpc_endpoint, tls, 0, deadline_in(ASK_WAIT), &ch, err);
     if (rc == 0 && ch)
         rc = link_probe(ch, deadline_in(ASK_WAIT), NULL, err);
+    if (rc == 0 && str_eq(str_from(c.auth_mode), STR("tunnel")))
+        rc = ask_through_edge(a, &c, err);
     (void)rpc_channel_close(ch);
     (void)tls_ctx_unref(tls);
     return rc;

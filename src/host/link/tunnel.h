@@ -53,7 +53,7 @@ struct tunnel_link {
 /* Waits: dials, probes, proves. */
 int tunnel_connect(struct tunnel *t, usec_t keepalive, struct tunnel_link *ret, struct err *err) MUST_USE;
 /* Waits: does the way lead to our control plane? Nothing is proved of ours, nobody's link is touched. *ret: what carried it. The access token is
- * shown if it is good still; -ERR_UNAUTHENTICATED may come for want of one. For doctor. */
+ * shown if it is good still; -ERR_UNAUTHENTICATED may come for want of one. For doctor and the trial of an update. */
 int tunnel_probe(struct tunnel *t, enum tunnel_carrier *ret, struct err *err) MUST_USE;
 /* Waits: as rpc_stream_put and rpc_stream_get with the messages of a link, sealed by @seal; NULL: as they are. -ERR_DATA_LOSS: what came is not
  * what the control plane sent. */

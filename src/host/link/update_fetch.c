@@ -11,7 +11,7 @@
 #include "net/http_client.h"
 #include "net/resolve.h"
 
-enum { CHUNK = 64 * 1024, TRIES = 4 };
+enum { CHUNK = 64 * 1024, TRIES = 4, ROOTS_MAX = 1024 * 1024 };
 #define RETRY_BASE (500 * USEC_MSEC)
 #define RETRY_CAP (20 * USEC_SEC)
 #define WAIT_DEFAULT (30 * USEC_SEC) /* for a server that is busy and does not say until when */
@@ -88,38 +88,67 @@ static int in_lane(struct fetch *f, int (*fn)(void *arg), struct err *err)
 
 /* --- The other side ---- */
 
-/* The control plane's own host shows the certificate that we know its root of, unless something with a public one stands before it. What comes
- * is believed by its signed checksum in any case. */
-static int connect_to(struct fetch *f, bool pinned, struct http_client **ret, struct err *err)
+static const struct agent_config *config_of(const struct fetch *f)
 {
-    const struct agent_config *c = f->u->updater->config.config;
+    return f->u->updater->config.config;
+}
+
+static bool is_tunnel(const struct fetch *f)
+{
+    return str_eq(str_from(config_of(f)->auth_mode), STR("tunnel"));
+}
+
+/* By what the other side is known: @roots and what its certificate must say. */
+static int judge_by(struct fetch *f, bool own, struct buf *roots, struct tls_config *ret, struct err *err)
+{
     CLEANUP(agent_identity_release) struct agent_identity id = {0};
-    struct tls_config config = {.verify_host = f->url.host, .alpn = "http/1.1"};
-    struct tls_ctx *tls = NULL;
-    char addr[NET_ADDR_SIZE];
-    if (pinned) {
-        int rc = agent_identity_load(c, &id, err);
-        if (rc < 0)
-            return rc;
-        config.ca_pem = buf_str(&id.ca_pem);
-        config.peer_uri = LINK_PEER_URI;
-        config.verify_host = NULL;
+    const char *edge_roots = config_of(f)->tunnel_ca;
+    *ret = (struct tls_config){.verify_host = f->url.host, .alpn = "http/1.1"};
+    if (own && is_tunnel(f)) { /* the edge, as on the link */
+        int rc = edge_roots && *edge_roots ? fd_read_file(edge_roots, roots, err) : 0;
+        ret->ca_pem = buf_str(roots);
+        return rc;
     }
-    int rc = net_resolve(f->u->updater->config.loop, f->url.hostport, job_deadline(f->job), addr, sizeof(addr), err);
+    int rc = own ? agent_identity_load(config_of(f), &id, err) : 0;
+    if (rc < 0 || !own)
+        return rc;
+    rc = buf_append_str(roots, buf_str(&id.ca_pem));
+    ret->ca_pem = buf_str(roots);
+    ret->peer_uri = LINK_PEER_URI;
+    ret->verify_host = NULL;
+    return rc;
+}
+
+/* The control plane's own host (@own) shows the certificate that we know its root of, unless something with a public one stands before it. What
+ * comes is believed by its signed checksum in any case. */
+static int connect_to(struct fetch *f, bool own, struct http_client **ret, struct err *err)
+{
+    struct loop *loop = f->u->updater->config.loop;
+    AUTO_BUF roots = BUF_INIT(ROOTS_MAX);
+    struct tls_config config;
+    struct tls_ctx *tls = NULL;
+    struct proxy *proxy = NULL;
+    char addr[NET_ADDR_SIZE];
+    int rc = judge_by(f, own, &roots, &config, err);
+    if (rc >= 0)
+        rc = link_route(loop, f->url.hostport, job_deadline(f->job), addr, sizeof(addr), &proxy, err);
     if (rc == 0)
         rc = tls_ctx_new(&config, &tls, err);
-    if (rc == 0)
-        *ret = http_client_new(f->u->updater->config.loop, addr, f->url.host_field, tls);
+    if (rc == 0) {
+        *ret = http_client_new(loop, addr, f->url.host_field, tls);
+        if (proxy)
+            http_client_set_proxy(*ret, proxy);
+    }
     (void)tls_ctx_unref(tls);
+    (void)proxy_unref(proxy);
     return rc;
 }
 
 static bool is_control_plane(const struct fetch *f)
 {
-    const struct agent_config *c = f->u->updater->config.config;
     char host[256];
     unsigned port;
-    return net_split_hostport(c->grpc_endpoint, host, &port) == 0 && str_eq(str_from(host), str_from(f->url.host));
+    return net_split_hostport(config_of(f)->grpc_endpoint, host, &port) == 0 && str_eq(str_from(host), str_from(f->url.host));
 }
 
 static usec_t retry_after(const struct http_head *h)
@@ -184,7 +213,7 @@ static int check_sum(struct fetch *f, struct err *err)
                          "update_checksum");
 }
 
-static int attempt(struct fetch *f, bool pinned, struct err *err)
+static int attempt(struct fetch *f, bool own, struct err *err)
 {
     struct http_client *client = NULL;
     struct http_exchange *x = NULL;
@@ -195,7 +224,7 @@ static int attempt(struct fetch *f, bool pinned, struct err *err)
     f->digest = digest_new();
     int rc = in_lane(f, open_job, err);
     if (rc == 0)
-        rc = connect_to(f, pinned, &client, err);
+        rc = connect_to(f, own, &client, err);
     if (rc == 0)
         rc = http_request(client, &req, job_deadline(f->job), &x, err);
     if (rc == 0)
@@ -216,14 +245,14 @@ static int attempt(struct fetch *f, bool pinned, struct err *err)
 /* A server that is busy is no failure: only the step's own time ends that. */
 static int fetch(struct fetch *f, struct err *err)
 {
-    bool pinned = is_control_plane(f);
+    bool own = is_control_plane(f);
     for (unsigned try = 0;; try++) {
         struct err e = ERR_INIT;
-        int rc = attempt(f, pinned, &e);
-        if (rc == -(int)ERR_UNAUTHENTICATED && pinned) {
-            pinned = false;
+        int rc = attempt(f, own, &e);
+        if (rc == -(int)ERR_UNAUTHENTICATED && own) {
+            own = false;
             e = ERR_INIT;
-            rc = attempt(f, pinned, &e);
+            rc = attempt(f, own, &e);
         }
         if (rc == 0)
             return 0;

@@ -11,7 +11,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc")
 
-from lib import postgres, proc, release, updates  # noqa: E402
+from lib import edges, postgres, proc, release, updates  # noqa: E402
 from lib.daemon import BUILD, Daemon, generate  # noqa: E402
 from lib.fake_agent import FakeAgent  # noqa: E402
 
@@ -278,7 +278,8 @@ def test_what_is_no_release_is_shown_and_not_used(plane):
 class Slots:
     """A real agent as install.sh leaves it: in a slot, started by a manager that hears what it says."""
 
-    def __init__(self, d, name):
+    def __init__(self, d, name, enroll=None, env=None, more=()):
+        """enroll(token, directory): the control plane's own, if another way is not given."""
         self.d, self.name, self.prefix, self.dir = d, name, d.dir / f"{name}-opt", d.dir / f"{name}-etc"
         slot = self.prefix / f"slots/{release.VERSION}-1"
         slot.mkdir(parents=True)
@@ -287,10 +288,12 @@ class Slots:
         (self.prefix / "bin").mkdir()
         (self.prefix / "bin/davit-agent").symlink_to("../current/davit-agent")
         (self.prefix / "current").symlink_to(slot.relative_to(self.prefix))
-        d.enroll(d.add(name), self.dir)
+        (enroll or d.enroll)(d.add(name), self.dir)
         top = d.dir / f"{name}-run"
         top.mkdir()
-        self.manager = updates.Manager(top, [self.prefix / "bin/davit-agent", "run", "--config-dir", self.dir, "--docker", f"unix:{top}/none"], d.env)
+        self.manager = updates.Manager(top, [self.prefix / "bin/davit-agent", "run", "--config-dir", self.dir, "--docker", f"unix:{top}/none",
+                                             *more],
+                                       d.env | (env or {}))
         proc.wait_for(lambda: d.show(name).state == 2, 40, text=f"{name} online")
 
 
@@ -309,6 +312,59 @@ def test_the_whole_way(plane):
         assert os.readlink(agent.prefix / "current").startswith("slots/0.3.0-")
         assert "to 0.3.0: done" in plane.cli("server", "show", "web-1").out
     assert "Sanitizer" not in agent.manager.text()
+
+
+EDGE = "10.213.11.1"  # what is on loopback goes by no proxy
+
+
+@pytest.fixture
+def edge_address():
+    proc.run(["ip", "addr", "add", f"{EDGE}/32", "dev", "lo"])
+    yield EDGE
+    proc.run(["ip", "addr", "del", f"{EDGE}/32", "dev", "lo"])
+
+
+@pytest.mark.all_tier
+@pytest.mark.req("CL-75", "CL-86")
+def test_the_whole_way_through_an_edge(api, tmp_path, edge_address):
+    """In tunnel mode, and all of it by the proxy of the environment: the link, the download, and what the new version asks before it takes over."""
+    tmp_path.chmod(0o755)
+    program = release.other_version(BIN / "davit-agent", tmp_path / "new-agent", "0.3.0")
+    release.make(tmp_path / "releases", "0.3.0", {updates.Host.platform(): {"davit-agent": program}}, counter=9, scratch=tmp_path)
+    certificates = edges.Certificates(tmp_path, edge_address)
+    with contextlib.closing(Plane(api, ["--release-dir", tmp_path / "releases", "--hostname", edge_address])) as d, contextlib.ExitStack() as stack:
+        d.start()
+        relay = edges.Relay(certificates, d.web, address=(edge_address, 443))
+        stack.callback(relay.stop)
+        out, url = edges.tinyproxy(tmp_path, edge_address)
+        stack.callback(out.stop)
+        env = {"HTTPS_PROXY": url}
+
+        def enroll(token, directory):
+            proc.run([BIN / "davit-agent", "enroll", "--mode", "tunnel", "--server", f"https://{edge_address}", "--tunnel-ca", certificates.root, "--token-file",
+                      "-", "--config-dir", directory], stdin=token + "\n", env=d.env | env)
+        agent = Slots(d, "web-1", enroll, env, ("--trial-wait", "3s"))
+        stack.callback(agent.manager.stop)
+        u = d.update("web-1")
+        assert u.p.wait(90) == 0, u.text() + agent.manager.text()[-3000:]
+        assert d.show("web-1").agent_version == "0.3.0" and d.show("web-1").connection_mode == "tunnel"
+        asked = (tmp_path / "tinyproxy.log").read_text().count(f"CONNECT {edge_address}:443")
+        assert relay.connections == asked, "all of it went by the proxy"
+        # One that does not reach the control plane says so before the old one gives anything away: its link stays.
+        lost, links = tmp_path / "lost", agent.manager.text().count("connected to the control plane")
+        shutil.copytree(agent.dir, lost, ignore=lambda _, names: [n for n in names if n.endswith(".sock")])
+        config = lost / "config.yaml"
+        config.write_text(config.read_text().replace(f"{edge_address}:443", f"{edge_address}:{proc.free_port()}"))
+        other = release.other_version(BIN / "davit-agent", tmp_path / "other", "0.4.0")
+        script = tmp_path / "script"
+        script.write_text(f'#!/bin/sh\n[ "$1" = selftest ] && exec {other} "$@"\nexec {other} run --config-dir {lost} --takeover\n')
+        script.chmod(0o755)
+        release.make(tmp_path / "releases/later", "0.4.0", {updates.Host.platform(): {"davit-agent": script}}, counter=10, scratch=tmp_path)
+        u = d.update("web-1")
+        assert u.p.wait(90) != 0 and "update_trial" in u.text(), u.text()
+        assert "the control plane was not reached" in agent.manager.text(), agent.manager.text()[-3000:]
+        assert agent.manager.text().count("connected to the control plane") == links and d.show("web-1").agent_version == "0.3.0"
+        assert "Sanitizer" not in agent.manager.text()
 
 
 class PgPlane(Plane):
