@@ -38,6 +38,7 @@ static int metrics(struct buf *b, struct control *c)
     rc = rc ? rc : one(b, "davit_links_fenced_total", "counter", "Links cut for another of the same identity.", k->links_fenced);
     rc = rc ? rc : one(b, "davit_links_refused_total", "counter", "Links refused at Hello.", k->links_refused);
     rc = rc ? rc : one(b, "davit_link_bytes_total", "counter", "Bytes on the wire of all links, both ways.", k->link_bytes);
+    rc = rc ? rc : one(b, "davit_watch_streams", "gauge", "Streams of who watches.", c->n_streams);
     rc = rc ? rc : one(b, "davit_rss_bytes", "gauge", "Resident set of this process.", status_rss());
     rc = rc ? rc
             : buf_printf(b,

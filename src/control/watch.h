@@ -71,7 +71,7 @@ struct topic {
     uint64_t told, gone, told_containers; /* numbers of the last changes that were told */
     struct server *server;         /* a reference: the one that it is about; NULL: all */
     char project[64], service[64]; /* "": all */
-    usec_t ask;                    /* monotonic: when agents are to be asked for samples again */
+    usec_t asked;                  /* monotonic: when agents were asked for samples last */
     struct follower *follower;     /* its fiber, or NULL */
 };
 

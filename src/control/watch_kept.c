@@ -6,7 +6,7 @@
 #include "control/lists.h"
 #include "control/status.h"
 
-enum { RSS_STEP = 256 * 1024, WIRE_MAX = 64 * 1024 * 1024 };
+enum { YIELD_EVERY = 256, RSS_STEP = 256 * 1024, WIRE_MAX = 64 * 1024 * 1024 };
 /* Between two readings; and how long the overview stands although nothing changed, for it tells our memory as well. */
 #define READ_EVERY     (250 * USEC_MSEC)
 #define RETRY_EVERY    (2 * USEC_SEC)
@@ -26,6 +26,7 @@ static void drop_services(struct kept *k)
     for (struct hmap_entry *e = hmap_first(k->services); e; e = hmap_next(e))
         service_free(hmap_value(e));
     k->services = hmap_free(k->services);
+    k->services_read = false;
 }
 
 static void drop_overview(struct kept *k)
@@ -103,21 +104,35 @@ static int read_services(struct kept *k, struct err *err)
     k->round++;
     size_t n = m->n_services;
     m->n_services = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         keep(k, m->services[i]);
+        if (i % YIELD_EVERY == YIELD_EVERY - 1)
+            (void)fiber_yield(); /* nobody cancels this fiber */
+    }
     (void)rpc_message_free(m);
     sweep(k);
     k->services_at = at;
+    k->services_read = true;
+    changes_pulse(&k->c->changes); /* somebody may wait for them although nothing changed */
     return 0;
 }
 
-static bool same(const Davit__Control__V1__GetStatusResponse *a, const Davit__Control__V1__GetStatusResponse *b)
+/* Of all but our memory, which is another at every look. */
+static uint64_t hash_of_overview(Davit__Control__V1__GetStatusResponse *m)
 {
-    uint64_t grown = a->rss_bytes > b->rss_bytes ? a->rss_bytes - b->rss_bytes : b->rss_bytes - a->rss_bytes;
-    bool servers = a->servers_online == b->servers_online && a->servers_offline == b->servers_offline && a->servers_pending == b->servers_pending;
-    bool work = a->services == b->services && a->containers_running == b->containers_running;
-    return servers && work && grown < RSS_STEP && str_eq(str_from(a->link_address), str_from(b->link_address)) &&
-           str_eq(str_from(a->web_address), str_from(b->web_address));
+    AUTO_BUF wire = BUF_INIT(WIRE_MAX);
+    uint64_t rss = m->rss_bytes;
+    m->rss_bytes = 0;
+    uint64_t hash = rpc_pack(&m->base, &wire) == 0 ? hash_bytes(wire.data, wire.len) : 0;
+    m->rss_bytes = rss;
+    return hash;
+}
+
+static bool same(const struct kept *k, const Davit__Control__V1__GetStatusResponse *m, uint64_t hash)
+{
+    uint64_t before = k->overview ? k->overview->rss_bytes : 0;
+    uint64_t moved = before > m->rss_bytes ? before - m->rss_bytes : m->rss_bytes - before;
+    return k->overview && hash == k->overview_hash && moved < RSS_STEP;
 }
 
 static int read_overview(struct kept *k, struct err *err)
@@ -130,13 +145,15 @@ static int read_overview(struct kept *k, struct err *err)
         return rc;
     k->overview_at = at;
     k->overview_read = clock_mono();
-    if (k->overview && same(k->overview, &m))
+    uint64_t hash = hash_of_overview(&m);
+    if (same(k, &m, hash))
         return 0;
     rc = rpc_copy(&m.base, &copy);
     if (rc < 0)
         return err_ensure(err, rc);
     drop_overview(k);
     k->overview = (Davit__Control__V1__GetStatusResponse *)copy;
+    k->overview_hash = hash;
     k->overview_seq = ++k->c->changes.seq;
     changes_pulse(&k->c->changes);
     return 0;
@@ -144,7 +161,7 @@ static int read_overview(struct kept *k, struct err *err)
 
 static bool services_old(const struct kept *k)
 {
-    return k->users[KEPT_SERVICES] && (!k->services || k->services_at < k->c->changes.work);
+    return k->users[KEPT_SERVICES] && (!k->services_read || k->services_at < k->c->changes.work);
 }
 
 static bool overview_old(const struct kept *k)
@@ -240,7 +257,7 @@ void kept_let(struct kept *k, enum kept_what what)
 
 int kept_services(const struct kept *k, struct err *err)
 {
-    if (k->services)
+    if (k->services_read)
         return 0;
     if (k->failure.code == ERR_OK)
         return 1;

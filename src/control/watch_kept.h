@@ -26,7 +26,8 @@ struct kept {
     bool running; /* the fiber */
     struct event news;
 
-    struct hmap *services; /* "project/name" -> struct service_kept, owned; NULL: not read yet */
+    struct hmap *services; /* "project/name" -> struct service_kept, owned, or NULL */
+    bool services_read;    /* all of them */
     struct list order;
     struct gone_ring gone;
     uint64_t services_at; /* changes.work when they were read */
@@ -34,7 +35,7 @@ struct kept {
     struct err failure; /* of the last reading, code ERR_OK: it succeeded */
 
     Davit__Control__V1__GetStatusResponse *overview; /* owned; NULL: not read yet */
-    uint64_t overview_seq, overview_at;
+    uint64_t overview_seq, overview_at, overview_hash;
     usec_t overview_read;
 };
 

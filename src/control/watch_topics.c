@@ -9,8 +9,9 @@
 
 enum { TOPIC_SHARE = 256 /* messages of a turn */, USAGE_ROWS = INVENTORY_CONTAINERS_MAX + 1 };
 
-/* Agents are asked for samples again this often, before the time for which they were asked last is over. */
+/* Agents are asked for samples again this often, before the time for which they were asked last is over; sooner where containers changed. */
 #define ASK_EVERY (5 * USEC_SEC)
+#define ASK_SOON  USEC_SEC
 #define ASK_AHEAD (20 * USEC_SEC)
 
 #define RESPONSE(kind) {.base = PROTOBUF_C_MESSAGE_INIT(&davit__control__v1__watch_response__descriptor), \
@@ -234,9 +235,11 @@ static void ask(struct topic *t)
     struct control *c = t->watch->control;
     usec_t now = clock_mono();
     struct server *s;
-    if (now < t->ask)
+    bool changed = t->told_containers != c->changes.work;
+    if (now < t->asked + (changed ? ASK_SOON : ASK_EVERY))
         return;
-    t->ask = now + ASK_EVERY;
+    t->asked = now;
+    t->told_containers = c->changes.work;
     list_each(s, &c->servers, struct server, node)
         if (s->link && s->watched_until < now + ASK_AHEAD && concerns(t, s))
             links_watch_usage(s);
