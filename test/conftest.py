@@ -4,6 +4,7 @@
 Environment: DAVIT_BIN (folder of the programs; default build/asan/src/main), DAVIT_BUILD (the build tree), DAVIT_TREE (its
 name), DAVIT_RESULTS (file to append STATUS<TAB>TEST<TAB>IDS to), DOCKER_HOST (engine; found or started when absent), DAVIT_SHARE (folder of runs
 that share the tests, see lib/shards.py), DAVIT_DURATIONS (what the files of tests took: read, and added to)."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -139,13 +140,19 @@ def run():
     return proc.run
 
 
-@pytest.fixture
-def tmp_home():
-    """An empty home directory with a short path (unix sockets live below it), removed afterwards."""
+@contextlib.contextmanager
+def home_directory():
     path = pathlib.Path(tempfile.mkdtemp(prefix="dv."))
     path.chmod(0o755)  # davitd runs under another account than the tests
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_home():
+    """An empty home directory with a short path (unix sockets live below it), removed afterwards."""
+    with home_directory() as path:
+        yield path
 
 
 @pytest.fixture
@@ -154,3 +161,13 @@ def davit(bin_dir, docker, tmp_home):
     d = davit_lib.Davit(bin_dir, docker, tmp_home)
     yield d
     d.close()
+
+
+@pytest.fixture(scope="module")
+def davit_of_file(bin_dir, docker):
+    """A control plane that is up for a whole file of tests, for tests that clear away what they made (d.clear()): up and down take longer than most
+    of them. One that stops it starts it again; a dead one is started for the next test by d.revive()."""
+    with home_directory() as home:
+        d = davit_lib.Davit(bin_dir, docker, home)
+        yield d
+        d.close()

@@ -11,7 +11,15 @@ from lib import images, proc
 
 
 @pytest.fixture
-def up(davit):
+def up(davit_of_file):
+    davit_of_file.revive()
+    yield davit_of_file
+    davit_of_file.clear()
+
+
+@pytest.fixture
+def own(davit):
+    """Up for one test alone."""
     davit.up()
     return davit
 
@@ -257,43 +265,43 @@ def test_mounts_that_would_break_the_containment_are_refused(up, busybox_image):
     assert ours(up) == []
 
 
-def test_engine_that_dies_fails_the_deployment_and_the_agent_lives(up, web_image):
-    agent = up.pid("davit-agent")
-    up.down()
-    up.env_docker = "unix:///nonexistent/docker.sock"
-    up.engine_host, up.engine.host = up.engine.host, up.env_docker
+def test_engine_that_dies_fails_the_deployment_and_the_agent_lives(own, web_image):
+    agent = own.pid("davit-agent")
+    own.down()
+    own.env_docker = "unix:///nonexistent/docker.sock"
+    own.engine_host, own.engine.host = own.engine.host, own.env_docker
     try:
-        up.up()
-        got = up.run("deploy", "--name", "web", web_image, check=False, timeout=120)
+        own.up()
+        got = own.run("deploy", "--name", "web", web_image, check=False, timeout=120)
         failure(got, "engine_unavailable")
-        assert up.pid("davit-agent") != agent
-        assert up.json("server", "ls")["servers"][0]["health"] == "warning"
+        assert own.pid("davit-agent") != agent
+        assert own.json("server", "ls")["servers"][0]["health"] == "warning"
     finally:
-        up.engine.host = up.engine_host
-        up.up()  # which engine it is, is kept: `down --purge` asks the one of the last up
+        own.engine.host = own.engine_host
+        own.up()  # which engine it is, is kept: `down --purge` asks the one of the last up
 
 
 # --- The control plane dies in the middle ----------------------------------------------------------------------------------------
-def test_deployment_survives_the_death_of_the_control_plane(up, docker):
+def test_deployment_survives_the_death_of_the_control_plane(own, docker):
     image = images.script(docker, "davit-test/slow5:1", images.WAITING + "sleep 5\nmkdir -p /tmp/w; echo ok > /tmp/w/health\nhttpd -f -p 8080 -h /tmp/w &\nwait $!\n",
                           changes=["EXPOSE 8080"])
-    up.run("deploy", "--detach", "--name", "web", "--health", "/health", *FAST, "--health-retries", "100", image)
-    proc.wait_for(lambda: ours(up), 15, text="the container")
-    up.kill("davitd")
-    up.up()
-    proc.wait_for(lambda: up.json("ps")["services"][0]["state"] == "DEPLOYMENT_STATE_ACTIVE", 60, text="active")
-    one(up)
+    own.run("deploy", "--detach", "--name", "web", "--health", "/health", *FAST, "--health-retries", "100", image)
+    proc.wait_for(lambda: ours(own), 15, text="the container")
+    own.kill("davitd")
+    own.up()
+    proc.wait_for(lambda: own.json("ps")["services"][0]["state"] == "DEPLOYMENT_STATE_ACTIVE", 60, text="active")
+    one(own)
 
 
-def test_deployment_survives_the_death_of_the_agent(up, docker):
+def test_deployment_survives_the_death_of_the_agent(own, docker):
     image = images.script(docker, "davit-test/slow5:1", images.WAITING + "sleep 5\nmkdir -p /tmp/w; echo ok > /tmp/w/health\nhttpd -f -p 8080 -h /tmp/w &\nwait $!\n",
                           changes=["EXPOSE 8080"])
-    up.run("deploy", "--detach", "--name", "web", "--health", "/health", *FAST, "--health-retries", "100", image)
-    proc.wait_for(lambda: ours(up), 15, text="the container")
-    up.kill("davit-agent")
-    up.up()
-    proc.wait_for(lambda: up.json("ps")["services"][0]["state"] == "DEPLOYMENT_STATE_ACTIVE", 60, text="active")
-    one(up)
+    own.run("deploy", "--detach", "--name", "web", "--health", "/health", *FAST, "--health-retries", "100", image)
+    proc.wait_for(lambda: ours(own), 15, text="the container")
+    own.kill("davit-agent")
+    own.up()
+    proc.wait_for(lambda: own.json("ps")["services"][0]["state"] == "DEPLOYMENT_STATE_ACTIVE", 60, text="active")
+    one(own)
 
 
 # --- start, stop, restart, rm ----------------------------------------------------------------------------------------------------

@@ -49,6 +49,17 @@ class Davit:
         self.background.append(b)
         return b
 
+    # --- For one that many tests share -------------------------------------------------------------------------------------------
+    def revive(self):
+        """Up, if it is not."""
+        if not (self.pid("davitd") and self.pid("davit-agent")):
+            self.up()
+
+    def clear(self):
+        """Removes every service, with its volumes."""
+        for s in self.json("ps").get("services", []):
+            self.run("rm", "--volumes", f"{s['project']}/{s['name']}")
+
     # --- The two daemons that `up` started ---------------------------------------------------------------------------------------
     def pid(self, program):
         """Process id of this object's davitd or davit-agent, 0 if it does not run."""

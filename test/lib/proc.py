@@ -40,15 +40,19 @@ def run(cmd, timeout=60, check=True, stdin="", env=None, cwd=None):
 
 
 def wait_for(what, timeout=20, every=0.1, text="condition"):
-    """Calls @what until it returns something true and returns that; an assertion at the deadline."""
+    """Calls @what until it returns something true and returns that; an assertion at the deadline.
+
+    What is dear to ask (a program is run for it) is asked less often: others want the processor too."""
     end = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         value = what()
         if value:
             return value
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"{text} did not become true within {timeout} s; last: {value!r}")
-        time.sleep(every)
+        time.sleep(max(every, min(2 * (now - began), 0.5)))
 
 
 _given = collections.deque(maxlen=1000)
