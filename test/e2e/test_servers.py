@@ -14,16 +14,17 @@ from lib.remote import ESTABLISHED, LISTEN, Remote, inet_sockets
 
 
 @pytest.fixture
-def up(davit):
-    davit.up()
-    return davit
+def up(davit_of_file):
+    davit_of_file.revive()
+    return davit_of_file
 
 
 @pytest.fixture
 def remote(up):
     r = Remote(up, "web-1")
     r.add()
-    return r
+    yield r
+    r.leave()
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_profile_is_asked_on_a_terminal_with_each_choice_explained(up):
 
 @pytest.mark.req("CL-22")
 def test_install_line_carries_direct_mode_where_an_address_is_reachable_else_tunnel(davit):
-    davit.up("--advertise", "192.0.2.10")
+    davit.up("--advertise", "192.0.2.10", "--web-listen", f"0.0.0.0:{proc.free_port()}")
     line = davit.json("server", "add", "near")["installCommand"]
     assert "--mode direct" in line and "--server 192.0.2.10:" in line
     davit.up("--advertise", "", "--hostname", "davit.example.org")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """remote: a second server for a test: an agent with a configuration directory of its own, enrolled by token over TCP, as on another machine."""
 import os
+import shutil
 import stat
 
 from lib import proc
@@ -33,6 +34,13 @@ class Remote:
                                  env=self.davit.env | (env or {}))
         self.davit.background.append(self.p)
         return self.p
+
+    def leave(self):
+        """Ends the agent and removes all traces of the server, if the test has not."""
+        if self.p and self.p.running():
+            self.p.stop()
+        self.davit.run("server", "rm", self.name, check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     def show(self):
         return self.davit.json("server", "show", self.name)["server"]
