@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { effect } from "@preact/signals";
 import { render } from "preact";
 
 import { startClock } from "./api/clock";
@@ -23,7 +24,13 @@ addShortcuts(
     { keys: "?", about: "This list", run: openHelp },
 );
 listen();
-void startClock();
 startWatch();
+let ticking = false;
+effect(() => {
+    // Strangers are not told the time.
+    if (ticking || !session.value?.person) return;
+    ticking = true;
+    void startClock();
+});
 render(<App />, document.getElementById("app")!);
 void loadSession();

@@ -9,7 +9,7 @@ import { afterLogin, loadSession, session } from "../session";
 import { Bare } from "../shell/nav";
 import { query } from "../shell/router";
 
-const LINK_COMMAND = "davit web link";
+const LINK_COMMAND = "davit dashboard --reset";
 
 export function LoginPage() {
     const name = useSignal("owner");

@@ -73,7 +73,7 @@ export function SetupPage() {
                     label="Set the password" onSubmit={() => void submit()} error={problem.value}
                     actions={<Button kind="primary" type="submit" busy={busy.value}>Set the password</Button>}
                 >
-                    {problem.value && <Notice tone="info">A link works once and for an hour. `davit web link` prints a new one.</Notice>}
+                    {problem.value && <Notice tone="info">A link works once and for an hour. `davit dashboard --reset` prints a new one.</Notice>}
                     <TextField label="Name" name="username" value={name.value} onInput={(text) => (name.value = text)} required autocomplete="username" />
                     <TextField
                         label="Password" name="password" type="password" value={password.value} onInput={(text) => (password.value = text)} required autoFocus
