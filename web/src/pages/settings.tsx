@@ -163,7 +163,7 @@ function Tokens() {
         { id: "state", title: "State", width: "8rem", sort: (row) => Number(row.revoked), render: tokenState },
         { id: "scope", title: "Scope", width: "6rem", text: (row) => row.scope, sort: (row) => row.scope, render: (row) => <Tag>{row.scope}</Tag> },
         {
-            id: "used", title: "Last used", width: "12rem", sort: (row) => row.usedUs,
+            id: "used", title: "Last used", width: "15rem", sort: (row) => row.usedUs,
             render: (row) => <span class="clip">{row.usedUs ? <><Ago us={row.usedUs} /> from {row.usedFrom}</> : "never"}</span>,
         },
         { id: "expires", title: "Expires", width: "9rem", sort: (row) => row.expiresUs, render: (row) => <Until us={row.expiresUs} /> },

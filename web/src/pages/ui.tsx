@@ -180,13 +180,13 @@ function Measures() {
     const wave = Array.from({ length: 40 }, (_, i) => 40 + 30 * Math.sin(i / 4) + (i * 7) % 9);
     return (
         <Section title="Numbers">
-            <div class="grid ui-stats">
+            <div class="grid-stats">
                 <Stat label="Servers" value="12" unit="online" note="1 offline, 2 pending" tone="ok" href="/servers" />
                 <Stat label="Services" value="84" note="3 want a look" tone="warn" />
                 <Stat label="Deployments" value="2" unit="failed" note="in the last hour" tone="bad" />
                 <Stat label="Loading" value={<Skeleton width="3rem" height="1.5rem" />} />
             </div>
-            <div class="grid">
+            <div class="grid-stats">
                 <Gauge label="Memory" value={0.42} text="1.7 GB of 4 GB" />
                 <Gauge label="Disk" value={0.81} text="81 of 100 GB" />
                 <Gauge label="CPU" value={0.97} text="3.9 of 4 cores" />

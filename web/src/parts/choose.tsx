@@ -45,7 +45,7 @@ export function Tabs({ label, tabs, current, onChange, children }: { label: stri
                         aria-controls={`${id}-panel`} tabIndex={tab.id === current ? 0 : -1} onClick={() => onChange(tab.id)}
                     >
                         {tab.title}
-                        {tab.count !== undefined && <span class="tab-count">{tab.count}</span>}
+                        {tab.count !== undefined && <span class="tab-count">{tab.count.toLocaleString("en-US")}</span>}
                     </button>
                 ))}
             </div>

@@ -6,6 +6,7 @@ import type { ComponentChildren } from "preact";
 import type { Problem } from "../api/client";
 import { Button, IconButton } from "./button";
 import { Icon, type IconName } from "./icon";
+import { inert } from "./inert";
 import type { Tone } from "./tone";
 
 /** Nothing here yet: why, and what to do about it. */
@@ -27,8 +28,8 @@ export function ErrorBox({ problem, title, retry, busy }: { problem: Problem; ti
             <Icon name="alert" />
             <div class="notice-text">
                 {title && <p class="notice-title">{title}</p>}
-                <p class={title ? "wrap" : "notice-title wrap"}>{problem.message}</p>
-                {problem.hint && <p class="notice-fix wrap">{problem.hint}</p>}
+                <p class={title ? "wrap" : "notice-title wrap"}>{inert(problem.message)}</p>
+                {problem.hint && <p class="notice-fix wrap">{inert(problem.hint)}</p>}
                 <p class="notice-code">{problem.code}</p>
             </div>
             {retry && <Button size="small" icon="restart" busy={busy} onClick={retry}>Try again</Button>}
@@ -104,8 +105,8 @@ export function Toasts() {
                 <div class={`toast tone-${tone}`} key={id}>
                     <Icon name={tone === "bad" || tone === "warn" ? "alert" : tone === "ok" ? "check" : "info"} />
                     <div class="notice-text">
-                        <p class="notice-title wrap">{title}</p>
-                        {text && <p class="wrap">{text}</p>}
+                        <p class="notice-title wrap">{inert(title)}</p>
+                        {text && <p class="wrap">{inert(text)}</p>}
                     </div>
                     <IconButton icon="close" size="small" label="Close" onClick={() => drop(id)} />
                 </div>

@@ -35,6 +35,13 @@ const SAY: Record<PlotUnit, (value: number) => string> = {
     count: (value) => value.toLocaleString("en-US"),
 };
 
+const pad = (n: number) => String(n).padStart(2, "0");
+
+function clock(seconds: number, fine: boolean): string {
+    const at = new Date(seconds * 1000);
+    return `${pad(at.getHours())}:${pad(at.getMinutes())}${fine ? `:${pad(at.getSeconds())}` : ""}`;
+}
+
 /** The top of an axis that people find even; bytes are counted in 1024s. */
 function top(max: number, unit: PlotUnit): number {
     if (max <= 0) return 1;
@@ -58,7 +65,7 @@ function options(props: PlotProps, width: number): uPlot.Options {
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(props.max ?? 0, top(max ?? 0, props.unit))] } },
         axes: [
-            { ...axis, grid: { show: false }, space: 72, size: 26 },
+            { ...axis, grid: { show: false }, space: 72, size: 26, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step < 60)) },
             {
                 ...axis, size: 64, space: 36, grid: { stroke: colour("--line"), width: 1 },
                 splits: (_, __, min, max) => [min, max / 4, max / 2, (max * 3) / 4, max],
