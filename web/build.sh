@@ -61,7 +61,7 @@ built() { # PROTO
 case ${1:-} in
     --can)
         tools
-        packages >/dev/null 2>&1 || fail "its packages cannot be fetched with npm"
+        NPM_LIMIT=90 packages >/dev/null 2>&1 || fail "its packages cannot be fetched with npm"
         ;;
     --embed)
         mode=$2 from=$3 proto=$4 out=$5 blob=$6 depfile=$7
