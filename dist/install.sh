@@ -232,7 +232,16 @@ point() {
     ln -sfn "$2" "$1.new" && mv -Tf "$1.new" "$1"
 }
 
+# From here on no update leads back behind this release either.
+note_counter() {
+    [ "${COUNTER:-0}" -gt "${seen:-0}" ] || return 0
+    echo "$COUNTER" >"$STAGED/counter"
+    chown "$ACCOUNT:" "$STAGED/counter"
+    mv -Tf "$STAGED/counter" "$PREFIX/slots/counter"
+}
+
 place() {
+    note_counter
     if installed; then
         say "programs: $VERSION is installed already"
         rm -rf "$STAGED"
@@ -322,6 +331,17 @@ enroll() {
     CHANGED=yes
 }
 
+# Does the service run something else than what is installed? An installation that was cut off before its end has not started it anew.
+behind() {
+    pid=$(systemctl show --property MainPID --value davit-agent.service)
+    since=$(systemctl show --property ActiveEnterTimestamp --value davit-agent.service)
+    program=$(readlink "/proc/$pid/exe" || :) # some containers do not tell
+    if [ -n "$program" ] && [ "$program" != "$(readlink -f "$PREFIX/current/davit-agent")" ]; then
+        return 0
+    fi
+    [ "$(date -d "$since" +%s)" -lt "$(stat -c %Y "$UNIT")" ]
+}
+
 start() {
     [ -e "$CONFIG/config.yaml" ] || return 0
     # Made by hand as root, or by a script that was cut off.
@@ -329,7 +349,7 @@ start() {
         chown -R "$ACCOUNT:" "$CONFIG"
         CHANGED=yes
     fi
-    if [ -n "$CHANGED" ] || ! systemctl is-active --quiet davit-agent.service; then
+    if [ -n "$CHANGED" ] || ! systemctl is-active --quiet davit-agent.service || behind; then
         systemctl restart davit-agent.service || fail 'the service does not start' 'see: journalctl -u davit-agent; /opt/davit/bin/davit-agent doctor'
     fi
     say "done: davit-agent runs; $PREFIX/bin/davit-agent doctor checks this machine, $PREFIX/bin/davit-uninstall removes it"

@@ -75,7 +75,7 @@ class Machine:
             self.engine.import_image(image(), IMAGE, ['CMD ["/usr/lib/systemd/systemd"]', "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", "ENV container=docker"])
         said = self.engine.json("POST", "/containers/create", {
             "Image": IMAGE, "Tty": True, "StopSignal": "SIGRTMIN+3", "Hostname": "machine",
-            "HostConfig": {"Binds": self.binds, "Tmpfs": self.tmpfs, "CapAdd": ["SYS_ADMIN", "NET_ADMIN"], "NetworkMode": "host",
+            "HostConfig": {"Binds": self.binds, "Tmpfs": self.tmpfs, "CapAdd": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"], "NetworkMode": "host",
                            "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"], "CgroupnsMode": "host"}})
         self.id = said["Id"]
         self.engine.call("POST", f"/containers/{self.id}/start")

@@ -201,7 +201,14 @@ def test_the_line_that_server_add_prints(machine, plane):
     proc.wait_for(lambda: m.property("StatusText").startswith("online: "), 15, text="status text")
     # Again: nothing changes, and nothing is started anew.
     m.run("sh", "-c", line.replace("sudo --preserve-env=DAVIT_TOKEN ", ""), env=ENV, timeout=120)
-    assert m.property("MainPID") == pid and m.run("ls", "/opt/davit/slots").stdout.split() == ["0.1.0-1"]
+    counter = json.loads((plane.more[-1] / "release.json").read_text())["counter"]
+    assert m.property("MainPID") == pid and m.run("sh", "-c", "ls /opt/davit/slots; cat /opt/davit/slots/counter").stdout.split() == [
+        "0.1.0-1", "counter", str(counter)]
+    # Cut off when the programs had been exchanged, and done again: now it runs what is there.
+    m.run("sh", "-c", "cd /opt/davit && cp -a slots/0.1.0-1 slots/0.1.0-2 && ln -sfn slots/0.1.0-2 current\n"
+          + line.replace("sudo --preserve-env=DAVIT_TOKEN ", ""), env=ENV, timeout=120)
+    assert m.run("readlink", f"/proc/{m.property('MainPID')}/exe").stdout.strip() == "/opt/davit/slots/0.1.0-2/davit-agent"
+    plane.wait("web-1", "ONLINE")
 
 
 @pytest.mark.req("CL-5")
