@@ -28,9 +28,18 @@ const steps = {
         const files = parts.flatMap((part) => find(join(proto, part), (path) => path.endsWith(".proto")));
         rmSync("src/gen", { recursive: true, force: true });
         mkdirSync("src/gen", { recursive: true });
-        execFileSync("protoc", [
-            "-I", proto, "--plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es", "--es_out=src/gen", "--es_opt=target=ts", ...files,
-        ], { stdio: "inherit" });
+        execFileSync(
+            "protoc",
+            [
+                "-I",
+                proto,
+                "--plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es",
+                "--es_out=src/gen",
+                "--es_opt=target=ts",
+                ...files,
+            ],
+            { stdio: "inherit" },
+        );
     },
     check: () => node("typescript/bin/tsc", "-p", "."),
     bundle: () => node("vite/bin/vite.js", "build", "--logLevel", "warn"),
@@ -40,8 +49,15 @@ const steps = {
         try {
             const entryPoints = find("src", (path) => path.endsWith(".test.ts") || path.endsWith(".test.tsx"));
             await build({
-                entryPoints, outdir: out, bundle: true, platform: "node", format: "esm", outExtension: { ".js": ".mjs" },
-                jsx: "automatic", jsxImportSource: "preact", logLevel: "warning",
+                entryPoints,
+                outdir: out,
+                bundle: true,
+                platform: "node",
+                format: "esm",
+                outExtension: { ".js": ".mjs" },
+                jsx: "automatic",
+                jsxImportSource: "preact",
+                logLevel: "warning",
             });
             run(process.execPath, ["--test", ...find(out, (path) => path.endsWith(".mjs"))]);
         } finally {

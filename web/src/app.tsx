@@ -31,10 +31,14 @@ class Guard extends Component<{ at: string; children: ComponentChildren }, { err
         return (
             <div class="lost">
                 <h1>This page broke</h1>
-                <p class="quiet">That is a fault of the dashboard, not of your servers: they go on. Loading the page again helps as a rule.</p>
+                <p class="quiet">
+                    That is a fault of the dashboard, not of your servers: they go on. Loading the page again helps as a rule.
+                </p>
                 <pre class="code-block">{error.message}</pre>
                 <div class="row">
-                    <Button kind="primary" icon="restart" onClick={() => location.reload()}>Load again</Button>
+                    <Button kind="primary" icon="restart" onClick={() => location.reload()}>
+                        Load again
+                    </Button>
                     <Button onClick={() => this.setState({ error: undefined as never })}>Try once more</Button>
                 </div>
             </div>
@@ -50,7 +54,15 @@ function ToLogin() {
 function Page() {
     const at = path.value;
     if (sessionProblem.value && !session.value) {
-        return <Bare><ErrorBox title="No answer from the control plane" problem={sessionProblem.value} retry={() => void loadSession()} /></Bare>;
+        return (
+            <Bare>
+                <ErrorBox
+                    title="No answer from the control plane"
+                    problem={sessionProblem.value}
+                    retry={() => void loadSession()}
+                />
+            </Bare>
+        );
     }
     if (!session.value) return null;
     if (at === "/setup") return <SetupPage />;
@@ -59,15 +71,26 @@ function Page() {
     if (!session.value.person) return <ToLogin />;
     for (const route of ROUTES) {
         const params = match(route.pattern, at);
-        if (params) return <Shell nav={route.nav}><Guard at={at}>{route.page(params)}</Guard></Shell>;
+        if (params)
+            return (
+                <Shell nav={route.nav}>
+                    <Guard at={at}>{route.page(params)}</Guard>
+                </Shell>
+            );
     }
-    return <Shell nav=""><NotFound /></Shell>;
+    return (
+        <Shell nav="">
+            <NotFound />
+        </Shell>
+    );
 }
 
 export function App() {
     return (
         <>
-            <Guard at={path.value}><Page /></Guard>
+            <Guard at={path.value}>
+                <Page />
+            </Guard>
             {session.value?.person && <Palette />}
             <Help />
             <Toasts />

@@ -20,7 +20,11 @@ addShortcuts(
     { keys: "Mod+K", about: "Command palette: go to or do", run: inside(openPalette) },
     ...NAV.map(({ keys, title, href }) => go(keys, title, href)).map((one) => ({ ...one, run: inside(one.run) })),
     { ...go("D", "Deploy a service", "/deploy"), run: inside(go("D", "", "/deploy").run) },
-    { keys: "/", about: "Filter or search on this page", run: () => document.querySelector<HTMLInputElement>("[data-filter]")?.focus() },
+    {
+        keys: "/",
+        about: "Filter or search on this page",
+        run: () => document.querySelector<HTMLInputElement>("[data-filter]")?.focus(),
+    },
     { keys: "?", about: "This list", run: openHelp },
 );
 listen();

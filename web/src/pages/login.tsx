@@ -9,7 +9,8 @@ import { afterLogin, loadSession, session } from "../session";
 import { Bare } from "../shell/nav";
 import { query } from "../shell/router";
 
-const LINK_COMMAND = "davit dashboard --reset";
+const LINK_COMMAND = "davit dashboard";
+const RESET_COMMAND = "davit dashboard --reset";
 
 export function LoginPage() {
     const name = useSignal("owner");
@@ -45,19 +46,41 @@ export function LoginPage() {
             <div class="door">
                 <h1>Log in</h1>
                 <Form
-                    label="Log in" onSubmit={() => void submit()} error={problem.value}
-                    actions={<Button kind="primary" type="submit" busy={busy.value}>Log in</Button>}
+                    label="Log in"
+                    onSubmit={() => void submit()}
+                    error={problem.value}
+                    actions={
+                        <Button kind="primary" type="submit" busy={busy.value}>
+                            Log in
+                        </Button>
+                    }
                 >
-                    <TextField label="Name" name="username" value={name.value} onInput={(text) => (name.value = text)} required autocomplete="username" />
                     <TextField
-                        label="Password" name="password" type="password" value={password.value} onInput={(text) => (password.value = text)} required autoFocus
-                        autocomplete="current-password" error={lacking.value ? "The password is missing." : undefined}
+                        label="Name"
+                        name="username"
+                        value={name.value}
+                        onInput={(text) => (name.value = text)}
+                        required
+                        autocomplete="username"
+                    />
+                    <TextField
+                        label="Password"
+                        name="password"
+                        type="password"
+                        value={password.value}
+                        onInput={(text) => (password.value = text)}
+                        required
+                        autoFocus
+                        autocomplete="current-password"
+                        error={lacking.value ? "The password is missing." : undefined}
                     />
                 </Form>
                 <details class="door-more">
                     <summary>Password forgotten?</summary>
-                    <p class="quiet">On the machine of the control plane, this prints a link with which a new one is set. It works once.</p>
-                    <CopyField label="Command" text={LINK_COMMAND} />
+                    <p class="quiet">
+                        On the machine of the control plane, this prints a link with which a new one is set. It works once.
+                    </p>
+                    <CopyField label="Command" text={RESET_COMMAND} />
                 </details>
             </div>
         </Bare>
@@ -74,10 +97,15 @@ export function FirstStart() {
             <div class="door">
                 <h1>Who owns this Davit?</h1>
                 <p class="quiet">
-                    Nobody yet. On the machine of the control plane, this command prints a link that works once: open it in this browser and choose a password.
+                    Nobody yet. On the machine of the control plane, this command prints a link that works once: open it in this
+                    browser and choose a password.
                 </p>
-                <CopyField label="Command" text={LINK_COMMAND} hint="davitd also wrote a link to its log when it started for the first time." />
-                <div class="row"><Button icon="restart" onClick={() => void loadSession()}>Look again</Button></div>
+                <CopyField label="Command" text={LINK_COMMAND} hint="The davit up of the first start printed one too." />
+                <div class="row">
+                    <Button icon="restart" onClick={() => void loadSession()}>
+                        Look again
+                    </Button>
+                </div>
             </div>
         </Bare>
     );

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
 import { sessions, toProblem, type Problem } from "../api/client";
-import { Button, Form, Notice, TextField, toast } from "../parts";
+import { Button, Code, Form, Notice, TextField, toast } from "../parts";
 import { afterLogin, loadSession, session } from "../session";
 import { Bare } from "../shell/nav";
 import { FirstStart } from "./login";
@@ -68,20 +68,57 @@ export function SetupPage() {
         <Bare>
             <div class="door">
                 <h1>{old ? "A new password" : "Welcome aboard"}</h1>
-                <p class="quiet">{old ? "It replaces the old one, and ends all sessions." : "Choose the password of this Davit's owner. There is no other way in from a browser."}</p>
+                <p class="quiet">
+                    {old
+                        ? "It replaces the old one, and ends all sessions."
+                        : "Choose the password of this Davit's owner. There is no other way in from a browser."}
+                </p>
                 <Form
-                    label="Set the password" onSubmit={() => void submit()} error={problem.value}
-                    actions={<Button kind="primary" type="submit" busy={busy.value}>Set the password</Button>}
+                    label="Set the password"
+                    onSubmit={() => void submit()}
+                    error={problem.value}
+                    actions={
+                        <Button kind="primary" type="submit" busy={busy.value}>
+                            Set the password
+                        </Button>
+                    }
                 >
-                    {problem.value && <Notice tone="info">A link works once and for an hour. `davit dashboard --reset` prints a new one.</Notice>}
-                    <TextField label="Name" name="username" value={name.value} onInput={(text) => (name.value = text)} required autocomplete="username" />
+                    {problem.value && (
+                        <Notice tone="info">
+                            A link works once and for an hour. The command{" "}
+                            <Code>{session.value?.ownerExists ? "davit dashboard --reset" : "davit dashboard"}</Code> prints a new
+                            one.
+                        </Notice>
+                    )}
                     <TextField
-                        label="Password" name="password" type="password" value={password.value} onInput={(text) => (password.value = text)} required autoFocus
-                        autocomplete="new-password" error={tried.value ? fault : undefined} hint={`${PASSWORD_MIN} characters or more. A few words are easy to keep in mind.`}
+                        label="Name"
+                        name="username"
+                        value={name.value}
+                        onInput={(text) => (name.value = text)}
+                        required
+                        autocomplete="username"
                     />
                     <TextField
-                        label="Password again" name="again" type="password" value={again.value} onInput={(text) => (again.value = text)} required
-                        autocomplete="new-password" error={tried.value ? differs : undefined}
+                        label="Password"
+                        name="password"
+                        type="password"
+                        value={password.value}
+                        onInput={(text) => (password.value = text)}
+                        required
+                        autoFocus
+                        autocomplete="new-password"
+                        error={tried.value ? fault : undefined}
+                        hint={`${PASSWORD_MIN} characters or more. A few words are easy to keep in mind.`}
+                    />
+                    <TextField
+                        label="Password again"
+                        name="again"
+                        type="password"
+                        value={again.value}
+                        onInput={(text) => (again.value = text)}
+                        required
+                        autocomplete="new-password"
+                        error={tried.value ? differs : undefined}
                     />
                 </Form>
             </div>

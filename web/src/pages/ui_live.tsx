@@ -15,13 +15,36 @@ interface Thing {
 }
 
 const THINGS: Thing[] = Array.from({ length: 10_000 }, (_, i) => ({
-    id: String(i), name: i % 997 === 5 ? `<b onclick="alert(1)">thing-${i}</b>` : `thing-${i}`, tone: TONES[(i * 7) % 6]!, address: `10.0.${i >> 8}.${i & 255}`,
+    id: String(i),
+    name: i % 997 === 5 ? `<b onclick="alert(1)">thing-${i}</b>` : `thing-${i}`,
+    tone: TONES[(i * 7) % 6]!,
+    address: `10.0.${i >> 8}.${i & 255}`,
     memory: ((i * 7919) % 1009) * 1_048_576,
 }));
 const COLUMNS: Column<Thing>[] = [
-    { id: "name", title: "Name", text: (row) => row.name, sort: (row) => row.name, render: (row) => <span class="clip">{row.name}</span> },
-    { id: "state", title: "State", width: "9rem", text: (row) => row.tone, sort: (row) => row.tone, render: (row) => <Badge tone={row.tone}>{row.tone}</Badge> },
-    { id: "address", title: "Address", width: "11rem", text: (row) => row.address, sort: (row) => row.address, render: (row) => <span class="mono">{row.address}</span> },
+    {
+        id: "name",
+        title: "Name",
+        text: (row) => row.name,
+        sort: (row) => row.name,
+        render: (row) => <span class="clip">{row.name}</span>,
+    },
+    {
+        id: "state",
+        title: "State",
+        width: "9rem",
+        text: (row) => row.tone,
+        sort: (row) => row.tone,
+        render: (row) => <Badge tone={row.tone}>{row.tone}</Badge>,
+    },
+    {
+        id: "address",
+        title: "Address",
+        width: "11rem",
+        text: (row) => row.address,
+        sort: (row) => row.address,
+        render: (row) => <span class="mono">{row.address}</span>,
+    },
     { id: "memory", title: "Memory", width: "8rem", align: "end", sort: (row) => row.memory, render: (row) => bytes(row.memory) },
 ];
 
@@ -32,7 +55,10 @@ const HOSTILE = [
 ];
 
 function line(i: number): LogLine {
-    const text = i % 17 === 3 ? HOSTILE[(i / 17) % 3 | 0]! : `${i % 5 === 0 ? "POST" : "GET"} /things/${(i * 7919) % 1000} ${i % 23 === 0 ? 500 : 200} ${(i * 31) % 90} ms`;
+    const text =
+        i % 17 === 3
+            ? HOSTILE[(i / 17) % 3 | 0]!
+            : `${i % 5 === 0 ? "POST" : "GET"} /things/${(i * 7919) % 1000} ${i % 23 === 0 ? 500 : 200} ${(i * 31) % 90} ms`;
     return { text, stream: i % 23 === 0 ? "err" : i % 97 === 0 ? "notice" : "out", atNs: BigInt(Date.now()) * 1_000_000n };
 }
 
@@ -61,10 +87,26 @@ function Moving() {
             <Card title="Plots">
                 <div class="grid-wide">
                     <Plot label="CPU" unit="percent" max={100} series={[{ label: "CPU" }]} data={[xs, one]} />
-                    <Plot label="Network" unit="rate" series={[{ label: "received", hue: 0 }, { label: "sent", hue: 1 }]} data={[xs, one.map((y) => y * 40_000), two.map((y) => y * 30_000)]} />
+                    <Plot
+                        label="Network"
+                        unit="rate"
+                        series={[
+                            { label: "received", hue: 0 },
+                            { label: "sent", hue: 1 },
+                        ]}
+                        data={[xs, one.map((y) => y * 40_000), two.map((y) => y * 30_000)]}
+                    />
                 </div>
             </Card>
-            <Card flush title="A log" actions={<Button size="small" aria-pressed={fast.value} onClick={() => (fast.value = !fast.value)}>500 lines a second</Button>}>
+            <Card
+                flush
+                title="A log"
+                actions={
+                    <Button size="small" aria-pressed={fast.value} onClick={() => (fast.value = !fast.value)}>
+                        500 lines a second
+                    </Button>
+                }
+            >
                 <LogView label="Log of thing" buffer={buffer} height="24rem" />
             </Card>
         </div>
@@ -75,7 +117,15 @@ export function UiLive({ table }: { table: boolean }) {
     if (!table) return <Moving />;
     return (
         <Card flush title="10,000 rows">
-            <Table label="Things" rows={THINGS} columns={COLUMNS} rowKey={(row) => row.id} rowHref={(row) => `/ui?thing=${row.id}`} filter initialSort={{ id: "name" }} />
+            <Table
+                label="Things"
+                rows={THINGS}
+                columns={COLUMNS}
+                rowKey={(row) => row.id}
+                rowHref={(row) => `/ui?thing=${row.id}`}
+                filter
+                initialSort={{ id: "name" }}
+            />
         </Card>
     );
 }

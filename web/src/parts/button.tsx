@@ -27,7 +27,20 @@ export interface ButtonProps {
     buttonRef?: Ref<HTMLButtonElement>;
 }
 
-export function Button({ kind = "plain", size, type = "button", icon, busy, disabled, href, onClick, children, autoFocus, buttonRef, ...rest }: ButtonProps) {
+export function Button({
+    kind = "plain",
+    size,
+    type = "button",
+    icon,
+    busy,
+    disabled,
+    href,
+    onClick,
+    children,
+    autoFocus,
+    buttonRef,
+    ...rest
+}: ButtonProps) {
     const name = `button button-${kind}${size === "small" ? " button-small" : ""}${children ? "" : " button-square"}`;
     const inside = (
         <>
@@ -36,12 +49,22 @@ export function Button({ kind = "plain", size, type = "button", icon, busy, disa
         </>
     );
     if (href !== undefined && !disabled) {
-        return <Link class={name} href={href} {...(onClick ? { onClick } : {})} aria-label={rest["aria-label"]}>{inside}</Link>;
+        return (
+            <Link class={name} href={href} {...(onClick ? { onClick } : {})} aria-label={rest["aria-label"]}>
+                {inside}
+            </Link>
+        );
     }
     return (
         <button
-            {...rest} class={name} type={type} disabled={disabled} aria-disabled={busy ? "true" : undefined} aria-busy={busy ? "true" : undefined}
-            autofocus={autoFocus} ref={buttonRef ?? null}
+            {...rest}
+            class={name}
+            type={type}
+            disabled={disabled}
+            aria-disabled={busy ? "true" : undefined}
+            aria-busy={busy ? "true" : undefined}
+            autofocus={autoFocus}
+            ref={buttonRef ?? null}
             onClick={(event) => {
                 if (busy) event.preventDefault();
                 else onClick?.(event);

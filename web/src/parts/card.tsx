@@ -22,7 +22,9 @@ export function Card({ title, note, actions, flush, children }: CardProps) {
         <section class={flush ? "card card-flush" : "card"} aria-labelledby={title ? id : undefined}>
             {(title || actions) && (
                 <header class="card-head">
-                    <h2 id={id} class="clip">{title}</h2>
+                    <h2 id={id} class="clip">
+                        {title}
+                    </h2>
                     {note && <span class="card-note clip">{note}</span>}
                     {actions && <div class="card-actions">{actions}</div>}
                 </header>
@@ -55,7 +57,12 @@ export function Stat({ label, value, unit, note, tone, href }: StatProps) {
             <span class="stat-note clip">{note ?? "\u00a0"}</span>
         </>
     );
-    if (href) return <Link class="stat stat-link" href={href}>{inside}</Link>;
+    if (href)
+        return (
+            <Link class="stat stat-link" href={href}>
+                {inside}
+            </Link>
+        );
     return <div class="stat">{inside}</div>;
 }
 
@@ -68,12 +75,18 @@ export interface KeyValue {
 export function KeyValues({ items }: { items: (KeyValue | false | undefined)[] }) {
     return (
         <dl class="facts">
-            {items.map((item) => item && item.value !== "" && item.value !== undefined && item.value !== null && (
-                <div class="fact" key={item.label}>
-                    <dt>{item.label}</dt>
-                    <dd>{item.value}</dd>
-                </div>
-            ))}
+            {items.map(
+                (item) =>
+                    item &&
+                    item.value !== "" &&
+                    item.value !== undefined &&
+                    item.value !== null && (
+                        <div class="fact" key={item.label}>
+                            <dt>{item.label}</dt>
+                            <dd>{item.value}</dd>
+                        </div>
+                    ),
+            )}
         </dl>
     );
 }

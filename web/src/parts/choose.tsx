@@ -24,15 +24,36 @@ export function stepTo(key: string, at: number, count: number, back: string, for
     return undefined;
 }
 
-export function Tabs({ label, tabs, current, onChange, children }: { label: string; tabs: Tab[]; current: string; onChange: (id: string) => void; children?: ComponentChildren }) {
+export function Tabs({
+    label,
+    tabs,
+    current,
+    onChange,
+    children,
+}: {
+    label: string;
+    tabs: Tab[];
+    current: string;
+    onChange: (id: string) => void;
+    children?: ComponentChildren;
+}) {
     const id = useId();
     const list = useRef<HTMLDivElement>(null);
     return (
         <div class="tabs">
             <div
-                class="tabs-list" role="tablist" aria-label={label} ref={list}
+                class="tabs-list"
+                role="tablist"
+                aria-label={label}
+                ref={list}
                 onKeyDown={(event) => {
-                    const to = stepTo(event.key, tabs.findIndex((tab) => tab.id === current), tabs.length, "ArrowLeft", "ArrowRight");
+                    const to = stepTo(
+                        event.key,
+                        tabs.findIndex((tab) => tab.id === current),
+                        tabs.length,
+                        "ArrowLeft",
+                        "ArrowRight",
+                    );
                     if (to === undefined) return;
                     event.preventDefault();
                     onChange(tabs[to]!.id);
@@ -41,15 +62,24 @@ export function Tabs({ label, tabs, current, onChange, children }: { label: stri
             >
                 {tabs.map((tab) => (
                     <button
-                        key={tab.id} type="button" class="tab" role="tab" id={`${id}-${tab.id}`} aria-selected={tab.id === current}
-                        aria-controls={`${id}-panel`} tabIndex={tab.id === current ? 0 : -1} onClick={() => onChange(tab.id)}
+                        key={tab.id}
+                        type="button"
+                        class="tab"
+                        role="tab"
+                        id={`${id}-${tab.id}`}
+                        aria-selected={tab.id === current}
+                        aria-controls={`${id}-panel`}
+                        tabIndex={tab.id === current ? 0 : -1}
+                        onClick={() => onChange(tab.id)}
                     >
                         {tab.title}
                         {tab.count !== undefined && <span class="tab-count">{tab.count.toLocaleString("en-US")}</span>}
                     </button>
                 ))}
             </div>
-            <div class="tabs-panel" role="tabpanel" id={`${id}-panel`} aria-labelledby={`${id}-${current}`}>{children}</div>
+            <div class="tabs-panel" role="tabpanel" id={`${id}-panel`} aria-labelledby={`${id}-${current}`}>
+                {children}
+            </div>
         </div>
     );
 }
@@ -63,7 +93,19 @@ export interface MenuItem {
     href?: string;
 }
 
-export function Menu({ label, icon = "dots", kind = "quiet", items, children }: { label: string; icon?: IconName; kind?: ButtonProps["kind"] & string; items: (MenuItem | false | undefined)[]; children?: ComponentChildren }) {
+export function Menu({
+    label,
+    icon = "dots",
+    kind = "quiet",
+    items,
+    children,
+}: {
+    label: string;
+    icon?: IconName;
+    kind?: ButtonProps["kind"] & string;
+    items: (MenuItem | false | undefined)[];
+    children?: ComponentChildren;
+}) {
     const id = useId();
     const open = useSignal(false);
     const root = useRef<HTMLDivElement>(null);
@@ -92,7 +134,13 @@ export function Menu({ label, icon = "dots", kind = "quiet", items, children }: 
             return;
         }
         const entries = [...root.current!.querySelectorAll<HTMLElement>("[role=menuitem]:not(:disabled)")];
-        const to = stepTo(event.key, entries.indexOf(document.activeElement as HTMLElement), entries.length, "ArrowUp", "ArrowDown");
+        const to = stepTo(
+            event.key,
+            entries.indexOf(document.activeElement as HTMLElement),
+            entries.length,
+            "ArrowUp",
+            "ArrowDown",
+        );
         if (to === undefined) return;
         event.preventDefault();
         entries[to]?.focus();
@@ -100,8 +148,14 @@ export function Menu({ label, icon = "dots", kind = "quiet", items, children }: 
     return (
         <div class="menu" ref={root}>
             <Button
-                icon={icon} kind={kind} buttonRef={button} aria-haspopup="menu" aria-expanded={open.value} aria-controls={id}
-                {...(children ? {} : { "aria-label": label, title: label })} onClick={() => (open.value = !open.value)}
+                icon={icon}
+                kind={kind}
+                buttonRef={button}
+                aria-haspopup="menu"
+                aria-expanded={open.value}
+                aria-controls={id}
+                {...(children ? {} : { "aria-label": label, title: label })}
+                onClick={() => (open.value = !open.value)}
             >
                 {children}
             </Button>
@@ -109,7 +163,12 @@ export function Menu({ label, icon = "dots", kind = "quiet", items, children }: 
                 <div class="menu-list" role="menu" id={id} aria-label={label} onKeyDown={keys}>
                     {shown.map((item) => (
                         <button
-                            key={item.label} type="button" role="menuitem" tabIndex={-1} disabled={item.disabled} class={item.danger ? "menu-item menu-danger" : "menu-item"}
+                            key={item.label}
+                            type="button"
+                            role="menuitem"
+                            tabIndex={-1}
+                            disabled={item.disabled}
+                            class={item.danger ? "menu-item menu-danger" : "menu-item"}
                             onClick={() => {
                                 open.value = false;
                                 button.current?.focus();

@@ -43,7 +43,9 @@ function OpenDialog({ title, onClose, children, footer, locked, wide }: DialogPr
     };
     return (
         <dialog
-            ref={dialog} class={wide ? "dialog dialog-wide" : "dialog"} aria-labelledby={id}
+            ref={dialog}
+            class={wide ? "dialog dialog-wide" : "dialog"}
+            aria-labelledby={id}
             onCancel={(event) => {
                 event.preventDefault();
                 close();
@@ -56,7 +58,9 @@ function OpenDialog({ title, onClose, children, footer, locked, wide }: DialogPr
         >
             <div class="dialog-box">
                 <header class="dialog-head">
-                    <h2 id={id} class="wrap">{title}</h2>
+                    <h2 id={id} class="wrap">
+                        {title}
+                    </h2>
                     <IconButton icon="close" size="small" label="Close" disabled={locked} onClick={close} />
                 </header>
                 <div class="dialog-body">{children}</div>
@@ -91,16 +95,25 @@ function OpenConfirm({ title, onClose, onConfirm, action, name, busy, error, dan
     const ready = name === undefined || typed.value === name;
     return (
         <Dialog
-            title={title} open onClose={onClose} locked={busy}
+            title={title}
+            open
+            onClose={onClose}
+            locked={busy}
             footer={
                 <>
-                    <Button onClick={onClose} disabled={busy} autoFocus={name === undefined}>Cancel</Button>
-                    <Button kind={danger ? "danger" : "primary"} disabled={!ready} busy={busy} onClick={onConfirm}>{action}</Button>
+                    <Button onClick={onClose} disabled={busy} autoFocus={name === undefined}>
+                        Cancel
+                    </Button>
+                    <Button kind={danger ? "danger" : "primary"} disabled={!ready} busy={busy} onClick={onConfirm}>
+                        {action}
+                    </Button>
                 </>
             }
         >
             <form
-                id={form} class="form" onSubmit={(event) => {
+                id={form}
+                class="form"
+                onSubmit={(event) => {
                     event.preventDefault();
                     if (ready && !busy) onConfirm();
                 }}
@@ -108,7 +121,13 @@ function OpenConfirm({ title, onClose, onConfirm, action, name, busy, error, dan
                 <div class="wrap">{children}</div>
                 {name !== undefined && (
                     <TextField
-                        label={`Type ${name} to confirm`} value={typed.value} onInput={(text) => (typed.value = text)} required mono autoFocus disabled={busy ?? false}
+                        label={`Type ${name} to confirm`}
+                        value={typed.value}
+                        onInput={(text) => (typed.value = text)}
+                        required
+                        mono
+                        autoFocus
+                        disabled={busy ?? false}
                     />
                 )}
                 {error && <ErrorBox problem={error} />}

@@ -10,10 +10,24 @@ import { inert } from "./inert";
 import type { Tone } from "./tone";
 
 /** Nothing here yet: why, and what to do about it. */
-export function Empty({ icon, title, children, actions }: { icon?: IconName; title: string; children?: ComponentChildren; actions?: ComponentChildren }) {
+export function Empty({
+    icon,
+    title,
+    children,
+    actions,
+}: {
+    icon?: IconName;
+    title: string;
+    children?: ComponentChildren;
+    actions?: ComponentChildren;
+}) {
     return (
         <div class="empty">
-            {icon && <span class="empty-icon"><Icon name={icon} size={22} /></span>}
+            {icon && (
+                <span class="empty-icon">
+                    <Icon name={icon} size={22} />
+                </span>
+            )}
             <p class="empty-title">{title}</p>
             {children && <div class="empty-text">{children}</div>}
             {actions && <div class="empty-actions">{actions}</div>}
@@ -22,7 +36,17 @@ export function Empty({ icon, title, children, actions }: { icon?: IconName; tit
 }
 
 /** A failure: what happened, what to do about it, and once more. */
-export function ErrorBox({ problem, title, retry, busy }: { problem: Problem; title?: string; retry?: () => void; busy?: boolean }) {
+export function ErrorBox({
+    problem,
+    title,
+    retry,
+    busy,
+}: {
+    problem: Problem;
+    title?: string;
+    retry?: () => void;
+    busy?: boolean;
+}) {
     return (
         <div class="notice tone-bad" role="alert">
             <Icon name="alert" />
@@ -32,13 +56,27 @@ export function ErrorBox({ problem, title, retry, busy }: { problem: Problem; ti
                 {problem.hint && <p class="notice-fix wrap">{inert(problem.hint)}</p>}
                 <p class="notice-code">{problem.code}</p>
             </div>
-            {retry && <Button size="small" icon="restart" busy={busy} onClick={retry}>Try again</Button>}
+            {retry && (
+                <Button size="small" icon="restart" busy={busy} onClick={retry}>
+                    Try again
+                </Button>
+            )}
         </div>
     );
 }
 
 /** Something to know before going on; no failure. */
-export function Notice({ tone = "info", title, children, actions }: { tone?: Tone; title?: string; children?: ComponentChildren; actions?: ComponentChildren }) {
+export function Notice({
+    tone = "info",
+    title,
+    children,
+    actions,
+}: {
+    tone?: Tone;
+    title?: string;
+    children?: ComponentChildren;
+    actions?: ComponentChildren;
+}) {
     return (
         <div class={`notice tone-${tone}`} role="note">
             <Icon name={tone === "ok" ? "check" : tone === "warn" || tone === "bad" ? "alert" : "info"} />
@@ -61,9 +99,9 @@ export function SkeletonTable({ rows = 5 }: { rows?: number }) {
         <div class="skeleton-table" role="status" aria-label="Loading">
             {Array.from({ length: rows }, (_, i) => (
                 <div class="skeleton-row" key={i}>
-                    <Skeleton width={`${28 - (i * 7) % 11}%`} />
+                    <Skeleton width={`${28 - ((i * 7) % 11)}%`} />
                     <Skeleton width="12%" />
-                    <Skeleton width={`${20 + (i * 5) % 9}%`} />
+                    <Skeleton width={`${20 + ((i * 5) % 9)}%`} />
                     <Skeleton width="9%" />
                 </div>
             ))}

@@ -31,8 +31,17 @@ function Frame({ id, label, hint, error, required, bare, children }: Common & { 
                 {!required && !bare && <span class="field-optional">optional</span>}
             </label>
             {children}
-            {error && <p id={`${id}-error`} class="field-error"><Icon name="alert" size={13} />{error}</p>}
-            {hint && <p id={`${id}-hint`} class="field-hint">{hint}</p>}
+            {error && (
+                <p id={`${id}-error`} class="field-error">
+                    <Icon name="alert" size={13} />
+                    {error}
+                </p>
+            )}
+            {hint && (
+                <p id={`${id}-hint`} class="field-hint">
+                    {hint}
+                </p>
+            )}
         </div>
     );
 }
@@ -61,10 +70,25 @@ export function TextField(props: TextFieldProps) {
         <Frame {...props} id={id}>
             <div class="input-line">
                 <input
-                    {...aria} id={id} class={mono ? "input mono" : "input"} type={type} value={value} name={props.name} placeholder={props.placeholder}
-                    autofocus={autoFocus} autocomplete={props.autocomplete ?? "off"} maxLength={props.maxLength} min={props.min} max={props.max}
-                    step={props.step} required={props.required} disabled={props.disabled} spellcheck={false} autocapitalize="off"
-                    list={list ? `${id}-list` : undefined} onInput={(event) => onInput(event.currentTarget.value)}
+                    {...aria}
+                    id={id}
+                    class={mono ? "input mono" : "input"}
+                    type={type}
+                    value={value}
+                    name={props.name}
+                    placeholder={props.placeholder}
+                    autofocus={autoFocus}
+                    autocomplete={props.autocomplete ?? "off"}
+                    maxLength={props.maxLength}
+                    min={props.min}
+                    max={props.max}
+                    step={props.step}
+                    required={props.required}
+                    disabled={props.disabled}
+                    spellcheck={false}
+                    autocapitalize="off"
+                    list={list ? `${id}-list` : undefined}
+                    onInput={(event) => onInput(event.currentTarget.value)}
                     ref={(element) => {
                         // The attribute works at the first load of a page only.
                         if (autoFocus && element && !element.dataset.focused) {
@@ -75,7 +99,13 @@ export function TextField(props: TextFieldProps) {
                 />
                 {suffix && <span class="input-suffix">{suffix}</span>}
             </div>
-            {list && <datalist id={`${id}-list`}>{list.map((one) => <option key={one} value={one} />)}</datalist>}
+            {list && (
+                <datalist id={`${id}-list`}>
+                    {list.map((one) => (
+                        <option key={one} value={one} />
+                    ))}
+                </datalist>
+            )}
         </Frame>
     );
 }
@@ -92,16 +122,33 @@ export interface NumberFieldProps extends Common {
 
 export function NumberField({ value, onInput, ...rest }: NumberFieldProps) {
     const read = (text: string) => (text === "" || !Number.isFinite(Number(text)) ? undefined : Number(text));
-    return <TextField {...rest} type="number" value={value === undefined ? "" : String(value)} onInput={(text) => onInput(read(text))} />;
+    return (
+        <TextField
+            {...rest}
+            type="number"
+            value={value === undefined ? "" : String(value)}
+            onInput={(text) => onInput(read(text))}
+        />
+    );
 }
 
-export function TextArea(props: Common & { value: string; onInput: (value: string) => void; rows?: number; mono?: boolean; placeholder?: string }) {
+export function TextArea(
+    props: Common & { value: string; onInput: (value: string) => void; rows?: number; mono?: boolean; placeholder?: string },
+) {
     const { id, aria } = useField(props);
     return (
         <Frame {...props} id={id}>
             <textarea
-                {...aria} id={id} class={props.mono ? "input mono" : "input"} rows={props.rows ?? 4} value={props.value} required={props.required}
-                placeholder={props.placeholder} disabled={props.disabled} spellcheck={false} onInput={(event) => props.onInput(event.currentTarget.value)}
+                {...aria}
+                id={id}
+                class={props.mono ? "input mono" : "input"}
+                rows={props.rows ?? 4}
+                value={props.value}
+                required={props.required}
+                placeholder={props.placeholder}
+                disabled={props.disabled}
+                spellcheck={false}
+                onInput={(event) => props.onInput(event.currentTarget.value)}
             />
         </Frame>
     );
@@ -119,10 +166,19 @@ export function SelectField(props: Common & { value: string; onChange: (value: s
         <Frame {...props} id={id}>
             <div class="select">
                 <select
-                    {...aria} id={id} class="input" value={props.value} disabled={props.disabled} required={props.required}
+                    {...aria}
+                    id={id}
+                    class="input"
+                    value={props.value}
+                    disabled={props.disabled}
+                    required={props.required}
                     onChange={(event) => props.onChange(event.currentTarget.value)}
                 >
-                    {props.options.map(({ value, label }) => <option key={value} value={value}>{label}</option>)}
+                    {props.options.map(({ value, label }) => (
+                        <option key={value} value={value}>
+                            {label}
+                        </option>
+                    ))}
                 </select>
                 <Icon name="down" size={14} />
             </div>
@@ -131,7 +187,13 @@ export function SelectField(props: Common & { value: string; onChange: (value: s
 }
 
 /** One of a few, all of them in sight. */
-export function Choices(props: { label: string; value: string; onChange: (value: string) => void; options: (Option & { note?: string })[]; hint?: ComponentChildren }) {
+export function Choices(props: {
+    label: string;
+    value: string;
+    onChange: (value: string) => void;
+    options: (Option & { note?: string })[];
+    hint?: ComponentChildren;
+}) {
     const name = useId();
     return (
         <fieldset class="choices">
@@ -139,7 +201,13 @@ export function Choices(props: { label: string; value: string; onChange: (value:
             <div class="choices-list">
                 {props.options.map(({ value, label, note }) => (
                     <label class="choice" key={value}>
-                        <input type="radio" name={name} value={value} checked={props.value === value} onChange={() => props.onChange(value)} />
+                        <input
+                            type="radio"
+                            name={name}
+                            value={value}
+                            checked={props.value === value}
+                            onChange={() => props.onChange(value)}
+                        />
                         <span class="choice-text">
                             {label}
                             {note && <span class="field-hint">{note}</span>}
@@ -165,12 +233,21 @@ function OnOffField({ label, checked, onChange, hint, disabled, kind }: OnOff & 
     return (
         <div class={`onoff onoff-${kind}`}>
             <input
-                id={id} type="checkbox" role={kind === "toggle" ? "switch" : undefined} checked={checked} disabled={disabled}
-                aria-describedby={hint ? `${id}-hint` : undefined} onChange={(event) => onChange(event.currentTarget.checked)}
+                id={id}
+                type="checkbox"
+                role={kind === "toggle" ? "switch" : undefined}
+                checked={checked}
+                disabled={disabled}
+                aria-describedby={hint ? `${id}-hint` : undefined}
+                onChange={(event) => onChange(event.currentTarget.checked)}
             />
             <div>
                 <label for={id}>{label}</label>
-                {hint && <p id={`${id}-hint`} class="field-hint">{hint}</p>}
+                {hint && (
+                    <p id={`${id}-hint`} class="field-hint">
+                        {hint}
+                    </p>
+                )}
             </div>
         </div>
     );

@@ -30,7 +30,9 @@ const PATHS = {
     key: "M5.25 7.25a3 3 0 1 0 2.6 4.5M7.6 9.4l5.9-5.9M11 6l2 2",
     person: "M8 2.5a2.75 2.75 0 1 0 0 5.5a2.75 2.75 0 0 0 0-5.5zM2.75 13.75c.6-2.6 2.6-4 5.25-4s4.65 1.4 5.25 4",
     leave: "M6.5 2.5h-4v11h4M6 8h8M11 5l3 3-3 3",
-    sun: "M8 5.25a2.75 2.75 0 1 0 0 5.5a2.75 2.75 0 0 0 0-5.5zM8 1.5v1.25M8 13.25v1.25M1.5 8h1.25M13.25 8h1.25M3.4 3.4l.9.9M11.7 11.7l.9.9M3.4 12.6l.9-.9M11.7 4.3l.9-.9",
+    sun:
+        "M8 5.25a2.75 2.75 0 1 0 0 5.5a2.75 2.75 0 0 0 0-5.5zM8 1.5v1.25M8 13.25v1.25M1.5 8h1.25" +
+        "M13.25 8h1.25M3.4 3.4l.9.9M11.7 11.7l.9.9M3.4 12.6l.9-.9M11.7 4.3l.9-.9",
     moon: "M13.25 9.5A5.75 5.75 0 0 1 6.5 2.75a5.75 5.75 0 1 0 6.75 6.75z",
     system: "M2 3h12v8H2zM6 14h4M8 11v3",
     menu: "M2.5 4.5h11M2.5 8h11M2.5 11.5h11",
@@ -41,7 +43,9 @@ const PATHS = {
     clock: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 4.75V8l2.25 1.5",
     cpu: "M4.5 4.5h7v7h-7zM6.75 6.75h2.5v2.5h-2.5zM6.5 2v2.5M9.5 2v2.5M6.5 11.5V14M9.5 11.5V14M2 6.5h2.5M2 9.5h2.5M11.5 6.5H14M11.5 9.5H14",
     memory: "M1.75 5h12.5v6H1.75zM4.5 5v2.5M8 5v2.5M11.5 5v2.5M4.5 13v-2M11.5 13v-2",
-    disk: "M8 2.5c3.3 0 5.5.9 5.5 2s-2.2 2-5.5 2-5.5-.9-5.5-2 2.2-2 5.5-2zM2.5 4.5v7c0 1.1 2.2 2 5.5 2s5.5-.9 5.5-2v-7M2.5 8c0 1.1 2.2 2 5.5 2s5.5-.9 5.5-2",
+    disk:
+        "M8 2.5c3.3 0 5.5.9 5.5 2s-2.2 2-5.5 2-5.5-.9-5.5-2 2.2-2 5.5-2zM2.5 4.5v7c0 1.1 2.2 2 5.5 2s5.5-.9 5.5-2v-7" +
+        "M2.5 8c0 1.1 2.2 2 5.5 2s5.5-.9 5.5-2",
     network: "M5 13V3.5M2.5 6L5 3.5 7.5 6M11 3v9.5M8.5 10l2.5 2.5 2.5-2.5",
     shield: "M8 1.75l5.25 2v4c0 3.1-2.1 5.3-5.25 6.5-3.15-1.2-5.25-3.4-5.25-6.5v-4z",
     download: "M8 2.5v7M5 6.75l3 3 3-3M2.5 13.5h11",
@@ -63,8 +67,18 @@ export function Icon({ name, size = 16, label }: IconProps) {
     const thick = name === "dots" || name === "server" ? 1.75 : 1.5;
     return (
         <svg
-            class="icon" width={size} height={size} viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width={thick}
-            stroke-linecap="round" stroke-linejoin="round" focusable="false" role={label ? "img" : undefined} aria-label={label}
+            class="icon"
+            width={size}
+            height={size}
+            viewBox="0 0 16 16"
+            fill="none"
+            stroke="currentColor"
+            stroke-width={thick}
+            stroke-linecap="round"
+            stroke-linejoin="round"
+            focusable="false"
+            role={label ? "img" : undefined}
+            aria-label={label}
             aria-hidden={label ? undefined : "true"}
         >
             <path d={PATHS[name]} />
@@ -77,7 +91,11 @@ export function Mark({ size = 24 }: { size?: number }) {
     return (
         <svg class="mark" width={size} height={size} viewBox="0 0 24 24" fill="none" aria-hidden="true" focusable="false">
             <path
-                class="mark-arm" d="M6 21V9.5a6 6 0 0 1 12 0v2.25M3 21h6" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"
+                class="mark-arm"
+                d="M6 21V9.5a6 6 0 0 1 12 0v2.25M3 21h6"
+                stroke="currentColor"
+                stroke-width="2.4"
+                stroke-linecap="round"
             />
             <rect class="mark-load" x="14" y="13" width="8" height="7" rx="1.5" />
         </svg>

@@ -50,7 +50,8 @@ export class LogBuffer {
         if (lines.length === 0) return;
         for (const line of lines) {
             const clean = inert(line.text);
-            const text = clean.length > LINE_MAX ? `${clean.slice(0, LINE_MAX)} … ${clean.length - LINE_MAX} more characters` : clean;
+            const text =
+                clean.length > LINE_MAX ? `${clean.slice(0, LINE_MAX)} … ${clean.length - LINE_MAX} more characters` : clean;
             this.#lines.push({ ...line, text, seq: this.#next++ });
             this.#chars += text.length;
         }

@@ -130,9 +130,18 @@ export function LogView({ label, buffer, height = "28rem", empty, toolbar, onFol
         if (!line) continue;
         const name = `log-line log-${line.stream}${low && at === hit ? " log-hit" : ""}${opened.value?.seq === line.seq ? " log-open" : ""}`;
         lines.push(
-            <div class={name} key={line.seq} onClick={() => getSelection()?.isCollapsed !== false && (opened.value = opened.value?.seq === line.seq ? undefined : line)}>
+            <div
+                class={name}
+                key={line.seq}
+                onClick={() =>
+                    getSelection()?.isCollapsed !== false && (opened.value = opened.value?.seq === line.seq ? undefined : line)
+                }
+            >
                 <span class="log-time">{clock(line.atNs)}</span>
-                <span class="log-text">{line.stream === "err" && <span class="unseen">stderr: </span>}<Marked text={line.text.slice(0, 4000)} want={low} /></span>
+                <span class="log-text">
+                    {line.stream === "err" && <span class="unseen">stderr: </span>}
+                    <Marked text={line.text.slice(0, 4000)} want={low} />
+                </span>
             </div>,
         );
     }
@@ -142,7 +151,9 @@ export function LogView({ label, buffer, height = "28rem", empty, toolbar, onFol
         <section class="log" aria-label={label}>
             <div class="log-tools">
                 <Button
-                    size="small" icon={following.value ? "pause" : "play"} aria-pressed={following.value}
+                    size="small"
+                    icon={following.value ? "pause" : "play"}
+                    aria-pressed={following.value}
                     onClick={() => follow(!following.value)}
                 >
                     {following.value ? "Pause" : "Follow"}
@@ -150,8 +161,14 @@ export function LogView({ label, buffer, height = "28rem", empty, toolbar, onFol
                 {toolbar}
                 <div class="log-search" role="search">
                     <input
-                        class="input input-small" type="search" aria-label={`Search in ${label}`} placeholder="Search" value={want.value} spellcheck={false}
-                        data-filter="" onInput={(event) => {
+                        class="input input-small"
+                        type="search"
+                        aria-label={`Search in ${label}`}
+                        placeholder="Search"
+                        value={want.value}
+                        spellcheck={false}
+                        data-filter=""
+                        onInput={(event) => {
                             want.value = event.currentTarget.value;
                             current.value = 0;
                             if (!only.value) jump(0);
@@ -164,19 +181,49 @@ export function LogView({ label, buffer, height = "28rem", empty, toolbar, onFol
                         }}
                     />
                     <span class="log-count" role="status">
-                        {low && (found.value.length ? `${Math.min(current.value + 1, found.value.length)} of ${found.value.length}` : "none")}
+                        {low &&
+                            (found.value.length
+                                ? `${Math.min(current.value + 1, found.value.length)} of ${found.value.length}`
+                                : "none")}
                     </span>
-                    <IconButton size="small" icon="up" label="Previous match" disabled={!low} onClick={() => jump(current.value - 1)} />
-                    <IconButton size="small" icon="down" label="Next match" disabled={!low} onClick={() => jump(current.value + 1)} />
-                    <IconButton size="small" icon="filter" label="Only lines that match" aria-pressed={only.value} onClick={() => (only.value = !only.value)} />
+                    <IconButton
+                        size="small"
+                        icon="up"
+                        label="Previous match"
+                        disabled={!low}
+                        onClick={() => jump(current.value - 1)}
+                    />
+                    <IconButton
+                        size="small"
+                        icon="down"
+                        label="Next match"
+                        disabled={!low}
+                        onClick={() => jump(current.value + 1)}
+                    />
+                    <IconButton
+                        size="small"
+                        icon="filter"
+                        label="Only lines that match"
+                        aria-pressed={only.value}
+                        onClick={() => (only.value = !only.value)}
+                    />
                 </div>
-                <IconButton size="small" icon="download" label="Download these lines" onClick={() => download(buffer, fileName)} />
+                <IconButton
+                    size="small"
+                    icon="download"
+                    label="Download these lines"
+                    onClick={() => download(buffer, fileName)}
+                />
             </div>
             <div class="log-box" ref={box} style={{ height }} tabIndex={0} role="log" aria-label={label} aria-live="off">
                 <div class="log-space" style={{ height: `${total * LINE}px` }}>
-                    <div class="log-lines" style={{ transform: `translateY(${first * LINE}px)` }}>{lines}</div>
+                    <div class="log-lines" style={{ transform: `translateY(${first * LINE}px)` }}>
+                        {lines}
+                    </div>
                 </div>
-                {total === 0 && <div class="log-empty">{low && filtered ? "No line holds this text." : empty ?? "No lines yet."}</div>}
+                {total === 0 && (
+                    <div class="log-empty">{low && filtered ? "No line holds this text." : (empty ?? "No lines yet.")}</div>
+                )}
             </div>
             {behind > 0 && (
                 <button type="button" class="log-behind" onClick={() => follow(true)}>

@@ -21,7 +21,14 @@ function meter({ label, value, text }: GaugeProps) {
     const share = Math.min(1, Math.max(0, value !== undefined && Number.isFinite(value) ? value : 0));
     return {
         share,
-        aria: { role: "meter" as const, "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100), "aria-valuetext": text },
+        aria: {
+            role: "meter" as const,
+            "aria-label": label,
+            "aria-valuemin": 0,
+            "aria-valuemax": 100,
+            "aria-valuenow": Math.round(share * 100),
+            "aria-valuetext": text,
+        },
     };
 }
 
@@ -49,7 +56,13 @@ export function Ring(props: GaugeProps) {
                 <svg width="64" height="64" viewBox="0 0 64 64" fill="none" aria-hidden="true" focusable="false">
                     <circle cx="32" cy="32" r="26" class="ring-track" stroke-width="6" />
                     <circle
-                        cx="32" cy="32" r="26" class="ring-fill" stroke-width="6" stroke-linecap="round" transform="rotate(-90 32 32)"
+                        cx="32"
+                        cy="32"
+                        r="26"
+                        class="ring-fill"
+                        stroke-width="6"
+                        stroke-linecap="round"
+                        transform="rotate(-90 32 32)"
                         stroke-dasharray={`${share * around} ${around}`}
                     />
                 </svg>
@@ -62,15 +75,41 @@ export function Ring(props: GaugeProps) {
 }
 
 /** The last values as a line of the height of text. Fewer than two are a flat one. */
-export function Sparkline({ values, max, label, tone = "info" }: { values: readonly number[]; max?: number; label: string; tone?: Tone }) {
+export function Sparkline({
+    values,
+    max,
+    label,
+    tone = "info",
+}: {
+    values: readonly number[];
+    max?: number;
+    label: string;
+    tone?: Tone;
+}) {
     const top = Math.max(max ?? 0, ...values, 1e-9);
     const step = values.length > 1 ? 96 / (values.length - 1) : 96;
     const at = (value: number, i: number) => `${(2 + i * step).toFixed(1)},${(20 - (Math.max(0, value) / top) * 17).toFixed(1)}`;
     const points = values.length > 1 ? values.map(at).join(" ") : "2,20 98,20";
     return (
-        <svg class={`spark tone-${tone}`} viewBox="0 0 100 22" width="100" height="22" preserveAspectRatio="none" role="img" aria-label={label} focusable="false">
+        <svg
+            class={`spark tone-${tone}`}
+            viewBox="0 0 100 22"
+            width="100"
+            height="22"
+            preserveAspectRatio="none"
+            role="img"
+            aria-label={label}
+            focusable="false"
+        >
             <polyline class="spark-area" points={`2,21 ${points} 98,21`} />
-            <polyline class="spark-line" points={points} fill="none" stroke-width="1.5" stroke-linejoin="round" vector-effect="non-scaling-stroke" />
+            <polyline
+                class="spark-line"
+                points={points}
+                fill="none"
+                stroke-width="1.5"
+                stroke-linejoin="round"
+                vector-effect="non-scaling-stroke"
+            />
         </svg>
     );
 }
@@ -80,7 +119,11 @@ export function Progress({ value, label }: { value?: number | undefined; label: 
     const known = value !== undefined && Number.isFinite(value);
     return (
         <div
-            class={known ? "progress" : "progress progress-unknown"} role="progressbar" aria-label={label} aria-valuemin={0} aria-valuemax={100}
+            class={known ? "progress" : "progress progress-unknown"}
+            role="progressbar"
+            aria-label={label}
+            aria-valuemin={0}
+            aria-valuemax={100}
             aria-valuenow={known ? Math.round(value * 100) : undefined}
         >
             <div class="progress-fill" style={known ? { transform: `scaleX(${Math.min(1, Math.max(0, value))})` } : {}} />

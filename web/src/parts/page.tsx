@@ -17,7 +17,9 @@ export function Breadcrumbs({ crumbs }: { crumbs: Crumb[] }) {
             <ol>
                 {crumbs.map((crumb) => (
                     <li key={crumb.href}>
-                        <Link href={crumb.href} class="clip">{crumb.title}</Link>
+                        <Link href={crumb.href} class="clip">
+                            {crumb.title}
+                        </Link>
                         <Icon name="right" size={12} />
                     </li>
                 ))}
@@ -47,7 +49,9 @@ export function Page({ title, crumbs, state, subtitle, actions, narrow, children
             <header class="page-head">
                 {crumbs && <Breadcrumbs crumbs={crumbs} />}
                 <div class="page-title">
-                    <h1 class="clip" title={title}>{title}</h1>
+                    <h1 class="clip" title={title}>
+                        {title}
+                    </h1>
                     {state}
                     {actions && <div class="page-actions">{actions}</div>}
                 </div>

@@ -65,9 +65,18 @@ function options(props: PlotProps, width: number): uPlot.Options {
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(props.max ?? 0, top(max ?? 0, props.unit))] } },
         axes: [
-            { ...axis, grid: { show: false }, space: 72, size: 26, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step < 60)) },
             {
-                ...axis, size: 64, space: 36, grid: { stroke: colour("--line"), width: 1 },
+                ...axis,
+                grid: { show: false },
+                space: 72,
+                size: 26,
+                values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step < 60)),
+            },
+            {
+                ...axis,
+                size: 64,
+                space: 36,
+                grid: { stroke: colour("--line"), width: 1 },
                 splits: (_, __, min, max) => [min, max / 4, max / 2, (max * 3) / 4, max],
                 values: (_, values) => values.map((value) => say(value)),
             },
@@ -76,7 +85,13 @@ function options(props: PlotProps, width: number): uPlot.Options {
             {},
             ...props.series.map((one, i) => {
                 const ink = colour(`--hue-${(one.hue ?? i) % 6}`);
-                return { label: one.label, stroke: ink, width: 1.5, fill: props.series.length === 1 ? `${ink}1f` : undefined, points: { show: false } } as uPlot.Series;
+                return {
+                    label: one.label,
+                    stroke: ink,
+                    width: 1.5,
+                    fill: props.series.length === 1 ? `${ink}1f` : undefined,
+                    points: { show: false },
+                } as uPlot.Series;
             }),
         ],
     };
@@ -97,9 +112,16 @@ export function Plot(props: PlotProps) {
         void import("uplot").then(({ default: UPlot }) => {
             if (gone) return;
             const hooks = { setCursor: [(u: uPlot) => (cursor.value = u.cursor.idx ?? null)] };
-            const made = new UPlot({ ...options(latest.current, element.clientWidth || 320), hooks }, latest.current.data as uPlot.AlignedData, element);
+            const made = new UPlot(
+                { ...options(latest.current, element.clientWidth || 320), hooks },
+                latest.current.data as uPlot.AlignedData,
+                element,
+            );
             plot.current = made;
-            watch = new ResizeObserver(() => element.clientWidth > 0 && made.setSize({ width: element.clientWidth, height: latest.current.height ?? 180 }));
+            watch = new ResizeObserver(
+                () =>
+                    element.clientWidth > 0 && made.setSize({ width: element.clientWidth, height: latest.current.height ?? 180 }),
+            );
             watch.observe(element);
         });
         return () => {
@@ -134,7 +156,10 @@ export function Plot(props: PlotProps) {
                 </span>
             </figcaption>
             <div
-                class="plot-box" ref={box} style={{ height: `${height}px` }} role="img"
+                class="plot-box"
+                ref={box}
+                style={{ height: `${height}px` }}
+                role="img"
                 aria-label={`${label}: ${told.map((one) => `${one.label} ${one.text}`).join(", ")}`}
             />
         </figure>

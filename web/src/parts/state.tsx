@@ -17,8 +17,15 @@ export function StateDot({ tone, label }: { tone: Tone; label?: string }) {
     const Shape = SHAPES[tone];
     return (
         <svg
-            class={`dot tone-${tone}`} width="12" height="12" viewBox="0 0 12 12" fill="currentColor" focusable="false" role={label ? "img" : undefined}
-            aria-label={label} aria-hidden={label ? undefined : "true"}
+            class={`dot tone-${tone}`}
+            width="12"
+            height="12"
+            viewBox="0 0 12 12"
+            fill="currentColor"
+            focusable="false"
+            role={label ? "img" : undefined}
+            aria-label={label}
+            aria-hidden={label ? undefined : "true"}
         >
             <Shape />
         </svg>
@@ -37,5 +44,9 @@ export function Badge({ tone, children, title }: { tone: Tone; children: Compone
 
 /** A number or a word that belongs to something and is no state. */
 export function Tag({ children, title }: { children: ComponentChildren; title?: string | undefined }) {
-    return <span class="tag clip" title={title}>{children}</span>;
+    return (
+        <span class="tag clip" title={title}>
+            {children}
+        </span>
+    );
 }

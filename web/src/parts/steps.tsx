@@ -18,7 +18,13 @@ export interface Step {
     atUs?: bigint | undefined;
 }
 
-const WORDS: Record<StepMark, string> = { waiting: "waiting", running: "running", done: "done", failed: "failed", undone: "undone" };
+const WORDS: Record<StepMark, string> = {
+    waiting: "waiting",
+    running: "running",
+    done: "done",
+    failed: "failed",
+    undone: "undone",
+};
 
 function StepIcon({ state }: { state: StepMark }) {
     return (
@@ -34,12 +40,20 @@ export function Steps({ steps, label }: { steps: Step[]; label?: string }) {
     return (
         <ol class="steps" aria-label={label ?? "Steps"}>
             {steps.map((step) => (
-                <li class={`step step-is-${step.state}`} key={step.id} aria-current={step.state === "running" ? "step" : undefined}>
+                <li
+                    class={`step step-is-${step.state}`}
+                    key={step.id}
+                    aria-current={step.state === "running" ? "step" : undefined}
+                >
                     <StepIcon state={step.state} />
                     <div class="step-text">
                         <div class="step-head">
                             <span class="step-title wrap">{step.title}</span>
-                            {step.atUs !== undefined && step.atUs > 0n && <span class="step-time"><Ago us={step.atUs} /></span>}
+                            {step.atUs !== undefined && step.atUs > 0n && (
+                                <span class="step-time">
+                                    <Ago us={step.atUs} />
+                                </span>
+                            )}
                         </div>
                         {step.message && <div class="step-message wrap">{step.message}</div>}
                         {step.state === "running" && (

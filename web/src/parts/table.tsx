@@ -57,17 +57,31 @@ export function compare(a: string | number | bigint, b: string | number | bigint
 }
 
 /** Sorted and filtered as the viewer asked. The order of equal rows is that in which they came. */
-export function arrange<T>(rows: readonly T[], columns: Column<T>[], order: { id: string; down: boolean } | undefined, want: string): readonly T[] {
+export function arrange<T>(
+    rows: readonly T[],
+    columns: Column<T>[],
+    order: { id: string; down: boolean } | undefined,
+    want: string,
+): readonly T[] {
     const words = want.toLowerCase().split(/\s+/).filter(Boolean);
     const texts = columns.flatMap((column) => column.text ?? []);
-    const kept = words.length === 0 ? rows : rows.filter((row) => {
-        const text = texts.map((of) => of(row)).join("\n").toLowerCase();
-        return words.every((word) => text.includes(word));
-    });
+    const kept =
+        words.length === 0
+            ? rows
+            : rows.filter((row) => {
+                  const text = texts
+                      .map((of) => of(row))
+                      .join("\n")
+                      .toLowerCase();
+                  return words.every((word) => text.includes(word));
+              });
     const by = order && columns.find((column) => column.id === order.id)?.sort;
     if (!by) return kept;
     const way = order.down ? -1 : 1;
-    return kept.map((row) => ({ row, key: by(row) })).sort((a, b) => way * compare(a.key, b.key)).map(({ row }) => row);
+    return kept
+        .map((row) => ({ row, key: by(row) }))
+        .sort((a, b) => way * compare(a.key, b.key))
+        .map(({ row }) => row);
 }
 
 /** Which rows are in sight of the window. */
@@ -107,26 +121,48 @@ export function Table<T>(props: TableProps<T>) {
                         <div class="table-filter">
                             <Icon name="search" size={14} />
                             <input
-                                class="input" type="search" aria-label={`Filter ${label.toLowerCase()}`} placeholder="Filter" value={want.value} spellcheck={false}
-                                data-filter="" onInput={(event) => (want.value = event.currentTarget.value)}
+                                class="input"
+                                type="search"
+                                aria-label={`Filter ${label.toLowerCase()}`}
+                                placeholder="Filter"
+                                value={want.value}
+                                spellcheck={false}
+                                data-filter=""
+                                onInput={(event) => (want.value = event.currentTarget.value)}
                                 onKeyDown={(event) => event.key === "Escape" && (want.value = "")}
                             />
                         </div>
                     )}
                     {toolbar}
                     <span class="table-count" role="status">
-                        {!loading && (want.value ? `${shown.length.toLocaleString("en-US")} of ${rows.length.toLocaleString("en-US")}` : rows.length.toLocaleString("en-US"))}
+                        {!loading &&
+                            (want.value
+                                ? `${shown.length.toLocaleString("en-US")} of ${rows.length.toLocaleString("en-US")}`
+                                : rows.length.toLocaleString("en-US"))}
                     </span>
                 </div>
             )}
-            {loading && rows.length === 0 ? <SkeletonTable /> : rows.length === 0 ? empty ?? <Empty title="Nothing here yet" />
-                : shown.length === 0 ? <Empty icon="search" title="Nothing matches">No row holds "{want.value}".</Empty>
-                : narrow.value ? <Cards {...props} rows={shown} /> : (
-                    <Grid {...props} rows={shown} order={order.value} onSort={(id) => {
+            {loading && rows.length === 0 ? (
+                <SkeletonTable />
+            ) : rows.length === 0 ? (
+                (empty ?? <Empty title="Nothing here yet" />)
+            ) : shown.length === 0 ? (
+                <Empty icon="search" title="Nothing matches">
+                    No row holds "{want.value}".
+                </Empty>
+            ) : narrow.value ? (
+                <Cards {...props} rows={shown} />
+            ) : (
+                <Grid
+                    {...props}
+                    rows={shown}
+                    order={order.value}
+                    onSort={(id) => {
                         const now = order.value;
                         order.value = { id, down: now?.id === id ? !now.down : false };
-                    }} />
-                )}
+                    }}
+                />
+            )}
         </div>
     );
 }
@@ -134,7 +170,13 @@ export function Table<T>(props: TableProps<T>) {
 function useOpen<T>({ rowHref, onOpen }: TableProps<T>) {
     return (row: T, event?: MouseEvent) => {
         // A click on a button or link in the row, or the end of a selection, is meant for that.
-        if (event && (!isPlainClick(event) || (event.target as Element).closest("a, button, input, label") || getSelection()?.isCollapsed === false)) return;
+        if (
+            event &&
+            (!isPlainClick(event) ||
+                (event.target as Element).closest("a, button, input, label") ||
+                getSelection()?.isCollapsed === false)
+        )
+            return;
         const to = rowHref?.(row);
         if (to !== undefined) navigate(to);
         else onOpen?.(row);
@@ -151,8 +193,16 @@ function Grid<T>(props: TableProps<T> & { order: { id: string; down: boolean } |
 
     const move = (event: KeyboardEvent, at: number) => {
         const page = Math.max(1, Math.floor(innerHeight / ROW) - 4);
-        const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: rows.length - 1 }[event.key];
-        if (to === undefined || event.ctrlKey || event.metaKey || event.altKey || (event.target as Element).closest("input, select, textarea")) {
+        const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: rows.length - 1 }[
+            event.key
+        ];
+        if (
+            to === undefined ||
+            event.ctrlKey ||
+            event.metaKey ||
+            event.altKey ||
+            (event.target as Element).closest("input, select, textarea")
+        ) {
             if (event.key === "Enter" && event.target === event.currentTarget) open(rows[at]!);
             return;
         }
@@ -164,7 +214,11 @@ function Grid<T>(props: TableProps<T> & { order: { id: string; down: boolean } |
         const head = 96;
         if (top < head) scrollBy(0, top - head);
         else if (top + ROW > innerHeight - 8) scrollBy(0, top + ROW - innerHeight + 8);
-        requestAnimationFrame(() => requestAnimationFrame(() => body.current?.querySelector<HTMLElement>(`tr[data-at="${next}"]`)?.focus({ preventScroll: true })));
+        requestAnimationFrame(() =>
+            requestAnimationFrame(() =>
+                body.current?.querySelector<HTMLElement>(`tr[data-at="${next}"]`)?.focus({ preventScroll: true }),
+            ),
+        );
     };
 
     const anyActive = rows.some((row) => rowKey(row) === focusable.value);
@@ -176,14 +230,28 @@ function Grid<T>(props: TableProps<T> & { order: { id: string; down: boolean } |
         const can = opens && (anyActive ? focusable.value === key : at === first);
         lines.push(
             <tr
-                key={key} data-at={at} aria-rowindex={at + 2} class={opens ? "table-row table-opens" : "table-row"} tabIndex={opens ? (can ? 0 : -1) : undefined}
-                onClick={(event) => open(row, event)} onKeyDown={(event) => move(event, at)} onFocus={() => (active.value = key)}
+                key={key}
+                data-at={at}
+                aria-rowindex={at + 2}
+                class={opens ? "table-row table-opens" : "table-row"}
+                tabIndex={opens ? (can ? 0 : -1) : undefined}
+                onClick={(event) => open(row, event)}
+                onKeyDown={(event) => move(event, at)}
+                onFocus={() => (active.value = key)}
             >
                 {columns.map((column, i) => {
                     const inside = column.render(row);
                     return (
                         <td key={column.id} class={column.align === "end" ? "table-cell table-end" : "table-cell"}>
-                            <div class="table-inside">{i === 0 && to !== undefined ? <Link href={to} tabIndex={-1} class="table-link clip">{inside}</Link> : inside}</div>
+                            <div class="table-inside">
+                                {i === 0 && to !== undefined ? (
+                                    <Link href={to} tabIndex={-1} class="table-link clip">
+                                        {inside}
+                                    </Link>
+                                ) : (
+                                    inside
+                                )}
+                            </div>
                         </td>
                     );
                 })}
@@ -192,28 +260,54 @@ function Grid<T>(props: TableProps<T> & { order: { id: string; down: boolean } |
     }
     return (
         <table class="table" aria-label={label} aria-rowcount={rows.length + 1}>
-            <colgroup>{columns.map((column) => <col key={column.id} style={column.width ? { width: column.width } : {}} />)}</colgroup>
+            <colgroup>
+                {columns.map((column) => (
+                    <col key={column.id} style={column.width ? { width: column.width } : {}} />
+                ))}
+            </colgroup>
             <thead>
                 <tr>
                     {columns.map((column) => (
                         <th
-                            key={column.id} scope="col" class={column.align === "end" ? "table-end" : ""}
-                            aria-sort={column.sort ? (order?.id === column.id ? (order.down ? "descending" : "ascending") : "none") : undefined}
+                            key={column.id}
+                            scope="col"
+                            class={column.align === "end" ? "table-end" : ""}
+                            aria-sort={
+                                column.sort
+                                    ? order?.id === column.id
+                                        ? order.down
+                                            ? "descending"
+                                            : "ascending"
+                                        : "none"
+                                    : undefined
+                            }
                         >
                             {column.sort ? (
                                 <button type="button" class="table-sort" onClick={() => onSort(column.id)}>
                                     <span class="clip">{column.title}</span>
-                                    <span class="table-arrow">{order?.id === column.id && <Icon name={order.down ? "down" : "up"} size={12} />}</span>
+                                    <span class="table-arrow">
+                                        {order?.id === column.id && <Icon name={order.down ? "down" : "up"} size={12} />}
+                                    </span>
                                 </button>
-                            ) : <span class="table-title clip">{column.title}</span>}
+                            ) : (
+                                <span class="table-title clip">{column.title}</span>
+                            )}
                         </th>
                     ))}
                 </tr>
             </thead>
             <tbody ref={(element) => void (body.current = element)}>
-                {first > 0 && <tr aria-hidden="true"><td colSpan={columns.length} style={{ height: `${first * ROW}px`, padding: "0" }} /></tr>}
+                {first > 0 && (
+                    <tr aria-hidden="true">
+                        <td colSpan={columns.length} style={{ height: `${first * ROW}px`, padding: "0" }} />
+                    </tr>
+                )}
                 {lines}
-                {last < rows.length && <tr aria-hidden="true"><td colSpan={columns.length} style={{ height: `${(rows.length - last) * ROW}px`, padding: "0" }} /></tr>}
+                {last < rows.length && (
+                    <tr aria-hidden="true">
+                        <td colSpan={columns.length} style={{ height: `${(rows.length - last) * ROW}px`, padding: "0" }} />
+                    </tr>
+                )}
             </tbody>
         </table>
     );
@@ -227,22 +321,39 @@ function Cards<T>(props: TableProps<T>) {
     const { body, first, last } = useWindow(rows.length, height);
     const open = useOpen(props);
     return (
-        <ul class="cards" aria-label={label} ref={(element) => void (body.current = element)} style={{ height: `${rows.length * height}px` }}>
+        <ul
+            class="cards"
+            aria-label={label}
+            ref={(element) => void (body.current = element)}
+            style={{ height: `${rows.length * height}px` }}
+        >
             {rows.slice(first, last).map((row, i) => {
                 const to = rowHref?.(row);
                 return (
                     <li
-                        key={rowKey(row)} class="cards-card" aria-setsize={rows.length} aria-posinset={first + i + 1}
-                        style={{ height: `${height - 8}px`, transform: `translateY(${(first + i) * height}px)` }} onClick={(event) => open(row, event)}
+                        key={rowKey(row)}
+                        class="cards-card"
+                        aria-setsize={rows.length}
+                        aria-posinset={first + i + 1}
+                        style={{ height: `${height - 8}px`, transform: `translateY(${(first + i) * height}px)` }}
+                        onClick={(event) => open(row, event)}
                     >
                         <div class="cards-title">
-                            {to === undefined ? title.render(row) : <Link href={to} class="table-link clip">{title.render(row)}</Link>}
+                            {to === undefined ? (
+                                title.render(row)
+                            ) : (
+                                <Link href={to} class="table-link clip">
+                                    {title.render(row)}
+                                </Link>
+                            )}
                         </div>
                         <dl class="cards-facts">
                             {rest.map((column) => (
                                 <div class="cards-fact" key={column.id}>
                                     <dt class="clip">{column.title}</dt>
-                                    <dd><div class="table-inside">{column.render(row)}</div></dd>
+                                    <dd>
+                                        <div class="table-inside">{column.render(row)}</div>
+                                    </dd>
                                 </div>
                             ))}
                         </dl>

@@ -12,12 +12,20 @@ const iso = (us: bigint) => (us > 0n ? new Date(Number(us / 1000n)).toISOString(
 
 /** "3 min ago", told by the control plane's clock, going on by itself; the full time is its title. */
 export function Ago({ us }: { us: bigint }) {
-    return <time dateTime={iso(us)} title={time(us)}>{ago(us, now.value)}</time>;
+    return (
+        <time dateTime={iso(us)} title={time(us)}>
+            {ago(us, now.value)}
+        </time>
+    );
 }
 
 /** "in 3 d", or how long ago it ended. */
 export function Until({ us }: { us: bigint }) {
-    return <time dateTime={iso(us)} title={time(us)}>{until(us, now.value)}</time>;
+    return (
+        <time dateTime={iso(us)} title={time(us)}>
+            {until(us, now.value)}
+        </time>
+    );
 }
 
 export function Time({ us }: { us: bigint }) {
@@ -25,7 +33,12 @@ export function Time({ us }: { us: bigint }) {
 }
 
 export function Code({ children, block }: { children: ComponentChildren; block?: boolean }) {
-    if (block) return <pre class="code-block" tabIndex={0}>{children}</pre>;
+    if (block)
+        return (
+            <pre class="code-block" tabIndex={0}>
+                {children}
+            </pre>
+        );
     return <code class="code">{children}</code>;
 }
 
@@ -94,23 +107,43 @@ export function CopyField({ label, text, hint, secret }: CopyFieldProps) {
     return (
         <div class="copy">
             <div class="copy-head">
-                <label for={id} class="field-label">{label}</label>
+                <label for={id} class="field-label">
+                    {label}
+                </label>
                 {secret && (
-                    <Button size="small" kind="quiet" icon="eye" aria-pressed={shown.value} onClick={() => (shown.value = !shown.value)}>
+                    <Button
+                        size="small"
+                        kind="quiet"
+                        icon="eye"
+                        aria-pressed={shown.value}
+                        onClick={() => (shown.value = !shown.value)}
+                    >
                         {shown.value ? "Hide" : "Show"}
                     </Button>
                 )}
             </div>
             <div class="copy-line">
                 <input
-                    id={id} class="copy-text mono" readOnly value={text} type={shown.value ? "text" : "password"} spellcheck={false}
-                    autocomplete="off" onFocus={(event) => event.currentTarget.select()}
+                    id={id}
+                    class="copy-text mono"
+                    readOnly
+                    value={text}
+                    type={shown.value ? "text" : "password"}
+                    spellcheck={false}
+                    autocomplete="off"
+                    onFocus={(event) => event.currentTarget.select()}
                 />
-                <Button icon={state === "done" ? "check" : "copy"} onClick={copy}>{state === "done" ? "Copied" : "Copy"}</Button>
+                <Button icon={state === "done" ? "check" : "copy"} onClick={copy}>
+                    {state === "done" ? "Copied" : "Copy"}
+                </Button>
             </div>
             {hint && <p class="field-hint">{hint}</p>}
             <span class="unseen" role="status">
-                {state === "done" ? `${label}: copied` : state === "failed" ? "Copying failed: select the text and copy it by hand" : ""}
+                {state === "done"
+                    ? `${label}: copied`
+                    : state === "failed"
+                      ? "Copying failed: select the text and copy it by hand"
+                      : ""}
             </span>
             {state === "failed" && <p class="field-error">This browser lets no page copy: select the text and press Ctrl+C.</p>}
         </div>

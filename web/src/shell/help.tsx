@@ -21,7 +21,9 @@ export function Help() {
                 {[...shortcuts, ...IN_PLACE].map(({ keys, about }) => (
                     <div class="shortcut" key={keys}>
                         <dt>{about}</dt>
-                        <dd><KeyHint keys={keys} /></dd>
+                        <dd>
+                            <KeyHint keys={keys} />
+                        </dd>
                     </div>
                 ))}
             </dl>

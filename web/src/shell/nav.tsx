@@ -28,7 +28,11 @@ export const NAV: NavEntry[] = [
 const LINKS: Record<"connecting" | "live" | "reconnecting" | "off", { tone: Tone; word: string; about: string }> = {
     live: { tone: "ok", word: "Live", about: "What you see changes by itself" },
     connecting: { tone: "pending", word: "Connecting", about: "The live connection is being made" },
-    reconnecting: { tone: "warn", word: "Reconnecting", about: "The live connection is lost: what you see may be old. It comes back by itself" },
+    reconnecting: {
+        tone: "warn",
+        word: "Reconnecting",
+        about: "The live connection is lost: what you see may be old. It comes back by itself",
+    },
     off: { tone: "neutral", word: "Idle", about: "Nothing on this page changes by itself" },
 };
 
@@ -44,18 +48,30 @@ function Connection() {
 
 function ThemeButton() {
     const dark = theme.value === "dark";
-    return <IconButton icon={dark ? "sun" : "moon"} label={dark ? "Light theme" : "Dark theme"} onClick={() => choose(dark ? "light" : "dark")} />;
+    return (
+        <IconButton
+            icon={dark ? "sun" : "moon"}
+            label={dark ? "Light theme" : "Dark theme"}
+            onClick={() => choose(dark ? "light" : "dark")}
+        />
+    );
 }
 
 function PersonMenu() {
     const name = session.value?.person?.name ?? "";
     return (
         <Menu
-            label={`Account of ${name}`} icon="person" items={[
+            label={`Account of ${name}`}
+            icon="person"
+            items={[
                 { label: "Settings", icon: "settings", href: "/settings" },
                 choice.value !== "system" && { label: "Theme of the system", icon: "system", onSelect: () => choose("system") },
                 { label: "Keyboard shortcuts", icon: "info", onSelect: openHelp },
-                { label: "Log out", icon: "leave", onSelect: () => logout().catch((error) => toastProblem("Logging out failed", toProblem(error))) },
+                {
+                    label: "Log out",
+                    icon: "leave",
+                    onSelect: () => logout().catch((error) => toastProblem("Logging out failed", toProblem(error))),
+                },
             ]}
         />
     );
@@ -64,12 +80,20 @@ function PersonMenu() {
 export function Shell({ nav, children }: { nav: string; children: ComponentChildren }) {
     return (
         <div class="shell">
-            <a class="skip" href="#main" onClick={(event) => {
-                event.preventDefault();
-                document.getElementById("main")?.focus();
-            }}>Skip to content</a>
+            <a
+                class="skip"
+                href="#main"
+                onClick={(event) => {
+                    event.preventDefault();
+                    document.getElementById("main")?.focus();
+                }}
+            >
+                Skip to content
+            </a>
             <nav class="nav" aria-label="Main">
-                <Link href="/" class="nav-brand" aria-label="Davit: overview"><Wordmark size={22} /></Link>
+                <Link href="/" class="nav-brand" aria-label="Davit: overview">
+                    <Wordmark size={22} />
+                </Link>
                 <ul class="nav-list">
                     {NAV.map(({ href, title, icon }) => (
                         <li key={href}>
@@ -80,11 +104,18 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
                         </li>
                     ))}
                 </ul>
-                <Link href="/deploy" class="button button-primary nav-deploy"><Icon name="deploy" /><span>Deploy</span></Link>
-                <p class="nav-version" title="Version of the control plane">{session.value?.version}</p>
+                <Link href="/deploy" class="button button-primary nav-deploy">
+                    <Icon name="deploy" />
+                    <span>Deploy</span>
+                </Link>
+                <p class="nav-version" title="Version of the control plane">
+                    {session.value?.version}
+                </p>
             </nav>
             <header class="head">
-                <Link href="/" class="head-brand" aria-label="Davit: overview"><Wordmark size={20} /></Link>
+                <Link href="/" class="head-brand" aria-label="Davit: overview">
+                    <Wordmark size={20} />
+                </Link>
                 <button type="button" class="head-search" onClick={openPalette} aria-keyshortcuts="Control+K Meta+K">
                     <Icon name="search" size={14} />
                     <span class="head-search-text">Go to or do</span>
@@ -95,7 +126,9 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
                 <ThemeButton />
                 <PersonMenu />
             </header>
-            <main class="main" id="main" tabIndex={-1}>{children}</main>
+            <main class="main" id="main" tabIndex={-1}>
+                {children}
+            </main>
         </div>
     );
 }
@@ -108,7 +141,9 @@ export function Bare({ children }: { children: ComponentChildren }) {
                 <Wordmark size={26} />
                 <ThemeButton />
             </div>
-            <main class="bare-main" id="main" tabIndex={-1}>{children}</main>
+            <main class="bare-main" id="main" tabIndex={-1}>
+                {children}
+            </main>
         </div>
     );
 }
@@ -120,8 +155,12 @@ export function NotFound() {
             <h1>There is no page here</h1>
             <p class="quiet wrap">The address may be of something that was removed, or mistyped.</p>
             <div class="row">
-                <Button kind="primary" href="/">Overview</Button>
-                <Button onClick={openPalette} icon="search">Search</Button>
+                <Button kind="primary" href="/">
+                    Overview
+                </Button>
+                <Button onClick={openPalette} icon="search">
+                    Search
+                </Button>
             </div>
         </div>
     );

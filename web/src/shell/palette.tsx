@@ -59,13 +59,25 @@ function OpenPalette() {
             { group: "Actions", title: "Deploy a service", icon: "deploy", keys: "D", run: () => navigate("/deploy") },
             { group: "Actions", title: "Add a server", icon: "plus", run: () => navigate("/servers?add=1") },
             { group: "Actions", title: "Create an API token", icon: "key", run: () => navigate("/settings?tab=tokens") },
-            { group: "Actions", title: dark ? "Light theme" : "Dark theme", icon: dark ? "sun" : "moon", run: () => choose(dark ? "light" : "dark") },
+            {
+                group: "Actions",
+                title: dark ? "Light theme" : "Dark theme",
+                icon: dark ? "sun" : "moon",
+                run: () => choose(dark ? "light" : "dark"),
+            },
             { group: "Actions", title: "Keyboard shortcuts", icon: "info", keys: "?", run: openHelp },
             ...[...(servers.model?.values() ?? [])].map((server) => ({
-                group: "Servers", title: server.name, icon: "server" as const, note: server.system?.hostname, run: () => navigate(href("servers", server.name)),
+                group: "Servers",
+                title: server.name,
+                icon: "server" as const,
+                note: server.system?.hostname,
+                run: () => navigate(href("servers", server.name)),
             })),
             ...[...(services.model?.values() ?? [])].map((service) => ({
-                group: "Services", title: `${service.project}/${service.name}`, icon: "service" as const, note: service.serverName,
+                group: "Services",
+                title: `${service.project}/${service.name}`,
+                icon: "service" as const,
+                note: service.serverName,
                 run: () => navigate(href("services", service.project, service.name)),
             })),
         ] as Entry[];
@@ -74,7 +86,11 @@ function OpenPalette() {
     const text = want.value.trim().toLowerCase();
     const shown = useMemo(() => {
         if (text === "") return entries.slice(0, SHOWN_MAX);
-        return entries.map((entry) => ({ entry, points: Math.max(score(entry.title, text), entry.note && score(entry.note, text) > 1 ? 1 : 0) }))
+        return entries
+            .map((entry) => ({
+                entry,
+                points: Math.max(score(entry.title, text), entry.note && score(entry.note, text) > 1 ? 1 : 0),
+            }))
             .filter(({ points }) => points > 0)
             .sort((a, b) => b.points - a.points)
             .slice(0, SHOWN_MAX)
@@ -104,7 +120,10 @@ function OpenPalette() {
     };
     return (
         <dialog
-            ref={dialog} class="palette" aria-label="Command palette" onCancel={(event) => {
+            ref={dialog}
+            class="palette"
+            aria-label="Command palette"
+            onCancel={(event) => {
                 event.preventDefault();
                 close();
             }}
@@ -114,9 +133,20 @@ function OpenPalette() {
                 <div class="palette-line">
                     <Icon name="search" />
                     <input
-                        class="palette-input" type="text" role="combobox" aria-label="Go to or do" aria-expanded="true" aria-controls={id} autofocus
-                        aria-autocomplete="list" aria-activedescendant={shown.length ? `${id}-${chosen}` : undefined} placeholder="Page, server, service or action"
-                        spellcheck={false} autocomplete="off" value={want.value} onInput={(event) => {
+                        class="palette-input"
+                        type="text"
+                        role="combobox"
+                        aria-label="Go to or do"
+                        aria-expanded="true"
+                        aria-controls={id}
+                        autofocus
+                        aria-autocomplete="list"
+                        aria-activedescendant={shown.length ? `${id}-${chosen}` : undefined}
+                        placeholder="Page, server, service or action"
+                        spellcheck={false}
+                        autocomplete="off"
+                        value={want.value}
+                        onInput={(event) => {
                             want.value = event.currentTarget.value;
                             at.value = 0;
                         }}
@@ -136,8 +166,13 @@ function OpenPalette() {
                 <ul class="palette-list" role="listbox" id={id} aria-label="Results">
                     {shown.map((entry, i) => (
                         <li
-                            key={`${entry.group} ${entry.title}`} id={`${id}-${i}`} role="option" aria-selected={i === chosen} class="palette-entry"
-                            onMouseMove={() => (at.value = i)} onClick={() => run(entry)}
+                            key={`${entry.group} ${entry.title}`}
+                            id={`${id}-${i}`}
+                            role="option"
+                            aria-selected={i === chosen}
+                            class="palette-entry"
+                            onMouseMove={() => (at.value = i)}
+                            onClick={() => run(entry)}
                         >
                             <Icon name={entry.icon} />
                             <span class="palette-title clip">{entry.title}</span>

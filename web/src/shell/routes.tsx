@@ -30,7 +30,10 @@ function later(load: () => Promise<ComponentType>) {
     const problem = signal<Problem | undefined>(undefined);
     const fetch = () => {
         problem.value = undefined;
-        load().then((page) => (loaded.value = page), (error) => (problem.value = toProblem(error)));
+        load().then(
+            (page) => (loaded.value = page),
+            (error) => (problem.value = toProblem(error)),
+        );
     };
     return function Later() {
         useEffect(() => {
@@ -51,7 +54,8 @@ export const ROUTES: Route[] = [
     { pattern: "/servers/:name", nav: "/servers", page: ({ name }) => <ServerPage key={name} name={name!} /> },
     { pattern: "/services", nav: "/services", page: () => <ServicesPage /> },
     {
-        pattern: "/services/:project/:name", nav: "/services",
+        pattern: "/services/:project/:name",
+        nav: "/services",
         page: ({ project, name }) => <ServicePage key={`${project}/${name}`} project={project!} name={name!} />,
     },
     { pattern: "/deploy", nav: "/services", page: () => <DeployPage /> },
