@@ -38,7 +38,11 @@ export function toProblem(e: unknown): Problem {
     if (err.code === Code.Canceled) return { code: "canceled", message: "It was called off.", hint: "" };
     const hint = decodeHint(err.metadata.get("davit-hint"));
     /* A fetch that reached nobody comes as Unknown or Internal with the browser's words, which say nothing to people. */
-    if (e instanceof TypeError || err.cause instanceof TypeError || /failed to fetch|networkerror|load failed/i.test(err.rawMessage))
+    if (
+        e instanceof TypeError ||
+        err.cause instanceof TypeError ||
+        /failed to fetch|networkerror|load failed/i.test(err.rawMessage)
+    )
         return {
             code: "unavailable",
             message: "The control plane cannot be reached.",

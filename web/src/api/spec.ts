@@ -160,7 +160,8 @@ export function parseCommand(text: string): string[] | undefined {
         const c = text[i]!;
         if (quote) {
             if (c === quote) quote = "";
-            else if (c === "\\" && quote === '"' && i + 1 < text.length && '"\\$`'.includes(text[i + 1]!)) word = (word ?? "") + text[++i]!;
+            else if (c === "\\" && quote === '"' && i + 1 < text.length && '"\\$`'.includes(text[i + 1]!))
+                word = (word ?? "") + text[++i]!;
             else word = (word ?? "") + c;
         } else if (c === "'" || c === '"') {
             quote = c;
@@ -232,7 +233,10 @@ export function isMountPath(p: string): boolean {
     if (size(p) < 2 || size(p) > PATH_MAX || !p.startsWith("/") || p.endsWith("/")) return false;
     // eslint-disable-next-line no-control-regex
     if (/[\u0000-\u001f:]/.test(p)) return false;
-    return p.slice(1).split("/").every((part) => part !== "" && part !== "." && part !== "..");
+    return p
+        .slice(1)
+        .split("/")
+        .every((part) => part !== "" && part !== "." && part !== "..");
 }
 
 /* Paths whose content the engine or the kernel makes. */
@@ -242,7 +246,8 @@ export function isForbiddenTarget(p: string): boolean {
 
 function checkVolumes(form: SpecForm, problems: Problems): void {
     const seen = new Set<string>();
-    if (form.volumes.length > VOLUMES_MAX) problems.set("volumes", `${form.volumes.length} volumes; at most ${VOLUMES_MAX} are allowed`);
+    if (form.volumes.length > VOLUMES_MAX)
+        problems.set("volumes", `${form.volumes.length} volumes; at most ${VOLUMES_MAX} are allowed`);
     form.volumes.forEach((v, i) => {
         if (!isLabel(v.name)) problems.set(`volumes.${i}.name`, LABEL);
         if (!isMountPath(v.path)) problems.set(`volumes.${i}.path`, 'an absolute path below / without ":", "." and ".."');
@@ -275,19 +280,23 @@ function checkHealth(form: SpecForm, problems: Problems): void {
     if (form.healthKind === HealthKind.NONE) return;
     if (form.healthKind === HealthKind.HTTP && (!/^\/[\x21-\x7e]*$/.test(form.healthPath) || form.healthPath.length > PATH_MAX))
         problems.set("health.path", "begins with /, printable ASCII without blanks");
-    if (form.healthPort.trim() && !parsePort(form.healthPort)) problems.set("health.port", "1 to 65535, or nothing for the first that the image exposes");
+    if (form.healthPort.trim() && !parsePort(form.healthPort))
+        problems.set("health.port", "1 to 65535, or nothing for the first that the image exposes");
     within("health.interval", form.healthInterval, 100, 300_000, "100ms to 5m");
     within("health.timeout", form.healthTimeout, 100, 60_000, "100ms to 1m");
     within("health.grace", form.healthGrace, 0, 1_800_000, "at most 30m");
     const retries = form.healthRetries.trim();
-    if (retries && (!/^\d{1,3}$/.test(retries) || Number(retries) < 1 || Number(retries) > 100)) problems.set("health.retries", "1 to 100");
+    if (retries && (!/^\d{1,3}$/.test(retries) || Number(retries) < 1 || Number(retries) > 100))
+        problems.set("health.retries", "1 to 100");
 }
 
 function checkLimits(form: SpecForm, problems: Problems): void {
     const pids = form.pids.trim();
     if (parseCpus(form.cpus) === undefined) problems.set("cpu", "0.01 to 1024 cores, or nothing for no limit");
-    if (parseMemory(form.memory) === undefined) problems.set("memory", "at least 6m, for example 128m or 2g; nothing for no limit");
-    if (pids && (!/^\d{1,7}$/.test(pids) || Number(pids) < 1 || Number(pids) > 4194304)) problems.set("pids_limit", "1 to 4194304, or nothing for 512");
+    if (parseMemory(form.memory) === undefined)
+        problems.set("memory", "at least 6m, for example 128m or 2g; nothing for no limit");
+    if (pids && (!/^\d{1,7}$/.test(pids) || Number(pids) < 1 || Number(pids) > 4194304))
+        problems.set("pids_limit", "1 to 4194304, or nothing for 512");
 }
 
 /** All that is wrong with @form; empty: nothing that is known here. */
@@ -298,7 +307,8 @@ export function checkForm(form: SpecForm): Problems {
     if (!isLabel(form.project)) problems.set("project", LABEL);
     const words = parseCommand(form.command);
     if (!words) problems.set("command", "a quote is not closed");
-    else if (words.length > COMMAND_MAX || size(words.join("")) > 64 * 1024) problems.set("command", `at most ${COMMAND_MAX} words of together 64 KB`);
+    else if (words.length > COMMAND_MAX || size(words.join("")) > 64 * 1024)
+        problems.set("command", `at most ${COMMAND_MAX} words of together 64 KB`);
     checkEnv(form, problems);
     checkPorts(form, problems);
     checkVolumes(form, problems);
@@ -349,7 +359,21 @@ const serverFields = new Map([
     ["ports.protocol", "ports"],
     ["health.kind", "health.path"],
 ]);
-const formFields = ["project", "name", "image", "command", "env", "volumes", "ports", "cpu", "memory", "pids_limit", "restart", "pull", "server"];
+const formFields = [
+    "project",
+    "name",
+    "image",
+    "command",
+    "env",
+    "volumes",
+    "ports",
+    "cpu",
+    "memory",
+    "pids_limit",
+    "restart",
+    "pull",
+    "server",
+];
 
 /** Which field of the form a refusal of the control plane speaks of ("image: ..."), and what it says there; undefined: of none. */
 export function fieldOf(message: string): { field: string; text: string } | undefined {
@@ -367,12 +391,14 @@ export function cliOf(form: SpecForm, server: string): string {
     if (form.project !== "default") put("--project", form.project);
     if (form.name !== nameOfImage(form.image.trim())) put("--name", form.name);
     put("--server", server);
-    for (const e of form.env) out.push("--env", quote(e.name) + "=…");
+    /* A row that is not filled in yet is not told. */
+    for (const e of form.env) if (e.name) out.push("--env", quote(e.name) + "=…");
     for (const p of form.ports) {
+        if (!p.containerPort.trim()) continue;
         const host = p.host.trim() ? (p.host.includes(":") ? `[${p.host.trim()}]` : p.host.trim()) + ":" : "";
         put("--publish", `${host}${p.hostPort.trim() || 0}:${p.containerPort.trim()}${p.protocol === "udp" ? "/udp" : ""}`);
     }
-    for (const v of form.volumes) put("--volume", `${v.name}:${v.path}${v.readOnly ? ":ro" : ""}`);
+    for (const v of form.volumes) if (v.name && v.path) put("--volume", `${v.name}:${v.path}${v.readOnly ? ":ro" : ""}`);
     put("--cpus", form.cpus.trim());
     put("--memory", form.memory.trim());
     put("--pids", form.pids.trim());

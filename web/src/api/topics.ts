@@ -123,7 +123,9 @@ export function servicesTopic(filter: { project?: string; service?: string; serv
     };
 }
 
-export function deploymentsTopic(filter: { project?: string; service?: string; limit?: number } = {}): Topic<Map<string, Deployment>> {
+export function deploymentsTopic(
+    filter: { project?: string; service?: string; limit?: number } = {},
+): Topic<Map<string, Deployment>> {
     return {
         ...topic(part("deployments", filter)),
         begin: () => new Map(),
@@ -141,7 +143,11 @@ function foldStep(m: DeploymentModel, r: WatchDeploymentResponse): DeploymentMod
         if (at < 0) steps.push(r);
         else steps[at] = r;
     }
-    return { ...m, last: { ...r, failure: r.failure ?? m.last?.failure, containerId: r.containerId || m.last?.containerId || "" }, steps };
+    return {
+        ...m,
+        last: { ...r, failure: r.failure ?? m.last?.failure, containerId: r.containerId || m.last?.containerId || "" },
+        steps,
+    };
 }
 
 export function deploymentTopic(deploymentId: string): Topic<DeploymentModel> {
@@ -187,7 +193,10 @@ export interface LogsModel {
 let logs = 0;
 
 /** The log of a service, its last @tail lines and all that follow. What comes goes to @take, in its order, and is kept nowhere here. */
-export function logsTopic(service: { project: string; service: string; tail: number }, take: (r: LogsResponse) => void): Topic<LogsModel> {
+export function logsTopic(
+    service: { project: string; service: string; tail: number },
+    take: (r: LogsResponse) => void,
+): Topic<LogsModel> {
     const first = { project: service.project, service: service.service, follow: true, tail: BigInt(service.tail) };
     return {
         ...topic(part("logs", first)),

@@ -23,14 +23,35 @@ function serverFinding(s: Server, nowMs: number): Finding | undefined {
     const revoked = s.revoked ? "Its credentials were revoked; it needs a new token. " : "";
     if (s.state === ServerState.OFFLINE) {
         const why = s.stateReason ? `${s.stateReason}; ` : "";
-        return { id, tone: "bad", title: `Server ${s.name} is offline`, text: `${revoked}${why}last heartbeat ${ago(s.lastHeartbeatUs, nowMs)}`, href, action: "See what to do" };
+        return {
+            id,
+            tone: "bad",
+            title: `Server ${s.name} is offline`,
+            text: `${revoked}${why}last heartbeat ${ago(s.lastHeartbeatUs, nowMs)}`,
+            href,
+            action: "See what to do",
+        };
     }
     if (s.state === ServerState.PENDING) {
         if (ms(s.tokenExpiresUs) > nowMs) return undefined;
-        return { id, tone: "warn", title: `Server ${s.name} never connected`, text: "Its token is void. A new one takes its place.", href, action: "Make a new token" };
+        return {
+            id,
+            tone: "warn",
+            title: `Server ${s.name} never connected`,
+            text: "Its token is void. A new one takes its place.",
+            href,
+            action: "Make a new token",
+        };
     }
     if (s.health !== "warning") return undefined;
-    return { id, tone: "warn", title: `Server ${s.name} needs you`, text: s.healthReasons.join("; "), href, action: "See what to do" };
+    return {
+        id,
+        tone: "warn",
+        title: `Server ${s.name} needs you`,
+        text: s.healthReasons.join("; "),
+        href,
+        action: "See what to do",
+    };
 }
 
 function serviceFinding(s: Service): Finding | undefined {
@@ -50,20 +71,35 @@ function serviceFinding(s: Service): Finding | undefined {
 }
 
 export function findings(servers: Iterable<Server>, services: Iterable<Service>, nowMs: number): Finding[] {
-    const found = [...[...servers].map((s) => serverFinding(s, nowMs)), ...[...services].map(serviceFinding)].filter((f) => f !== undefined) as Finding[];
+    const found = [...[...servers].map((s) => serverFinding(s, nowMs)), ...[...services].map(serviceFinding)].filter(
+        (f) => f !== undefined,
+    ) as Finding[];
     return found.sort((a, b) => (a.tone === b.tone ? a.title.localeCompare(b.title) : a.tone === "bad" ? -1 : 1));
 }
 
 /** What to do about one of a server's health reasons (src/control/servers.c makes them): a command for its machine or ours, or empty. */
 export function fixOf(reason: string, server: string): { text: string; command: string } {
     const fixes: [RegExp, string, string][] = [
-        [/^offline/, "On that machine, look at its agent and why it does not reach this control plane:", "sudo systemctl status davit-agent && sudo davit-agent doctor"],
+        [
+            /^offline/,
+            "On that machine, look at its agent and why it does not reach this control plane:",
+            "sudo systemctl status davit-agent && sudo davit-agent doctor",
+        ],
         [/^Docker does not answer/, "On that machine, see whether Docker runs:", "sudo systemctl status docker"],
         [/^its clock/, "On that machine, let the clock follow the network:", "sudo timedatectl set-ntp true"],
-        [/^disk low/, "On that machine, see what takes the space, then let go what nobody uses:", "docker system df && docker image prune"],
+        [
+            /^disk low/,
+            "On that machine, see what takes the space, then let go what nobody uses:",
+            "docker system df && docker image prune",
+        ],
         [/credentials were revoked/, "Make a new token here and run its command on that machine.", ""],
         [/certificate|renewal/, "Have it renew its credentials now:", `davit server rotate ${server}`],
-        [/^duplicate/, "Two machines have one identity, as after a copy of a disk. On the copy, end its agent; add it here as a server of its own and run that command with --force:", "sudo systemctl disable --now davit-agent"],
+        [
+            /^duplicate/,
+            "Two machines have one identity, as after a copy of a disk. On the copy, end its agent;" +
+                " add it here as a server of its own and run that command with --force:",
+            "sudo systemctl disable --now davit-agent",
+        ],
     ];
     const fix = fixes.find(([when]) => when.test(reason));
     return fix ? { text: fix[1], command: fix[2] } : { text: "", command: "" };

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* words: each state of the schema as one word, what it means for whoever looks, and its tone. The tone is what colours and icons go by. */
-import { HealthKind, DeploymentState, LogStream, StepState, type Container, type PortPublish } from "../gen/davit/common/v1/service_pb";
+import {
+    HealthKind,
+    DeploymentState,
+    LogStream,
+    StepState,
+    type Container,
+    type PortPublish,
+} from "../gen/davit/common/v1/service_pb";
 import { DoctorVerdict } from "../gen/davit/common/v1/system_pb";
 import { ServerProfile, ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
 import { RolloutStepState } from "../gen/davit/control/v1/updates_pb";
@@ -25,7 +32,9 @@ const serverStates: Record<number, Word> = {
 
 export function serverState(s: Pick<Server, "state" | "health">): Word {
     const word = serverStates[s.state] ?? unknown;
-    return s.state === ServerState.ONLINE && s.health === "warning" ? { ...word, tone: "warn", meaning: "Connected, and something needs you." } : word;
+    return s.state === ServerState.ONLINE && s.health === "warning"
+        ? { ...word, tone: "warn", meaning: "Connected, and something needs you." }
+        : word;
 }
 
 export const profiles: { value: ServerProfile; word: string; meaning: string }[] = [
@@ -73,7 +82,7 @@ const steps = new Map([
     ["network", "Make the network"],
     ["volumes", "Make the volumes"],
     ["create", "Make the container"],
-    ["stop_old", "Stop the one before (it holds the same ports)"],
+    ["stop_old", "Stop the one before, where it is in the way"],
     ["start", "Start it"],
     ["health", "Check that it is healthy"],
     ["commit", "Make it the active one"],
@@ -121,7 +130,8 @@ const containerStates = new Map<string, Tone>([
 export function containerState(c: Container): Word {
     const health = c.health && c.health !== "none" ? c.health : "";
     if (c.state === "running" && health === "unhealthy") return say("unhealthy", "bad", "It runs, and its health check fails.");
-    if (c.state === "running" && health === "starting") return say("starting", "pending", "It runs, and its first health check is still to come.");
+    if (c.state === "running" && health === "starting")
+        return say("starting", "pending", "It runs, and its first health check is still to come.");
     if (c.state === "running" && health) return say("running", "ok", "It runs and is healthy.");
     if (c.state === "exited" && c.oomKilled) return say("out of memory", "bad", "The kernel ended it at its memory limit.");
     if (c.state === "exited" && c.exitCode === 0n) return say("exited", "neutral", "It ended by itself, with status 0.");
@@ -134,10 +144,12 @@ export function containerState(c: Container): Word {
 /** The one word for a service in a list: what its containers do now, before what its newest deployment says. */
 export function serviceState(s: Service): Word {
     const running = s.containers.filter((c) => c.state === "running");
-    if (!s.serverOnline) return say("server offline", "warn", `Server ${s.serverName} is offline. What is shown is the last that was known.`);
+    if (!s.serverOnline)
+        return say("server offline", "warn", `Server ${s.serverName} is offline. What is shown is the last that was known.`);
     if (s.state === DeploymentState.FAILED && running.length)
         return say("running, deployment failed", "warn", "The newest deployment failed; the one before serves.");
-    if (s.state === DeploymentState.FAILED) return say("failed", "bad", s.failure || "The newest deployment failed and nothing runs.");
+    if (s.state === DeploymentState.FAILED)
+        return say("failed", "bad", s.failure || "The newest deployment failed and nothing runs.");
     if (s.state === DeploymentState.ACTIVE || s.state === DeploymentState.SUPERSEDED) {
         const worst = s.containers.map(containerState).find((w) => w.tone === "bad" || w.tone === "warn");
         if (worst) return worst;

@@ -15,7 +15,11 @@ import { containerState, serverState, serviceState, type Word } from "../api/wor
 import { Badge, Button, ErrorBox, inert, Notice } from "../parts";
 
 export function StateBadge({ word }: { word: Word }) {
-    return <Badge tone={word.tone} title={inert(word.meaning) || undefined}>{inert(word.word)}</Badge>;
+    return (
+        <Badge tone={word.tone} title={inert(word.meaning) || undefined}>
+            {inert(word.word)}
+        </Badge>
+    );
 }
 
 export function ServerBadge({ server }: { server: Server }) {
@@ -33,7 +37,11 @@ export function ContainerBadge({ container }: { container: Container }) {
 /** Text of others on one line: nothing in it acts, what does not fit is in the title. */
 export function Clip({ text, mono }: { text: string; mono?: boolean }) {
     const shown = inert(text);
-    return <span class={mono ? "clip mono" : "clip"} title={shown}>{shown}</span>;
+    return (
+        <span class={mono ? "clip mono" : "clip"} title={shown}>
+            {shown}
+        </span>
+    );
 }
 
 /** While the control plane is not reached: that it is so, and when it is tried again. */
@@ -43,8 +51,13 @@ export function Away() {
     void now.value;
     return (
         <Notice
-            tone="warn" title="The control plane cannot be reached"
-            actions={<Button size="small" icon="restart" onClick={() => watch.wake()}>Try now</Button>}
+            tone="warn"
+            title="The control plane cannot be reached"
+            actions={
+                <Button size="small" icon="restart" onClick={() => watch.wake()}>
+                    Try now
+                </Button>
+            }
         >
             {watch.link.value === "offline" ? "This device has no network. " : ""}
             What is shown is the last that was known. It is tried again by itself{left > 1 ? ` in ${countdown(left)}` : ""}.
@@ -53,7 +66,15 @@ export function Away() {
 }
 
 /** What of a topic there is: its failure, a place of its size while it comes, or the content. */
-export function Loaded<M>({ use, skeleton, children }: { use: Use<M>; skeleton: ComponentChildren; children: (model: M) => ComponentChildren }) {
+export function Loaded<M>({
+    use,
+    skeleton,
+    children,
+}: {
+    use: Use<M>;
+    skeleton: ComponentChildren;
+    children: (model: M) => ComponentChildren;
+}) {
     if (use.state === "failed" && use.problem) return <ErrorBox problem={use.problem} retry={use.retry} />;
     return (
         <>

@@ -11,7 +11,20 @@ import { useWatch } from "../api/watch";
 import { healthKinds } from "../api/words";
 import { HealthKind, type ServiceSpec } from "../gen/davit/common/v1/service_pb";
 import { ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
-import { Button, Card, Checkbox, Choices, CopyField, ErrorBox, inert, Notice, Page, SelectField, TextField, toast } from "../parts";
+import {
+    Button,
+    Card,
+    Checkbox,
+    Choices,
+    CopyField,
+    ErrorBox,
+    inert,
+    Notice,
+    Page,
+    SelectField,
+    TextField,
+    toast,
+} from "../parts";
 import { navigate, query } from "../shell/router";
 import { Away } from "./common";
 import { EnvRows, PortRows, VolumeRows } from "./deploy_rows";
@@ -36,7 +49,12 @@ function formOf(s: ServiceSpec): SpecForm {
         image: s.image,
         command: s.command.map(word).join(" "),
         env: s.env.map((e) => ({ name: e.name, value: "" })),
-        ports: s.ports.map((p) => ({ host: p.hostIp, hostPort: text(p.hostPort), containerPort: text(p.containerPort), protocol: p.protocol || "tcp" })),
+        ports: s.ports.map((p) => ({
+            host: p.hostIp,
+            hostPort: text(p.hostPort),
+            containerPort: text(p.containerPort),
+            protocol: p.protocol || "tcp",
+        })),
         volumes: s.volumes.map((v) => ({ name: v.name, path: v.path, readOnly: v.readOnly })),
         cpus: s.cpuMilli ? String(Number(s.cpuMilli) / 1000) : "",
         memory,
@@ -65,23 +83,67 @@ function What({ form, change, problems, named }: PartProps & { named: { value: b
     return (
         <Card title="What">
             <div class="fields">
-                <TextField label="Image" value={form.image} onInput={image} error={problems.get("image")} required autoFocus mono placeholder="nginx:1.27" hint="With a tag or a digest; without one it is latest." />
                 <TextField
-                    label="Name" value={form.name} error={problems.get("name")} required mono placeholder="web" hint="One name is one service: deploying it again replaces what runs."
+                    label="Image"
+                    value={form.image}
+                    onInput={image}
+                    error={problems.get("image")}
+                    required
+                    autoFocus
+                    mono
+                    placeholder="nginx:1.27"
+                    hint="With a tag or a digest; without one it is latest."
+                />
+                <TextField
+                    label="Name"
+                    value={form.name}
+                    error={problems.get("name")}
+                    required
+                    mono
+                    placeholder="web"
+                    hint="One name is one service: deploying it again replaces what runs."
                     onInput={(name) => {
                         named.value = name !== "";
                         change({ name });
                     }}
                 />
-                <TextField label="Project" value={form.project} onInput={(project) => change({ project })} error={problems.get("project")} required mono hint="Services of a project share a network." />
-                <TextField label="Command" value={form.command} onInput={(command) => change({ command })} error={problems.get("command")} mono placeholder="as the image says" hint="Words as in a shell, with quotes; nothing is expanded." />
+                <TextField
+                    label="Project"
+                    value={form.project}
+                    onInput={(project) => change({ project })}
+                    error={problems.get("project")}
+                    required
+                    mono
+                    hint="Services of a project share a network."
+                />
+                <TextField
+                    label="Command"
+                    value={form.command}
+                    onInput={(command) => change({ command })}
+                    error={problems.get("command")}
+                    mono
+                    placeholder="as the image says"
+                    hint="Words as in a shell, with quotes; nothing is expanded."
+                />
             </div>
         </Card>
     );
 }
 
-function Where({ servers, value, onChange, error }: { servers: Map<string, Server> | undefined; value: string; onChange: (v: string) => void; error: string | undefined }) {
-    const list = [...(servers?.values() ?? [])].filter((s) => s.state !== ServerState.PENDING).sort((a, b) => a.name.localeCompare(b.name));
+function Where({
+    servers,
+    value,
+    onChange,
+    error,
+}: {
+    servers: Map<string, Server> | undefined;
+    value: string;
+    onChange: (v: string) => void;
+    error: string | undefined;
+}) {
+    const list = [...(servers?.values() ?? [])]
+        .filter((s) => s.state !== ServerState.PENDING)
+        .sort((a, b) => a.name.localeCompare(b.name));
     const chosen = list.find((s) => s.name === value);
     const options = [
         ...(list.length === 1 ? [] : [{ value: "", label: list.length ? "Choose a server" : "No server yet" }]),
@@ -90,8 +152,22 @@ function Where({ servers, value, onChange, error }: { servers: Map<string, Serve
     return (
         <Card title="Where">
             <SelectField label="Server" value={value} onChange={onChange} options={options} error={error} required />
-            {chosen?.state === ServerState.OFFLINE && <Notice tone="warn" title={`${chosen.name} is offline`}>The deployment waits until it is back.</Notice>}
-            {servers && list.length === 0 && <Notice tone="warn" title="There is no server yet" actions={<Button size="small" href="/servers?add=1">Add a server</Button>} />}
+            {chosen?.state === ServerState.OFFLINE && (
+                <Notice tone="warn" title={`${chosen.name} is offline`}>
+                    The deployment waits until it is back.
+                </Notice>
+            )}
+            {servers && list.length === 0 && (
+                <Notice
+                    tone="warn"
+                    title="There is no server yet"
+                    actions={
+                        <Button size="small" href="/servers?add=1">
+                            Add a server
+                        </Button>
+                    }
+                />
+            )}
         </Card>
     );
 }
@@ -100,21 +176,59 @@ function Limits({ form, change, problems }: PartProps) {
     return (
         <Card title="Limits">
             <div class="fields">
-                <TextField label="CPU" value={form.cpus} onInput={(cpus) => change({ cpus })} error={problems.get("cpu")} placeholder="no limit" suffix="cores" />
-                <TextField label="Memory" value={form.memory} onInput={(memory) => change({ memory })} error={problems.get("memory")} placeholder="no limit" hint="For example 128m or 2g." />
-                <TextField label="Processes" value={form.pids} onInput={(pids) => change({ pids })} error={problems.get("pids_limit")} placeholder="512" />
-                <SelectField label="When it ends by itself" value={form.restart} onChange={(restart) => change({ restart })} error={problems.get("restart")} required options={[
-                    { value: "unless-stopped", label: "start it again, unless stopped" },
-                    { value: "always", label: "start it again, always" },
-                    { value: "on-failure", label: "start it again after a failure" },
-                    { value: "no", label: "leave it" },
-                ]} />
-                <SelectField label="Pull the image" value={form.pull} onChange={(pull) => change({ pull })} error={problems.get("pull")} required options={[
-                    { value: "missing", label: "if the server lacks it" },
-                    { value: "always", label: "always" },
-                    { value: "never", label: "never" },
-                ]} />
-                <Checkbox label="Read-only root file system" checked={form.readOnly} onChange={(readOnly) => change({ readOnly })} />
+                <TextField
+                    label="CPU"
+                    value={form.cpus}
+                    onInput={(cpus) => change({ cpus })}
+                    error={problems.get("cpu")}
+                    placeholder="no limit"
+                    suffix="cores"
+                />
+                <TextField
+                    label="Memory"
+                    value={form.memory}
+                    onInput={(memory) => change({ memory })}
+                    error={problems.get("memory")}
+                    placeholder="no limit"
+                    hint="For example 128m or 2g."
+                />
+                <TextField
+                    label="Processes"
+                    value={form.pids}
+                    onInput={(pids) => change({ pids })}
+                    error={problems.get("pids_limit")}
+                    placeholder="512"
+                />
+                <SelectField
+                    label="When it ends by itself"
+                    value={form.restart}
+                    onChange={(restart) => change({ restart })}
+                    error={problems.get("restart")}
+                    required
+                    options={[
+                        { value: "unless-stopped", label: "start it again, unless stopped" },
+                        { value: "always", label: "start it again, always" },
+                        { value: "on-failure", label: "start it again after a failure" },
+                        { value: "no", label: "leave it" },
+                    ]}
+                />
+                <SelectField
+                    label="Pull the image"
+                    value={form.pull}
+                    onChange={(pull) => change({ pull })}
+                    error={problems.get("pull")}
+                    required
+                    options={[
+                        { value: "missing", label: "if the server lacks it" },
+                        { value: "always", label: "always" },
+                        { value: "never", label: "never" },
+                    ]}
+                />
+                <Checkbox
+                    label="Read-only root file system"
+                    checked={form.readOnly}
+                    onChange={(readOnly) => change({ readOnly })}
+                />
             </div>
         </Card>
     );
@@ -125,17 +239,62 @@ function Health({ form, change, problems }: PartProps) {
     return (
         <Card title="Health check">
             <Choices
-                label="It is healthy when" value={String(kind)} onChange={(v) => change({ healthKind: Number(v) as HealthKind })}
+                label="It is healthy when"
+                value={String(kind)}
+                onChange={(v) => change({ healthKind: Number(v) as HealthKind })}
                 options={healthKinds.map((k) => ({ value: String(k.value), label: k.word, note: k.meaning }))}
             />
             {kind !== HealthKind.NONE && (
                 <div class="fields">
-                    {kind === HealthKind.HTTP && <TextField label="Path" value={form.healthPath} onInput={(healthPath) => change({ healthPath })} error={problems.get("health.path")} mono required />}
-                    {kind !== HealthKind.DOCKER && <TextField label="Port in the container" value={form.healthPort} onInput={(healthPort) => change({ healthPort })} error={problems.get("health.port")} mono placeholder="the first exposed" />}
-                    <TextField label="Every" value={form.healthInterval} onInput={(healthInterval) => change({ healthInterval })} error={problems.get("health.interval")} placeholder="10s" />
-                    <TextField label="Give up after" value={form.healthTimeout} onInput={(healthTimeout) => change({ healthTimeout })} error={problems.get("health.timeout")} placeholder="5s" />
-                    <TextField label="Failures in a row" value={form.healthRetries} onInput={(healthRetries) => change({ healthRetries })} error={problems.get("health.retries")} placeholder="3" />
-                    <TextField label="Time to come up" value={form.healthGrace} onInput={(healthGrace) => change({ healthGrace })} error={problems.get("health.grace")} placeholder="2s" hint="Failures do not count before." />
+                    {kind === HealthKind.HTTP && (
+                        <TextField
+                            label="Path"
+                            value={form.healthPath}
+                            onInput={(healthPath) => change({ healthPath })}
+                            error={problems.get("health.path")}
+                            mono
+                            required
+                        />
+                    )}
+                    {kind !== HealthKind.DOCKER && (
+                        <TextField
+                            label="Port in the container"
+                            value={form.healthPort}
+                            onInput={(healthPort) => change({ healthPort })}
+                            error={problems.get("health.port")}
+                            mono
+                            placeholder="the first exposed"
+                        />
+                    )}
+                    <TextField
+                        label="Every"
+                        value={form.healthInterval}
+                        onInput={(healthInterval) => change({ healthInterval })}
+                        error={problems.get("health.interval")}
+                        placeholder="10s"
+                    />
+                    <TextField
+                        label="Give up after"
+                        value={form.healthTimeout}
+                        onInput={(healthTimeout) => change({ healthTimeout })}
+                        error={problems.get("health.timeout")}
+                        placeholder="5s"
+                    />
+                    <TextField
+                        label="Failures in a row"
+                        value={form.healthRetries}
+                        onInput={(healthRetries) => change({ healthRetries })}
+                        error={problems.get("health.retries")}
+                        placeholder="3"
+                    />
+                    <TextField
+                        label="Time to come up"
+                        value={form.healthGrace}
+                        onInput={(healthGrace) => change({ healthGrace })}
+                        error={problems.get("health.grace")}
+                        placeholder="2s"
+                        hint="Failures do not count before."
+                    />
                 </div>
             )}
         </Card>
@@ -152,8 +311,20 @@ function Registry({ image, login, onChange }: { image: string; login: Login; onC
         <details class="card more" open={login.user !== ""}>
             <summary>The image is behind a login</summary>
             <div class="fields">
-                <TextField label="Registry user" value={login.user} onInput={(user) => onChange({ ...login, user })} autocomplete="off" hint={`For ${registryOf(image) || "the engine's own registry"}. Sent with this one pull, never stored.`} />
-                <TextField label="Registry password" type="password" value={login.password} onInput={(password) => onChange({ ...login, password })} autocomplete="new-password" />
+                <TextField
+                    label="Registry user"
+                    value={login.user}
+                    onInput={(user) => onChange({ ...login, user })}
+                    autocomplete="off"
+                    hint={`For ${registryOf(image) || "the engine's own registry"}. Sent with this one pull, never stored.`}
+                />
+                <TextField
+                    label="Registry password"
+                    type="password"
+                    value={login.password}
+                    onInput={(password) => onChange({ ...login, password })}
+                    autocomplete="new-password"
+                />
             </div>
         </details>
     );
@@ -170,7 +341,12 @@ function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set
                 const { deployments } = await api.listDeployments({ limit: LOOK_BACK });
                 const d = deployments.find((one) => one.id === id);
                 if (d?.spec) fill(formOf(d.spec), d.serverName, new Set(d.spec.env.map((e) => e.name)));
-                else problem.value = { code: "not_found", message: "The deployment to start from is no longer known.", hint: "Fill the form in anew." };
+                else
+                    problem.value = {
+                        code: "not_found",
+                        message: "The deployment to start from is no longer known.",
+                        hint: "Fill the form in anew.",
+                    };
             } catch (e) {
                 problem.value = toProblem(e);
             } finally {
@@ -227,8 +403,15 @@ export function DeployPage() {
         if (found.size || busy.value) return;
         busy.value = true;
         try {
-            const auth = login.value.user ? { server: registryOf(form.value.image.trim()), username: login.value.user, password: login.value.password } : undefined;
-            const r = await api.deploy({ spec: specOf(form.value), server: chosen, requestId, ...(auth ? { registryAuth: auth } : {}) });
+            const auth = login.value.user
+                ? { server: registryOf(form.value.image.trim()), username: login.value.user, password: login.value.password }
+                : undefined;
+            const r = await api.deploy({
+                spec: specOf(form.value),
+                server: chosen,
+                requestId,
+                ...(auth ? { registryAuth: auth } : {}),
+            });
             toast({ tone: "info", title: `Deployment of ${form.value.project}/${form.value.name} began` });
             navigate(`/deployments/${encodeURIComponent(r.deploymentId)}`);
         } catch (e) {
@@ -245,21 +428,38 @@ export function DeployPage() {
             {servers.away && <Away />}
             {from.problem && <ErrorBox problem={from.problem} />}
             <form
-                class="form" noValidate aria-label="Deploy a service" ref={page} aria-busy={from.loading} onSubmit={(event) => {
+                class="form"
+                noValidate
+                aria-label="Deploy a service"
+                ref={page}
+                aria-busy={from.loading}
+                onSubmit={(event) => {
                     event.preventDefault();
                     void send();
                 }}
             >
                 <What {...parts} named={named.current} />
-                <Where servers={servers.model} value={chosen} onChange={(v) => (server.value = v)} error={problems.value.get("server")} />
+                <Where
+                    servers={servers.model}
+                    value={chosen}
+                    onChange={(v) => (server.value = v)}
+                    error={problems.value.get("server")}
+                />
                 <Card title="Ports" note="host address, port on the server, port in the container">
                     <PortRows rows={form.value.ports} onChange={(ports) => change({ ports })} problems={problems.value} />
                 </Card>
                 <Card title="Environment">
                     {empty.length > 0 && (
-                        <Notice tone="warn" title="Values are not shown once they are sent">Type them again, or they are empty: {inert(empty.join(", "))}.</Notice>
+                        <Notice tone="warn" title="Values are not shown once they are sent">
+                            Type them again, or they are empty: {inert(empty.join(", "))}.
+                        </Notice>
                     )}
-                    <EnvRows rows={form.value.env} onChange={(env) => change({ env })} problems={problems.value} missing={missing.value} />
+                    <EnvRows
+                        rows={form.value.env}
+                        onChange={(env) => change({ env })}
+                        problems={problems.value}
+                        missing={missing.value}
+                    />
                 </Card>
                 <Card title="Volumes" note="kept when the service is deployed again">
                     <VolumeRows rows={form.value.volumes} onChange={(volumes) => change({ volumes })} problems={problems.value} />
@@ -269,10 +469,16 @@ export function DeployPage() {
                 <Registry image={form.value.image.trim()} login={login.value} onChange={(v) => (login.value = v)} />
                 {failure.value && <ErrorBox problem={failure.value} title="It was not deployed" />}
                 <div class="form-actions">
-                    <Button kind="primary" type="submit" icon="deploy" busy={busy.value}>Deploy</Button>
+                    <Button kind="primary" type="submit" icon="deploy" busy={busy.value}>
+                        Deploy
+                    </Button>
                     <Button href="/services">Cancel</Button>
                 </div>
-                <CopyField label="The same from a terminal" text={cliOf(form.value, places.length > 1 ? chosen : "")} hint="Values of variables are left out." />
+                <CopyField
+                    label="The same from a terminal"
+                    text={cliOf(form.value, places.length > 1 ? chosen : "")}
+                    hint="Values of variables are left out."
+                />
             </form>
         </Page>
     );

@@ -13,7 +13,16 @@ interface RowsProps<T> {
     problems: Problems;
 }
 
-function Rows<T>({ rows, onChange, render, add, what, fresh, more, error }: {
+function Rows<T>({
+    rows,
+    onChange,
+    render,
+    add,
+    what,
+    fresh,
+    more,
+    error,
+}: {
     rows: T[];
     onChange: (rows: T[]) => void;
     render: (row: T, i: number, change: (part: Partial<T>) => void) => ComponentChildren;
@@ -28,12 +37,18 @@ function Rows<T>({ rows, onChange, render, add, what, fresh, more, error }: {
             {rows.map((row, i) => (
                 <div class="rows-row" key={i} role="group" aria-label={`${what} ${i + 1}`}>
                     {render(row, i, (part) => onChange(rows.map((r, k) => (k === i ? { ...r, ...part } : r))))}
-                    <IconButton icon="close" label={`Remove ${what.toLowerCase()} ${i + 1}`} onClick={() => onChange(rows.filter((_, k) => k !== i))} />
+                    <IconButton
+                        icon="close"
+                        label={`Remove ${what.toLowerCase()} ${i + 1}`}
+                        onClick={() => onChange(rows.filter((_, k) => k !== i))}
+                    />
                 </div>
             ))}
             {error && <p class="field-error">{error}</p>}
             <div class="rows-add">
-                <Button size="small" icon="plus" onClick={() => onChange([...rows, fresh])}>{add}</Button>
+                <Button size="small" icon="plus" onClick={() => onChange([...rows, fresh])}>
+                    {add}
+                </Button>
                 {more}
             </div>
         </div>
@@ -55,13 +70,40 @@ export function EnvRows({ rows, onChange, problems, missing }: RowsProps<EnvRow>
     return (
         <>
             <Rows
-                rows={rows} onChange={onChange} what="Variable" add="Add variable" fresh={{ name: "", value: "" }} error={problems.get("env")}
-                more={<Button size="small" kind="quiet" aria-expanded={pasting.value} onClick={() => (pasting.value = !pasting.value)}>Paste a .env file</Button>}
+                rows={rows}
+                onChange={onChange}
+                what="Variable"
+                add="Add variable"
+                fresh={{ name: "", value: "" }}
+                error={problems.get("env")}
+                more={
+                    <Button
+                        size="small"
+                        kind="quiet"
+                        aria-expanded={pasting.value}
+                        onClick={() => (pasting.value = !pasting.value)}
+                    >
+                        Paste a .env file
+                    </Button>
+                }
                 render={(row, i, change) => (
                     <>
-                        <TextField bare label={`Name of variable ${i + 1}`} placeholder="NAME" mono value={row.name} onInput={(name) => change({ name })} error={problems.get(`env.${i}.name`)} />
                         <TextField
-                            bare label={`Value of variable ${i + 1}`} placeholder={missing.has(row.name) ? "as before? type it again" : "value"} mono value={row.value} onInput={(value) => change({ value })}
+                            bare
+                            label={`Name of variable ${i + 1}`}
+                            placeholder="NAME"
+                            mono
+                            value={row.name}
+                            onInput={(name) => change({ name })}
+                            error={problems.get(`env.${i}.name`)}
+                        />
+                        <TextField
+                            bare
+                            label={`Value of variable ${i + 1}`}
+                            placeholder={missing.has(row.name) ? "as before? type it again" : "value"}
+                            mono
+                            value={row.value}
+                            onInput={(value) => change({ value })}
                             error={problems.get(`env.${i}.value`)}
                         />
                     </>
@@ -69,8 +111,18 @@ export function EnvRows({ rows, onChange, problems, missing }: RowsProps<EnvRow>
             />
             {pasting.value && (
                 <div class="paste">
-                    <TextArea label="Lines of a .env file" mono rows={6} value={text.value} onInput={(v) => (text.value = v)} placeholder={"# comments do not count\nNAME=value"} error={bad.value.length ? `${bad.value.length} of the lines hold no NAME=value` : undefined} />
-                    <Button size="small" onClick={take}>Take these</Button>
+                    <TextArea
+                        label="Lines of a .env file"
+                        mono
+                        rows={6}
+                        value={text.value}
+                        onInput={(v) => (text.value = v)}
+                        placeholder={"# comments do not count\nNAME=value"}
+                        error={bad.value.length ? `${bad.value.length} of the lines hold no NAME=value` : undefined}
+                    />
+                    <Button size="small" onClick={take}>
+                        Take these
+                    </Button>
                 </div>
             )}
         </>
@@ -80,13 +132,51 @@ export function EnvRows({ rows, onChange, problems, missing }: RowsProps<EnvRow>
 export function PortRows({ rows, onChange, problems }: RowsProps<PortRow>) {
     return (
         <Rows
-            rows={rows} onChange={onChange} what="Port" add="Publish a port" fresh={{ host: "", hostPort: "", containerPort: "", protocol: "tcp" }} error={problems.get("ports")}
+            rows={rows}
+            onChange={onChange}
+            what="Port"
+            add="Publish a port"
+            fresh={{ host: "", hostPort: "", containerPort: "", protocol: "tcp" }}
+            error={problems.get("ports")}
             render={(row, i, change) => (
                 <>
-                    <TextField bare label={`Address of port ${i + 1}`} placeholder="127.0.0.1" mono value={row.host} onInput={(host) => change({ host })} error={problems.get(`ports.${i}.host`)} />
-                    <TextField bare label={`Port ${i + 1} on the server`} placeholder="any free" mono value={row.hostPort} onInput={(hostPort) => change({ hostPort })} error={problems.get(`ports.${i}.hostPort`)} />
-                    <TextField bare label={`Port ${i + 1} in the container`} placeholder="80" mono value={row.containerPort} onInput={(containerPort) => change({ containerPort })} error={problems.get(`ports.${i}.containerPort`)} />
-                    <SelectField bare label={`Protocol of port ${i + 1}`} value={row.protocol} onChange={(protocol) => change({ protocol })} options={[{ value: "tcp", label: "TCP" }, { value: "udp", label: "UDP" }]} />
+                    <TextField
+                        bare
+                        label={`Address of port ${i + 1}`}
+                        placeholder="127.0.0.1"
+                        mono
+                        value={row.host}
+                        onInput={(host) => change({ host })}
+                        error={problems.get(`ports.${i}.host`)}
+                    />
+                    <TextField
+                        bare
+                        label={`Port ${i + 1} on the server`}
+                        placeholder="any free"
+                        mono
+                        value={row.hostPort}
+                        onInput={(hostPort) => change({ hostPort })}
+                        error={problems.get(`ports.${i}.hostPort`)}
+                    />
+                    <TextField
+                        bare
+                        label={`Port ${i + 1} in the container`}
+                        placeholder="80"
+                        mono
+                        value={row.containerPort}
+                        onInput={(containerPort) => change({ containerPort })}
+                        error={problems.get(`ports.${i}.containerPort`)}
+                    />
+                    <SelectField
+                        bare
+                        label={`Protocol of port ${i + 1}`}
+                        value={row.protocol}
+                        onChange={(protocol) => change({ protocol })}
+                        options={[
+                            { value: "tcp", label: "TCP" },
+                            { value: "udp", label: "UDP" },
+                        ]}
+                    />
                 </>
             )}
         />
@@ -96,11 +186,32 @@ export function PortRows({ rows, onChange, problems }: RowsProps<PortRow>) {
 export function VolumeRows({ rows, onChange, problems }: RowsProps<VolumeRow>) {
     return (
         <Rows
-            rows={rows} onChange={onChange} what="Volume" add="Add volume" fresh={{ name: "", path: "", readOnly: false }} error={problems.get("volumes")}
+            rows={rows}
+            onChange={onChange}
+            what="Volume"
+            add="Add volume"
+            fresh={{ name: "", path: "", readOnly: false }}
+            error={problems.get("volumes")}
             render={(row, i, change) => (
                 <>
-                    <TextField bare label={`Name of volume ${i + 1}`} placeholder="data" mono value={row.name} onInput={(name) => change({ name })} error={problems.get(`volumes.${i}.name`)} />
-                    <TextField bare label={`Path of volume ${i + 1}`} placeholder="/var/lib/data" mono value={row.path} onInput={(path) => change({ path })} error={problems.get(`volumes.${i}.path`)} />
+                    <TextField
+                        bare
+                        label={`Name of volume ${i + 1}`}
+                        placeholder="data"
+                        mono
+                        value={row.name}
+                        onInput={(name) => change({ name })}
+                        error={problems.get(`volumes.${i}.name`)}
+                    />
+                    <TextField
+                        bare
+                        label={`Path of volume ${i + 1}`}
+                        placeholder="/var/lib/data"
+                        mono
+                        value={row.path}
+                        onInput={(path) => change({ path })}
+                        error={problems.get(`volumes.${i}.path`)}
+                    />
                     <Checkbox label="Read only" checked={row.readOnly} onChange={(readOnly) => change({ readOnly })} />
                 </>
             )}

@@ -24,7 +24,14 @@ function stepsOf(m: DeploymentModel): Step[] {
         .map(({ progress, atUs }) => {
             const p = progress!;
             const state = marks[p.state] ?? "waiting";
-            return { id: p.step, title: inert(stepTitle(p.step)), state, message: p.message ? inert(p.message) : stepState(p.state).meaning, percent: p.percent || undefined, atUs };
+            return {
+                id: p.step,
+                title: inert(stepTitle(p.step)),
+                state,
+                message: p.message ? inert(p.message) : stepState(p.state).meaning,
+                percent: p.percent || undefined,
+                atUs,
+            };
         });
 }
 
@@ -32,17 +39,28 @@ function FailureBox({ failure, deployment }: { failure: Failure; deployment: Dep
     const spec = deployment?.spec;
     return (
         <Notice
-            tone="bad" title={inert(failure.message) || "It failed"}
-            actions={spec && (
-                <div class="notice-buttons">
-                    <Button size="small" icon="deploy" href={`/deploy?from=${encodeURIComponent(deployment.id)}`}>Change and deploy again</Button>
-                    <Button size="small" icon="logs" href={href("services", spec.project, spec.name)}>Open the log</Button>
-                </div>
-            )}
+            tone="bad"
+            title={inert(failure.message) || "It failed"}
+            actions={
+                spec && (
+                    <div class="notice-buttons">
+                        <Button size="small" icon="deploy" href={`/deploy?from=${encodeURIComponent(deployment.id)}`}>
+                            Change and deploy again
+                        </Button>
+                        <Button size="small" icon="logs" href={href("services", spec.project, spec.name)}>
+                            Open the log
+                        </Button>
+                    </div>
+                )
+            }
         >
             {failure.hint && <p class="notice-fix wrap">{inert(failure.hint)}</p>}
             {failure.reason && <p class="notice-code">{inert(failure.reason)}</p>}
-            {failure.detail && <pre class="code-block detail" tabIndex={0} aria-label="What it said last">{failure.detail.split("\n").map(inert).join("\n")}</pre>}
+            {failure.detail && (
+                <pre class="code-block detail" tabIndex={0} aria-label="What it said last">
+                    {failure.detail.split("\n").map(inert).join("\n")}
+                </pre>
+            )}
         </Notice>
     );
 }
@@ -53,15 +71,52 @@ function Facts({ d, containerId }: { d: Deployment; containerId: string }) {
         <Card title="Deployment">
             <KeyValues
                 items={[
-                    spec && { label: "Service", value: <Link class="wrap" href={href("services", spec.project, spec.name)}>{inert(`${spec.project}/${spec.name}`)}</Link> },
-                    spec && { label: "Image", value: <span class="line"><span class="mono wrap">{inert(spec.image)}</span><CopyButton text={spec.image} label="Copy image" /></span> },
+                    spec && {
+                        label: "Service",
+                        value: (
+                            <Link class="wrap" href={href("services", spec.project, spec.name)}>
+                                {inert(`${spec.project}/${spec.name}`)}
+                            </Link>
+                        ),
+                    },
+                    spec && {
+                        label: "Image",
+                        value: (
+                            <span class="line">
+                                <span class="mono wrap">{inert(spec.image)}</span>
+                                <CopyButton text={spec.image} label="Copy image" />
+                            </span>
+                        ),
+                    },
                     d.imageDigest !== "" && { label: "Digest", value: <span class="mono wrap">{inert(d.imageDigest)}</span> },
-                    { label: "Server", value: <Link class="wrap" href={href("servers", d.serverName)}>{inert(d.serverName)}</Link> },
-                    { label: "Begun", value: <><Time us={d.createdUs} /> (<Ago us={d.createdUs} />)</> },
+                    {
+                        label: "Server",
+                        value: (
+                            <Link class="wrap" href={href("servers", d.serverName)}>
+                                {inert(d.serverName)}
+                            </Link>
+                        ),
+                    },
+                    {
+                        label: "Begun",
+                        value: (
+                            <>
+                                <Time us={d.createdUs} /> (<Ago us={d.createdUs} />)
+                            </>
+                        ),
+                    },
                     { label: "Took", value: took(d) },
                     { label: "By", value: d.triggeredBy ? <Clip text={d.triggeredBy} /> : "-" },
                     containerId !== "" && { label: "Container", value: <Clip text={containerId} mono /> },
-                    { label: "Id", value: <span class="line"><Clip text={d.id} mono /><CopyButton text={d.id} label="Copy id" /></span> },
+                    {
+                        label: "Id",
+                        value: (
+                            <span class="line">
+                                <Clip text={d.id} mono />
+                                <CopyButton text={d.id} label="Copy id" />
+                            </span>
+                        ),
+                    },
                 ]}
             />
         </Card>
@@ -79,13 +134,29 @@ function Detail({ model }: { model: DeploymentModel }) {
     return (
         <>
             {failure && state === DeploymentState.FAILED && <FailureBox failure={failure} deployment={d} />}
-            {!over && last?.waitingFor && <Notice tone="pending" title={`Waiting: ${inert(last.waitingFor)}`}>It begins by itself as soon as that changes.</Notice>}
+            {!over && last?.waitingFor && (
+                <Notice tone="pending" title={`Waiting: ${inert(last.waitingFor)}`}>
+                    It begins by itself as soon as that changes.
+                </Notice>
+            )}
             {state === DeploymentState.ACTIVE && spec && (
-                <Notice tone="ok" title="It runs" actions={<Button size="small" href={href("services", spec.project, spec.name)}>Open the service</Button>} />
+                <Notice
+                    tone="ok"
+                    title="It runs"
+                    actions={
+                        <Button size="small" href={href("services", spec.project, spec.name)}>
+                            Open the service
+                        </Button>
+                    }
+                />
             )}
             <div class="two-columns">
                 <Card title="Steps">
-                    {steps.length ? <Steps label="Steps of the deployment" steps={steps} /> : <p class="quiet">{over ? "Its steps are no longer known." : "The server has not begun."}</p>}
+                    {steps.length ? (
+                        <Steps label="Steps of the deployment" steps={steps} />
+                    ) : (
+                        <p class="quiet">{over ? "Its steps are no longer known." : "The server has not begun."}</p>
+                    )}
                 </Card>
                 {d ? <Facts d={d} containerId={last?.containerId || d.containerId} /> : <Skeleton height="14rem" />}
             </div>
@@ -101,11 +172,30 @@ export function DeploymentPage({ id }: { id: string }) {
     return (
         <Page
             title={name ? `Deployment of ${inert(name)}` : "Deployment"}
-            crumbs={[{ title: "Services", href: "/services" }, ...(d?.spec ? [{ title: d.spec.name, href: href("services", d.spec.project, d.spec.name) }] : [])]}
-            state={state !== undefined && <span role="status"><StateBadge word={deploymentState(state)} /></span>}
+            crumbs={[
+                { title: "Services", href: "/services" },
+                ...(d?.spec ? [{ title: d.spec.name, href: href("services", d.spec.project, d.spec.name) }] : []),
+            ]}
+            state={
+                state !== undefined && (
+                    <span role="status">
+                        <StateBadge word={deploymentState(state)} />
+                    </span>
+                )
+            }
         >
             <Loaded use={use} skeleton={<Skeleton height="18rem" />}>
-                {(model) => (model.deployment || model.last ? <Detail model={model} /> : <Empty icon="history" title="There is no such deployment" actions={<Button href="/services">All services</Button>} />)}
+                {(model) =>
+                    model.deployment || model.last ? (
+                        <Detail model={model} />
+                    ) : (
+                        <Empty
+                            icon="history"
+                            title="There is no such deployment"
+                            actions={<Button href="/services">All services</Button>}
+                        />
+                    )
+                }
             </Loaded>
         </Page>
     );

@@ -26,26 +26,57 @@ function FindingLine({ finding }: { finding: Finding }) {
                 <p class="finding-title wrap">{inert(finding.title)}</p>
                 {finding.text && <p class="finding-why wrap">{inert(finding.text)}</p>}
             </div>
-            <Button size="small" href={finding.href} aria-label={`${finding.action}: ${inert(finding.title)}`}>{finding.action}</Button>
+            <Button size="small" href={finding.href} aria-label={`${finding.action}: ${inert(finding.title)}`}>
+                {finding.action}
+            </Button>
         </li>
     );
 }
 
-function Verdict({ found, servers, services }: { found: Finding[]; servers: Map<string, Server>; services: Map<string, Service> }) {
+function Verdict({
+    found,
+    servers,
+    services,
+}: {
+    found: Finding[];
+    servers: Map<string, Server>;
+    services: Map<string, Service>;
+}) {
     const worst = found[0]?.tone ?? "ok";
-    const line = found.length === 0 ? "Everything is all right" : found.length === 1 ? "1 thing needs you" : `${found.length} things need you`;
+    const line =
+        found.length === 0
+            ? "Everything is all right"
+            : found.length === 1
+              ? "1 thing needs you"
+              : `${found.length} things need you`;
     const rest = found.length - FINDINGS_SHOWN;
     return (
         <section class={`verdict tone-${worst}`} aria-label="Verdict">
             <div class="verdict-head">
-                <span class="verdict-mark"><Icon name={found.length ? "alert" : "check"} size={22} /></span>
+                <span class="verdict-mark">
+                    <Icon name={found.length ? "alert" : "check"} size={22} />
+                </span>
                 <div>
-                    <h2 class="verdict-line" role="status">{line}</h2>
-                    <p class="verdict-note">{count(servers.size, "server")}, {count(services.size, "service")}, looked at all the time.</p>
+                    <h2 class="verdict-line" role="status">
+                        {line}
+                    </h2>
+                    <p class="verdict-note">
+                        {count(servers.size, "server")}, {count(services.size, "service")}, as they are now.
+                    </p>
                 </div>
             </div>
-            {found.length > 0 && <ul class="findings">{found.slice(0, FINDINGS_SHOWN).map((f) => <FindingLine key={f.id} finding={f} />)}</ul>}
-            {rest > 0 && <p class="verdict-rest">And {rest} more: see <Link href="/servers">servers</Link> and <Link href="/services">services</Link>.</p>}
+            {found.length > 0 && (
+                <ul class="findings">
+                    {found.slice(0, FINDINGS_SHOWN).map((f) => (
+                        <FindingLine key={f.id} finding={f} />
+                    ))}
+                </ul>
+            )}
+            {rest > 0 && (
+                <p class="verdict-rest">
+                    And {rest} more: see <Link href="/servers">servers</Link> and <Link href="/services">services</Link>.
+                </p>
+            )}
         </section>
     );
 }
@@ -55,20 +86,42 @@ function FirstSteps({ servers }: { servers: Map<string, Server> }) {
     return (
         <div class="two-columns">
             <Card title={any ? "Run your first service" : "Run a service"}>
-                <p class="lead">Any image, on {any ? "the server that is online" : "a server that is online"}. Davit pulls it, starts it, checks it and keeps it running.</p>
+                <p class="lead">
+                    Any image, on {any ? "the server that is online" : "a server that is online"}. Davit pulls it, starts it,
+                    checks it and keeps it running.
+                </p>
                 <CopyField label="From a terminal" text="davit deploy nginx --publish 8080:80" />
-                <div class="card-foot"><Button kind="primary" icon="deploy" href="/deploy">Deploy a service</Button></div>
+                <div class="card-foot">
+                    <Button kind="primary" icon="deploy" href="/deploy">
+                        Deploy a service
+                    </Button>
+                </div>
             </Card>
             <Card title="Add a server">
-                <p class="lead">Any Linux machine with Docker, also behind NAT. You get one line to paste there, and it shows up here by itself.</p>
+                <p class="lead">
+                    Any Linux machine with Docker, also behind NAT. You get one line to paste there, and it shows up here by
+                    itself.
+                </p>
                 <CopyField label="From a terminal" text="davit server add web-1" />
-                <div class="card-foot"><Button icon="plus" href="/servers?add=1">Add a server</Button></div>
+                <div class="card-foot">
+                    <Button icon="plus" href="/servers?add=1">
+                        Add a server
+                    </Button>
+                </div>
             </Card>
         </div>
     );
 }
 
-function Numbers({ status, servers, services }: { status: GetStatusResponse | undefined; servers: Map<string, Server>; services: Map<string, Service> }) {
+function Numbers({
+    status,
+    servers,
+    services,
+}: {
+    status: GetStatusResponse | undefined;
+    servers: Map<string, Server>;
+    services: Map<string, Service>;
+}) {
     const states = [...services.values()].map((s) => serviceState(s).tone);
     const bad = states.filter((t) => t === "bad").length;
     const running = states.filter((t) => t === "ok").length;
@@ -79,13 +132,31 @@ function Numbers({ status, servers, services }: { status: GetStatusResponse | un
     return (
         <div class="stats">
             <Stat
-                label="Servers online" value={of(ServerState.ONLINE)} href="/servers" tone={offline ? "bad" : "ok"}
-                note={[offline && `${offline} offline`, pending && `${pending} pending`].filter(Boolean).join(", ") || "none is offline"}
+                label="Servers online"
+                value={of(ServerState.ONLINE)}
+                href="/servers"
+                tone={offline ? "bad" : "ok"}
+                note={
+                    [offline && `${offline} offline`, pending && `${pending} pending`].filter(Boolean).join(", ") ||
+                    "none is offline"
+                }
             />
-            <Stat label="Services running" value={running} unit={`of ${services.size}`} href="/services" tone={bad ? "bad" : "ok"} note={bad ? `${bad} failed` : "none has failed"} />
-            <Stat label="Containers running" value={status ? status.containersRunning : <Skeleton width="2ch" />} note="on all servers" />
             <Stat
-                label="Control plane" value={status ? bytes(status.rssBytes) : <Skeleton width="5ch" />}
+                label="Services running"
+                value={running}
+                unit={`of ${services.size}`}
+                href="/services"
+                tone={bad ? "bad" : "ok"}
+                note={bad ? `${bad} failed` : "none has failed"}
+            />
+            <Stat
+                label="Containers running"
+                value={status ? status.containersRunning : <Skeleton width="2ch" />}
+                note="on all servers"
+            />
+            <Stat
+                label="Control plane"
+                value={status ? bytes(status.rssBytes) : <Skeleton width="5ch" />}
                 note={status ? `version ${inert(status.version)}, up ${uptime}` : <Skeleton width="12ch" />}
             />
         </div>
@@ -97,7 +168,9 @@ function Waiting() {
         <>
             <Skeleton height="5.5rem" />
             <Skeleton height="6.5rem" />
-            <Card title="Recent deployments" flush><SkeletonTable rows={4} /></Card>
+            <Card title="Recent deployments" flush>
+                <SkeletonTable rows={4} />
+            </Card>
         </>
     );
 }
@@ -112,17 +185,33 @@ export function OverviewPage() {
     const failed = [servers, services].find((use) => use.state === "failed");
 
     return (
-        <Page title="Overview" actions={<Button kind="primary" icon="deploy" href="/deploy">Deploy</Button>}>
+        <Page
+            title="Overview"
+            actions={
+                <Button kind="primary" icon="deploy" href="/deploy">
+                    Deploy
+                </Button>
+            }
+        >
             {failed?.problem ? <ErrorBox problem={failed.problem} retry={failed.retry} /> : servers.away && <Away />}
             {!both && !failed && <Waiting />}
             {both && (
                 <>
-                    <Verdict found={findings(servers.model!.values(), services.model!.values(), now.value)} servers={servers.model!} services={services.model!} />
+                    <Verdict
+                        found={findings(servers.model!.values(), services.model!.values(), now.value)}
+                        servers={servers.model!}
+                        services={services.model!}
+                    />
                     {services.model!.size === 0 && <FirstSteps servers={servers.model!} />}
                     <Numbers status={overview.model?.status} servers={servers.model!} services={services.model!} />
                     {(recent.length > 0 || services.model!.size > 0) && (
                         <Card title="Recent deployments" flush>
-                            <DeploymentTable label="Recent deployments" rows={recent} loading={deployments.state === "loading"} service />
+                            <DeploymentTable
+                                label="Recent deployments"
+                                rows={recent}
+                                loading={deployments.state === "loading"}
+                                service
+                            />
                         </Card>
                     )}
                 </>

@@ -11,40 +11,115 @@ import { containerState, profileWord } from "../api/words";
 import type { Container } from "../gen/davit/common/v1/service_pb";
 import type { SystemInfo } from "../gen/davit/common/v1/system_pb";
 import { ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
-import { Ago, Button, Card, CopyButton, Empty, Gauge, inert, KeyValues, Menu, Notice, Page, Skeleton, SkeletonTable, Table, Time, Until, type Column } from "../parts";
+import {
+    Ago,
+    Button,
+    Card,
+    CopyButton,
+    Empty,
+    Gauge,
+    inert,
+    KeyValues,
+    Menu,
+    Notice,
+    Page,
+    Skeleton,
+    SkeletonTable,
+    Table,
+    Time,
+    Until,
+    type Column,
+} from "../parts";
 import { href } from "../shell/router";
 import { Clip, ContainerBadge, Loaded, ServerBadge } from "./common";
 import { AgentCard, DoctorCard, EditServer, Fix, RemoveServer, RotateServer } from "./server_deeds";
 import { NewToken } from "./server_token";
 import { UsagePlots } from "./usage";
 
-const portText = (c: Container) => c.ports.map((p) => `${hostPort(p.hostIp || "0.0.0.0", p.hostPort)}→${p.containerPort}${p.protocol === "udp" ? "/udp" : ""}`).join(", ");
+const portText = (c: Container) =>
+    c.ports
+        .map((p) => `${hostPort(p.hostIp || "0.0.0.0", p.hostPort)}→${p.containerPort}${p.protocol === "udp" ? "/udp" : ""}`)
+        .join(", ");
 const serviceOf = (c: Container) => (c.service ? `${c.project}/${c.service}` : "");
 
 const columns: Column<Container>[] = [
-    { id: "name", title: "Name", render: (c) => <Clip text={c.name || short(c.id)} />, sort: (c) => c.name, text: (c) => c.name, card: "title" },
-    { id: "state", title: "State", render: (c) => <ContainerBadge container={c} />, sort: (c) => c.state, text: (c) => containerState(c).word, width: "8rem" },
-    { id: "service", title: "Service", render: (c) => <Clip text={serviceOf(c) || "not of Davit"} />, sort: serviceOf, text: serviceOf, width: "11rem" },
+    {
+        id: "name",
+        title: "Name",
+        render: (c) => <Clip text={c.name || short(c.id)} />,
+        sort: (c) => c.name,
+        text: (c) => c.name,
+        card: "title",
+    },
+    {
+        id: "state",
+        title: "State",
+        render: (c) => <ContainerBadge container={c} />,
+        sort: (c) => c.state,
+        text: (c) => containerState(c).word,
+        width: "8rem",
+    },
+    {
+        id: "service",
+        title: "Service",
+        render: (c) => <Clip text={serviceOf(c) || "not of Davit"} />,
+        sort: serviceOf,
+        text: serviceOf,
+        width: "11rem",
+    },
     { id: "image", title: "Image", render: (c) => <Clip text={c.image} mono />, sort: (c) => c.image, text: (c) => c.image },
-    { id: "ports", title: "Ports", render: (c) => <Clip text={portText(c) || "-"} mono />, text: portText, width: "11rem", card: "hide" },
-    { id: "since", title: "Since", render: (c) => <Ago us={c.state === "running" ? c.startedAtUs : c.finishedAtUs} />, sort: (c) => c.startedAtUs, align: "end", width: "7.5rem" },
+    {
+        id: "ports",
+        title: "Ports",
+        render: (c) => <Clip text={portText(c) || "-"} mono />,
+        text: portText,
+        width: "11rem",
+        card: "hide",
+    },
+    {
+        id: "since",
+        title: "Since",
+        render: (c) => <Ago us={c.state === "running" ? c.startedAtUs : c.finishedAtUs} />,
+        sort: (c) => c.startedAtUs,
+        align: "end",
+        width: "7.5rem",
+    },
 ];
 
 function Reasons({ server, onToken }: { server: Server; onToken: () => void }) {
-    const token = <Button size="small" icon="key" onClick={onToken}>Generate new token</Button>;
+    const token = (
+        <Button size="small" icon="key" onClick={onToken}>
+            Generate new token
+        </Button>
+    );
     if (server.state === ServerState.PENDING) {
         const open = server.tokenExpiresUs > 0n;
         return (
-            <Notice tone={open ? "pending" : "warn"} title={open ? "It has not connected yet" : "It never connected, and its token is void"} actions={token}>
-                {server.stateReason && <p class="wrap">Last said: {inert(server.stateReason)}</p>}
-                {open ? <p>The token that was shown works until <Time us={server.tokenExpiresUs} />. If the command failed or was lost, make a new one.</p> : <p>A new token takes its place.</p>}
+            <Notice
+                tone={open ? "pending" : "warn"}
+                title={open ? "It has not connected yet" : "It never connected, and its token is void"}
+                actions={token}
+            >
+                {open ? (
+                    <p>
+                        The token that was shown works until <Time us={server.tokenExpiresUs} />. If the command failed or was
+                        lost, make a new one.
+                    </p>
+                ) : (
+                    <p>A new token takes its place.</p>
+                )}
             </Notice>
         );
     }
     return (
         <>
             {server.healthReasons.map((reason) => (
-                <Notice key={reason} tone={server.state === ServerState.OFFLINE ? "bad" : "warn"} title={inert(reason)} actions={/revoked/.test(reason) ? token : undefined}>
+                <Notice
+                    key={reason}
+                    tone={server.state === ServerState.OFFLINE ? "bad" : "warn"}
+                    title={inert(reason)}
+                    actions={/revoked/.test(reason) ? token : undefined}
+                >
                     <Fix {...fixOf(reason, server.name)} />
                 </Notice>
             ))}
@@ -66,16 +141,38 @@ function UsageCards({ server }: { server: Server }) {
         <>
             <Card title="Now">
                 <div class="gauges">
-                    <Gauge label="CPU" value={u ? u.cpuMilli / 1000 / cpus : undefined} text={u ? `${percent(u.cpuMilli / 1000 / cpus)} of ${cpus} ${cpus === 1 ? "core" : "cores"}` : "measuring…"} />
-                    <Gauge label="Memory" value={u && part(u.memoryBytes, memory)} text={u ? `${bytes(u.memoryBytes)} of ${bytes(memory)}` : "measuring…"} />
-                    <Gauge label="Disk of Docker" value={u && part(used, u.diskTotalBytes)} text={u ? (u.diskTotalBytes ? `${bytes(used)} of ${bytes(u.diskTotalBytes)}` : "not known") : "measuring…"} />
-                    <div class="net">
-                        <span class="gauge-label">Network</span>
-                        <span class="net-rates number">{host ? `${rate(host.row.netRxRate)} in, ${rate(host.row.netTxRate)} out` : "measuring…"}</span>
+                    <Gauge
+                        label="CPU"
+                        value={u ? u.cpuMilli / 1000 / cpus : undefined}
+                        text={
+                            u ? `${percent(u.cpuMilli / 1000 / cpus)} of ${cpus} ${cpus === 1 ? "core" : "cores"}` : "measuring…"
+                        }
+                    />
+                    <Gauge
+                        label="Memory"
+                        value={u && part(u.memoryBytes, memory)}
+                        text={u ? `${bytes(u.memoryBytes)} of ${bytes(memory)}` : "measuring…"}
+                    />
+                    <Gauge
+                        label="Disk of Docker"
+                        value={u && part(used, u.diskTotalBytes)}
+                        text={
+                            u ? (u.diskTotalBytes ? `${bytes(used)} of ${bytes(u.diskTotalBytes)}` : "not known") : "measuring…"
+                        }
+                    />
+                    <div class="gauge">
+                        <div class="gauge-head">
+                            <span class="gauge-label">Network</span>
+                        </div>
+                        <span class="net-rates number">
+                            {host ? `${rate(host.row.netRxRate)} in, ${rate(host.row.netTxRate)} out` : "measuring…"}
+                        </span>
                     </div>
                 </div>
             </Card>
-            <Card title="Last minutes"><UsagePlots series={series} cpus={cpus} /></Card>
+            <Card title="Last minutes">
+                <UsagePlots series={series} cpus={cpus} />
+            </Card>
         </>
     );
 }
@@ -118,26 +215,67 @@ function SystemCard({ server }: { server: Server }) {
 
 function LinkCard({ server }: { server: Server }) {
     const skew = Number(server.clockSkewUs) / 1000;
-    const address = (label: string, value: string, note = "") => value !== "" && { label, value: <span class="line"><span class="mono wrap">{inert(value)}</span>{note}<CopyButton text={value} label={`Copy ${label.toLowerCase()}`} /></span> };
+    const address = (label: string, value: string, note = "") =>
+        value !== "" && {
+            label,
+            value: (
+                <span class="line">
+                    <span class="mono wrap">{inert(value)}</span>
+                    {note}
+                    <CopyButton text={value} label={`Copy ${label.toLowerCase()}`} />
+                </span>
+            ),
+        };
     const d = server.duplicate;
     return (
         <Card title="Identity and addresses">
             <KeyValues
                 items={[
                     { label: "Last heartbeat", value: <Ago us={server.lastHeartbeatUs} /> },
-                    address("Preferred address", server.preferredAddress, server.preferredSource ? ` (${server.preferredSource})` : ""),
+                    address(
+                        "Preferred address",
+                        server.preferredAddress,
+                        server.preferredSource ? ` (${server.preferredSource})` : "",
+                    ),
                     address("Public address", server.publicAddress),
                     address("Seen from", server.seenAddress),
                     { label: "Network", value: profileWord(server.profile) },
-                    { label: "Clock", value: server.clockUnsure ? "not set" : `${Math.abs(skew).toFixed(0)} ms ${skew < 0 ? "behind" : "ahead"}` },
+                    server.lastHeartbeatUs > 0n && {
+                        label: "Clock",
+                        value: server.clockUnsure
+                            ? "not set"
+                            : `${Math.abs(skew).toFixed(0)} ms ${skew < 0 ? "behind" : "ahead"}`,
+                    },
                     { label: "Credentials", value: credentialText(server) },
-                    server.certificateExpiresUs > 0n && { label: "Certificate ends", value: <Until us={server.certificateExpiresUs} /> },
-                    server.credentialError !== "" && { label: "Renewal failed", value: <span class="wrap">{inert(server.credentialError)}</span> },
-                    d && { label: "Duplicate", value: <span class="wrap">{inert(`${d.address || "this machine"} (${d.hostname}), generation ${d.generation}`)}, turned away <Ago us={d.seenUs} /></span> },
+                    server.certificateExpiresUs > 0n && {
+                        label: "Certificate ends",
+                        value: <Until us={server.certificateExpiresUs} />,
+                    },
+                    server.credentialError !== "" && {
+                        label: "Renewal failed",
+                        value: <span class="wrap">{inert(server.credentialError)}</span>,
+                    },
+                    d && {
+                        label: "Duplicate",
+                        value: (
+                            <span class="wrap">
+                                {inert(`${d.address || "this machine"} (${d.hostname}), generation ${d.generation}`)}, turned away{" "}
+                                <Ago us={d.seenUs} />
+                            </span>
+                        ),
+                    },
                     server.tokenExpiresUs > 0n && { label: "Open token", value: <Until us={server.tokenExpiresUs} /> },
                     { label: "Added", value: <Time us={server.createdUs} /> },
                     server.enrolledUs > 0n && { label: "Enrolled", value: <Time us={server.enrolledUs} /> },
-                    { label: "Id", value: <span class="line"><Clip text={server.id} mono /><CopyButton text={server.id} label="Copy id" /></span> },
+                    {
+                        label: "Id",
+                        value: (
+                            <span class="line">
+                                <Clip text={server.id} mono />
+                                <CopyButton text={server.id} label="Copy id" />
+                            </span>
+                        ),
+                    },
                 ]}
             />
         </Card>
@@ -158,35 +296,77 @@ function Detail({ server, model }: { server: Server; model: ServerModel }) {
     const of = (d: Deed) => ({ server, open: deed.value === d, onClose: close });
     return (
         <Page
-            title={server.name} crumbs={[{ title: "Servers", href: "/servers" }]} state={<ServerBadge server={server} />}
-            subtitle={inert([server.local ? "this machine" : "", server.system?.os ?? "", server.preferredAddress].filter(Boolean).join(" · "))}
+            title={server.name}
+            crumbs={[{ title: "Servers", href: "/servers" }]}
+            state={<ServerBadge server={server} />}
+            subtitle={inert(
+                [server.local ? "this machine" : "", server.system?.os ?? "", server.preferredAddress]
+                    .filter(Boolean)
+                    .join(" · "),
+            )}
             actions={
                 <>
-                    <Button icon="settings" onClick={() => (deed.value = "edit")}>Settings</Button>
+                    <Button icon="settings" onClick={() => (deed.value = "edit")}>
+                        Settings
+                    </Button>
                     <Menu
                         label="More"
                         items={[
                             !server.local && { label: "Generate new token", icon: "key", onSelect: () => (deed.value = "token") },
-                            !server.local && server.state === ServerState.ONLINE && { label: "Renew credentials", icon: "shield", onSelect: () => (deed.value = "rotate") },
+                            !server.local &&
+                                server.state === ServerState.ONLINE && {
+                                    label: "Renew credentials",
+                                    icon: "shield",
+                                    onSelect: () => (deed.value = "rotate"),
+                                },
                             { label: "Remove server", icon: "trash", danger: true, onSelect: () => (deed.value = "remove") },
                         ]}
                     />
                 </>
             }
         >
-            {model.removed && <Notice tone="warn" title="This server was removed">What is shown is the last that was known.</Notice>}
+            {model.removed && (
+                <Notice tone="warn" title="This server was removed">
+                    What is shown is the last that was known.
+                </Notice>
+            )}
             <Reasons server={server} onToken={() => (deed.value = "token")} />
             <UsageCards server={server} />
-            <Card title="Containers" note={String(model.containers.length)} flush>
-                <Table
-                    label="Containers" rows={model.containers} columns={columns} rowKey={(c) => c.id} filter={model.containers.length > 8} initialSort={{ id: "name" }}
-                    rowHref={(c) => (c.service ? href("services", c.project, c.service) : undefined)}
-                    empty={<Empty icon="service" title="No containers" actions={server.state === ServerState.ONLINE ? <Button icon="deploy" href={`/deploy?server=${encodeURIComponent(server.name)}`}>Deploy a service here</Button> : undefined} />}
-                />
-            </Card>
+            {server.state !== ServerState.PENDING && (
+                <Card title="Containers" note={String(model.containers.length)} flush>
+                    <Table
+                        label="Containers"
+                        rows={model.containers}
+                        columns={columns}
+                        rowKey={(c) => c.id}
+                        filter={model.containers.length > 8}
+                        initialSort={{ id: "name" }}
+                        rowHref={(c) => (c.service ? href("services", c.project, c.service) : undefined)}
+                        empty={
+                            <Empty
+                                icon="service"
+                                title="No containers"
+                                actions={
+                                    server.state === ServerState.ONLINE ? (
+                                        <Button icon="deploy" href={`/deploy?server=${encodeURIComponent(server.name)}`}>
+                                            Deploy a service here
+                                        </Button>
+                                    ) : undefined
+                                }
+                            />
+                        }
+                    />
+                </Card>
+            )}
             <div class="two-columns">
-                <div class="column"><SystemCard server={server} /><DoctorCard server={server} /></div>
-                <div class="column"><LinkCard server={server} /><AgentCard server={server} /></div>
+                <div class="column">
+                    <SystemCard server={server} />
+                    {server.state !== ServerState.PENDING && <DoctorCard server={server} />}
+                </div>
+                <div class="column">
+                    <LinkCard server={server} />
+                    <AgentCard server={server} />
+                </div>
             </div>
             <EditServer {...of("edit")} />
             <RemoveServer {...of("remove")} />
@@ -202,8 +382,24 @@ export function ServerPage({ name }: { name: string }) {
     if (server && use.state !== "failed") return <Detail server={server} model={use.model!} />;
     return (
         <Page title={name} crumbs={[{ title: "Servers", href: "/servers" }]}>
-            <Loaded use={use} skeleton={<><Skeleton height="9rem" /><Card flush><SkeletonTable rows={4} /></Card></>}>
-                {() => <Empty icon="server" title={`There is no server ${inert(name)}`} actions={<Button href="/servers">All servers</Button>} />}
+            <Loaded
+                use={use}
+                skeleton={
+                    <>
+                        <Skeleton height="9rem" />
+                        <Card flush>
+                            <SkeletonTable rows={4} />
+                        </Card>
+                    </>
+                }
+            >
+                {() => (
+                    <Empty
+                        icon="server"
+                        title={`There is no server ${inert(name)}`}
+                        actions={<Button href="/servers">All servers</Button>}
+                    />
+                )}
             </Loaded>
         </Page>
     );

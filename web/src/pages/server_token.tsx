@@ -10,7 +10,21 @@ import { serverTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
 import { profiles } from "../api/words";
 import { ServerProfile, ServerState } from "../gen/davit/control/v1/servers_pb";
-import { Button, Choices, CopyField, Dialog, ErrorBox, Form, Icon, inert, Notice, SelectField, Spinner, TextField, toast } from "../parts";
+import {
+    Button,
+    Choices,
+    CopyField,
+    Dialog,
+    ErrorBox,
+    Form,
+    Icon,
+    inert,
+    Notice,
+    SelectField,
+    Spinner,
+    TextField,
+    toast,
+} from "../parts";
 import { href } from "../shell/router";
 import { useCall } from "./common";
 
@@ -37,25 +51,37 @@ function Wait({ token }: { token: Token }) {
     if (connected)
         return (
             <div class="wait wait-done" role="status">
-                <span class="wait-mark"><Icon name="check" size={18} /></span>
+                <span class="wait-mark">
+                    <Icon name="check" size={18} />
+                </span>
                 <div>
                     <p class="wait-title">Connected</p>
-                    <p class="wrap">{inert(token.server)} is online{server.system?.hostname ? `: ${inert(server.system.hostname)}, ${inert(server.system.os)}` : ""}.</p>
+                    <p class="wrap">
+                        {inert(token.server)} is online
+                        {server.system?.hostname ? `: ${inert(server.system.hostname)}, ${inert(server.system.os)}` : ""}.
+                    </p>
                 </div>
             </div>
         );
     if (left <= 0)
-        return <Notice tone="warn" title="The token is void: its time is over">Close this and make a new one on the page of the server.</Notice>;
+        return (
+            <Notice tone="warn" title="The token is void: its time is over">
+                Close this and make a new one on the page of the server.
+            </Notice>
+        );
     return (
         <div class="wait" role="status">
             <Spinner label="Waiting" />
             <div>
                 <p class="wait-title">Waiting for the server…</p>
                 <p>
-                    This turns to connected by itself. The token works once, for <span class="number" aria-hidden="true">{countdown(left)}</span> more
+                    This turns to connected by itself. The token works once, for{" "}
+                    <span class="number" aria-hidden="true">
+                        {countdown(left)}
+                    </span>{" "}
+                    more
                     <span class="unseen"> minutes and seconds</span>.
                 </p>
-                {server && server.state === ServerState.PENDING && server.stateReason && <p class="wrap">Last said: {inert(server.stateReason)}</p>}
             </div>
         </div>
     );
@@ -64,11 +90,26 @@ function Wait({ token }: { token: Token }) {
 function TokenView({ token }: { token: Token }) {
     return (
         <div class="form">
+            {/* The line fetches the agent where the control plane has a release of it; else it begins with what is there. */}
+            {!token.command.includes("/install.sh") && (
+                <Notice title="That machine needs the program davit-agent first">
+                    Copy it from where Davit was built to /usr/local/bin there.
+                </Notice>
+            )}
             <p>Run this on that machine, as a user who may use sudo (as root, leave that word out):</p>
-            <CopyField label="Install command" text={token.command} hint="It holds the token: it is shown now and never again. Whoever runs it first becomes this server." />
+            <CopyField
+                label="Install command"
+                text={token.command}
+                hint="It holds the token: it is shown now and never again. Whoever runs it first becomes this server."
+            />
             <details class="more">
                 <summary>Only the token</summary>
-                <CopyField label="Token" text={token.token} secret hint="For `davit-agent enroll --token-file`, where you install the agent your own way." />
+                <CopyField
+                    label="Token"
+                    text={token.token}
+                    secret
+                    hint="For `davit-agent enroll --token-file`, where you install the agent your own way."
+                />
             </details>
             <Wait token={token} />
         </div>
@@ -97,31 +138,64 @@ function AddServerOpen({ onClose }: { onClose: () => void }) {
         }
         wrong.value = "";
         void call.run("add", async () => {
-            const r = await api.createServer({ name: name.value, profile: Number(profile.value) as ServerProfile, tokenTtlS: BigInt(life.value) });
-            token.value = { server: name.value, command: r.installCommand, token: r.token, expiresUs: r.tokenExpiresUs, before: 0n };
+            const r = await api.createServer({
+                name: name.value,
+                profile: Number(profile.value) as ServerProfile,
+                tokenTtlS: BigInt(life.value),
+            });
+            token.value = {
+                server: name.value,
+                command: r.installCommand,
+                token: r.token,
+                expiresUs: r.tokenExpiresUs,
+                before: 0n,
+            };
         });
     };
-    if (token.value) return <TokenDialog title={`Install the agent on ${token.value.server}`} token={token.value} onClose={onClose} />;
+    if (token.value)
+        return <TokenDialog title={`Install the agent on ${token.value.server}`} token={token.value} onClose={onClose} />;
     return (
         <Dialog title="Add a server" open onClose={onClose} locked={call.busy !== ""}>
             <Form
-                label="Add a server" onSubmit={add} error={call.problem}
+                label="Add a server"
+                onSubmit={add}
+                error={call.problem}
                 actions={
                     <>
-                        <Button onClick={onClose} disabled={call.busy !== ""}>Cancel</Button>
-                        <Button kind="primary" type="submit" busy={call.busy !== ""}>Add server</Button>
+                        <Button onClick={onClose} disabled={call.busy !== ""}>
+                            Cancel
+                        </Button>
+                        <Button kind="primary" type="submit" busy={call.busy !== ""}>
+                            Add server
+                        </Button>
                     </>
                 }
             >
                 <TextField
-                    label="Name" value={name.value} onInput={(v) => (name.value = v.trim())} error={wrong.value || undefined} required autoFocus mono
-                    placeholder="web-1" maxLength={63} hint="How it is called here. It cannot be changed later."
+                    label="Name"
+                    value={name.value}
+                    onInput={(v) => (name.value = v.trim())}
+                    error={wrong.value || undefined}
+                    required
+                    autoFocus
+                    mono
+                    placeholder="web-1"
+                    maxLength={63}
+                    hint="How it is called here. It cannot be changed later."
                 />
                 <Choices
-                    label="Network" value={profile.value} onChange={(v) => (profile.value = v)}
+                    label="Network"
+                    value={profile.value}
+                    onChange={(v) => (profile.value = v)}
                     options={profiles.map((p) => ({ value: String(p.value), label: p.word, note: p.meaning }))}
                 />
-                <SelectField label="The token works for" value={life.value} onChange={(v) => (life.value = v)} options={LIVES} required />
+                <SelectField
+                    label="The token works for"
+                    value={life.value}
+                    onChange={(v) => (life.value = v)}
+                    options={LIVES}
+                    required
+                />
             </Form>
         </Dialog>
     );
@@ -130,11 +204,18 @@ function AddServerOpen({ onClose }: { onClose: () => void }) {
 function TokenDialog({ title, token, onClose }: { title: string; token: Token; onClose: () => void }) {
     return (
         <Dialog
-            title={title} open wide onClose={onClose}
+            title={title}
+            open
+            wide
+            onClose={onClose}
             footer={
                 <>
-                    <Button href={href("servers", token.server)} onClick={onClose}>Open the server's page</Button>
-                    <Button kind="primary" onClick={onClose}>Close</Button>
+                    <Button href={href("servers", token.server)} onClick={onClose}>
+                        Open the server's page
+                    </Button>
+                    <Button kind="primary" onClick={onClose}>
+                        Close
+                    </Button>
                 </>
             }
         >
@@ -144,7 +225,17 @@ function TokenDialog({ title, token, onClose }: { title: string; token: Token; o
 }
 
 /** A new token for a server that is there: after a failed enrolment, a revocation, or to enroll the machine again. */
-export function NewToken({ server, enrolledUs, open, onClose }: { server: string; enrolledUs: bigint; open: boolean; onClose: () => void }) {
+export function NewToken({
+    server,
+    enrolledUs,
+    open,
+    onClose,
+}: {
+    server: string;
+    enrolledUs: bigint;
+    open: boolean;
+    onClose: () => void;
+}) {
     return open ? <NewTokenOpen server={server} enrolledUs={enrolledUs} onClose={onClose} /> : null;
 }
 
@@ -160,17 +251,30 @@ function NewTokenOpen({ server, enrolledUs, onClose }: { server: string; enrolle
     if (token.value) return <TokenDialog title={`New token for ${server}`} token={token.value} onClose={onClose} />;
     return (
         <Dialog
-            title={`Generate a new token for ${server}`} open onClose={onClose} locked={call.busy !== ""}
+            title={`Generate a new token for ${server}`}
+            open
+            onClose={onClose}
+            locked={call.busy !== ""}
             footer={
                 <>
-                    <Button onClick={onClose} disabled={call.busy !== ""}>Cancel</Button>
-                    <Button kind="primary" busy={call.busy !== ""} onClick={make}>Generate new token</Button>
+                    <Button onClick={onClose} disabled={call.busy !== ""}>
+                        Cancel
+                    </Button>
+                    <Button kind="primary" busy={call.busy !== ""} onClick={make}>
+                        Generate new token
+                    </Button>
                 </>
             }
         >
             <div class="form">
                 <p>The token before it is void from then on. A server that is connected stays so until the new one is used.</p>
-                <SelectField label="The token works for" value={life.value} onChange={(v) => (life.value = v)} options={LIVES} required />
+                <SelectField
+                    label="The token works for"
+                    value={life.value}
+                    onChange={(v) => (life.value = v)}
+                    options={LIVES}
+                    required
+                />
                 {call.problem && <ErrorBox problem={call.problem} />}
             </div>
         </Dialog>

@@ -12,7 +12,25 @@ import { DeploymentState, type Container, type PortPublish } from "../gen/davit/
 import type { Deployment, Service } from "../gen/davit/control/v1/workloads_pb";
 import type { Server } from "../gen/davit/control/v1/servers_pb";
 import {
-    Ago, Button, Card, Checkbox, Confirm, CopyButton, Empty, ErrorBox, Icon, inert, KeyValues, Menu, Notice, Page, Skeleton, Table, Tabs, toast, type Column,
+    Ago,
+    Button,
+    Card,
+    Checkbox,
+    Confirm,
+    CopyButton,
+    Empty,
+    ErrorBox,
+    Icon,
+    inert,
+    KeyValues,
+    Menu,
+    Notice,
+    Page,
+    Skeleton,
+    Table,
+    Tabs,
+    toast,
+    type Column,
 } from "../parts";
 import { href, Link, navigate, query, setQuery } from "../shell/router";
 import { Clip, ContainerBadge, Loaded, ServiceBadge, useCall, type Call } from "./common";
@@ -28,7 +46,8 @@ const isLoopback = (host: string) => host === "" || host === "::1" || host === "
 function portUrl(p: PortPublish, server: Server | undefined): string | undefined {
     const viewer = location.hostname.replace(/^\[|\]$/g, "");
     if (p.protocol === "udp" || !p.hostPort) return undefined;
-    if (isLoopback(p.hostIp)) return server?.local && isLoopback(viewer) ? `http://${hostPort(p.hostIp || "127.0.0.1", p.hostPort)}/` : undefined;
+    if (isLoopback(p.hostIp))
+        return server?.local && isLoopback(viewer) ? `http://${hostPort(p.hostIp || "127.0.0.1", p.hostPort)}/` : undefined;
     if (p.hostIp !== "0.0.0.0" && p.hostIp !== "::") return `http://${hostPort(p.hostIp, p.hostPort)}/`;
     const host = server?.local ? viewer : server?.preferredAddress;
     return host ? `http://${hostPort(host, p.hostPort)}/` : undefined;
@@ -37,8 +56,21 @@ function portUrl(p: PortPublish, server: Server | undefined): string | undefined
 function Port({ port, server }: { port: PortPublish; server: Server | undefined }) {
     const text = `${hostPort(port.hostIp || "127.0.0.1", port.hostPort)}→${port.containerPort}${port.protocol === "udp" ? "/udp" : ""}`;
     const url = portUrl(port, server);
-    if (url) return <a class="port mono" href={url} target="_blank" rel="noopener noreferrer">{inert(text)}<Icon name="out" size={12} label="opens in a new tab" /></a>;
-    return <span class="port mono" title={isLoopback(port.hostIp) ? `On the loopback of server ${server?.name ?? ""} only` : undefined}>{inert(text)}</span>;
+    if (url)
+        return (
+            <a class="port mono" href={url} target="_blank" rel="noopener noreferrer">
+                {inert(text)}
+                <Icon name="out" size={12} label="opens in a new tab" />
+            </a>
+        );
+    return (
+        <span
+            class="port mono"
+            title={isLoopback(port.hostIp) ? `On the loopback of server ${server?.name ?? ""} only` : undefined}
+        >
+            {inert(text)}
+        </span>
+    );
 }
 
 /* A port that the engine chose stands with the container only. */
@@ -50,17 +82,64 @@ function portsOf(s: Service): PortPublish[] {
 
 function Facts({ service, server }: { service: Service; server: Server | undefined }) {
     const ports = portsOf(service);
-    const ids = [["Active deployment", service.activeDeploymentId], ["Newest deployment", service.deploymentId !== service.activeDeploymentId ? service.deploymentId : ""]] as const;
+    const ids = [
+        ["Deployment", service.activeDeploymentId],
+        ["Newest try", service.deploymentId !== service.activeDeploymentId ? service.deploymentId : ""],
+    ] as const;
     return (
         <Card title="Service">
             <KeyValues
                 items={[
-                    { label: "Image", value: <span class="line"><span class="mono wrap">{inert(service.image)}</span><CopyButton text={service.image} label="Copy image" /></span> },
-                    { label: "Server", value: <Link href={href("servers", service.serverName)} class="wrap">{inert(service.serverName)}</Link> },
-                    { label: "Ports", value: ports.length ? <span class="port-list">{ports.map((p, i) => <Port key={i} port={p} server={server} />)}</span> : "none published" },
-                    ...ids.map(([label, id]) => id !== "" && { label, value: <Link href={href("deployments", id)} class="mono">{short(id)}</Link> }),
+                    {
+                        label: "Image",
+                        value: (
+                            <span class="line">
+                                <span class="mono wrap">{inert(service.image)}</span>
+                                <CopyButton text={service.image} label="Copy image" />
+                            </span>
+                        ),
+                    },
+                    {
+                        label: "Server",
+                        value: (
+                            <Link href={href("servers", service.serverName)} class="wrap">
+                                {inert(service.serverName)}
+                            </Link>
+                        ),
+                    },
+                    {
+                        label: "Ports",
+                        value: ports.length ? (
+                            <span class="port-list">
+                                {ports.map((p, i) => (
+                                    <Port key={i} port={p} server={server} />
+                                ))}
+                            </span>
+                        ) : (
+                            "none published"
+                        ),
+                    },
+                    ...ids.map(
+                        ([label, id]) =>
+                            id !== "" && {
+                                label,
+                                value: (
+                                    <Link href={href("deployments", id)} class="mono">
+                                        {short(id)}
+                                    </Link>
+                                ),
+                            },
+                    ),
                     { label: "Changed", value: <Ago us={service.updatedUs} /> },
-                    { label: "From a terminal", value: <span class="line"><code class="code wrap">davit logs -f {serviceKey(service)}</code><CopyButton text={`davit logs -f ${serviceKey(service)}`} label="Copy command" /></span> },
+                    {
+                        label: "From a terminal",
+                        value: (
+                            <span class="line">
+                                <code class="code wrap">davit logs -f {serviceKey(service)}</code>
+                                <CopyButton text={`davit logs -f ${serviceKey(service)}`} label="Copy command" />
+                            </span>
+                        ),
+                    },
                 ]}
             />
         </Card>
@@ -68,11 +147,24 @@ function Facts({ service, server }: { service: Service; server: Server | undefin
 }
 
 const containers: Column<Container>[] = [
-    { id: "name", title: "Name", render: (c) => <Clip text={c.name || short(c.id)} />, sort: (c) => c.name, text: (c) => c.name, card: "title" },
+    {
+        id: "name",
+        title: "Name",
+        render: (c) => <Clip text={c.name || short(c.id)} />,
+        sort: (c) => c.name,
+        text: (c) => c.name,
+        card: "title",
+    },
     { id: "state", title: "State", render: (c) => <ContainerBadge container={c} />, sort: (c) => c.state, width: "8rem" },
     { id: "image", title: "Image", render: (c) => <Clip text={c.image} mono /> },
     { id: "deployment", title: "Deployment", render: (c) => <Clip text={short(c.deploymentId)} mono />, width: "8.5rem" },
-    { id: "since", title: "Since", render: (c) => <Ago us={c.state === "running" ? c.startedAtUs : c.finishedAtUs} />, align: "end", width: "7.5rem" },
+    {
+        id: "since",
+        title: "Since",
+        render: (c) => <Ago us={c.state === "running" ? c.startedAtUs : c.finishedAtUs} />,
+        align: "end",
+        width: "7.5rem",
+    },
 ];
 
 function Troubles({ service, newest }: { service: Service; newest: Deployment | undefined }) {
@@ -82,21 +174,42 @@ function Troubles({ service, newest }: { service: Service; newest: Deployment | 
     return (
         <>
             {!service.serverOnline && (
-                <Notice tone="warn" title={`Server ${inert(service.serverName)} is offline`} actions={<Button size="small" href={href("servers", service.serverName)}>See what to do</Button>}>
+                <Notice
+                    tone="warn"
+                    title={`Server ${inert(service.serverName)} is offline`}
+                    actions={
+                        <Button size="small" href={href("servers", service.serverName)}>
+                            See what to do
+                        </Button>
+                    }
+                >
                     What is shown is the last that was known. The service itself goes on there.
                 </Notice>
             )}
             {failed && (
                 <Notice
-                    tone={serves ? "warn" : "bad"} title={serves ? "The newest deployment failed; the one before serves" : "The newest deployment failed"}
-                    actions={<Button size="small" href={href("deployments", service.deploymentId)}>See its steps</Button>}
+                    tone={serves ? "warn" : "bad"}
+                    title={serves ? "The newest deployment failed; the one before serves" : "The newest deployment failed"}
+                    actions={
+                        <Button size="small" href={href("deployments", service.deploymentId)}>
+                            See its steps
+                        </Button>
+                    }
                 >
                     <p class="wrap">{inert(f?.message || service.failure)}</p>
                     {f?.hint && <p class="notice-fix wrap">{inert(f.hint)}</p>}
                 </Notice>
             )}
             {!deploymentEnded(service.state) && (
-                <Notice tone="pending" title={`A deployment is under way: ${deploymentState(service.state).word}`} actions={<Button size="small" href={href("deployments", service.deploymentId)}>Follow it</Button>} />
+                <Notice
+                    tone="pending"
+                    title={`A deployment is under way: ${deploymentState(service.state).word}`}
+                    actions={
+                        <Button size="small" href={href("deployments", service.deploymentId)}>
+                            Follow it
+                        </Button>
+                    }
+                />
             )}
         </>
     );
@@ -104,10 +217,23 @@ function Troubles({ service, newest }: { service: Service; newest: Deployment | 
 
 function Metrics({ service }: { service: Service }) {
     const { model, state } = useWatch(usageTopic({ project: service.project, service: service.name }));
-    const series = useMemo(() => [...(model?.values() ?? [])].filter((s) => s.row.containerName !== "" && s.row.service === service.name), [model]);
+    const series = useMemo(
+        () => [...(model?.values() ?? [])].filter((s) => s.row.containerName !== "" && s.row.service === service.name),
+        [model],
+    );
     if (series.length === 0)
-        return <Empty icon="chart" title={state === "loading" ? "Measuring…" : "Nothing is measured"}>{state === "loading" ? "The first sample comes within seconds." : "A container that runs on a server that is online is measured every few seconds."}</Empty>;
-    return <UsagePlots series={series} />;
+        return (
+            <Empty icon="chart" title={state === "loading" ? "Measuring…" : "Nothing is measured"}>
+                {state === "loading"
+                    ? "The first sample comes within seconds."
+                    : "A container that runs on a server that is online is measured every few seconds."}
+            </Empty>
+        );
+    return (
+        <Card>
+            <UsagePlots series={series} />
+        </Card>
+    );
 }
 
 function RemoveDialog({ service, open, onClose }: { service: Service; open: boolean; onClose: () => void }) {
@@ -116,7 +242,12 @@ function RemoveDialog({ service, open, onClose }: { service: Service; open: bool
     const forget = useSignal(false);
     const remove = () =>
         void call
-            .run("remove", () => api.removeService({ project: service.project, service: service.name, volumes: volumes.value, forget: forget.value }, { timeoutMs: 90_000 }))
+            .run("remove", () =>
+                api.removeService(
+                    { project: service.project, service: service.name, volumes: volumes.value, forget: forget.value },
+                    { timeoutMs: 90_000 },
+                ),
+            )
             .then((ok) => {
                 if (!ok) return;
                 toast({ tone: "ok", title: `Service ${serviceKey(service)} is removed` });
@@ -124,30 +255,83 @@ function RemoveDialog({ service, open, onClose }: { service: Service; open: bool
             });
     return (
         <Confirm
-            title={`Remove service ${serviceKey(service)}`} open={open} onClose={onClose} onConfirm={remove} action="Remove service" name={service.name} busy={call.busy !== ""}
+            title={`Remove service ${serviceKey(service)}`}
+            open={open}
+            onClose={onClose}
+            onConfirm={remove}
+            action="Remove service"
+            name={service.name}
+            busy={call.busy !== ""}
             error={call.problem}
         >
             <p>Its containers on {inert(service.serverName)} are stopped and removed, and its network if nobody else uses it.</p>
-            <Checkbox label="Its volumes too: all data in them is gone" checked={volumes.value} onChange={(v) => (volumes.value = v)} />
-            {!service.serverOnline && <Checkbox label="Forget it although its server is offline: what runs there goes on" checked={forget.value} onChange={(v) => (forget.value = v)} />}
+            <Checkbox
+                label="Its volumes too: all data in them is gone"
+                checked={volumes.value}
+                onChange={(v) => (volumes.value = v)}
+            />
+            {!service.serverOnline && (
+                <Checkbox
+                    label="Forget it although its server is offline: what runs there goes on"
+                    checked={forget.value}
+                    onChange={(v) => (forget.value = v)}
+                />
+            )}
         </Confirm>
     );
 }
 
-function Actions({ service, call, onStop, onRemove }: { service: Service; call: Call; onStop: () => void; onRemove: () => void }) {
+function Actions({
+    service,
+    call,
+    onStop,
+    onRemove,
+}: {
+    service: Service;
+    call: Call;
+    onStop: () => void;
+    onRemove: () => void;
+}) {
     const running = service.containers.some((c) => c.state === "running" || c.state === "restarting");
     const any = service.containers.length > 0;
     const act = (action: "start" | "restart", said: string) =>
         void call
-            .run(action, () => api.controlService({ project: service.project, service: service.name, action }, { timeoutMs: 90_000 }))
+            .run(action, () =>
+                api.controlService({ project: service.project, service: service.name, action }, { timeoutMs: 90_000 }),
+            )
             .then((ok) => ok && toast({ tone: "ok", title: `${serviceKey(service)} ${said}` }));
-    const disabled = !service.serverOnline || (call.busy !== "");
+    const disabled = !service.serverOnline || call.busy !== "";
     return (
         <>
-            {any && running && <Button icon="restart" busy={call.busy === "restart"} disabled={disabled && call.busy !== "restart"} onClick={() => act("restart", "was restarted")}>Restart</Button>}
-            {any && running && <Button icon="stop" busy={call.busy === "stop"} disabled={disabled && call.busy !== "stop"} onClick={onStop}>Stop</Button>}
-            {any && !running && <Button kind="primary" icon="play" busy={call.busy === "start"} disabled={disabled && call.busy !== "start"} onClick={() => act("start", "was started")}>Start</Button>}
-            <Button icon="deploy" href={`/deploy?from=${encodeURIComponent(service.deploymentId)}`}>Deploy again</Button>
+            {any && running && (
+                <Button
+                    icon="restart"
+                    busy={call.busy === "restart"}
+                    disabled={disabled && call.busy !== "restart"}
+                    onClick={() => act("restart", "was restarted")}
+                >
+                    Restart
+                </Button>
+            )}
+            {any && running && (
+                <Button icon="stop" busy={call.busy === "stop"} disabled={disabled && call.busy !== "stop"} onClick={onStop}>
+                    Stop
+                </Button>
+            )}
+            {any && !running && (
+                <Button
+                    kind="primary"
+                    icon="play"
+                    busy={call.busy === "start"}
+                    disabled={disabled && call.busy !== "start"}
+                    onClick={() => act("start", "was started")}
+                >
+                    Start
+                </Button>
+            )}
+            <Button icon="deploy" href={`/deploy?from=${encodeURIComponent(service.deploymentId)}`}>
+                Deploy again
+            </Button>
             <Menu label="More" items={[{ label: "Remove service", icon: "trash", danger: true, onSelect: onRemove }]} />
         </>
     );
@@ -160,28 +344,44 @@ function Detail({ service }: { service: Service }) {
     const dialog = useSignal<"" | "stop" | "remove">("");
     const server = useWatch(serverTopic(service.serverId)).model?.server;
     const deployments = useWatch(deploymentsTopic({ project: service.project, service: service.name, limit: DEPLOYMENTS_SHOWN }));
-    const list = useMemo(() => [...(deployments.model?.values() ?? [])].filter((d) => d.spec?.name === service.name), [deployments.model]);
+    const list = useMemo(
+        () => [...(deployments.model?.values() ?? [])].filter((d) => d.spec?.name === service.name),
+        [deployments.model],
+    );
     const newest = deployments.model?.get(service.deploymentId);
     const asked = query.value.get("tab") ?? "";
     const tab = TABS.includes(asked) ? asked : "logs";
     const stop = () =>
         void call
-            .run("stop", () => api.controlService({ project: service.project, service: service.name, action: "stop" }, { timeoutMs: 90_000 }))
+            .run("stop", () =>
+                api.controlService({ project: service.project, service: service.name, action: "stop" }, { timeoutMs: 90_000 }),
+            )
             .then((ok) => {
                 if (ok) toast({ tone: "ok", title: `${serviceKey(service)} was stopped` });
                 dialog.value = "";
             });
     return (
         <Page
-            title={service.name} crumbs={[{ title: "Services", href: "/services" }]} state={<ServiceBadge service={service} />}
+            title={service.name}
+            crumbs={[{ title: "Services", href: "/services" }]}
+            state={<ServiceBadge service={service} />}
             subtitle={`${inert(service.project)} on ${inert(service.serverName)}`}
-            actions={<Actions service={service} call={call} onStop={() => (dialog.value = "stop")} onRemove={() => (dialog.value = "remove")} />}
+            actions={
+                <Actions
+                    service={service}
+                    call={call}
+                    onStop={() => (dialog.value = "stop")}
+                    onRemove={() => (dialog.value = "remove")}
+                />
+            }
         >
             {call.problem && <ErrorBox problem={call.problem} title="It was not done" />}
             <Troubles service={service} newest={newest} />
             <Facts service={service} server={server} />
             <Tabs
-                label="What is shown of the service" current={tab} onChange={(id) => setQuery({ tab: id === "logs" ? undefined : id })}
+                label="What is shown of the service"
+                current={tab}
+                onChange={(id) => setQuery({ tab: id === "logs" ? undefined : id })}
                 tabs={[
                     { id: "logs", title: "Logs" },
                     { id: "metrics", title: "Metrics" },
@@ -191,15 +391,35 @@ function Detail({ service }: { service: Service }) {
             >
                 {tab === "logs" && <ServiceLogs project={service.project} name={service.name} />}
                 {tab === "metrics" && <Metrics service={service} />}
-                {tab === "deployments" && <Card flush><DeploymentTable label="Deployments" rows={list} loading={deployments.state === "loading"} /></Card>}
+                {tab === "deployments" && (
+                    <Card flush>
+                        <DeploymentTable label="Deployments" rows={list} loading={deployments.state === "loading"} />
+                    </Card>
+                )}
                 {tab === "containers" && (
                     <Card flush>
-                        <Table label="Containers" rows={service.containers} columns={containers} rowKey={(c) => c.id} empty={<Empty icon="service" title="No container" />} />
+                        <Table
+                            label="Containers"
+                            rows={service.containers}
+                            columns={containers}
+                            rowKey={(c) => c.id}
+                            empty={<Empty icon="service" title="No container" />}
+                        />
                     </Card>
                 )}
             </Tabs>
-            <Confirm title={`Stop service ${serviceKey(service)}`} open={dialog.value === "stop"} onClose={() => (dialog.value = "")} onConfirm={stop} action="Stop service" busy={call.busy !== ""}>
-                <p>{count(service.containers.length, "container")} on {inert(service.serverName)} will be stopped and stay so, also after a restart of that machine, until you start the service again.</p>
+            <Confirm
+                title={`Stop service ${serviceKey(service)}`}
+                open={dialog.value === "stop"}
+                onClose={() => (dialog.value = "")}
+                onConfirm={stop}
+                action="Stop service"
+                busy={call.busy !== ""}
+            >
+                <p>
+                    {count(service.containers.length, "container")} on {inert(service.serverName)} will be stopped and stay so,
+                    also after a restart of that machine, until you start the service again.
+                </p>
             </Confirm>
             <RemoveDialog service={service} open={dialog.value === "remove"} onClose={() => (dialog.value = "")} />
         </Page>
@@ -212,12 +432,30 @@ export function ServicePage({ project, name }: { project: string; name: string }
     if (service && use.state !== "failed") return <Detail service={service} />;
     return (
         <Page title={name} crumbs={[{ title: "Services", href: "/services" }]}>
-            <Loaded use={use} skeleton={<><Skeleton height="8rem" /><Skeleton height="28rem" /></>}>
+            <Loaded
+                use={use}
+                skeleton={
+                    <>
+                        <Skeleton height="8rem" />
+                        <Skeleton height="28rem" />
+                    </>
+                }
+            >
                 {() => (
-                    <Empty icon="service" title={`There is no service ${inert(name)} in ${inert(project)}`} actions={<><Button href="/services">All services</Button><Button kind="primary" icon="deploy" href="/deploy">Deploy one</Button></>} />
+                    <Empty
+                        icon="service"
+                        title={`There is no service ${inert(name)} in ${inert(project)}`}
+                        actions={
+                            <>
+                                <Button href="/services">All services</Button>
+                                <Button kind="primary" icon="deploy" href="/deploy">
+                                    Deploy one
+                                </Button>
+                            </>
+                        }
+                    />
                 )}
             </Loaded>
         </Page>
     );
 }
-

@@ -41,7 +41,10 @@ export function ServiceLogs({ project, name, height }: { project: string; name: 
     const buffer = useRef<LogBuffer>();
     buffer.current ??= new LogBuffer();
     const lines = useRef(new Lines());
-    const topic = useMemo(() => logsTopic({ project, service: name, tail: TAIL }, (r) => take(r, lines.current, buffer.current!)), [project, name]);
+    const topic = useMemo(
+        () => logsTopic({ project, service: name, tail: TAIL }, (r) => take(r, lines.current, buffer.current!)),
+        [project, name],
+    );
     const use = useWatch(topic);
     const wasStale = useRef(false);
     useEffect(() => {
@@ -53,9 +56,16 @@ export function ServiceLogs({ project, name, height }: { project: string; name: 
         <>
             {use.state === "failed" && use.problem && <ErrorBox problem={use.problem} retry={use.retry} />}
             <LogView
-                label={`Log of ${name}`} buffer={buffer.current} fileName={`${project}-${name}.log`} {...(height ? { height } : {})}
+                label={`Log of ${name}`}
+                buffer={buffer.current}
+                fileName={`${project}-${name}.log`}
+                {...(height ? { height } : {})}
                 empty={use.state === "loading" ? "Reading the log…" : "Nothing was written yet. Lines show up here as they are."}
-                toolbar={<Button size="small" kind="quiet" icon="trash" onClick={() => buffer.current!.clear()}>Clear</Button>}
+                toolbar={
+                    <Button size="small" kind="quiet" icon="trash" onClick={() => buffer.current!.clear()}>
+                        Clear
+                    </Button>
+                }
             />
         </>
     );

@@ -9,16 +9,26 @@ import { inert, Plot, type PlotData, type PlotSeries, type PlotUnit } from "../p
 type Read = (r: UsageRow) => number;
 const SERIES_MAX = 6;
 
-/* Samples of several containers come at times of their own; each time is a point, and what has none there is left open. */
+/** Nobody watched for longer than this: the line has a gap. */
+const GAP_S = 20;
+
+/* Samples of several containers come at times of their own. Each time is a point; where a line has no sample of its own there, its last one
+ * counts, until it is too old. */
 function dataOf(series: UsageSeries[], reads: Read[]): PlotData {
-    const at = (r: UsageRow) => Number((r.usage?.atUs ?? 0n) / 1_000_000n);
-    const xs = [...new Set(series.flatMap((s) => s.samples.map(at)))].sort((a, b) => a - b);
-    const place = new Map(xs.map((x, i) => [x, i]));
+    const at = (r: UsageRow) => Number(r.usage?.atUs ?? 0n) / 1e6;
+    const own = series.flatMap((s) => s.samples.map(at));
+    const ends = series.flatMap((s) =>
+        s.samples.filter((r, i) => at(s.samples[i + 1] ?? r) - at(r) > GAP_S).map((r) => at(r) + GAP_S + 1),
+    );
+    const xs = [...new Set([...own, ...ends])].sort((a, b) => a - b);
     const lines = series.flatMap((s) =>
         reads.map((read) => {
-            const ys: (number | null)[] = xs.map(() => null);
-            for (const r of s.samples) ys[place.get(at(r))!] = read(r);
-            return ys;
+            let next = 0;
+            return xs.map((x) => {
+                while (next < s.samples.length && at(s.samples[next]!) <= x) next++;
+                const last = s.samples[next - 1];
+                return last && x - at(last) <= GAP_S ? read(last) : null;
+            });
         }),
     );
     return [xs, ...lines];
@@ -32,11 +42,20 @@ interface Chart {
 }
 
 function UsagePlot({ chart, series }: { chart: Chart; series: UsageSeries[] }) {
-    const data = useMemo(() => dataOf(series, chart.lines.map((l) => l.read)), [series]);
+    const data = useMemo(
+        () =>
+            dataOf(
+                series,
+                chart.lines.map((l) => l.read),
+            ),
+        [series],
+    );
     const named = series.length > 1;
     const shown: PlotSeries[] = series.flatMap((s, i) =>
         chart.lines.map((l, k) => ({
-            label: [named && inert(s.row.containerName || s.row.serverName), (chart.lines.length > 1 || !named) && l.label].filter(Boolean).join(" "),
+            label: [named && inert(s.row.containerName || s.row.serverName), (chart.lines.length > 1 || !named) && l.label]
+                .filter(Boolean)
+                .join(" "),
             hue: i * chart.lines.length + k,
         })),
     );
@@ -59,7 +78,11 @@ const disk: Chart = {
         { label: "write", read: (r) => Number(r.diskWriteRate) },
     ],
 };
-const memory: Chart = { label: "Memory", unit: "bytes", lines: [{ label: "used", read: (r) => Number(r.usage?.memoryBytes ?? 0n) }] };
+const memory: Chart = {
+    label: "Memory",
+    unit: "bytes",
+    lines: [{ label: "used", read: (r) => Number(r.usage?.memoryBytes ?? 0n) }],
+};
 
 /** @cpus: 100 % is the whole machine of so many; without it 100 % is one core. */
 export function UsagePlots({ series, cpus }: { series: UsageSeries[]; cpus?: number | undefined }) {
@@ -72,7 +95,9 @@ export function UsagePlots({ series, cpus }: { series: UsageSeries[]; cpus?: num
     const shown = series.slice(0, SERIES_MAX);
     return (
         <div class="plots">
-            {[cpu, memory, network, disk].map((chart) => <UsagePlot key={chart.label} chart={chart} series={shown} />)}
+            {[cpu, memory, network, disk].map((chart) => (
+                <UsagePlot key={chart.label} chart={chart} series={shown} />
+            ))}
         </div>
     );
 }

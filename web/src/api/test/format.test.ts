@@ -21,7 +21,16 @@ test("sizes and shares", () => {
 });
 
 test("times", () => {
-    assert.deepEqual([0, 59, 60, 3600, 3900, 86400, 90000, 11 * 86400 + 3600].map(f.duration), ["0 s", "59 s", "1 min", "1 h", "1 h 5 min", "1 d", "1 d 1 h", "11 d"]);
+    assert.deepEqual([0, 59, 60, 3600, 3900, 86400, 90000, 11 * 86400 + 3600].map(f.duration), [
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 h",
+        "1 h 5 min",
+        "1 d",
+        "1 d 1 h",
+        "11 d",
+    ]);
     assert.equal(f.countdown(3543), "59:03");
     assert.equal(f.countdown(3661), "1:01:01");
     assert.equal(f.countdown(-5), "00:00");

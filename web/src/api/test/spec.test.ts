@@ -10,8 +10,33 @@ const bad = (change: Partial<spec.SpecForm>): string[] => [...spec.checkForm(for
 
 test("image references", () => {
     const digest = "@sha256:" + "a".repeat(64);
-    const fine = ["nginx", "nginx:1.27", "team/app", "localhost/app", "registry:5000/team/web-app:1.2", "a.b/c" + digest, "x:1" + digest, "a/b/c/d"];
-    const not = ["", "Nginx", "nginx:", "nginx@", "nginx@sha256:12", "-x", "a//b", "/a", "a/", "a b", "http://x/y", "x:" + "t".repeat(129), "reg:0/x", "reg:65536/x", "a".repeat(513)];
+    const fine = [
+        "nginx",
+        "nginx:1.27",
+        "team/app",
+        "localhost/app",
+        "registry:5000/team/web-app:1.2",
+        "a.b/c" + digest,
+        "x:1" + digest,
+        "a/b/c/d",
+    ];
+    const not = [
+        "",
+        "Nginx",
+        "nginx:",
+        "nginx@",
+        "nginx@sha256:12",
+        "-x",
+        "a//b",
+        "/a",
+        "a/",
+        "a b",
+        "http://x/y",
+        "x:" + "t".repeat(129),
+        "reg:0/x",
+        "reg:65536/x",
+        "a".repeat(513),
+    ];
     for (const ref of fine) assert.ok(spec.isImage(ref), ref);
     for (const ref of not) assert.ok(!spec.isImage(ref), ref);
     assert.ok(spec.isImage("a".repeat(512)));
@@ -53,20 +78,34 @@ test("commands are split as a shell does, and nothing is expanded", () => {
 });
 
 test("environment", () => {
-    const { rows, bad: lines } = spec.parseEnvText('# c\nA=1\r\nexport B="x y"\n\nC=\'a=b\'\nnonsense\n=x\nD= \n');
-    assert.deepEqual(rows, [{ name: "A", value: "1" }, { name: "B", value: "x y" }, { name: "C", value: "a=b" }, { name: "D", value: " " }]);
+    const { rows, bad: lines } = spec.parseEnvText("# c\nA=1\r\nexport B=\"x y\"\n\nC='a=b'\nnonsense\n=x\nD= \n");
+    assert.deepEqual(rows, [
+        { name: "A", value: "1" },
+        { name: "B", value: "x y" },
+        { name: "C", value: "a=b" },
+        { name: "D", value: " " },
+    ]);
     assert.deepEqual(lines, ["nonsense", "=x"]);
     const many = (n: number) => Array.from({ length: n }, (_, i) => ({ name: `V${i}`, value: "" }));
     assert.deepEqual(bad({ env: many(spec.ENV_MAX) }), []);
     assert.deepEqual(bad({ env: many(spec.ENV_MAX + 1) }), ["env"]);
     assert.deepEqual(bad({ env: [{ name: "1A", value: "" }] }), ["env.0.name"]);
-    assert.deepEqual(bad({ env: [{ name: "A", value: "" }, { name: "A", value: "" }] }), ["env.1.name"]);
+    assert.deepEqual(
+        bad({
+            env: [
+                { name: "A", value: "" },
+                { name: "A", value: "" },
+            ],
+        }),
+        ["env.1.name"],
+    );
     assert.deepEqual(bad({ env: [{ name: "A", value: "x".repeat(spec.ENV_VALUE_MAX) }] }), []);
     assert.deepEqual(bad({ env: [{ name: "A", value: "é".repeat(spec.ENV_VALUE_MAX / 2) + "x" }] }), ["env.0.value"]);
 });
 
 test("ports and volumes", () => {
-    const port = (p: Partial<spec.PortRow>) => bad({ ports: [{ host: "", hostPort: "8080", containerPort: "80", protocol: "tcp", ...p }] });
+    const port = (p: Partial<spec.PortRow>) =>
+        bad({ ports: [{ host: "", hostPort: "8080", containerPort: "80", protocol: "tcp", ...p }] });
     assert.deepEqual(port({}), []);
     assert.deepEqual(port({ hostPort: "" }), []);
     assert.deepEqual(port({ hostPort: "65535" }), []);
@@ -82,7 +121,22 @@ test("ports and volumes", () => {
     assert.deepEqual(bad({ ports: [same, { ...same, protocol: "udp" }] }), []);
     const path = (p: string) => bad({ volumes: [{ name: "data", path: p, readOnly: false }] }).length === 0;
     for (const p of ["/data", "/var/lib/x", "/etc/app", "/" + "x".repeat(1023)]) assert.ok(path(p), p);
-    for (const p of ["/", "data", "/a/", "/a/../b", "/a//b", "/a:b", "/etc", "/run", "/proc", "/sys/fs", "/dev/shm", "/" + "x".repeat(1024), "/a\n"]) assert.ok(!path(p), p);
+    for (const p of [
+        "/",
+        "data",
+        "/a/",
+        "/a/../b",
+        "/a//b",
+        "/a:b",
+        "/etc",
+        "/run",
+        "/proc",
+        "/sys/fs",
+        "/dev/shm",
+        "/" + "x".repeat(1024),
+        "/a\n",
+    ])
+        assert.ok(!path(p), p);
 });
 
 test("health checks", () => {
@@ -108,7 +162,14 @@ test("a refusal of the control plane finds its field", () => {
 });
 
 test("the same from a terminal, without values", () => {
-    const f = form({ env: [{ name: "TOKEN", value: "s3cret" }], ports: [{ host: "", hostPort: "8080", containerPort: "80", protocol: "tcp" }], command: "sh -c 'a b'" });
-    assert.equal(spec.cliOf(f, "web-1"), "davit deploy --name web --server web-1 --env TOKEN=… --publish 8080:80 nginx -- sh -c 'a b'");
+    const f = form({
+        env: [{ name: "TOKEN", value: "s3cret" }],
+        ports: [{ host: "", hostPort: "8080", containerPort: "80", protocol: "tcp" }],
+        command: "sh -c 'a b'",
+    });
+    assert.equal(
+        spec.cliOf(f, "web-1"),
+        "davit deploy --name web --server web-1 --env TOKEN=… --publish 8080:80 nginx -- sh -c 'a b'",
+    );
     assert.equal(spec.specOf(f).env?.[0]?.value, "s3cret");
 });

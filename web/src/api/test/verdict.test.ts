@@ -10,22 +10,59 @@ import { containerState, serverState, serviceState } from "../words";
 
 const NOW = 1_000_000;
 const at = (ms: number) => BigInt(ms) * 1000n;
-const server = (init: object) => create(ServerSchema, { id: "1", name: "web-1", state: ServerState.ONLINE, health: "ok", ...init });
+const server = (init: object) =>
+    create(ServerSchema, { id: "1", name: "web-1", state: ServerState.ONLINE, health: "ok", ...init });
 const service = (init: object) =>
-    create(ServiceSchema, { project: "shop", name: "web", serverName: "web-1", serverOnline: true, state: DeploymentState.ACTIVE, containers: [{ id: "c", state: "running" }], ...init });
-const titles = (servers: object[], services: object[]) => findings(servers.map(server), services.map(service), NOW).map((f) => f.title);
+    create(ServiceSchema, {
+        project: "shop",
+        name: "web",
+        serverName: "web-1",
+        serverOnline: true,
+        state: DeploymentState.ACTIVE,
+        containers: [{ id: "c", state: "running" }],
+        ...init,
+    });
+const titles = (servers: object[], services: object[]) =>
+    findings(servers.map(server), services.map(service), NOW).map((f) => f.title);
 
 test("nothing is wrong", () => {
-    assert.deepEqual(titles([{}, { state: ServerState.PENDING, tokenExpiresUs: at(NOW + 1) }], [{}, { state: DeploymentState.DEPLOYING, containers: [] }]), []);
+    assert.deepEqual(
+        titles(
+            [{}, { state: ServerState.PENDING, tokenExpiresUs: at(NOW + 1) }],
+            [{}, { state: DeploymentState.DEPLOYING, containers: [] }],
+        ),
+        [],
+    );
 });
 
 test("each kind of wrong is told once, the worst first", () => {
     const found = findings(
-        [server({ health: "warning", healthReasons: ["disk low"] }), server({ id: "2", name: "web-2", state: ServerState.OFFLINE, stateReason: "heartbeat_lost", lastHeartbeatUs: at(NOW - 5000) }), server({ id: "3", name: "web-3", state: ServerState.PENDING, tokenExpiresUs: at(NOW) })],
-        [service({ state: DeploymentState.FAILED, failure: "no such image", containers: [] }), service({ name: "old", serverOnline: false })],
+        [
+            server({ health: "warning", healthReasons: ["disk low"] }),
+            server({
+                id: "2",
+                name: "web-2",
+                state: ServerState.OFFLINE,
+                stateReason: "heartbeat_lost",
+                lastHeartbeatUs: at(NOW - 5000),
+            }),
+            server({ id: "3", name: "web-3", state: ServerState.PENDING, tokenExpiresUs: at(NOW) }),
+        ],
+        [
+            service({ state: DeploymentState.FAILED, failure: "no such image", containers: [] }),
+            service({ name: "old", serverOnline: false }),
+        ],
         NOW,
     );
-    assert.deepEqual(found.map((f) => `${f.tone} ${f.title}`), ["bad Server web-2 is offline", "bad Service shop/web: failed", "warn Server web-1 needs you", "warn Server web-3 never connected"]);
+    assert.deepEqual(
+        found.map((f) => `${f.tone} ${f.title}`),
+        [
+            "bad Server web-2 is offline",
+            "bad Service shop/web: failed",
+            "warn Server web-1 needs you",
+            "warn Server web-3 never connected",
+        ],
+    );
     assert.equal(found[0]!.text, "heartbeat_lost; last heartbeat 5 s ago");
     assert.equal(found[1]!.text, "no such image");
     assert.equal(found[1]!.href, "/services/shop/web");
@@ -56,6 +93,16 @@ test("what a service is", () => {
 });
 
 test("each reason that the control plane gives has something to do about it", () => {
-    for (const reason of ["offline: heartbeat_lost", "Docker does not answer: no socket", "its clock is 90 s ahead", "its clock is not set: it is before the build of its agent", "disk low: 5 MiB of 100 MiB are free", "its credentials were revoked: davit server token x makes a new token", "its certificate has expired", "the last renewal failed: x", "duplicate: another agent at 1.2.3.4 (h) uses this identity"])
+    for (const reason of [
+        "offline: heartbeat_lost",
+        "Docker does not answer: no socket",
+        "its clock is 90 s ahead",
+        "its clock is not set: it is before the build of its agent",
+        "disk low: 5 MiB of 100 MiB are free",
+        "its credentials were revoked: davit server token x makes a new token",
+        "its certificate has expired",
+        "the last renewal failed: x",
+        "duplicate: another agent at 1.2.3.4 (h) uses this identity",
+    ])
         assert.ok(fixOf(reason, "web-1").text, reason);
 });

@@ -5,7 +5,17 @@ import { test } from "node:test";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { WatchRequestSchema, WatchResponseSchema, type WatchRequest } from "../../gen/davit/control/v1/watch_pb";
 import { deploymentTopic, logsTopic, serversTopic, serverTopic, SAMPLES_MAX, usageTopic } from "../topics";
-import { backoff, BACKOFF_MAX_MS, BACKOFF_MIN_MS, HIDDEN_MAX_MS, LINGER_MS, TOPICS_MAX, TRIES_MAX, Watch, type WatchEnv } from "../watcher";
+import {
+    backoff,
+    BACKOFF_MAX_MS,
+    BACKOFF_MIN_MS,
+    HIDDEN_MAX_MS,
+    LINGER_MS,
+    TOPICS_MAX,
+    TRIES_MAX,
+    Watch,
+    type WatchEnv,
+} from "../watcher";
 
 class Socket {
     binaryType = "";
@@ -73,8 +83,7 @@ class World {
     }
     pass(ms: number): void {
         this.clock += ms;
-        for (const [id, t] of [...this.timers])
-            if (t.at <= this.clock && this.timers.delete(id)) t.f();
+        for (const [id, t] of [...this.timers]) if (t.at <= this.clock && this.timers.delete(id)) t.f();
     }
     frame(): void {
         for (const f of this.frames.splice(0)) f();
@@ -240,7 +249,10 @@ test("a topic that fails says why, the others go on, and it can be tried again",
     const b = w.watch.take(serverTopic("nope"));
     w.last.onopen!();
     const [first, second] = w.last.sent;
-    w.last.tell({ id: second!.id, event: { case: "failed", value: { code: "not_found", message: "no server nope", hint: "davit server ls" } } });
+    w.last.tell({
+        id: second!.id,
+        event: { case: "failed", value: { code: "not_found", message: "no server nope", hint: "davit server ls" } },
+    });
     w.frame();
     assert.equal(b.state.value, "failed");
     assert.deepEqual(b.problem.value, { code: "not_found", message: "no server nope", hint: "davit server ls" });
@@ -259,7 +271,10 @@ test("what passes by itself is asked for again, a few times, before it is told",
     const a = w.watch.take(serversTopic());
     w.last.onopen!();
     for (let i = 1; i < TRIES_MAX; i++) {
-        w.last.tell({ id: w.last.sent.at(-1)!.id, event: { case: "failed", value: { code: "unavailable", message: "the store" } } });
+        w.last.tell({
+            id: w.last.sent.at(-1)!.id,
+            event: { case: "failed", value: { code: "unavailable", message: "the store" } },
+        });
         w.frame();
         assert.equal(a.state.value, "loading");
         w.pass(2000);
@@ -292,11 +307,18 @@ test("a topic that ended keeps what it told, and sends nothing when it is given 
 test("a log goes on behind the last entry after a lost connection", () => {
     const w = new World();
     const seen: string[] = [];
-    w.watch.take(logsTopic({ project: "p", service: "s", tail: 100 }, (r) => seen.push(...r.entries.map((e) => new TextDecoder().decode(e.line)))));
+    w.watch.take(
+        logsTopic({ project: "p", service: "s", tail: 100 }, (r) =>
+            seen.push(...r.entries.map((e) => new TextDecoder().decode(e.line))),
+        ),
+    );
     w.last.onopen!();
     const first = w.last.sent[0]!.what;
     assert.ok(first.case === "logs" && first.value.tail === 100n && first.value.sinceNs === 0n && first.value.follow);
-    const line = (atNs: bigint, text: string) => ({ id: w.last.sent.at(-1)!.id, event: { case: "logs" as const, value: { entries: [{ atNs, line: new TextEncoder().encode(text) }] } } });
+    const line = (atNs: bigint, text: string) => ({
+        id: w.last.sent.at(-1)!.id,
+        event: { case: "logs" as const, value: { entries: [{ atNs, line: new TextEncoder().encode(text) }] } },
+    });
     w.last.tell(line(5n, "one"));
     w.last.tell(line(7n, "two"));
     w.frame();
@@ -363,7 +385,10 @@ test("steps of a deployment: the last report of each, in their order", () => {
     const step = (name: string, message: string) =>
         create(WatchResponseSchema, { event: { case: "step", value: { state: 2, progress: { step: name, message } } } }).event;
     const m = t.fold(t.begin(undefined), [step("pull", "1"), step("pull", "2"), step("create", "x"), step("pull", "3")]);
-    assert.deepEqual(m.steps.map((s) => `${s.progress!.step} ${s.progress!.message}`), ["pull 3", "create x"]);
+    assert.deepEqual(
+        m.steps.map((s) => `${s.progress!.step} ${s.progress!.message}`),
+        ["pull 3", "create x"],
+    );
 });
 
 test("samples of usage are kept over a reconnect, once each, and not without end", () => {
@@ -376,6 +401,9 @@ test("samples of usage are kept over a reconnect, once each, and not without end
     assert.equal(m.get("web-1")!.samples.length, 2);
     m = t.fold(t.begin(m), [at(3_000_000n)]);
     assert.equal(m.get("web-1")!.samples.length, 3);
-    m = t.fold(m, Array.from({ length: 2 * SAMPLES_MAX }, (_, i) => at(BigInt(4_000_000 + i * 1_000_000))));
+    m = t.fold(
+        m,
+        Array.from({ length: 2 * SAMPLES_MAX }, (_, i) => at(BigInt(4_000_000 + i * 1_000_000))),
+    );
     assert.equal(m.get("web-1")!.samples.length, SAMPLES_MAX);
 });
