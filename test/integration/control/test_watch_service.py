@@ -2,6 +2,7 @@
 """WatchService against a real davitd, over WebSockets as a window has them and over gRPC: what there is, what changes, what goes, limits."""
 import base64
 import contextlib
+import json
 import os
 import queue
 import sqlite3
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 
 import pytest
 
 grpc = pytest.importorskip("grpc")
-pytest.importorskip("websockets")
+websockets = pytest.importorskip("websockets")
 
 from lib import proc  # noqa: E402
 from lib.daemon import Daemon, generate  # noqa: E402
@@ -332,6 +334,29 @@ def test_over_grpc(shared, api, pb, agent):
         shared.add("late")
         assert next(m for m in call if m.server.name == "late").server.state == api.servers.SERVER_STATE_PENDING
         call.cancel()
+
+
+def test_a_page_watches_until_its_session_ends(shared, pb, agent):
+    from davit.control.v1 import people_pb2, people_pb2_grpc
+
+    def call(method, message, cookie=""):
+        where = f"http://127.0.0.1:{shared.local_web}"
+        r = urllib.request.Request(f"{where}/davit.control.v1.SessionService/{method}", json.dumps(message).encode(),
+                                   {"content-type": "application/json", "origin": where, "cookie": cookie})
+        return urllib.request.urlopen(r, timeout=30).headers.get("set-cookie", "").partition(";")[0]
+    with shared.channel() as ch:
+        link = people_pb2_grpc.SessionServiceStub(ch).CreateSetupLink(people_pb2.CreateSetupLinkRequest(), timeout=20).url
+    cookie = call("SetUpOwner", {"secret": link.partition("#")[2], "password": "correct horse battery"})
+    v = Viewer(shared, pb, cookie=cookie)
+    v.ask(1, servers={})
+    assert "worker" in [m.server.name for m in v.snapshot(1)]
+    v.ask(2, deployments={})
+    v.snapshot(2)
+    call("Logout", {}, cookie)
+    assert "unauthenticated" in v.ended()
+    with pytest.raises(websockets.InvalidStatusCode) as e:
+        Viewer(shared, pb, cookie=cookie)
+    assert e.value.status_code == 401
 
 
 def test_without_a_certificate_nothing_is_told(shared, pb):
