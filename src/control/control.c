@@ -272,12 +272,13 @@ static int listen_all(struct control *c, struct err *err)
         rc = control_open_link(c, err);
     if (rc == 0)
         rc = listen_api(c, err);
+    /* Who asks whether we are up then asks where the dashboard is. */
+    if (rc == 0)
+        rc = front_open_local(c, err);
     if (rc == 0)
         rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
     if (rc == 0 && (any_remote(c) || *text(c->opt.hostname)))
         try_front(c);
-    if (rc == 0)
-        rc = front_open_local(c, err);
     return rc;
 }
 

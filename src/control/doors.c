@@ -18,6 +18,8 @@ static void name_of(const char *host, char dst[256])
     dst[0] = '\0';
     if (s.n && *s.p == '[') {
         s = (struct str){s.p + 1, s.n - 1};
+        if (!memchr(s.p, ']', s.n))
+            return;
         name = str_cut(&s, ']');
         if (s.n && *s.p != ':')
             return;
