@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/passes.h"
 #include "control/sealed.h"
 #include "ident/seal.h"
 #include "spec/spec.h"
@@ -197,7 +198,7 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
         struct deploy_job j = {.request_id = *text(r->request_id) ? r->request_id : NULL,
                                .server_id = s->id,
                                .server_name = s->name,
-                               .triggered_by = "cli",
+                               .triggered_by = caller_name(call),
                                .spec = r->spec};
         rng_uuid(j.id);
         rc = sealed_put(c, SEALED_SPEC, j.id, buf_str(&wire), &sealed, err);

@@ -267,6 +267,12 @@ struct caller *caller_of(const struct rpc_call *call)
     return rpc_call_caller(call);
 }
 
+const char *caller_name(const struct rpc_call *call)
+{
+    const struct caller *k = caller_of(call);
+    return k && *k->actor ? k->actor : "cli";
+}
+
 /* --- Time goes on --- */
 
 struct touched {

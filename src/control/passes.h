@@ -92,6 +92,8 @@ struct pass *passes_find(const struct passes *p, enum pass_kind kind, const char
 struct caller *passes_bind(struct passes *p, struct pass *pass, struct rpc_call *call, bool local);
 /* NULL: the call came by another door (certificate, socket). */
 struct caller *caller_of(const struct rpc_call *call);
+/* What a record says of who asked for it: "cli", or the actor of the audit log. Borrowed from @call. */
+const char *caller_name(const struct rpc_call *call);
 
 /* A new secret: @hex is what its owner gets, @hash what is kept. */
 void pass_secret(char hex[PASS_SECRET_TEXT + 1], uint8_t hash[PASS_HASH_SIZE]);

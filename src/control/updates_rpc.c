@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* updates_rpc — the API of releases and rollouts: see updates.proto, releases.h and rollouts.h. */
 #include "base/mem.h"
+#include "control/passes.h"
 #include "control/rollouts.h"
 
 /* Answers can be long: they are copied at once, and nothing is borrowed while they are sent. */
@@ -146,7 +147,7 @@ static int start_rollout(struct rpc_call *call, void *ctx, const ProtobufCMessag
     r->max_parallel = q->max_parallel ? q->max_parallel : 1;
     r->halt_on_failure = q->halt_on_failure;
     r->offline_wait_s = q->offline_wait_s;
-    (void)str_copy(r->triggered_by, sizeof(r->triggered_by), STR("cli"));
+    (void)str_copy(r->triggered_by, sizeof(r->triggered_by), str_from(caller_name(call)));
     rc = choose_version(c, text(q->version), r, err);
     if (rc == 0)
         rc = choose_servers(c, q, r, err);

@@ -102,20 +102,24 @@ def test_files_of_a_release(plane):
 
 @pytest.mark.req("CL-37")
 def test_what_is_not_for_everybody(plane):
-    for path in ("/", "/releases/", "/releases", "/releases/secret.key", "/releases/.hidden", "/releases/davit-link.tar", "/releases/away/release.json",
+    for path in ("/releases/", "/releases/secret.key", "/releases/.hidden", "/releases/davit-link.tar", "/releases/away/release.json",
                  "/releases/davit-pipe.tar", "/releases/davit-folder.tar", "/releases/../releases/release.json", "/releases/sub/../release.json",
                  "/releases/%2e%2e/release.json", "/releases//release.json", "/releases/sub/sub/release.json", "/releases/release.json/",
-                 "/releases/" + "a" * 4000, "/healthz", "/metrics", "/install.sh/", "//install.sh", "/install.sh%00"):
+                 "/releases/" + "a" * 4000, "/install.sh/", "//install.sh", "/install.sh%00"):
         status, _, body = ask(plane, path)
         assert status == 404 and b"secret" not in body, path
         if len(path) < 200:
             assert curl(plane, path)[0] == 404, path
+    # What has no dot is a page of the dashboard's, and nothing else.
+    for path in ("/", "/releases", "/healthz", "/metrics"):
+        status, fields, body = ask(plane, path)
+        assert status == 200 and fields["content-type"].startswith("text/html") and b"davit_" not in body and curl(plane, path)[0] == 200, path
     assert ask(plane, "/install.sh", "POST", body=b"x")[0] == 405
     assert ask(plane, "/install.sh", "DELETE")[1]["allow"] == "GET, HEAD"
     # Nothing to send: curl takes an answer that comes before its body is out for a failure of the stream.
     assert curl(plane, "/releases/release.json", "-X", "PUT", "-H", "content-type: text/plain")[0] == 405
     # A method that is not there is told in the protocol of calls.
-    status, _, body = ask(plane, "/davit.control.v1.ServerService/ListServers", "POST", {"content-type": "application/json"}, b"{}")
+    status, _, body = ask(plane, "/davit.control.v1.ServerService/Nothing", "POST", {"content-type": "application/json"}, b"{}")
     assert status == 501 and b"no such method" in body
 
 
