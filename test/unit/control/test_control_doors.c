@@ -22,8 +22,8 @@ static void test_names(void **state)
     struct control c = {.opt = {.hostname = "cp.example", .advertise = "davit.lan:7442"}};
     static const char *const local[] = {"127.0.0.1", "127.0.0.1:7441", "localhost", "LOCALHOST:80", "[::1]", "[::1]:7441", NULL};
     static const char *const web[] = {"cp.example", "CP.example:7440", "davit.lan", "192.0.2.1:7440", "[2001:db8::1]:7440", "10.0.0.1", NULL};
-    static const char *const bad[] = {"", "evil.example", "cp.example.evil.example", "xcp.example", "127.0.0.1.evil.example", "[::1", "::1]", "[::1]x",
-                                      "localhost:80:80", "localhost:x", "localhost:80/", ":80", "[", "[]", "user@localhost", "127.1", "0x7f.1", NULL};
+    static const char *const bad[] = {"", "evil.example", "cp.example.evil.example", "xcp.example", "127.0.0.1.evil.example", "[::1", "::1]",
+                                      "[::1]x", "localhost:80:80", "localhost:x", "localhost:80/", ":80", "[", "[]", "user@localhost", "127.1", "0x7f.1", NULL};
     char own[300] = "";
     (void)state;
     for (size_t i = 0; local[i]; i++)
@@ -96,7 +96,8 @@ static void test_cookies(void **state)
 static void test_tokens(void **state)
 {
 #define S64 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-    static const char *const bad[] = {"", "davit", "davit_", "davit__", "davit_0123456789abcdef", "davit_0123456789abcdef_", "davit_0123456789abcde_" S64,
+    static const char *const bad[] = {"", "davit", "davit_", "davit__", "davit_0123456789abcdef", "davit_0123456789abcdef_",
+                                      "davit_0123456789abcde_" S64,
                                       "davit_0123456789abcdef0_" S64, "davit_0123456789abcdef_" S64 "0", "Davit_0123456789abcdef_" S64,
                                       "davit_0123456789abcdeF_" S64, "davit_0123456789abcdeg_" S64, "davit_0123456789abcdef_" S64 "_",
                                       " davit_0123456789abcdef_" S64, "davit_0123456789abcdef_" S64 " ", NULL};
@@ -138,7 +139,8 @@ static void test_files(void **state)
     assert_false(web_pages_takes_gzip(NULL) || web_pages_takes_gzip("") || web_pages_takes_gzip("br") || web_pages_takes_gzip("gzip;q=0") ||
                  web_pages_takes_gzip("gzip; q=0.0") || web_pages_takes_gzip("xgzip"));
     assert_true(web_pages_has_etag("\"a\"", "\"a\"") && web_pages_has_etag("\"b\", W/\"a\"", "\"a\"") && web_pages_has_etag("*", "\"a\""));
-    assert_false(web_pages_has_etag(NULL, "\"a\"") || web_pages_has_etag("", "\"a\"") || web_pages_has_etag("a", "\"a\"") || web_pages_has_etag("\"ab\"", "\"a\""));
+    assert_false(web_pages_has_etag(NULL, "\"a\"") || web_pages_has_etag("", "\"a\"") || web_pages_has_etag("a", "\"a\"") ||
+                 web_pages_has_etag("\"ab\"", "\"a\""));
     for (size_t i = 1; i < n_assets; i++)
         assert_true(strcmp(assets[i - 1].path, assets[i].path) < 0);
 }
