@@ -23,7 +23,8 @@ static void test_names(void **state)
     static const char *const local[] = {"127.0.0.1", "127.0.0.1:7441", "localhost", "LOCALHOST:80", "[::1]", "[::1]:7441", NULL};
     static const char *const web[] = {"cp.example", "CP.example:7440", "davit.lan", "192.0.2.1:7440", "[2001:db8::1]:7440", "10.0.0.1", NULL};
     static const char *const bad[] = {"", "evil.example", "cp.example.evil.example", "xcp.example", "127.0.0.1.evil.example", "[::1", "::1]",
-                                      "[::1]x", "localhost:80:80", "localhost:x", "localhost:80/", ":80", "[", "[]", "user@localhost", "127.1", "0x7f.1", NULL};
+                                      "[::1]x", "localhost:80:80",
+                                      "localhost:x", "localhost:80/", ":80", "[", "[]", "user@localhost", "127.1", "0x7f.1", NULL};
     char own[300] = "";
     (void)state;
     for (size_t i = 0; local[i]; i++)
