@@ -97,13 +97,17 @@ class Proxy:
             self.p.p.wait(20)
 
 
+LATE = b"HTTP/1.1 524 A Timeout Occurred\r\nServer: cloudflare\r\nContent-Type: text/plain\r\nContent-Length: 15\r\n\r\nerror code: 524"
+
+
 class Relay:
-    """Ends TLS with HTTP/1.1 and passes bytes on to davitd. cut: how connections older than `after` seconds end ("close", "reset"), each once.
+    """Ends TLS with HTTP/1.1 and passes bytes on to davitd. cut: how connections older than `after` seconds end ("close", "reset", "524": in the words
+    of Cloudflare, and so does the next connection instead of beginning), each once.
     tamper: what becomes of the messages to the agent behind the first `spared` of a connection, as fn(list of frames) -> list of frames."""
 
     def __init__(self, certificates, web, after=None, cut=None, tamper=None, spared=3, address=("127.0.0.1", 0)):
         self.web, self.after, self.cut, self.tamper, self.spared, self.address = web, after, cut, tamper, spared, address
-        self.connections, self.upgrades = 0, 0
+        self.connections, self.upgrades, self.late = 0, 0, False
         self.server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.server_tls.load_cert_chain(certificates.folder / "edge.pem", certificates.folder / "edge.key")
         self.server_tls.set_alpn_protocols(["http/1.1"])
@@ -135,6 +139,12 @@ class Relay:
 
     async def serve(self, reader, writer):
         self.connections += 1
+        if self.late:
+            self.late = False
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(LATE)
+            writer.close()
+            return
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.web, ssl=self.client_tls)
         except OSError:
@@ -146,6 +156,9 @@ class Relay:
             job.cancel()
         for job in done:
             job.exception()  # whoever went away: the others hear of it
+        if not done and self.cut == "524":
+            self.late = True
+            writer.write(LATE)
         raw = writer.get_extra_info("socket")
         if rest and self.cut == "reset" and raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

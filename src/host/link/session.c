@@ -279,16 +279,16 @@ static void one_connection(struct live *l)
     l->channel = rpc_channel_close(l->channel);
 }
 
-/* Waits until the next try, or the stop. @soon: it was refused, and the next try is another one. */
-static void wait_for_next(struct session *s, const struct live *l, bool soon)
+/* Waits until the next try, or the stop. @soon: it was refused, and the next try is another one. @quiet: nobody needs to know. */
+static void wait_for_next(struct session *s, const struct live *l, bool soon, bool quiet)
 {
     usec_t lived = l->up ? clock_mono() - l->up : 0;
     const struct reconnect_link last = {.why = soon ? ERR_UNAVAILABLE : l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0};
     usec_t wait = reconnect_wait(&s->backoff, &last);
     bool refused = wait >= RECONNECT_REFUSED_MIN && s->backoff.refused > 0;
     AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);
-    log_err(LOG_WARN, &l->why, l->up ? "the link to the control plane was lost" : "the control plane was not reached", "endpoint", s->endpoint,
-            "next_try", text, NULL);
+    const char *what = l->up ? "the link to the control plane was lost" : "the control plane was not reached";
+    log_err(quiet ? LOG_INFO : LOG_WARN, &l->why, what, "endpoint", s->endpoint, "next_try", text, NULL);
     set_state(s, refused ? SESSION_REFUSED : SESSION_WAITING);
     s->next_try = clock_add(clock_real(), wait);
     (void)event_wait(&s->stop, deadline_in(wait));
@@ -333,6 +333,8 @@ static void session_main(void *arg)
         live_release(&l);
         if (s->stopping)
             break;
+        /* An edge that has just ended one may not take the next one at once (HTTP 524, 502): once that is still the same. */
+        bool quiet = s->recycled && !l.up && !was_refused(&l);
         s->recycled = was_recycled(s, &l);
         if (s->recycled) {
             log_err(LOG_DEBUG, &l.why, "the edge ended the link; it goes on", "endpoint", s->endpoint, NULL);
@@ -349,7 +351,7 @@ static void session_main(void *arg)
         if (l.fenced)
             stay_fenced(s, &l);
         else
-            wait_for_next(s, &l, soon);
+            wait_for_next(s, &l, soon, quiet);
     }
 }
 

@@ -149,11 +149,16 @@ static int attempt(struct loop *loop, struct tunnel_edge *e, const struct tunnel
     return err_ensure(&a->err, rc);
 }
 
-/* The more telling of two failures: what was said to us before what something between said. */
-static const struct err *which(const struct attempt *first, const struct attempt *second)
+static bool is_refusal(const struct err *e)
 {
-    bool refused = first->err.code == ERR_UNAUTHENTICATED || first->err.code == ERR_DENIED;
-    return refused && second->err.code != ERR_UNAUTHENTICATED ? &first->err : &second->err;
+    return e->code == ERR_UNAUTHENTICATED || e->code == ERR_DENIED;
+}
+
+/* The more telling of two failures: what was said to us before what something between said; else that of the way that worked before (@known). */
+static const struct err *which(const struct attempt *first, const struct attempt *second, bool known)
+{
+    bool refused = is_refusal(&first->err) && second->err.code != ERR_UNAUTHENTICATED;
+    return refused || (known && !is_refusal(&second->err)) ? &first->err : &second->err;
 }
 
 static int give_up(const struct tunnel_edge *e, const struct err *why, struct err *err)
@@ -188,5 +193,5 @@ int tunnel_edge_try(struct loop *loop, struct tunnel_edge *e, const struct tunne
     rc = attempt(loop, e, t, two, ret, &b);
     if (rc == 0)
         return 0;
-    return give_up(e, b.answered ? &b.err : which(&a, &b), err);
+    return give_up(e, b.answered ? &b.err : which(&a, &b, t->first != TUNNEL_UNKNOWN), err);
 }
