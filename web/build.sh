@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # build.sh DIST PROTO         builds the dashboard and copies it to DIST: what is served
+# build.sh --test PROTO       runs its unit tests
 # build.sh --can              can this machine build it? If not, says why and fails
 # build.sh --embed MODE FROM PROTO OUT.c OUT.bin DEPFILE    the same for the build of davitd (MODE build; prebuilt takes the files in FROM)
 # A build lies in the user's cache under the hash of all that goes into it: the next tree takes it from there.
@@ -30,6 +31,12 @@ packages() {
     "$web/../tools/npm-install" "$web"
 }
 
+# A folder to work in: nothing is written where the source lies.
+furnish() { # FOLDER
+    (cd "$web" && tar -cf - --exclude=./node_modules --exclude=./dist --exclude=./src/gen .) | tar -C "$1" -xf -
+    ln -s "$(packages)" "$1/node_modules"
+}
+
 # Prints the folder of the built files.
 built() { # PROTO
     local proto key folder work
@@ -46,8 +53,7 @@ built() { # PROTO
         work=$(mktemp -d "$cache/web-part.XXXXXX")
         # shellcheck disable=SC2064  # the name as it is now
         trap "rm -rf '$work'" EXIT
-        (cd "$web" && tar -cf - --exclude=./node_modules --exclude=./dist --exclude=./src/gen .) | tar -C "$work" -xf -
-        ln -s "$(packages)" "$work/node_modules"
+        furnish "$work"
         (cd "$work" && node build.mjs gen "$proto" check bundle) >&2 || fail "it does not build"
         # Old ones: a tree that still wants one builds it again.
         find "$cache" -maxdepth 1 -name 'web-*' -type d -mtime +14 -exec rm -rf {} +
@@ -62,6 +68,14 @@ case ${1:-} in
     --can)
         tools
         NPM_LIMIT=90 packages >/dev/null 2>&1 || fail "its packages cannot be fetched with npm"
+        ;;
+    --test)
+        proto=$(cd "${2:?usage: build.sh --test PROTO}" && pwd)
+        tools
+        work=$(mktemp -d)
+        trap 'rm -rf "$work"' EXIT
+        furnish "$work"
+        (cd "$work" && node build.mjs gen "$proto" test)
         ;;
     --embed)
         mode=$2 from=$3 proto=$4 out=$5 blob=$6 depfile=$7

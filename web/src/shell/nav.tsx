@@ -104,7 +104,7 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
                         </li>
                     ))}
                 </ul>
-                <Link href="/deploy" class="button button-primary nav-deploy">
+                <Link href="/deploy" class="button button-plain nav-deploy">
                     <Icon name="deploy" />
                     <span>Deploy</span>
                 </Link>
