@@ -7,7 +7,7 @@ import { sessions, toProblem, type Problem } from "../api/client";
 import { Button, Code, Form, Notice, TextField, toast } from "../parts";
 import { afterLogin, loadSession, session } from "../session";
 import { Bare } from "../shell/nav";
-import { FirstStart } from "./login";
+import { FirstStart, LoginPage } from "./login";
 
 export const PASSWORD_MIN = 10;
 export const PASSWORD_MAX = 256;
@@ -42,7 +42,8 @@ export function SetupPage() {
     useEffect(() => {
         document.title = "Set the password · Davit";
     }, []);
-    if (secret === "") return <FirstStart />;
+    // Without a link there is nothing to set: the way in is the login, if there is one.
+    if (secret === "") return session.value?.ownerExists ? <LoginPage /> : <FirstStart />;
 
     const fault = passwordFault(password.value);
     const differs = password.value === again.value ? undefined : "The two differ.";
