@@ -12,7 +12,7 @@ import { countdown } from "../api/format";
 import { now } from "../api/clock";
 import { watch, type Use } from "../api/watch";
 import { containerState, serverState, serviceState, type Word } from "../api/words";
-import { Badge, Button, ErrorBox, inert, Notice } from "../parts";
+import { Badge, Button, Empty, ErrorBox, inert, Notice } from "../parts";
 
 export function StateBadge({ word }: { word: Word }) {
     return (
@@ -65,17 +65,25 @@ export function Away() {
     );
 }
 
-/** What of a topic there is: its failure, a place of its size while it comes, or the content. */
-export function Loaded<M>({
-    use,
-    skeleton,
-    children,
-}: {
+interface LoadedProps<M> {
     use: Use<M>;
     skeleton: ComponentChildren;
+    /** Where to look instead for what is not there. */
+    back?: { title: string; href: string };
     children: (model: M) => ComponentChildren;
-}) {
-    if (use.state === "failed" && use.problem) return <ErrorBox problem={use.problem} retry={use.retry} />;
+}
+
+/** What of a topic there is: its failure, a place of its size while it comes, or the content. */
+export function Loaded<M>({ use, skeleton, back, children }: LoadedProps<M>) {
+    const problem = use.state === "failed" ? use.problem : undefined;
+    if (problem?.code === "not_found" && back) {
+        return (
+            <Empty icon="search" title={inert(problem.message)} actions={<Button href={back.href}>{back.title}</Button>}>
+                {inert(problem.hint)}
+            </Empty>
+        );
+    }
+    if (problem) return <ErrorBox problem={problem} retry={use.retry} />;
     return (
         <>
             {use.away && <Away />}

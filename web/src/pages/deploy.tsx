@@ -6,7 +6,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import { toProblem, workloads as api, type Problem } from "../api/client";
 import { checkForm, cliOf, emptyForm, fieldOf, nameOfImage, registryOf, specOf, type Problems, type SpecForm } from "../api/spec";
-import { serversTopic } from "../api/topics";
+import { deploymentTopic, serversTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
 import { healthKinds } from "../api/words";
 import { HealthKind, type ServiceSpec } from "../gen/davit/common/v1/service_pb";
@@ -28,8 +28,6 @@ import {
 import { navigate, query } from "../shell/router";
 import { Away } from "./common";
 import { EnvRows, PortRows, VolumeRows } from "./deploy_rows";
-
-const LOOK_BACK = 1000;
 
 function randomId(): string {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -332,29 +330,15 @@ function Registry({ image, login, onChange }: { image: string; login: Login; onC
 
 /* Fills the form from a deployment, once; which variables had a value that is not told. */
 function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set<string>) => void) {
-    const problem = useSignal<Problem | undefined>(undefined);
-    const loading = useSignal(id !== "");
+    const use = useWatch(id ? deploymentTopic(id) : undefined);
+    const filled = useRef(false);
+    const d = use.model?.deployment;
     useEffect(() => {
-        if (!id) return;
-        void (async () => {
-            try {
-                const { deployments } = await api.listDeployments({ limit: LOOK_BACK });
-                const d = deployments.find((one) => one.id === id);
-                if (d?.spec) fill(formOf(d.spec), d.serverName, new Set(d.spec.env.map((e) => e.name)));
-                else
-                    problem.value = {
-                        code: "not_found",
-                        message: "The deployment to start from is no longer known.",
-                        hint: "Fill the form in anew.",
-                    };
-            } catch (e) {
-                problem.value = toProblem(e);
-            } finally {
-                loading.value = false;
-            }
-        })();
-    }, [id]);
-    return { problem: problem.value, loading: loading.value };
+        if (filled.current || !d?.spec) return;
+        filled.current = true;
+        fill(formOf(d.spec), d.serverName, new Set(d.spec.env.map((e) => e.name)));
+    }, [d]);
+    return { problem: use.problem, loading: id !== "" && use.state === "loading" };
 }
 
 const FIRST_ERROR = "[aria-invalid=true]";
@@ -426,7 +410,7 @@ export function DeployPage() {
     return (
         <Page title="Deploy a service" crumbs={[{ title: "Services", href: "/services" }]} narrow>
             {servers.away && <Away />}
-            {from.problem && <ErrorBox problem={from.problem} />}
+            {from.problem && <ErrorBox problem={from.problem} title="The deployment to start from is not known" />}
             <form
                 class="form"
                 noValidate

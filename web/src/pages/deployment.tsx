@@ -184,7 +184,7 @@ export function DeploymentPage({ id }: { id: string }) {
                 )
             }
         >
-            <Loaded use={use} skeleton={<Skeleton height="18rem" />}>
+            <Loaded back={{ title: "All services", href: "/services" }} use={use} skeleton={<Skeleton height="18rem" />}>
                 {(model) =>
                     model.deployment || model.last ? (
                         <Detail model={model} />

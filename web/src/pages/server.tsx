@@ -383,6 +383,7 @@ export function ServerPage({ name }: { name: string }) {
     return (
         <Page title={name} crumbs={[{ title: "Servers", href: "/servers" }]}>
             <Loaded
+                back={{ title: "All servers", href: "/servers" }}
                 use={use}
                 skeleton={
                     <>

@@ -330,7 +330,7 @@ function Actions({
                 </Button>
             )}
             <Button icon="deploy" href={`/deploy?from=${encodeURIComponent(service.deploymentId)}`}>
-                Deploy again
+                Redeploy
             </Button>
             <Menu label="More" items={[{ label: "Remove service", icon: "trash", danger: true, onSelect: onRemove }]} />
         </>

@@ -42,9 +42,14 @@ function clock(seconds: number, fine: boolean): string {
     return `${pad(at.getHours())}:${pad(at.getMinutes())}${fine ? `:${pad(at.getSeconds())}` : ""}`;
 }
 
+/** A plot that has just begun has room for what comes. */
+const SPAN_MIN_S = 120;
+
 /** The top of an axis that people find even; bytes are counted in 1024s. */
 function top(max: number, unit: PlotUnit): number {
-    if (max <= 0) return 1;
+    // Below this all is nothing, and an axis of fractions of a byte says less than none.
+    const least = unit === "bytes" || unit === "rate" ? 1024 : 1;
+    if (max <= least) return least;
     const base = unit === "bytes" || unit === "rate" ? 1024 ** Math.max(0, Math.floor(Math.log(max) / Math.log(1024))) : 1;
     const scaled = max / base;
     const power = 10 ** Math.floor(Math.log10(scaled));
@@ -63,7 +68,10 @@ function options(props: PlotProps, width: number): uPlot.Options {
         padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
-        scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(props.max ?? 0, top(max ?? 0, props.unit))] } },
+        scales: {
+            x: { time: true, range: (_, min, max) => [Math.min(min, max - SPAN_MIN_S), max] },
+            y: { range: (_, __, max) => [0, props.max !== undefined && (max ?? 0) <= props.max ? props.max : top(max ?? 0, props.unit)] },
+        },
         axes: [
             {
                 ...axis,
