@@ -341,6 +341,7 @@ static int issue(struct control *c, struct rpc_call *call, struct server *s, str
     s->duplicate = s->suspect = (struct duplicate){0};
     s->credential_error[0] = '\0';
     s->token_expires = 0;
+    server_changed(s);
     server_set_system(s, i->system);
     links_cut(s, "the server was enrolled anew");
     return answer(call, s, i, buf_cstr(&i->chain), i->generation, i->issued.not_after, err);
