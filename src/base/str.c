@@ -186,6 +186,19 @@ bool str_is_label(struct str s)
     return true;
 }
 
+bool str_is_dns_name(struct str s)
+{
+    if (s.n == 0 || s.n > 253)
+        return false;
+    while (s.n > 0) {
+        size_t before = s.n;
+        struct str label = str_cut(&s, '.');
+        if (!str_is_label(label) || (s.n == 0 && label.n != before)) /* a dot at the end */
+            return false;
+    }
+    return true;
+}
+
 bool str_eq_secret(struct str a, struct str b)
 {
     volatile unsigned char diff = 0; /* volatile: the compiler must not leave the loop early */

@@ -65,6 +65,8 @@ bool str_is_trick(struct str c);
 
 /* DNS label: 1..63 of [a-z0-9-], not starting or ending with '-'. What projects, services and servers are named by. */
 bool str_is_label(struct str s);
+/* DNS name: labels with dots between, at most 253 bytes, in lower case. */
+bool str_is_dns_name(struct str s);
 
 /* Constant-time comparison for secrets and digests. */
 bool str_eq_secret(struct str a, struct str b);

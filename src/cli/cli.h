@@ -98,6 +98,8 @@ int cli_lock(const struct cli_paths *p, int *ret_fd, struct err *err) MUST_USE;
 /* Settings: defaults where the file or a key is missing. */
 int cli_settings_load(const struct cli_paths *p, struct cli_settings *ret, struct err *err) MUST_USE;
 int cli_settings_save(const struct cli_paths *p, const struct cli_settings *s, struct err *err) MUST_USE;
+/* Does everything in them say the same? */
+bool cli_settings_equal(const struct cli_settings *a, const struct cli_settings *b);
 /* The text of a cli.json over what @s holds. */
 int cli_settings_parse(struct str text, struct cli_settings *s, struct err *err) MUST_USE;
 void cli_settings_release(struct cli_settings *s);

@@ -176,6 +176,16 @@ static void *field(struct cli_settings *s, const struct setting *of)
     return (char *)s + of->offset;
 }
 
+bool cli_settings_equal(const struct cli_settings *a, const struct cli_settings *b)
+{
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        const void *x = (const char *)a + settings[i].offset, *y = (const char *)b + settings[i].offset;
+        if (settings[i].is_bool ? *(const bool *)x != *(const bool *)y : !str_eq(str_from(*(char *const *)x), str_from(*(char *const *)y)))
+            return false;
+    }
+    return true;
+}
+
 static int read_setting(struct json *j, struct str key, struct cli_settings *s, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {

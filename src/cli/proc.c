@@ -300,6 +300,11 @@ static void add_pair(struct proc *p, const char *name, const char *value)
     add(p, value);
 }
 
+bool proc_is_database(const char *store)
+{
+    return str_starts(str_from(store), STR("postgres:")) || str_starts(str_from(store), STR("postgresql:"));
+}
+
 void local_init(struct local *l, const struct cli *cli)
 {
     const struct cli_paths *at = &cli->paths;
@@ -315,7 +320,7 @@ void local_init(struct local *l, const struct cli *cli)
     l->davitd.lock = keep(l, str_printf("%s/lock", at->state));
     l->agent.lock = keep(l, str_printf("%s/lock", at->agent));
     /* Which program it is follows from where its data is. */
-    bool server = set->store && (str_starts(str_from(set->store), STR("postgres:")) || str_starts(str_from(set->store), STR("postgresql:")));
+    bool server = proc_is_database(set->store);
     add(&l->davitd, keep(l, str_printf("%s/davitd%s", at->bin, server ? "-pg" : "")));
     add_pair(&l->davitd, "--state-dir", at->state);
     add_pair(&l->davitd, "--store", set->store);

@@ -34,6 +34,9 @@ bool proc_has_systemd(void);
 /* Last lines of its log into @out, for error messages. */
 void proc_log_tail(struct cli *cli, const struct proc *p, struct buf *out);
 
+/* Does this --store name a database server, not a file? */
+bool proc_is_database(const char *store);
+
 /* The two daemons as `up` and `down` name them; strings are freed by local_release. */
 struct local {
     struct proc davitd, agent;

@@ -16,13 +16,16 @@
 #include "cli/proc.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/servers.pb-c.h"
+#include "docker/docker.h"
 #include "ident/pki_dir.h"
 #include "loop/child.h"
+#include "net/endpoint.h"
 #include "net/http_client.h"
 
 enum { HEALTH_BODY_MAX = 65536 };
 static const usec_t POLL_STEP = 100 * USEC_MSEC;
 static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
+static const usec_t BRING_BACK_WAIT = 30 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
@@ -101,6 +104,54 @@ static int settle(struct cli *cli, const struct up_options *o, struct err *err)
     return remember_directory(&s->releases, o->releases, err);
 }
 
+static int check_store(const char *store, struct err *err)
+{
+    if (!store || *store == '/' || proc_is_database(store))
+        return 0;
+    (void)err_set(err, ERR_INVALID, "--store: \"%.200s\" is neither postgres://... nor an absolute path", store);
+    err_hint(err, "without --store the data is in a file of the state directory");
+    return -ERR_INVALID;
+}
+
+static int check_releases(const char *dir, struct err *err)
+{
+    struct stat st;
+
+    if (!dir)
+        return 0;
+    if (stat(dir, &st) < 0)
+        return err_sys(err, errno, "--release-dir: %s", dir);
+    if (S_ISDIR(st.st_mode))
+        return 0;
+    (void)err_set(err, ERR_INVALID, "--release-dir: %s is no directory", dir);
+    err_hint(err, "--release-dir \"\" forgets it");
+    return -ERR_INVALID;
+}
+
+/* All that can be judged is judged before what runs is touched. */
+static int check_settings(struct cli *cli, struct err *err)
+{
+    const struct cli_settings *s = &cli->settings;
+    const struct {
+        enum endpoint_kind kind;
+        const char *option, *value;
+    } all[] = {
+        {ENDPOINT_LISTEN_TCP, "api-listen", s->api}, {ENDPOINT_LISTEN_TCP, "link-listen", s->link},
+        {ENDPOINT_LISTEN_TCP, "web-listen", s->web}, {ENDPOINT_LISTEN_TCP, "health-listen", s->health},
+        {ENDPOINT_REACH, "advertise", s->advertise}, {ENDPOINT_NAME, "hostname", s->hostname},
+    };
+    struct docker *d = NULL;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
+        rc = endpoint_check(all[i].kind, all[i].option, all[i].value, err);
+    if (rc < 0 || (rc = check_store(s->store, err)) < 0 || (rc = check_releases(s->releases, err)) < 0 ||
+        (rc = docker_new(cli->loop, s->docker, &d, err)) < 0)
+        return rc;
+    docker_free(d);
+    return 0;
+}
+
 /* Root starts davitd under an account of its own. */
 static int ensure_account(struct cli *cli, struct err *err)
 {
@@ -174,18 +225,29 @@ static int prepare_keys(struct cli *cli, struct err *err)
     return pki_user_sign(cli->paths.config, cli->paths.state, err);
 }
 
-static int prepare(struct cli *cli, struct err *err)
+/* What stood before this `up`, to which it goes back when davitd does not come up. */
+struct before {
+    struct cli_settings settings;
+    bool known; /* `up` was here and saved them */
+};
+
+static int prepare(struct cli *cli, const struct before *b, struct err *err)
 {
     uid_t uid;
     gid_t gid;
     int rc;
 
     if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.state, 0700, err)) < 0 ||
-        (rc = fd_mkdir_p(cli->paths.agent, 0700, err)) < 0 || (rc = prepare_keys(cli, err)) < 0 || (rc = ensure_account(cli, err)) < 0 ||
-        (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0 || geteuid() != 0)
+        (rc = fd_mkdir_p(cli->paths.agent, 0700, err)) < 0 || (rc = prepare_keys(cli, err)) < 0 || (rc = ensure_account(cli, err)) < 0)
         return rc;
+    /* Settings that replace others are saved when davitd works with them; the first ones at once, `down` needs them. */
+    if (!b->known && (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0)
+        return rc;
+    if (geteuid() != 0)
+        return 0;
     if ((rc = priv_lookup(cli->settings.user, &uid, &gid, err)) < 0 || (rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
-        (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0)
+        (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0 ||
+        (cli->settings.releases && (rc = check_reach(cli->settings.releases, cli->settings.user, err)) < 0))
         return rc;
     rc = give(cli->paths.state, uid, gid, err);
     return rc < 0 ? rc : give(cli->paths.run, uid, gid, err);
@@ -332,7 +394,59 @@ static void tell(struct cli *cli, const char *server, bool changed)
     report(cli, server, changed, &d);
 }
 
-static int start_all(struct cli *cli, const struct up_options *o, struct err *err)
+/* Again as it was before. 0, or the reason in @why. */
+static int restart_old(struct cli *cli, bool ran, struct err *why)
+{
+    struct local local;
+    int rc;
+
+    local_init(&local, cli);
+    rc = ran ? ensure_running(cli, &local.davitd, why) : 0;
+    if (rc >= 0 && ran)
+        rc = wait_davitd(cli, &local.davitd, deadline_in(BRING_BACK_WAIT), why);
+    local_release(&local);
+    return rc < 0 ? rc : 0;
+}
+
+/* @err holds why davitd does not come up; what became of the settings is put in front of it. */
+static void bring_back(struct cli *cli, struct before *b, const struct proc *failed, bool ran, struct err *err)
+{
+    const struct cli_settings given = cli->settings;
+    struct err why = ERR_INIT;
+    int rc = proc_stop(cli, failed, &why);
+
+    if (given.made_user && !b->settings.made_user) {
+        b->settings.made_user = true;
+        (void)cli_settings_save(&cli->paths, &b->settings, NULL); /* at worst an account stays */
+    }
+    cli->settings = b->settings;
+    if (rc >= 0)
+        rc = restart_old(cli, ran, &why);
+    cli->settings = given;
+    if (rc < 0)
+        (void)err_wrap(err, "davitd comes up neither with these settings nor again with those of before (%.200s), which are kept", why.msg);
+    else
+        (void)err_wrap(err, "davitd does not come up with these settings; those of before are kept%s", ran ? " and it runs with them again" : "");
+}
+
+/* 0: davitd was started; 1: it ran as it should already. */
+static int start_davitd(struct cli *cli, struct before *b, const struct proc *p, usec_t deadline, struct err *err)
+{
+    pid_t pid;
+    int ran = proc_alive(p, &pid, err), started = ran < 0 ? ran : ensure_running(cli, p, err);
+    int rc = started < 0 ? started : wait_davitd(cli, p, deadline, err);
+
+    /* Interrupted: it runs with the new ones, and the next `up` shall find that. */
+    if (rc == 0 || rc == -ERR_CANCELLED) {
+        int saved = b->known ? cli_settings_save(&cli->paths, &cli->settings, rc == 0 ? err : NULL) : 0;
+        return rc < 0 ? rc : saved < 0 ? saved : started;
+    }
+    if (ran >= 0 && started != 1 && b->known && !cli_settings_equal(&cli->settings, &b->settings))
+        bring_back(cli, b, p, ran == 1, err);
+    return rc;
+}
+
+static int start_all(struct cli *cli, const struct up_options *o, struct before *b, struct err *err)
 {
     struct local local;
     AUTO_FREE char *server = NULL;
@@ -341,9 +455,7 @@ static int start_all(struct cli *cli, const struct up_options *o, struct err *er
     int davitd, agent = 1, rc;
 
     local_init(&local, cli);
-    rc = davitd = ensure_running(cli, &local.davitd, err);
-    if (rc >= 0)
-        rc = wait_davitd(cli, &local.davitd, deadline, err);
+    rc = davitd = start_davitd(cli, b, &local.davitd, deadline, err);
     if (rc >= 0 && o->agent)
         rc = agent = ensure_running(cli, &local.agent, err);
     if (rc >= 0 && o->agent)
@@ -375,15 +487,19 @@ static int check_home(const struct cli *cli, struct err *err)
 static int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct up_options *o = options;
+    AUTO_FREE char *file = str_printf("%s/cli.json", cli->paths.config);
+    struct before b = {.known = access(file, F_OK) == 0};
     AUTO_FD int fd = -1;
     int rc;
 
     (void)operands;
     (void)n;
-    if ((rc = settle(cli, o, err)) < 0 || (rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
-        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0 || (rc = cli_lock(&cli->paths, &fd, err)) < 0 || (rc = prepare(cli, err)) < 0)
-        return rc;
-    return start_all(cli, o, err);
+    if ((rc = cli_settings_load(&cli->paths, &b.settings, err)) == 0 && (rc = settle(cli, o, err)) == 0 &&
+        (rc = check_settings(cli, err)) == 0 && (rc = check_home(cli, err)) == 0 && (rc = fd_mkdir_p(cli->paths.config, 0700, err)) == 0 &&
+        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) == 0 && (rc = cli_lock(&cli->paths, &fd, err)) == 0 && (rc = prepare(cli, &b, err)) == 0)
+        rc = start_all(cli, o, &b, err);
+    cli_settings_release(&b.settings);
+    return rc;
 }
 
 const struct verb verb_up = {

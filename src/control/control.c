@@ -37,6 +37,7 @@
 #include "ident/key.h"
 #include "ident/pki_dir.h"
 #include "ident/seal.h"
+#include "net/endpoint.h"
 
 enum { HEALTH_BODY_MAX = 1024, FAST_QUEUE = 64, PEM_MAX = 2 * CERT_PEM_MAX };
 
@@ -84,16 +85,16 @@ static int need_keys(const char *dir, struct err *err)
 /* Names that the certificate of the control plane carries, for clients that look at names. */
 static int renew_leaf(struct control *c, struct err *err)
 {
-    char own[256] = "", host[ADDRESS_SIZE] = "";
+    struct endpoint advertised;
+    char own[256] = "";
     const char *names[8] = {"localhost", "127.0.0.1"};
     size_t n = 2;
     if (gethostname(own, sizeof(own) - 1) == 0 && str_is_label(str_from(own)))
         names[n++] = own;
     if (c->opt.hostname && *c->opt.hostname)
         names[n++] = c->opt.hostname;
-    address_host(c->opt.advertise, host);
-    if (*host)
-        names[n++] = host;
+    if (endpoint_parse(c->opt.advertise, &advertised, NULL) == 0)
+        names[n++] = advertised.host;
     return pki_control_leaf(c->opt.state_dir, names, n, err);
 }
 
@@ -319,6 +320,22 @@ static void add_services(struct control *c)
         rpc_server_add(c->local, s->service, s->handlers, c);
     }
     c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
+}
+
+int control_check_options(const struct control_options *o, struct err *err)
+{
+    const struct {
+        enum endpoint_kind kind;
+        const char *option, *value;
+    } all[] = {
+        {ENDPOINT_LISTEN, "api-listen", o->api_listen},       {ENDPOINT_LISTEN, "link-listen", o->link_listen},
+        {ENDPOINT_LISTEN, "web-listen", o->web_listen},       {ENDPOINT_LISTEN, "health-listen", o->health_listen},
+        {ENDPOINT_REACH, "advertise", o->advertise},          {ENDPOINT_NAME, "hostname", o->hostname},
+    };
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
+        rc = endpoint_check(all[i].kind, all[i].option, all[i].value, err);
+    return rc;
 }
 
 int control_start(struct loop *loop, const struct control_options *options, struct control **ret, struct err *err)

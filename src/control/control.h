@@ -36,6 +36,8 @@ struct control_options {
     usec_t recovery_grace;         /* how long after its end a certificate's key may still ask for a new one; 0: as in credentials.h */
 };
 
+/* Can it be started with these at all? Reads them only. 0, or -ERR_INVALID that names the option of davitd. */
+int control_check_options(const struct control_options *options, struct err *err) MUST_USE;
 /* Waits: takes the lock, opens the store, loads what is in it, listens. -ERR_PRECONDITION with advice when the keys are missing,
  * -ERR_EXISTS when another process holds the directory or an address. On failure nothing stays open. */
 int control_start(struct loop *loop, const struct control_options *options, struct control **ret, struct err *err) MUST_USE;

@@ -14,6 +14,7 @@
 #include "control/web_pages.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
+#include "net/endpoint.h"
 #include "rpc/rpc.h"
 
 enum { PEM_MAX = 2 * CERT_PEM_MAX };
@@ -114,7 +115,8 @@ static int put_host(struct buf *out, const char *host, const char *addr)
 
 int front_base(const struct control *c, const struct server *s, bool tunnel, struct buf *out, struct err *err)
 {
-    char bound[ADDRESS_SIZE], host[ADDRESS_SIZE] = "";
+    char bound[ADDRESS_SIZE], own[ADDRESS_SIZE];
+    struct endpoint advertised;
     const char *addr = front_addr(c);
     if (!*addr)
         return err_set(err, ERR_PRECONDITION, "the port that servers are installed and updated from (--web-listen) is not open");
@@ -125,11 +127,10 @@ int front_base(const struct control *c, const struct server *s, bool tunnel, str
     bool one = address_kind_of(bound) != ADDRESS_NONE;
     if (s && s->local)
         return put_host(out, one ? bound : "127.0.0.1", addr);
-    address_host(text(c->opt.advertise), host);
-    if (!*host && one)
-        (void)str_copy(host, sizeof(host), str_from(bound));
-    if (*host || address_reachable(host) == 0)
-        return put_host(out, host, addr);
+    if (endpoint_parse(c->opt.advertise, &advertised, NULL) == 0)
+        return put_host(out, advertised.host, addr);
+    if (one || address_reachable(own) == 0)
+        return put_host(out, one ? bound : own, addr);
     if (*text(c->opt.hostname))
         return put_host(out, c->opt.hostname, addr);
     (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");

@@ -10,6 +10,7 @@
 #include "control/servers.h"
 #include "ident/proof.h"
 #include "ident/token.h"
+#include "net/endpoint.h"
 
 enum { TOKEN_TTL_S = 3600, TOKEN_TTL_MAX_S = 7 * 24 * 3600, TOKEN_TTL_MIN_S = 10 };
 
@@ -27,13 +28,6 @@ static struct str link_port(const struct control *c)
     return (struct str){addr.p + i, addr.n - i};
 }
 
-static bool has_port(const char *host)
-{
-    const char *last = strrchr(host, ':');
-    /* A bare IPv6 address has more than one colon and no bracket. */
-    return last && (strchr(host, ':') == last || (last > host && last[-1] == ']'));
-}
-
 static int append_host(struct buf *out, const char *host, struct str port)
 {
     struct in6_addr v6;
@@ -44,15 +38,16 @@ static int append_host(struct buf *out, const char *host, struct str port)
 int servers_install_target(const struct control_options *opt, struct str port, const char *own, const char **ret_mode,
                            struct buf *out, struct err *err)
 {
-    const char *given = text(opt->advertise);
+    struct endpoint given;
+    bool advertised = endpoint_parse(opt->advertise, &given, NULL) == 0;
     char bound[ADDRESS_SIZE];
     /* What listens on one address only is reached there or nowhere. */
     address_host(text(opt->link_listen), bound);
     enum address_kind kind = address_kind_of(bound);
-    const char *host = *given ? given : kind > ADDRESS_LOCAL ? bound : kind == ADDRESS_LOCAL ? "" : own;
+    const char *host = advertised ? given.host : kind > ADDRESS_LOCAL ? bound : kind == ADDRESS_LOCAL ? "" : own;
     *ret_mode = "direct";
-    if (has_port(host))
-        return buf_append_cstr(out, host);
+    if (advertised && given.port)
+        return buf_printf(out, given.v6 ? "[%s]:%u" : "%s:%u", given.host, given.port);
     if (*host)
         return append_host(out, host, port);
     if (*text(opt->hostname)) {

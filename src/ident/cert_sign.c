@@ -35,19 +35,6 @@ static bool uri_ok(const char *uri)
     return strspn(uri, "abcdefghijklmnopqrstuvwxyz0123456789:/.-") == s.n;
 }
 
-static bool dns_ok(struct str name)
-{
-    if (name.n == 0 || name.n > 253)
-        return false;
-    while (name.n > 0) {
-        size_t before = name.n;
-        struct str label = str_cut(&name, '.');
-        if (!str_is_label(label) || (name.n == 0 && label.n != before))
-            return false;
-    }
-    return true;
-}
-
 static int push_name(GENERAL_NAMES *names, int type, const void *p, size_t n)
 {
     GENERAL_NAME *name = GENERAL_NAME_new();
@@ -71,7 +58,7 @@ static int push_host(GENERAL_NAMES *names, const char *host, struct err *err)
         return push_name(names, GEN_IPADD, ip, 4);
     if (inet_pton(AF_INET6, host, ip) == 1)
         return push_name(names, GEN_IPADD, ip, 16);
-    if (!dns_ok(str_from(host)))
+    if (!str_is_dns_name(str_from(host)))
         return err_set(err, ERR_INVALID, "\"%.80s\" is neither a lower-case DNS name nor an IP address", host);
     return push_name(names, GEN_DNS, host, strlen(host));
 }

@@ -98,6 +98,12 @@ static int start(struct listener *l, const char *text, struct err *err)
     return 0;
 }
 
+int listener_check(const char *addr, struct err *err)
+{
+    struct addr a;
+    return addr_parse(addr, &a, err);
+}
+
 int listener_open(struct loop *loop, const char *addr, mode_t unix_mode, void (*on_accept)(void *arg, struct stream *s), void *arg,
                   struct listener **ret, struct err *err)
 {

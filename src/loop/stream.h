@@ -79,6 +79,8 @@ uint64_t stream_bytes_out(const struct stream *s);
 
 struct listener;
 
+/* Is @addr one that listener_open takes? 0 or -ERR_INVALID. */
+int listener_check(const char *addr, struct err *err) MUST_USE;
 /* Listens on "host:port" (port 0: any; see listener_addr) or "unix:/path" (a stale socket is replaced, a live one refused; created with
  * @unix_mode). @on_accept owns the new stream. TCP: SO_REUSEADDR, keep-alive 30/10/3, TCP_NODELAY. 0, -ERR_EXISTS (address in use), ... */
 int listener_open(struct loop *loop, const char *addr, mode_t unix_mode, void (*on_accept)(void *arg, struct stream *s), void *arg,

@@ -202,24 +202,29 @@ static void serve(void *arg)
     loop_stop(r->loop);
 }
 
+static struct control_options control_options_of(const struct options *o)
+{
+    return (struct control_options){.state_dir = o->state_dir,
+                                    .store = o->store,
+                                    .api_listen = o->api,
+                                    .link_listen = o->link,
+                                    .web_listen = o->web,
+                                    .local_web_listen = o->local_web,
+                                    .link_socket = o->link_socket,
+                                    .health_listen = o->health,
+                                    .advertise = o->advertise,
+                                    .hostname = o->hostname,
+                                    .release_dir = o->release_dir,
+                                    .agent_uid = o->agent_uid,
+                                    .heartbeat_interval = o->heartbeat_interval,
+                                    .offline_after = o->offline_after,
+                                    .agent_certificate_life = o->certificate_life,
+                                    .recovery_grace = o->recovery_grace};
+}
+
 static int run(const struct options *o, struct err *err)
 {
-    struct run r = {.control = {.state_dir = o->state_dir,
-                                .store = o->store,
-                                .api_listen = o->api,
-                                .link_listen = o->link,
-                                .web_listen = o->web,
-                                .local_web_listen = o->local_web,
-                                .link_socket = o->link_socket,
-                                .health_listen = o->health,
-                                .advertise = o->advertise,
-                                .hostname = o->hostname,
-                                .release_dir = o->release_dir,
-                                .agent_uid = o->agent_uid,
-                                .heartbeat_interval = o->heartbeat_interval,
-                                .offline_after = o->offline_after,
-                                .agent_certificate_life = o->certificate_life,
-                                .recovery_grace = o->recovery_grace}};
+    struct run r = {.control = control_options_of(o)};
     int rc = 0;
     (void)umask(077);
     if (o->user && geteuid() == 0)
@@ -271,7 +276,8 @@ static int check(const struct options *o, size_t operands, struct err *err)
     }
     if (o->offline_after < 2 * o->heartbeat_interval)
         return err_set(err, ERR_INVALID, "--offline-after must be at least twice --heartbeat-interval");
-    return 0;
+    const struct control_options control = control_options_of(o);
+    return control_check_options(&control, err);
 }
 
 int main(int argc, char **argv)

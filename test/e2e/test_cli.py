@@ -115,6 +115,33 @@ def test_up_keeps_the_engine_for_a_later_up_without_it(davit):
     davit.up("--docker", davit.engine.host)
 
 
+@pytest.mark.req("MA-1")
+def test_bad_settings_touch_nothing_that_works(davit, tmp_home):
+    """Judged before anything is stopped or saved; what only shows when davitd starts is taken back."""
+    davit.up()
+    pid, saved = davit.pid("davitd"), (davit.home / "config/cli.json").read_bytes()
+    (tmp_home / "file").write_text("")
+    for option, value, said in (
+            ("advertise", "CP.example.com", "lower case"), ("advertise", "foo bar", "neither a host name"),
+            ("advertise", "cp.example.com:99999", "between 1 and 65535"), ("advertise", "0.0.0.0", "where one listens"),
+            ("hostname", "https://cp.example.com", "--hostname"), ("link-listen", "somewhere:7442", "no numeric host"),
+            ("web-listen", "7440", "not host:port"), ("api-listen", "127.0.0.1:0", "between 1 and 65535"),
+            ("release-dir", str(tmp_home / "none"), "none"), ("release-dir", str(tmp_home / "file"), "no directory"),
+            ("store", "data.db", "absolute path"), ("docker", "docker.sock", "expected unix:/path")):
+        r = davit.up(f"--{option}", value, check=False)
+        assert r.rc in (2, 3) and said in r.err and "hint: " in r.err or option in ("docker", "release-dir"), str(r)
+    assert davit.pid("davitd") == pid and (davit.home / "config/cli.json").read_bytes() == saved
+    # Only davitd can find out that the address is not there.
+    r = davit.up("--link-listen", "127.0.0.1:%d" % davit.link, "--api-listen", "192.0.2.77:7443", "--wait", "10s", check=False)
+    assert r.rc == 5 and "those of before are kept and it runs with them again" in r.err and "192.0.2.77" in r.err, str(r)
+    assert (davit.home / "config/cli.json").read_bytes() == saved
+    davit.run("status")
+    davit.down()
+    r = davit.up("--api-listen", "192.0.2.77:7443", check=False)
+    assert r.rc == 5 and "those of before are kept:" in r.err and not davit.pid("davitd"), str(r)
+    davit.up()
+
+
 def test_down_is_told_as_such(davit):
     davit.up()
     davit.down()

@@ -141,6 +141,9 @@ static void test_utf8_and_label(void **state)
     assert_true(str_is_label((struct str){label, 63}) && str_is_label(STR("0-9")));
     assert_false(str_is_label((struct str){label, 64}) || str_is_label(STR("")) || str_is_label(STR("-a")) ||
                  str_is_label(STR("a-")) || str_is_label(STR("A")) || str_is_label(STR("a.b")) || str_is_label(STR("a\0")));
+    assert_true(str_is_dns_name(STR("a")) && str_is_dns_name(STR("a-1.example")));
+    assert_false(str_is_dns_name(STR("")) || str_is_dns_name(STR("a.")) || str_is_dns_name(STR(".a")) || str_is_dns_name(STR("a..b")) ||
+                 str_is_dns_name(STR("A.b")) || str_is_dns_name(STR("a b")));
 }
 
 static void test_hex(void **state)
