@@ -13,6 +13,7 @@
 
 #define RECONNECT_BASE        (2 * USEC_SEC)
 #define RECONNECT_CAP         (60 * USEC_SEC)
+#define RECONNECT_LOCAL_CAP   (2 * USEC_SEC) /* by a unix socket */
 #define RECONNECT_REFUSED_MIN USEC_MINUTE
 #define RECONNECT_REFUSED_MAX (30 * USEC_MINUTE)
 #define RECONNECT_HEALTHY     (60 * USEC_SEC) /* a link that lived so long ends the back-off */
@@ -30,6 +31,7 @@ struct reconnect_link {
     usec_t lived;  /* since its Welcome; 0: never */
     usec_t spread; /* of its Welcome; 0: none */
     bool busy;     /* commands run or their results wait */
+    bool local;    /* by a unix socket: nobody else is sent away with us, and somebody may sit and wait */
 };
 
 /* The time to wait; counts the try. */

@@ -283,7 +283,8 @@ static void one_connection(struct live *l)
 static void wait_for_next(struct session *s, const struct live *l, bool soon, bool quiet)
 {
     usec_t lived = l->up ? clock_mono() - l->up : 0;
-    const struct reconnect_link last = {.why = soon ? ERR_UNAVAILABLE : l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0};
+    const struct reconnect_link last = {.why = soon ? ERR_UNAVAILABLE : l->why.code, .lived = lived, .spread = l->spread, .busy = s->n_runs > 0,
+                                        .local = str_starts(str_from(s->endpoint), STR("unix:"))};
     usec_t wait = reconnect_wait(&s->backoff, &last);
     bool refused = wait >= RECONNECT_REFUSED_MIN && s->backoff.refused > 0;
     AUTO_FREE char *text = str_printf("%.1fs", (double)wait / (double)USEC_SEC);

@@ -70,6 +70,22 @@ static void test_the_refused_are_slow(void **state)
     }
 }
 
+/* `davit up` waits for the agent of its own machine, however often it was restarted before. */
+static void test_on_one_machine_nobody_waits_long(void **state)
+{
+    (void)state;
+    struct reconnect r = {.failed = 30};
+    const struct reconnect_link brief = {.why = ERR_UNAVAILABLE, .lived = USEC_SEC, .spread = 20 * USEC_SEC, .local = true};
+    struct reconnect_link healthy = brief;
+    healthy.lived = RECONNECT_HEALTHY;
+    for (unsigned round = 0; round < 400; round++) {
+        assert_true(reconnect_wait(&r, &brief) <= RECONNECT_LOCAL_CAP);
+        assert_true(reconnect_wait(&r, &healthy) <= RECONNECT_LOCAL_CAP);
+    }
+    /* Refused for what it is: slow as all. */
+    assert_true(reconnect_wait(&r, &(struct reconnect_link){.why = ERR_DENIED, .local = true}) >= RECONNECT_REFUSED_MIN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -77,6 +93,7 @@ int main(void)
         cmocka_unit_test(test_a_healthy_link_is_made_anew_within_the_spread),
         cmocka_unit_test(test_who_has_work_in_flight_comes_first),
         cmocka_unit_test(test_the_refused_are_slow),
+        cmocka_unit_test(test_on_one_machine_nobody_waits_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
