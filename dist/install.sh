@@ -51,6 +51,10 @@ usage: install.sh [OPTIONS]
   --token-file FILE   file with the join token
   --force             replace an enrolment that is there
   --skip-signature    without OpenSSL 3 on this machine: go by the checksum alone
+
+examples, as root:
+  DAVIT_TOKEN=davit1... sh install.sh --server cp.example.com:7442
+  sh install.sh --from ./davit-1.2.0 --server https://davit.example.com --mode tunnel --token-file token
 USAGE
 }
 

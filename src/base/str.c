@@ -80,6 +80,18 @@ struct str str_cut(struct str *s, char sep)
     return head;
 }
 
+struct str str_word(struct str *s)
+{
+    size_t from = 0, n;
+    while (from < s->n && (s->p[from] == ' ' || s->p[from] == '\t'))
+        from++;
+    for (n = from; n < s->n && s->p[n] != ' ' && s->p[n] != '\t';)
+        n++;
+    struct str w = {s->p + from, n - from};
+    *s = (struct str){s->p + n, s->n - n};
+    return w;
+}
+
 char *str_dup(struct str s)
 {
     BUG_ON(s.n > PTRDIFF_MAX - 1);

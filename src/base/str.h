@@ -35,6 +35,9 @@ struct str str_trim(struct str s);
 /* Cuts @s at the first @sep: returns what stands before it and moves @s behind it. Without @sep returns all and empties @s. */
 struct str str_cut(struct str *s, char sep);
 
+/* The next word of @s, between ASCII spaces and tabs; moves @s behind it. Empty: there is none. */
+struct str str_word(struct str *s);
+
 /* A NUL-terminated copy that the caller frees. Aborts on out of memory. */
 char *str_dup(struct str s) MUST_USE;
 /* As printf into fresh memory that the caller frees. Aborts on out of memory. */

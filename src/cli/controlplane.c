@@ -124,7 +124,7 @@ static void report(const struct cli *cli, const char *path, uint64_t bytes, cons
     AUTO_FREE char *size = out_bytes(bytes);
 
     if (cli->json) {
-        printf("{\"bytes\":%llu,\"schemaVersion\":%zu,\"version\":\"%s\",\"userKeys\":%s}\n", (unsigned long long)bytes, m->n_schema, m->version,
+        printf("{\"bytes\":\"%llu\",\"schemaVersion\":%zu,\"version\":\"%s\",\"userKeys\":%s}\n", (unsigned long long)bytes, m->n_schema, m->version,
                user_keys ? "true" : "false");
         return;
     }

@@ -42,7 +42,7 @@ static const char *mark(const struct cli *cli, int state)
     }
 }
 
-static const char *word(int state)
+static const char *step_word(int state)
 {
     static const char *const words[] = {"", "", "done", "failed", "undone"};
 
@@ -59,8 +59,8 @@ static void show_step(struct follow *f, const Davit__Common__V1__StepProgress *p
         /* Plain output: the end of each step, before it one line if there is something to say, and none for every percent. */
         bool told = strcmp(f->step, p->step) == 0;
         if (!running || (*text && !told))
-            fprintf(stderr, "[%u/%u] %s%s%s%s%s\n", p->index, p->total, step, *word((int)p->state) ? " " : "",
-                    word((int)p->state), *text ? ": " : "", text);
+            fprintf(stderr, "[%u/%u] %s%s%s%s%s\n", p->index, p->total, step, *step_word((int)p->state) ? " " : "",
+                    step_word((int)p->state), *text ? ": " : "", text);
         if (*text)
             (void)str_copy(f->step, sizeof f->step, str_from(p->step));
         return;

@@ -4,13 +4,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "cli/out.h"
 #include "cli/server_doctor.h"
 #include "cli/server.h"
 #include "cli/server_credentials.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/servers.pb-c.h"
+#include "davit/control/v1/workloads.davit.h"
+#include "davit/control/v1/workloads.pb-c.h"
 
+enum { JSON_MAX = 16 * 1024 * 1024 };
 static const usec_t CALL_TIMEOUT = 15 * USEC_SEC;
 
 typedef Davit__Control__V1__Server server_message;
@@ -55,7 +59,7 @@ static int call(struct cli *cli, const char *method, const ProtobufCMessage *req
 
 struct add_options {
     struct cli_common common;
-    const char *profile;
+    const char *profile, *mode;
     usec_t ttl;
 };
 
@@ -63,6 +67,8 @@ struct add_options {
 static const struct opt add_opts[] = {
     {.name = "profile", .type = OPT_ENUM, .offset = ADD_AT(profile), .choices = "public|local|unknown", .arg = "PROFILE",
      .help = "what kind of network it stands in; asked when this is a terminal"},
+    {.name = "mode", .type = OPT_ENUM, .offset = ADD_AT(mode), .choices = "direct|tunnel", .arg = "MODE",
+     .help = "the way to this control plane: straight to --advertise, or through the proxy of --hostname (default: what is set up, direct first)"},
     {.name = "token-ttl", .type = OPT_USEC, .offset = ADD_AT(ttl), .min = 60000000, .max = 604800000000, .arg = "TIME", .def = "1h",
      .help = "how long the token may be used"},
     CLI_COMMON_OPTS,
@@ -87,13 +93,20 @@ static int ask_profile(struct cli *cli)
     return chosen == PROFILE_UNSPECIFIED ? PROFILE_UNKNOWN : chosen;
 }
 
-static void print_token(struct cli *cli, const char *name, const char *token, const char *command, uint64_t expires_us)
+/* @again: the machine holds an enrolment that the line replaces. */
+static void print_token(struct cli *cli, const char *name, const char *token, const char *command, uint64_t expires_us, bool again)
 {
     AUTO_FREE char *until = out_time(expires_us);
+    bool by_hand = !strstr(command, "/install.sh"); /* there is no release here to install from */
 
     printf("Token of server %s (shown this once, works once, until %s UTC):\n\n  %s\n\n", name, until, token);
-    printf("Copy %s/davit-agent to /usr/local/bin of that machine. Then there, as root (without sudo leave that word out):\n\n  %s\n\n",
-           cli->paths.bin, command);
+    if (by_hand)
+        printf("Copy %s/davit-agent to /usr/local/bin of that machine.%s Then there, as root (without sudo leave that word out):\n\n  %s\n\n",
+               cli->paths.bin, again ? " Stop the agent that runs there (systemctl stop davit-agent)." : "", command);
+    else
+        printf("On that machine, as root (without sudo leave that word out):\n\n  %s\n\n", command);
+    if (again)
+        out_note(cli, "It was enrolled before: --force replaces what it holds. Its containers go on.");
     out_note(cli, "Then `davit server show %s` tells when it is online.", name);
 }
 
@@ -107,6 +120,8 @@ static int run_add(struct cli *cli, const void *options, const char **operands, 
     (void)n;
     req.name = (char *)(uintptr_t)operands[0];
     req.token_ttl_s = o->ttl / USEC_SEC;
+    if (o->mode)
+        req.mode = (char *)(uintptr_t)o->mode;
     if ((rc = cli_connect(cli, err)) < 0)
         return rc;
     req.profile = (Davit__Control__V1__ServerProfile)(o->profile ? profile_of(o->profile) : ask_profile(cli));
@@ -116,7 +131,7 @@ static int run_add(struct cli *cli, const void *options, const char **operands, 
         rc = out_message(message, err);
     } else {
         const Davit__Control__V1__CreateServerResponse *r = (const void *)message;
-        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us);
+        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us, false);
     }
     rpc_message_free(message);
     return rc;
@@ -132,13 +147,15 @@ static int run_token(struct cli *cli, const void *options, const char **operands
     (void)n;
     req.server = (char *)(uintptr_t)operands[0];
     req.token_ttl_s = o->ttl / USEC_SEC;
+    if (o->mode)
+        req.mode = (char *)(uintptr_t)o->mode;
     if ((rc = call(cli, "CreateToken", &req.base, &message, err)) < 0)
         return rc;
     if (cli->json) {
         rc = out_message(message, err);
     } else {
         const Davit__Control__V1__CreateTokenResponse *r = (const void *)message;
-        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us);
+        print_token(cli, operands[0], r->token, r->install_command, r->token_expires_us, r->replaces);
     }
     rpc_message_free(message);
     return rc;
@@ -222,6 +239,31 @@ static void list_line(const char *label, char **items, size_t n)
     text_line(label, buf_cstr(&all));
 }
 
+/* What the codes of SystemInfo.policy_forbids stand for. */
+static void forbids_line(char **codes, size_t n)
+{
+    static const struct {
+        const char *code, *words;
+    } all[] = {
+        {"policy_exec", "commands inside containers"},
+        {"policy_update", "updates of the agent"},
+        {"policy_image_source", "images, all or from some places"},
+        {"policy_privileged", "privileged options"},
+        {"policy_mount", "mounts of the machine's folders"},
+        {"policy_unreadable", "all that a policy can, because its file cannot be read"},
+    };
+    AUTO_BUF text = BUF_INIT(65536);
+
+    for (size_t i = 0; i < n; i++) {
+        const char *words = codes[i];
+        for (size_t k = 0; k < ARRAY_LEN(all); k++)
+            if (strcmp(codes[i], all[k].code) == 0)
+                words = all[k].words;
+        (void)buf_printf(&text, "%s%s", i ? ", " : "", words);
+    }
+    text_line("owner forbids", buf_cstr(&text));
+}
+
 static void show_system(const Davit__Common__V1__SystemInfo *s)
 {
     text_line("hostname", s->hostname);
@@ -234,7 +276,7 @@ static void show_system(const Davit__Common__V1__SystemInfo *s)
     text_line("cgroup", s->cgroup);
     list_line("lan addresses", s->lan_addresses, s->n_lan_addresses);
     if (s->n_policy_forbids)
-        list_line("owner forbids", s->policy_forbids, s->n_policy_forbids);
+        forbids_line(s->policy_forbids, s->n_policy_forbids);
     if (s->tailscale && s->tailscale->installed)
         line("tailscale", str_printf("%s %s (%s)", s->tailscale->address, s->tailscale->hostname, s->tailscale->state));
     else
@@ -339,23 +381,60 @@ static int run_set(struct cli *cli, const void *options, const char **operands, 
 
 /* ---- rm ---- */
 
+/* "project/service" of each that is on @server, before it is forgotten with it. The caller frees with rpc_message_free. */
+static int services_of(struct cli *cli, const char *server, ProtobufCMessage **ret, struct err *err)
+{
+    Davit__Control__V1__ListServicesRequest req = DAVIT__CONTROL__V1__LIST_SERVICES_REQUEST__INIT;
+
+    req.server = (char *)(uintptr_t)server;
+    return cli_call(cli, &davit_control_v1_workload_service, "ListServices", &req.base, CALL_TIMEOUT, ret, err);
+}
+
+static int report_removed(struct cli *cli, const char *name, const Davit__Control__V1__ListServicesResponse *list, struct err *err)
+{
+    AUTO_BUF out = BUF_INIT(JSON_MAX);
+    struct jsonw w;
+
+    jsonw_init(&w, &out);
+    jsonw_object(&w);
+    jsonw_key(&w, "removed");
+    jsonw_bool(&w, true);
+    jsonw_key(&w, "services");
+    jsonw_array(&w);
+    if (!cli->json)
+        printf("Server %s is forgotten. Its containers go on; its agent is cut off.\n", name);
+    if (!cli->json && list->n_services)
+        printf("Forgotten with it, and still running there if they did:\n");
+    for (size_t i = 0; i < list->n_services; i++) {
+        AUTO_FREE char *service = str_printf("%s/%s", list->services[i]->project, list->services[i]->name);
+        jsonw_string(&w, service);
+        if (!cli->json)
+            printf("  %s\n", service);
+    }
+    jsonw_array_end(&w);
+    jsonw_object_end(&w);
+    if (!cli->json)
+        return 0;
+    if (jsonw_end(&w) < 0)
+        return err_set(err, ERR_EXHAUSTED, "too many services to list");
+    printf("%s\n", buf_cstr(&out));
+    return 0;
+}
+
 static int run_rm(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     Davit__Control__V1__RemoveServerRequest req = DAVIT__CONTROL__V1__REMOVE_SERVER_REQUEST__INIT;
-    ProtobufCMessage *message = NULL;
+    ProtobufCMessage *message = NULL, *services = NULL;
     int rc;
 
     (void)options;
     (void)n;
     req.server = (char *)(uintptr_t)operands[0];
-    if ((rc = call(cli, "RemoveServer", &req.base, &message, err)) < 0)
-        return rc;
+    if ((rc = services_of(cli, operands[0], &services, err)) == 0 && (rc = call(cli, "RemoveServer", &req.base, &message, err)) == 0)
+        rc = report_removed(cli, operands[0], (const void *)services, err);
     rpc_message_free(message);
-    if (cli->json)
-        printf("{\"removed\":true}\n");
-    else
-        printf("Server %s is forgotten. Its containers go on; its agent is cut off.\n", operands[0]);
-    return 0;
+    rpc_message_free(services);
+    return rc;
 }
 
 static const struct verb server_verbs[] = {
@@ -394,6 +473,6 @@ static const struct verb server_verbs[] = {
 const struct verb verb_server = {
     .name = "server",
     .group = "Servers",
-    .about = "add, list, show, set, token, update, rotate, revoke, rm: the machines of this control plane",
+    .about = "add, list, show, set, token, update, doctor, rotate, revoke, rm: the machines of this control plane",
     .sub = server_verbs,
 };

@@ -8,6 +8,7 @@
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/credentials.pb-c.h"
 
+enum { JSON_MAX = 16 * 1024 * 1024 };
 static const usec_t CALL_TIMEOUT = 15 * USEC_SEC, ROTATE_TIMEOUT_MAX = 24 * USEC_HOUR;
 
 #define AT(field) offsetof(struct server_rotate_options, field)
@@ -44,16 +45,23 @@ int server_revoke_run(struct cli *cli, const void *options, const char **operand
 
 struct tally {
     unsigned done, failed;
+    struct buf json; /* the outcomes, with commas between */
 };
+
+static void tally_release(struct tally *t)
+{
+    buf_release(&t->json);
+}
 
 static int show(const struct cli *cli, const Davit__Control__V1__RotateResponse *r, struct tally *t, struct err *err)
 {
     bool failed = r->state == DAVIT__CONTROL__V1__ROTATE_STATE__ROTATE_STATE_FAILED;
     t->failed += failed;
     t->done += r->state == DAVIT__CONTROL__V1__ROTATE_STATE__ROTATE_STATE_DONE;
+    bool asked = r->state == DAVIT__CONTROL__V1__ROTATE_STATE__ROTATE_STATE_ASKED;
     if (cli->json)
-        return out_message(&r->base, err);
-    if (r->state == DAVIT__CONTROL__V1__ROTATE_STATE__ROTATE_STATE_ASKED) {
+        return asked || (t->json.len && buf_append_byte(&t->json, ',') < 0) ? 0 : rpc_to_json(&r->base, &t->json, err);
+    if (asked) {
         out_note(cli, "%s: asked", r->server);
     } else if (!failed) {
         printf("%s: connected with generation %u\n", r->server, r->generation);
@@ -89,7 +97,7 @@ int server_rotate_run(struct cli *cli, const void *options, const char **operand
 {
     const struct server_rotate_options *o = options;
     Davit__Control__V1__RotateRequest req = DAVIT__CONTROL__V1__ROTATE_REQUEST__INIT;
-    struct tally t = {0};
+    CLEANUP(tally_release) struct tally t = {.json = BUF_INIT(JSON_MAX)};
 
     if (o->all == (n > 0))
         return err_set(err, ERR_INVALID, o->all ? "name a server or give --all, not both" : "name a server, or give --all");
@@ -103,7 +111,9 @@ int server_rotate_run(struct cli *cli, const void *options, const char **operand
         rc = follow(cli, &req, &t, err);
     if (rc < 0)
         return rc;
-    if (!cli->json && o->all)
+    if (cli->json)
+        printf("{\"servers\":[%s]}\n", buf_cstr(&t.json));
+    else if (o->all)
         printf("%u renewed, %u failed\n", t.done, t.failed);
     return t.failed ? 1 : 0;
 }

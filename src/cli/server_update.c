@@ -8,7 +8,7 @@
 #include "davit/control/v1/updates.davit.h"
 
 static const usec_t CALL_TIMEOUT = 30 * USEC_SEC, WATCH_MAX = 8 * USEC_DAY, RECONNECT_WAIT = 1 * USEC_SEC;
-enum { RECONNECTS_MAX = 120 };
+enum { RECONNECTS_MAX = 120, LABEL_MAX = 63 };
 
 typedef Davit__Control__V1__Rollout rollout_message;
 typedef Davit__Control__V1__RolloutStep step_message;
@@ -120,6 +120,7 @@ static int show(struct cli *cli, const char *id, int *ret_verdict, struct err *e
 struct follow_update {
     struct cli *cli;
     const char *id;
+    int width; /* of the longest name so far */
     bool over;
 };
 
@@ -128,7 +129,7 @@ static void tell_step(const struct follow_update *f, const step_message *s)
     AUTO_FREE char *text = server_update_text(s);
     AUTO_FREE char *name = out_clean(str_from(s->server_name));
     if (s->state != DAVIT__CONTROL__V1__ROLLOUT_STEP_STATE__ROLLOUT_STEP_STATE_WAITING)
-        fprintf(stderr, "%-16s %s%s%s\n", name, f->cli->progress ? update_color(f->cli, (int)s->state) : "", text,
+        fprintf(stderr, "%-*s %s%s%s\n", f->width, name, f->cli->progress ? update_color(f->cli, (int)s->state) : "", text,
                 f->cli->progress ? out_color(f->cli, OUT_PLAIN) : "");
 }
 
@@ -140,6 +141,10 @@ static int read_changes(struct follow_update *f, struct rpc_stream *stream, usec
         rc = rpc_stream_get(stream, deadline, &message, err);
         if (rc == 0) {
             const Davit__Control__V1__WatchRolloutResponse *r = (const void *)message;
+            for (size_t i = 0; i < r->n_steps; i++) {
+                int width = (int)strnlen(r->steps[i]->server_name, LABEL_MAX);
+                f->width = width > f->width ? width : f->width;
+            }
             for (size_t i = 0; !f->cli->json && i < r->n_steps; i++)
                 tell_step(f, r->steps[i]);
             f->over = r->rollout && r->rollout->state != DAVIT__CONTROL__V1__ROLLOUT_STATE__ROLLOUT_STATE_RUNNING;
@@ -192,7 +197,7 @@ static int follow(struct cli *cli, const char *id, struct err *err)
 
 static int list_releases(struct cli *cli, struct err *err)
 {
-    static const char *const heads[] = {"VERSION", "CHANNEL", "NUMBER", "UNTIL", "PLATFORMS", "PROBLEM", NULL};
+    static const char *const heads[] = {"VERSION", "CHANNEL", "NUMBER", "UNTIL", "PLATFORMS", "FOLDER", "PROBLEM", NULL};
     Davit__Control__V1__ListReleasesRequest req = DAVIT__CONTROL__V1__LIST_RELEASES_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
     int rc = call(cli, "ListReleases", &req.base, &message, err);
@@ -208,13 +213,16 @@ static int list_releases(struct cli *cli, struct err *err)
             (void)buf_printf(&platforms, "%s%s", k ? " " : "", r->platforms[k]);
         char *cells[] = {str_dup(str_from(r->version)), str_dup(str_from(r->channel)), str_printf("%llu", (unsigned long long)r->counter),
                          out_time(r->expires_us), str_dup(buf_str(&platforms)),
-                         *r->directory && *r->problem ? str_printf("%s: %s", r->directory, r->problem) : str_dup(str_from(r->problem))};
+                         str_dup(str_from(*r->directory ? r->directory : ".")), str_dup(str_from(r->problem))};
         out_table_row(&t, cells);
     }
     if (cli->json)
         rc = out_message(message, err);
     else
         out_table_print(cli, &t);
+    if (list->n_releases == 0)
+        out_note(cli, "No release. Each is a folder with release.json and release.sig below %s.",
+                 cli->settings.releases ? cli->settings.releases : "what `davit up --release-dir DIR` names");
     out_table_release(&t);
     rpc_message_free(message);
     return rc;

@@ -217,6 +217,14 @@ static void say_disk(const struct server *s, struct server_view *v)
                    last.disk_free >> 20, last.disk_total >> 20);
 }
 
+static void say_policy(const struct server *s, struct server_view *v)
+{
+    for (size_t i = 0; s->system && i < s->system->n_policy_forbids; i++)
+        if (str_eq(str_from(s->system->policy_forbids[i]), STR("policy_unreadable")))
+            (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE,
+                           "its owner's policy file cannot be read, so all that it might forbid is refused: davit server doctor %s tells why", s->name);
+}
+
 enum { LIFE_WARN_DIVISOR = 5 /* of a certificate's life is left: it should have been renewed at two thirds */ };
 
 static void say_credentials(const struct server *s, struct server_view *v, usec_t now)
@@ -269,6 +277,7 @@ static void say_health(const struct server *s, struct server_view *v)
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "its clock is %" PRIu64 " s %s", off / USEC_SEC,
                        s->skew < 0 ? "behind" : "ahead");
     say_disk(s, v);
+    say_policy(s, v);
     say_credentials(s, v, clock_real());
     say_duplicate(s, v, clock_real());
     v->m.health = lend(v->m.n_health_reasons ? "warning" : "ok");

@@ -35,43 +35,62 @@ static int append_host(struct buf *out, const char *host, struct str port)
     return buf_printf(out, "%s%s%s:" STR_FMT, bare6 ? "[" : "", host, bare6 ? "]" : "", STR_ARG(port));
 }
 
-int servers_install_target(const struct control_options *opt, struct str port, const char *own, const char **ret_mode,
+static int check_mode(const char *mode, struct err *err)
+{
+    if (!*mode || str_eq(str_from(mode), STR("direct")) || str_eq(str_from(mode), STR("tunnel")))
+        return 0;
+    return err_set(err, ERR_INVALID, "mode: \"%.32s\" is unknown; direct or tunnel", mode);
+}
+
+static int no_address(const char *want, struct err *err)
+{
+    if (str_eq(str_from(want), STR("tunnel"))) {
+        (void)err_set(err, ERR_PRECONDITION, "this control plane has no public name through which a tunnel could lead");
+        err_hint(err, "run: davit up --hostname NAME, with the name under which the proxy in front of it is reached");
+    } else {
+        (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
+        err_hint(err, "run: davit up --advertise HOST[:PORT], with an address of this machine in the network of your servers");
+    }
+    return -(int)ERR_PRECONDITION;
+}
+
+int servers_install_target(const struct control_options *opt, const char *want, struct str port, const char *own, const char **ret_mode,
                            struct buf *out, struct err *err)
 {
     struct endpoint given;
     bool advertised = endpoint_parse(opt->advertise, &given, NULL) == 0;
+    bool tunnel = str_eq(str_from(want), STR("tunnel")), direct = *want && !tunnel;
     char bound[ADDRESS_SIZE];
     /* What listens on one address only is reached there or nowhere. */
     address_host(text(opt->link_listen), bound);
     enum address_kind kind = address_kind_of(bound);
     const char *host = advertised ? given.host : kind > ADDRESS_LOCAL ? bound : kind == ADDRESS_LOCAL ? "" : own;
     *ret_mode = "direct";
-    if (advertised && given.port)
+    if (!tunnel && advertised && given.port)
         return buf_printf(out, given.v6 ? "[%s]:%u" : "%s:%u", given.host, given.port);
-    if (*host)
+    if (!tunnel && *host)
         return append_host(out, host, port);
-    if (*text(opt->hostname)) {
+    if (!direct && *text(opt->hostname)) {
         *ret_mode = "tunnel";
         return buf_printf(out, "https://%s", opt->hostname);
     }
-    if (kind == ADDRESS_LOCAL)
+    if (!tunnel && kind == ADDRESS_LOCAL)
         return append_host(out, bound, port);
-    (void)err_set(err, ERR_PRECONDITION, "this control plane has no address that another server could reach");
-    err_hint(err, "run: davit up --advertise HOST[:PORT], with an address of this machine in the network of your servers");
-    return -(int)ERR_PRECONDITION;
+    return no_address(want, err);
 }
 
-static int choose_mode(const struct control *c, const char **ret_mode, struct buf *out, struct err *err)
+static int choose_mode(const struct control *c, const char *want, const char **ret_mode, struct buf *out, struct err *err)
 {
     char own[ADDRESS_SIZE];
     (void)address_reachable(own); /* none: "" */
-    return servers_install_target(&c->opt, link_port(c), own, ret_mode, out, err);
+    return servers_install_target(&c->opt, want, link_port(c), own, ret_mode, out, err);
 }
 
 /* Fetched from here and checked by the key of this listener, where there is a release to fetch; else for a machine that has the agent. The token
  * travels in the environment: what stands on a command line is seen by all. */
-static int install_line(struct control *c, struct buf *out, const char *mode, const char *target, struct str token, struct err *err)
+static int install_line(struct control *c, struct buf *out, const char *mode, const char *target, struct str token, bool again, struct err *err)
 {
+    const char *force = again ? " --force" : "";
     AUTO_BUF base = BUF_INIT(512);
     AUTO_BUF pin = BUF_INIT(128);
     bool tunnel = str_eq(str_from(mode), STR("tunnel"));
@@ -84,15 +103,15 @@ static int install_line(struct control *c, struct buf *out, const char *mode, co
         if (rc == 0)
             rc = buf_printf(out,
                             "(export DAVIT_TOKEN='" STR_FMT "'; curl -fsSL %s%s%s%s/install.sh"
-                            " | sudo --preserve-env=DAVIT_TOKEN sh -s -- --mode %s --server %s)",
+                            " | sudo --preserve-env=DAVIT_TOKEN sh -s -- --mode %s --server %s%s)",
                             STR_ARG(token), tunnel ? "" : "-k --pinnedpubkey '", buf_cstr(&pin), tunnel ? "" : "' ", buf_cstr(&base), mode,
-                            target);
+                            target, force);
         return rc;
     }
     return buf_printf(out,
                       "printf '%%s\\n' '" STR_FMT
-                      "' | sudo davit-agent enroll --mode %s --server %s --token-file - && sudo davit-agent run",
-                      STR_ARG(token), mode, target);
+                      "' | sudo davit-agent enroll --mode %s --server %s%s --token-file - && sudo davit-agent run",
+                      STR_ARG(token), mode, target, force);
 }
 
 struct fresh {
@@ -116,21 +135,31 @@ static void fresh_release(struct fresh *f)
     buf_release(&f->target);
 }
 
+/* What a token is for. */
+struct fresh_ask {
+    uint64_t ttl_s;
+    const char *mode; /* "": by rule */
+    bool again;       /* the machine was enrolled before */
+};
+
 /* Token, its hash and its line. Released by the caller also on failure. */
-static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct err *err)
+static int fresh_make(struct control *c, const struct fresh_ask *a, struct fresh *f, struct err *err)
 {
+    const uint64_t ttl_s = a->ttl_s;
     *f = (struct fresh){.target = BUF_INIT(512), .line = BUF_INIT(2048)};
     if (ttl_s && (ttl_s < TOKEN_TTL_MIN_S || ttl_s > TOKEN_TTL_MAX_S))
         return err_set(err, ERR_INVALID, "token_ttl: %llu s are not allowed; %d s to 7 days", (unsigned long long)ttl_s,
                        TOKEN_TTL_MIN_S);
-    int rc = choose_mode(c, &f->mode, &f->target, err);
+    int rc = check_mode(a->mode, err);
+    if (rc == 0)
+        rc = choose_mode(c, a->mode, &f->mode, &f->target, err);
     if (rc == 0 && str_eq(str_from(f->mode), STR("direct")))
         rc = control_open_link(c, err);
     if (rc < 0)
         return err_ensure(err, rc);
     /* The port may be known only now. */
     buf_clear(&f->target);
-    rc = choose_mode(c, &f->mode, &f->target, err);
+    rc = choose_mode(c, a->mode, &f->mode, &f->target, err);
     if (rc < 0)
         return err_ensure(err, rc);
     join_token_make(c->pin, &f->token);
@@ -138,7 +167,7 @@ static int fresh_make(struct control *c, uint64_t ttl_s, struct fresh *f, struct
     token_secret_hash(secret_reveal(f->token.secret), f->hash);
     f->mac_key = proof_mac_key(secret_reveal(f->token.secret));
     f->expires = clock_real() + (ttl_s ? ttl_s : TOKEN_TTL_S) * USEC_SEC;
-    rc = install_line(c, &f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text), err);
+    rc = install_line(c, &f->line, f->mode, buf_cstr(&f->target), secret_reveal(f->text), a->again, err);
     if (rc < 0)
         return err_ensure(err, rc);
     enroll_expect(c->enroll, f->token.id, f->expires, clock_real());
@@ -181,7 +210,8 @@ static int create_server(struct rpc_call *call, void *ctx, const ProtobufCMessag
     int rc = check_profile((int)r->profile, err);
     if (rc < 0)
         return rc;
-    rc = fresh_make(c, r->token_ttl_s, &f, err);
+    const struct fresh_ask ask = {.ttl_s = r->token_ttl_s, .mode = text(r->mode)};
+    rc = fresh_make(c, &ask, &f, err);
     if (rc == 0) {
         struct server_new n = {.name = r->name,
                                .profile =
@@ -310,13 +340,15 @@ static int create_token(struct rpc_call *call, void *ctx, const ProtobufCMessage
         return -(int)ERR_PRECONDITION;
     }
     (void)server_ref(s);
-    rc = fresh_make(c, r->token_ttl_s, &f, err);
+    const struct fresh_ask ask = {.ttl_s = r->token_ttl_s, .mode = text(r->mode), .again = s->enrolled != 0};
+    rc = fresh_make(c, &ask, &f, err);
     if (rc == 0)
         rc = servers_new_token(c, s, f.token.id, f.hash, f.mac_key, f.expires, err);
     if (rc == 0) {
         m.token = lend(secret_reveal(f.text).p);
         m.install_command = lend(buf_cstr(&f.line));
         m.token_expires_us = f.expires;
+        m.replaces = ask.again;
         rc = reply(call, &m.base, err);
     }
     fresh_release(&f);

@@ -261,7 +261,7 @@ static int print_health(struct str text, struct err *err)
         enum json_type type;
         json_init(&value, raw);
         if ((rc = json_next(&value, &type, err)) == 0) {
-            printf("%-19s ", name);
+            printf("%-22s ", name); /* credential_generation */
             print_clean(stdout, type == JSON_BOOL ? str_from(value.boolean ? "yes" : "no") : value.value);
             (void)fputc('\n', stdout);
         }
@@ -397,7 +397,7 @@ static int run_policy(const void *options, struct err *err)
         return rc;
     AUTO_FREE char *path = n_operands > 1 ? str_dup(str_from(operands[1])) : agent_config_path(&c, POLICY_FILE_NAME);
     agent_config_release(&c);
-    return policy_report(stdout, path, err);
+    return policy_report(stdout, path, n_operands > 1, err);
 }
 
 /* --- The verbs ---- */

@@ -37,29 +37,33 @@ static int put_bare(struct rpc_call *c, const ProtobufCMessage *message)
     return call_compresses(c) ? gzip_deflate(buf_str(&plain), &c->body) : buf_append_str(&c->body, buf_str(&plain));
 }
 
-/* Queues one message. The caller has seen to room in the stream. 1: there is none in the connection. */
-static int put(struct rpc_call *c, const ProtobufCMessage *message)
+/* May a message be sent at all? Its envelope into @out; nothing where a unary answer of Connect took it (1). */
+static int prepare(struct rpc_call *c, const ProtobufCMessage *message, struct buf *out)
 {
     if (!c->method->server_streams && c->sent)
         return -ERR_INTERNAL; /* a second answer where one is expected */
-    if (c->protocol == RPC_CONNECT)
-        return put_bare(c, message);
-    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
-    int rc = call_envelope(c, message, &out);
-    if (rc < 0)
-        return rc;
+    if (c->protocol != RPC_CONNECT)
+        return call_envelope(c, message, out);
+    int rc = put_bare(c, message);
+    return rc < 0 ? rc : 1;
+}
+
+/* Queues what prepare made. The caller has seen to room in the stream. 1: there is none in the connection. */
+static int put(struct rpc_call *c, struct str envelope)
+{
+    int rc;
     if (c->ws) {
-        rc = ws_link_send(c->ws, buf_str(&out));
+        rc = ws_link_send(c->ws, envelope);
         if (rc == -ERR_EXHAUSTED)
             return 1;
     } else if (c->http) {
-        rc = buf_append_str(&c->body, buf_str(&out));
+        rc = buf_append_str(&c->body, envelope);
         c->head_sent = true;
         event_signal(&c->done);
     } else {
         rc = c->protocol == RPC_GRPC ? grpc_head(c) : connect_head(c);
         if (rc == 0)
-            rc = h2_write(c->st, buf_str(&out));
+            rc = h2_write(c->st, envelope);
         if (rc == -ERR_EXHAUSTED)
             return 1;
     }
@@ -68,8 +72,10 @@ static int put(struct rpc_call *c, const ProtobufCMessage *message)
     return rc;
 }
 
+/* Packs once, however often there is no room. */
 int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
 {
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
     for (;;) {
         if (c->state == CALL_OVER || fiber_cancelled())
             return -ERR_CANCELLED;
@@ -77,7 +83,9 @@ int rpc_send(struct rpc_call *c, const ProtobufCMessage *message)
         if (rpc_stream_queued(c) > RPC_QUEUE_MAX) {
             event_reset(&c->room);
             rc = event_wait(&c->room, c->deadline);
-        } else if ((rc = put(c, message)) != 1) {
+        } else if (out.len == 0 && (rc = prepare(c, message, &out)) != 0) {
+            return rc < 0 ? rc : 0;
+        } else if ((rc = put(c, buf_str(&out))) != 1) {
             return rc;
         } else { /* other streams fill the connection; nothing tells when they do no longer */
             rc = fiber_sleep(CONN_FULL_WAIT);
@@ -93,7 +101,11 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
         return -ERR_UNAVAILABLE;
     if (rpc_stream_queued(c) > RPC_QUEUE_MAX)
         return -ERR_EXHAUSTED;
-    int rc = put(c, message);
+    AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
+    int rc = prepare(c, message, &out);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    rc = put(c, buf_str(&out));
     return rc == 1 ? -ERR_EXHAUSTED : rc;
 }
 

@@ -6,6 +6,7 @@
 #define DAVIT_SPEC_SPEC_H
 
 #include "base/err.h"
+#include "base/str.h"
 #include "davit/common/v1/service.pb-c.h"
 
 enum {
@@ -27,6 +28,9 @@ enum {
 
 /* 0 or -ERR_INVALID. @spec NULL is refused too. */
 int spec_check(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;
+
+/* Is @name a capability of Linux as the engine names it ("NET_ADMIN", without CAP_)? */
+bool spec_is_capability(struct str name);
 
 /* Gives an image without tag and digest the tag "latest", so that a stored spec says what it means. @spec was unpacked or copied (its strings
  * are freed by rpc_message_free). */

@@ -147,6 +147,8 @@ def test_down_is_told_as_such(davit):
     davit.down()
     r = davit.run("status", check=False)
     assert r.rc == 5 and "davit up" in r.err and "not running" in r.out, str(r)
+    r = davit.down("--purge", check=False)
+    assert r.rc == 7 and "cannot be asked" in r.err and "--force" in r.err and (davit.home / "state/control.db").exists(), str(r)
 
 
 def test_output_that_cannot_be_written_is_told(bin_dir):

@@ -87,7 +87,12 @@ def test_what_is_forbidden_is_seen_at_the_control_plane(davit):
     assert forbids() is None
     Owner(davit.home / "agent").says("exec: forbid\nself-update: forbid\nmounts: [/srv]\n")
     assert proc.wait_for(forbids, 15, text="what the policy forbids") == ["policy_exec", "policy_update", "policy_mount"]
-    assert "owner forbids      policy_exec, policy_update, policy_mount" in davit.run("server", "show", name).out
+    said = davit.run("server", "show", name).out
+    assert "owner forbids      commands inside containers, updates of the agent, mounts of the machine's folders" in said, said
+    Owner(davit.home / "agent").says("exec: perhaps\n")
+    reasons = lambda: davit.json("server", "show", name)["server"].get("healthReasons", [])  # noqa: E731
+    [told] = proc.wait_for(reasons, 15, text="what is wrong with the policy")
+    assert "policy file cannot be read" in told and f"davit server doctor {name}" in told
 
 
 def test_policy_check_tells_what_a_file_allows_or_why_it_is_not_believed(bin_dir, run, tmp_path):
@@ -104,5 +109,7 @@ def test_policy_check_tells_what_a_file_allows_or_why_it_is_not_believed(bin_dir
     owner.says("exec: forbid\n", 0o666)
     bad = run([*check, owner.path], check=False)
     assert bad.rc != 0 and "chmod go-w" in bad.err
+    bad = run([*check, tmp_path / "none.yaml"], check=False)
+    assert bad.rc == 3 and "is not there" in bad.err and bad.out == "", str(bad)
     bad = run([bin_dir / "davit-agent", "policy"], check=False)
     assert bad.rc == 2 and "policy check" in bad.err

@@ -105,6 +105,10 @@ def test_install_line_carries_direct_mode_where_an_address_is_reachable_else_tun
     davit.up("--advertise", "", "--hostname", "davit.example.org")
     line = davit.json("server", "add", "far")["installCommand"]
     assert "--mode tunnel" in line and "https://davit.example.org" in line
+    davit.up("--advertise", "192.0.2.10", "--hostname", "davit.example.org")
+    assert "--server 192.0.2.10:" in davit.json("server", "add", "both")["installCommand"]
+    line = davit.json("server", "token", "both", "--mode", "tunnel")["installCommand"]
+    assert "--mode tunnel --server https://davit.example.org" in line and "--force" not in line
 
 
 def test_adding_twice_or_with_a_bad_name_is_refused(up):
@@ -119,7 +123,7 @@ def test_deploy_ends_when_its_server_is_removed_meanwhile(remote):
     d = remote.davit
     b = d.start("davit", "deploy", "--server", "web-1", "--name", "web", "nothing:1")
     proc.wait_for(lambda: "waiting: server web-1 is pending" in b.text(), 20, text="the deployment that waits")
-    d.run("server", "rm", "web-1")
+    assert "  default/web\n" in d.run("server", "rm", "web-1").out
     proc.wait_for(lambda: not b.running(), 20, text="the end of davit deploy")
     assert b.p.returncode == 1 and "was removed meanwhile" in b.text(), b.text()
 
@@ -354,6 +358,10 @@ def test_the_control_planes_own_machine_is_not_removed_by_the_way(up):
 
 
 def test_removed_server_is_cut_off(online):
+    d = online.davit
+    refused = d.down("--purge", check=False)
+    assert refused.rc == 7 and "1 server is enrolled here and would be cut off for good: web-1" in refused.err and "--force" in refused.err, str(refused)
+    assert d.down("--force", check=False).rc == 2 and d.pid("davitd")
     online.davit.run("server", "rm", "web-1")
     assert online.davit.run("server", "show", "web-1", check=False).rc == 3
     proc.wait_for(lambda: not [s for s in inet_sockets(online.p.pid) if s[1] == ESTABLISHED] if online.p.running() else True, 20,

@@ -96,6 +96,16 @@ def test_enrolment_and_heartbeat_through_each_proxy_by_what_it_carries(up, certi
         assert "tunnel mode; the token holds until" in text and f"carried by {'gRPC' if carrier == 'grpc' else 'a WebSocket'}" in text, text
 
 
+def test_who_takes_the_wrong_way_in_is_told_the_right_one(up):
+    r = Remote(up, "lost")
+    r.add()
+    got = r.enroll(server=f"127.0.0.1:{up.web}", check=False)
+    assert got.rc != 0 and "direct mode goes to the port of links" in got.err, str(got)
+    r.token = up.json("server", "token", "lost")["token"]
+    got = r.enroll(server=f"https://127.0.0.1:{up.web}", check=False, extra=("--mode", "tunnel"))  # its certificate is of no public authority
+    assert got.rc == 4 and "--tunnel-ca" in got.err, str(got)
+
+
 @pytest.mark.all_tier
 @pytest.mark.req("CL-24", "CL-87")
 def test_the_main_job_while_the_edge_cuts_what_is_old(up, docker, certificates, ending):

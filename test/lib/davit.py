@@ -107,7 +107,7 @@ class Davit:
         # Stopped first, so that the logs hold what the sanitizers say at exit; --purge removes them.
         stopped = self.run("down", timeout=90, check=False)
         logs = {p: self.log(p) for p in ("davitd", "davit-agent")}
-        purged = self.run("down", "--purge", timeout=90, check=False)
+        purged = self.run("down", "--purge", "--force", timeout=90, check=False)
         for program in ("davit-agent", "davitd"):
             if pid := self.pid(program):
                 with contextlib.suppress(ProcessLookupError):  # it may end in this moment

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "host/link/bundle.h"
 #include "host/link/doctor_internal.h"
+#include "host/link/sysinfo.h"
 #include "host/link/tunnel.h"
 
 static const struct {
@@ -16,6 +17,7 @@ static const struct {
     {"docker_group", doctor_check_docker_group},
     {"disk_space", doctor_check_disk_space},
     {"config", doctor_check_config},
+    {"policy", doctor_check_policy},
     {"certificates", doctor_check_certificates},
     {"grpc", doctor_check_grpc},
     {"systemd", doctor_check_systemd},
@@ -50,20 +52,10 @@ int doctor_block(struct doctor *d, int (*fn)(void *d))
 
 static int find_job(void *arg)
 {
-    static const char places[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
     struct doctor *d = arg;
-    const char *env = getenv("PATH");
-    struct str lists[] = {str_from(env), STR(places)};
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
-        while (lists[i].n > 0) {
-            struct str dir = str_cut(&lists[i], ':');
-            AUTO_FREE char *path = str_printf(STR_FMT "/%s", STR_ARG(dir), d->find_name);
-            struct stat st;
-            if (path[0] != '/' || stat(path, &st) != 0 || !S_ISREG(st.st_mode) || access(path, X_OK) != 0)
-                continue;
-            d->found = TAKE(path);
-            return 0;
-        }
+    d->found = sysinfo_find_program(str_from(getenv("PATH")), d->find_name);
+    if (!d->found)
+        d->found = sysinfo_find_program(STR("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"), d->find_name);
     return 0;
 }
 
@@ -139,6 +131,7 @@ static void release(struct doctor *d)
     agent_config_release(&d->config);
     free(d->found);
     free(d->key_path);
+    free(d->policy_path);
     free(d);
 }
 

@@ -11,6 +11,7 @@
 #include "host/link/doctor_internal.h"
 #include "host/link/link_probe.h"
 #include "host/link/floor_time.h"
+#include "host/link/policy.h"
 #include "host/link/sysinfo.h"
 #include "host/link/tunnel.h"
 #include "ident/cert.h"
@@ -40,6 +41,45 @@ void doctor_check_config(struct doctor *d, struct doctor_check *c)
         doctor_say(c, DOCTOR_FAIL, *d->config_err.hint ? d->config_err.hint : "run doctor as the agent's account", "%s", d->config_err.msg);
     else
         doctor_judge_modes(c, d->config.dir, d->dir_st.st_mode, d->file_st.st_mode, d->key_path, d->key_st.st_mode);
+}
+
+static int policy_job(void *arg)
+{
+    struct doctor *d = arg;
+    struct policy p;
+    d->policy_path = agent_config_path(&d->config, POLICY_FILE_NAME);
+    d->policy_rc = policy_read(d->policy_path, &p, &d->policy_err);
+    policy_release(&p);
+    if (stat(d->policy_path, &d->policy_st) != 0)
+        d->policy_st = (struct stat){0};
+    return 0;
+}
+
+/* What root reads the agent need not be able to: its account is that of its directory. */
+static bool agent_may_read(const struct stat *file, const struct stat *dir)
+{
+    return dir->st_uid == 0 || file->st_uid == dir->st_uid || (file->st_mode & S_IROTH) ||
+           (file->st_gid == dir->st_gid && (file->st_mode & S_IRGRP));
+}
+
+void doctor_check_policy(struct doctor *d, struct doctor_check *c)
+{
+    static const char fix[] = "mend the file, then: davit-agent policy check; remove it if nothing is to be forbidden";
+    doctor_need_config(d);
+    if (d->config_lost || doctor_block(d, policy_job) < 0)
+        doctor_say(c, DOCTOR_FAIL, HANGS, "the policy file was not read in time");
+    else if (d->policy_rc == -(int)ERR_DENIED)
+        doctor_say(c, DOCTOR_FAIL, "run doctor as root or as the agent's account", "%s", d->policy_err.msg);
+    else if (d->policy_rc < 0)
+        doctor_say(c, DOCTOR_FAIL, *d->policy_err.hint ? d->policy_err.hint : fix,
+                   "the policy cannot be believed, so all that it might forbid is refused: %s", d->policy_err.msg);
+    else if (d->policy_rc == 1)
+        doctor_say(c, DOCTOR_OK, NULL, "there is none: nothing is forbidden");
+    else if (!agent_may_read(&d->policy_st, &d->dir_st)) {
+        AUTO_FREE char *chmod = str_printf("chmod 644 %s", d->policy_path);
+        doctor_say(c, DOCTOR_FAIL, chmod, "the agent's account cannot read %s, so all that it might forbid is refused", d->policy_path);
+    } else
+        doctor_say(c, DOCTOR_OK, NULL, "%s is in force; davit-agent policy check explains it", d->policy_path);
 }
 
 static int tunnel_job(void *arg)
@@ -74,7 +114,7 @@ static void ask_agent(struct doctor *d)
     AUTO_BUF text = BUF_INIT(HEALTH_MAX);
     AUTO_JSON j = {0};
     struct str key, value;
-    bool online = false;
+    bool online = false, refused = false, token = false;
     if (agent_ask_health(d->loop, d->config.dir, &text, &online, NULL) < 0)
         return;
     json_init(&j, buf_str(&text));
@@ -88,9 +128,16 @@ static void ask_agent(struct doctor *d)
         value = type == JSON_STRING ? j.value : STR("");
         if (str_eq(str_from(name), STR("credential_error")))
             (void)str_copy(d->cert.error, sizeof(d->cert.error), value);
-        else if (str_eq(str_from(name), STR("state")))
+        else if (str_eq(str_from(name), STR("state"))) {
             d->cert.fenced = str_eq(value, STR("fenced"));
+            refused = str_eq(value, STR("refused"));
+        } else if (str_eq(str_from(name), STR("error")))
+            (void)str_copy(d->cert.refused, sizeof(d->cert.refused), value);
+        else if (str_eq(str_from(name), STR("hint")))
+            token = memmem(value.p, value.n, "davit server token", 18) != NULL;
     }
+    if (!refused || !token) /* other reasons to refuse are no matter of what it shows */
+        d->cert.refused[0] = '\0';
 }
 
 static void judge_certificate(struct doctor *d, struct doctor_check *c)

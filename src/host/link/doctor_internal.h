@@ -28,6 +28,10 @@ struct doctor {
     bool config_asked, config_lost; /* lost: the job that reads it hangs and still has these in its hands */
     struct stat dir_st, file_st, key_st; /* zero where not there */
     char *key_path;
+    char *policy_path;
+    struct stat policy_st; /* zero where not there */
+    int policy_rc;         /* of policy_read */
+    struct err policy_err;
 
     struct docker *docker;
     int docker_rc; /* of docker_ping, then of docker_info_get */
@@ -69,6 +73,7 @@ void doctor_check_docker_socket(struct doctor *d, struct doctor_check *c);
 void doctor_check_docker_group(struct doctor *d, struct doctor_check *c);
 void doctor_check_disk_space(struct doctor *d, struct doctor_check *c);
 void doctor_check_config(struct doctor *d, struct doctor_check *c);
+void doctor_check_policy(struct doctor *d, struct doctor_check *c);
 void doctor_check_certificates(struct doctor *d, struct doctor_check *c);
 void doctor_check_grpc(struct doctor *d, struct doctor_check *c);
 void doctor_check_systemd(struct doctor *d, struct doctor_check *c);

@@ -180,9 +180,10 @@ void doctor_judge_modes(struct doctor_check *c, const char *dir, mode_t dir_mode
         doctor_say(c, DOCTOR_OK, NULL, "%s/config.yaml is readable, and by nobody else", dir);
 }
 
+static const char token[] = "make a token on the control plane with \"davit server token NAME\" and enroll again with --force";
+
 void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct doctor_cert *k)
 {
-    const char *token = "make a token on the control plane with \"davit server token NAME\" and enroll again with --force";
     const char *reach = "see that the agent runs and reaches the control plane (check grpc): it renews by itself";
     char until[CLOCK_TEXT_SIZE];
     usec_t life = k->not_after > k->issued ? k->not_after - k->issued : 0;
@@ -190,6 +191,8 @@ void doctor_judge_certificate(struct doctor_check *c, usec_t now, const struct d
     if (k->fenced)
         doctor_say(c, DOCTOR_FAIL, "stop the other one (a copied disk?), or enroll this one with --force under a name of its own",
                    "another agent uses the identity of this server; this one is idle");
+    else if (*k->refused)
+        doctor_say(c, DOCTOR_FAIL, token, "the control plane takes this certificate no more: %s", k->refused);
     else if (k->not_after <= now)
         doctor_say(c, DOCTOR_FAIL, token, "the certificate of this server expired at %s", until);
     else if (k->fallback)
@@ -211,6 +214,8 @@ void doctor_judge_token(struct doctor_check *c, usec_t now, const struct doctor_
     if (k->fenced)
         doctor_say(c, DOCTOR_FAIL, "stop the other one (a copied disk?), or enroll this one with --force under a name of its own",
                    "another agent uses the identity of this server; this one is idle");
+    else if (*k->refused)
+        doctor_say(c, DOCTOR_FAIL, token, "the control plane takes this server no more: %s", k->refused);
     else if (k->not_after == 0)
         doctor_say(c, DOCTOR_WARN, reach, "there is no access token");
     else if (k->not_after <= now)
@@ -279,18 +284,6 @@ int doctor_subnet(struct str text, struct doctor_net *ret)
     return 0;
 }
 
-static struct str word(struct str *s)
-{
-    while (s->n > 0 && (*s->p == ' ' || *s->p == '\t'))
-        *s = (struct str){s->p + 1, s->n - 1};
-    size_t n = 0;
-    while (n < s->n && s->p[n] != ' ' && s->p[n] != '\t')
-        n++;
-    struct str w = {s->p, n};
-    *s = (struct str){s->p + n, s->n - n};
-    return w;
-}
-
 /* The kernel prints the bytes of the address as a number of this machine. */
 static bool hex_address(struct str s, uint32_t *ret)
 {
@@ -314,7 +307,7 @@ size_t doctor_routes(struct str text, struct doctor_net *ret, size_t max)
         uint32_t addr, mask;
         uint64_t flags = 0;
         for (size_t i = 0; i < COLUMNS; i++)
-            col[i] = word(&line);
+            col[i] = str_word(&line);
         uint8_t b[2];
         size_t got = 0;
         if (!hex_address(col[1], &addr) || !hex_address(col[7], &mask) || str_unhex(col[3], b, sizeof(b), &got) != 0 || got != 2)

@@ -80,6 +80,7 @@ struct doctor_cert {
     bool fallback;            /* the newest one cannot be read */
     bool fenced;              /* the agent says that another one uses its identity */
     char error[ERR_MSG_MAX];  /* of the last renewal, as the agent says; "" */
+    char refused[ERR_MSG_MAX]; /* why the control plane takes it no more (revoked, removed), as it told the agent; "" */
 };
 /* The access token of tunnel mode; one that ran out is got back by the agent. */
 void doctor_judge_token(struct doctor_check *c, usec_t now, const struct doctor_cert *k);

@@ -70,8 +70,9 @@ int policy_judge(const struct policy *p, const char *name, const struct policy_a
 /* Tells people what these rules allow, a line per key. */
 void policy_explain(FILE *out, const struct policy *p);
 
-/* `davit-agent policy check`: whether @path can be believed and what it allows. 0, or what policy_read says. */
-int policy_report(FILE *out, const char *path, struct err *err) MUST_USE;
+/* `davit-agent policy check`: whether @path can be believed and what it allows. 0, or what policy_read says; that there is none is fine, but for a
+ * file that was @named (-ERR_NOT_FOUND). */
+int policy_report(FILE *out, const char *path, bool named, struct err *err) MUST_USE;
 
 /* --- Apart for tests ---- */
 

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "host/link/policy.h"
+#include "spec/spec.h"
 #include "yaml/yaml_tree.h"
 
 struct reader {
@@ -57,8 +58,10 @@ static int privileged_item(const struct reader *r, unsigned line, struct str ite
         if (str_eq(item, str_from(whole[i])))
             return 0;
     struct str rest = item, kind = str_cut(&rest, ':');
-    if (str_eq(kind, STR("cap")) && all_of(rest, "_") && !str_starts(rest, STR("CAP_")))
+    if (str_eq(kind, STR("cap")) && spec_is_capability(rest))
         return 0;
+    if (str_eq(kind, STR("cap")) && !str_starts(rest, STR("CAP_")))
+        return bad_item(r, line, item, "cap:NAME wants a capability of Linux, as cap:NET_ADMIN");
     if (str_eq(kind, STR("device")) && str_starts(rest, STR("/dev/")) && policy_path_below("/dev", rest.p))
         return 0;
     if (str_eq(kind, STR("security")) && all_of(rest, "=:_-./"))
@@ -160,12 +163,14 @@ void policy_release(struct policy *p)
     *p = (struct policy){0};
 }
 
-int policy_report(FILE *out, const char *path, struct err *err)
+int policy_report(FILE *out, const char *path, bool named, struct err *err)
 {
     struct policy p;
     int rc = policy_read(path, &p, err);
     if (rc < 0)
         return rc;
+    if (rc == 1 && named)
+        return err_set(err, ERR_NOT_FOUND, "%s is not there", path);
     if (rc == 1)
         fprintf(out, "%s is not there: nothing is forbidden\n", path);
     else

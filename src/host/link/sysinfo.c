@@ -3,6 +3,7 @@
 #include "host/link/sysinfo.h"
 
 #include <ifaddrs.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include "base/fd.h"
@@ -194,20 +195,28 @@ static int ask_engine(struct sysinfo *s)
     return 0;
 }
 
-static const char *tailscale_path(const struct sysinfo *s)
+char *sysinfo_find_program(struct str dirs, const char *name)
 {
-    static const char *const places[] = {"/usr/bin/tailscale", "/usr/sbin/tailscale", "/usr/local/bin/tailscale"};
-    if (*s->tailscale)
-        return access(s->tailscale, X_OK) == 0 ? s->tailscale : NULL;
-    for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        if (access(places[i], X_OK) == 0)
-            return places[i];
+    while (dirs.n > 0) {
+        struct str dir = str_cut(&dirs, ':');
+        AUTO_FREE char *path = str_printf(STR_FMT "/%s", STR_ARG(dir), name);
+        struct stat st;
+        if (path[0] == '/' && stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0)
+            return TAKE(path);
+    }
     return NULL;
+}
+
+static char *tailscale_path(const struct sysinfo *s)
+{
+    if (!*s->tailscale)
+        return sysinfo_find_program(STR("/usr/bin:/usr/sbin:/usr/local/bin"), "tailscale");
+    return access(s->tailscale, X_OK) == 0 ? str_dup(str_from(s->tailscale)) : NULL;
 }
 
 static int ask_tailscale(struct sysinfo *s)
 {
-    const char *path = tailscale_path(s);
+    AUTO_FREE char *path = tailscale_path(s);
     const char *const argv[] = {path, "status", "--json", NULL};
     struct child_spec spec = {.argv = argv, .output_max = SYSINFO_TAILSCALE_MAX};
     struct child_result result = {0};

@@ -50,6 +50,9 @@ const Davit__Common__V1__SystemInfo *sysinfo_get(const struct sysinfo *s);
 /* Equal for equal messages, in every process. */
 uint64_t sysinfo_hash(const struct sysinfo *s);
 
+/* Blocks: where the program @name is that may be executed, in the first of @dirs ("/a:/b") that has it; the caller frees. NULL: nowhere. */
+char *sysinfo_find_program(struct str dirs, const char *name) MUST_USE;
+
 /* --- Parsers (sysinfo_parse.c), apart for tests ---------------------------------------------------------------------------------- */
 
 /* A copy fit to be sent: UTF-8, no control characters, at most SYSINFO_TEXT_MAX bytes. The caller frees. */

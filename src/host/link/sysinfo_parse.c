@@ -59,28 +59,14 @@ char *sysinfo_pretty_name(struct str os_release)
     return str_dup(STR(""));
 }
 
-/* The next word of @s, which moves behind it; empty at the end. */
-static struct str word(struct str *s)
-{
-    size_t from = 0, n;
-    while (from < s->n && (s->p[from] == ' ' || s->p[from] == '\t'))
-        from++;
-    n = from;
-    while (n < s->n && s->p[n] != ' ' && s->p[n] != '\t')
-        n++;
-    struct str w = {s->p + from, n - from};
-    *s = (struct str){s->p + n, s->n - n};
-    return w;
-}
-
 uint64_t sysinfo_mem_total(struct str meminfo)
 {
     uint64_t kib = 0;
     while (meminfo.n > 0) {
         struct str line = str_cut(&meminfo, '\n');
-        if (!str_eq(word(&line), STR("MemTotal:")))
+        if (!str_eq(str_word(&line), STR("MemTotal:")))
             continue;
-        return str_to_u64(word(&line), UINT64_MAX / 1024, &kib) == 0 ? kib * 1024 : 0;
+        return str_to_u64(str_word(&line), UINT64_MAX / 1024, &kib) == 0 ? kib * 1024 : 0;
     }
     return 0;
 }
@@ -120,14 +106,14 @@ int sysinfo_route4(struct str route, char ret[IFNAMSIZ])
     (void)str_cut(&route, '\n'); /* the heads of the columns */
     while (route.n > 0) {
         struct str line = str_cut(&route, '\n');
-        struct str name = word(&line), dest = word(&line);
+        struct str name = str_word(&line), dest = str_word(&line);
         uint32_t flags = 0;
         uint64_t metric = 0;
-        (void)word(&line); /* gateway */
-        bool up = hex32(word(&line), &flags) && (flags & ROUTE_UP) && !(flags & ROUTE_REJECT);
-        (void)word(&line);
-        (void)word(&line);
-        if (!up || !all_zero(dest) || str_to_u64(word(&line), UINT32_MAX, &metric) != 0 || !all_zero(word(&line)))
+        (void)str_word(&line); /* gateway */
+        bool up = hex32(str_word(&line), &flags) && (flags & ROUTE_UP) && !(flags & ROUTE_REJECT);
+        (void)str_word(&line);
+        (void)str_word(&line);
+        if (!up || !all_zero(dest) || str_to_u64(str_word(&line), UINT32_MAX, &metric) != 0 || !all_zero(str_word(&line)))
             continue;
         if (metric < best && name.n < IFNAMSIZ) {
             best = metric;
@@ -142,15 +128,15 @@ int sysinfo_route6(struct str route, char ret[IFNAMSIZ])
     uint64_t best = UINT64_MAX;
     while (route.n > 0) {
         struct str line = str_cut(&route, '\n');
-        struct str dest = word(&line), prefix = word(&line);
+        struct str dest = str_word(&line), prefix = str_word(&line);
         uint32_t metric = 0, flags = 0;
         for (int i = 0; i < 3; i++)
-            (void)word(&line); /* source, its length, next hop */
-        bool metric_ok = hex32(word(&line), &metric);
-        (void)word(&line);
-        (void)word(&line);
-        bool up = hex32(word(&line), &flags) && (flags & ROUTE_UP) && !(flags & ROUTE_REJECT);
-        struct str name = word(&line);
+            (void)str_word(&line); /* source, its length, next hop */
+        bool metric_ok = hex32(str_word(&line), &metric);
+        (void)str_word(&line);
+        (void)str_word(&line);
+        bool up = hex32(str_word(&line), &flags) && (flags & ROUTE_UP) && !(flags & ROUTE_REJECT);
+        struct str name = str_word(&line);
         if (!metric_ok || !up || !all_zero(dest) || !all_zero(prefix) || str_eq(name, STR("lo")) || name.n == 0)
             continue;
         if (metric < best && name.n < IFNAMSIZ) {

@@ -15,28 +15,12 @@ enum { SECTOR = 512, FIELDS_MAX = 24 };
 static const char *const v1_names[USAGE_CONTROLLERS] = {
     [USAGE_CPU] = "cpuacct", [USAGE_MEMORY] = "memory", [USAGE_IO] = "blkio", [USAGE_PIDS] = "pids"};
 
-/* Next word of a line, without the blanks around it. */
-static struct str word(struct str *line)
-{
-    while (line->n > 0 && (*line->p == ' ' || *line->p == '\t')) {
-        line->p++;
-        line->n--;
-    }
-    size_t n = 0;
-    while (n < line->n && line->p[n] != ' ' && line->p[n] != '\t')
-        n++;
-    struct str w = {line->p, n};
-    line->p += n;
-    line->n -= n;
-    return w;
-}
-
 static size_t words(struct str line, struct str *dst, size_t max)
 {
     size_t n = 0;
 
     while (n < max) {
-        struct str w = word(&line);
+        struct str w = str_word(&line);
         if (w.n == 0)
             break;
         dst[n++] = w;
@@ -126,8 +110,8 @@ void usage_cpu_stat(struct str text, struct usage *u)
 {
     while (text.n > 0) {
         struct str line = str_cut(&text, '\n');
-        if (str_eq(word(&line), STR("usage_usec")))
-            u->cpu_usec = number(word(&line));
+        if (str_eq(str_word(&line), STR("usage_usec")))
+            u->cpu_usec = number(str_word(&line));
     }
 }
 
@@ -137,8 +121,8 @@ void usage_io_stat(struct str text, struct usage *u)
 
     while (text.n > 0) {
         struct str line = str_cut(&text, '\n');
-        (void)word(&line);
-        for (struct str f = word(&line); f.n > 0; f = word(&line)) {
+        (void)str_word(&line);
+        for (struct str f = str_word(&line); f.n > 0; f = str_word(&line)) {
             struct str key = str_cut(&f, '=');
             if (str_eq(key, STR("rbytes")))
                 r += number(f);
@@ -189,8 +173,8 @@ uint64_t usage_inactive_file(struct str text, bool v2)
 
     while (text.n > 0) {
         struct str line = str_cut(&text, '\n');
-        if (str_eq(word(&line), key))
-            return number(word(&line));
+        if (str_eq(str_word(&line), key))
+            return number(str_word(&line));
     }
     return 0;
 }
@@ -250,9 +234,9 @@ void usage_meminfo(struct str text, struct usage *u)
         struct str line = str_cut(&text, '\n');
         struct str key = str_cut(&line, ':');
         if (str_eq(key, STR("MemTotal")))
-            total = number(word(&line));
+            total = number(str_word(&line));
         else if (str_eq(key, STR("MemAvailable")))
-            available = number(word(&line));
+            available = number(str_word(&line));
     }
     if (total == 0 || total > UINT64_MAX / 1024)
         return;

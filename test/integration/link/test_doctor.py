@@ -21,7 +21,7 @@ from lib import davit as davit_lib
 from lib import pki, proc
 from lib.remote import Remote
 
-NAMES = ["docker", "docker_socket", "docker_group", "disk_space", "config", "certificates", "grpc", "systemd", "tailscale", "engine_api",
+NAMES = ["docker", "docker_socket", "docker_group", "disk_space", "config", "policy", "certificates", "grpc", "systemd", "tailscale", "engine_api",
          "address_pools", "cgroup", "bpf", "log_driver", "clock"]
 HEALTHY_UNIT = "echo LoadState=loaded; echo ActiveState=active; echo UnitFileState=enabled"
 HEALTHY_NODE = """echo '{"BackendState":"Running","TailscaleIPs":["100.64.0.7"],"Self":{"DNSName":"web-1.tail.ts.net."}}'"""
@@ -99,7 +99,7 @@ def test_a_healthy_server_passes_and_its_link_does_not_notice(plane, stand_ins):
     root = plane.engine.json("GET", "/info")["DockerRootDir"]
     rc, row, _ = doctor(plane, plane.remote.dir, path=stand_ins)
     assert rc == 0, row
-    good = ("docker", "docker_socket", "docker_group", "config", "certificates", "grpc", "systemd", "tailscale", "engine_api", "log_driver", "clock")
+    good = ("docker", "docker_socket", "docker_group", "config", "policy", "certificates", "grpc", "systemd", "tailscale", "engine_api", "log_driver", "clock")
     assert {n: row[n]["result"] for n in good} == dict.fromkeys(good, "OK"), row
     version = plane.engine.json("GET", "/version")
     assert version["Version"] in row["docker"]["message"] and version["ApiVersion"] in row["engine_api"]["message"]
@@ -225,6 +225,26 @@ def test_certificates(plane, copy, stand_ins, days, result):
     if result == "FAIL":
         assert rc == 1 and "server token" in row["certificates"]["fix"]
         assert row["grpc"]["result"] == "FAIL" and "certificates check" in row["grpc"]["fix"]
+
+
+@pytest.mark.req("CL-65", "CB-15")
+def test_a_policy_file_that_forbids_everything_by_mistake(plane, copy, stand_ins):
+    policy = copy / "policy.yaml"
+    policy.write_text("exec: forbid\nprivileged:\n  - cap:FOO\n")
+    policy.chmod(0o600)
+    rc, row, _ = doctor(plane, copy, path=stand_ins)
+    assert rc == 1 and row["policy"]["result"] == "FAIL" and "line 3" in row["policy"]["message"], row["policy"]
+    policy.write_text("exec: forbid\n")
+    policy.chmod(0o666)
+    assert "chmod go-w" in doctor(plane, copy, path=stand_ins)[1]["policy"]["fix"]
+    policy.chmod(0o600)
+    assert doctor(plane, copy, path=stand_ins)[1]["policy"]["result"] == "OK"
+    if os.geteuid() == 0:  # the agent runs under the account that owns its directory
+        os.chown(copy, 65534, 65534)
+        row = doctor(plane, copy, path=stand_ins)[1]["policy"]
+        assert row["result"] == "FAIL" and "account cannot read" in row["message"], row
+        policy.chmod(0o644)
+        assert doctor(plane, copy, path=stand_ins)[1]["policy"]["result"] == "OK"
 
 
 @pytest.mark.req("CL-65")

@@ -30,8 +30,8 @@ def test_rotate_and_revoke(davit):
     assert f"web-1: connected with generation {before + 1}" in got.out, got
     assert f"generation {before + 1}, until " in davit.run("server", "show", "web-1").out
     got = davit.run("server", "rotate", "--all", "-o", "json")
-    events = [json.loads(line) for line in got.out.splitlines()]
-    assert [e["state"] for e in events] == ["ROTATE_STATE_ASKED", "ROTATE_STATE_DONE"] and events[-1]["generation"] == before + 2, events
+    [event] = json.loads(got.out)["servers"]
+    assert event["server"] == "web-1" and event["state"] == "ROTATE_STATE_DONE" and event["generation"] == before + 2, event
     for wrong in ((), ("web-1", "--all"), ("web-1", "--timeout", "0s")):
         assert davit.run("server", "rotate", *wrong, check=False).rc == 2
     assert davit.run("server", "rotate", "nobody", check=False).rc != 0
@@ -49,8 +49,15 @@ def test_rotate_and_revoke(davit):
     davit.kill("davitd")
     davit.up("--advertise", "127.0.0.1", "--no-agent")
     assert r.show()["revoked"]
+    told = proc.run([davit.bin / "davit-agent", "doctor", "--json", "--config-dir", r.dir], env=davit.env, check=False, timeout=40)
+    row = {c["name"]: c for c in json.loads(told.out)["checks"]}["certificates"]
+    assert row["result"] == "FAIL" and "revoked" in row["message"] and "davit server token" in row["fix"], row
     r.p.stop()
-    r.token = davit.json("server", "token", "web-1")["token"]
+    said = davit.run("server", "token", "web-1")
+    assert "--force" in said.out and "systemctl stop davit-agent" in said.out and "enrolled before" in said.err, str(said)
+    said = davit.json("server", "token", "web-1")
+    assert said["replaces"] and "--force" in said["installCommand"]
+    r.token = said["token"]
     r.enroll(extra=("--force",))
     r.start()
     assert not r.wait().get("revoked")

@@ -175,23 +175,28 @@ static void preferred_address_rule(void **state)
     assert_string_equal(out, "10.9.9.9");
 }
 
-static void target(const char *listen, const char *advertise, const char *hostname, const char *own, const char *mode,
-                   const char *want)
+static void target_by(const char *way, const char *listen, const char *advertise, const char *hostname, const char *own, const char *mode,
+                      const char *want)
 {
     struct control_options opt = {.link_listen = listen, .advertise = advertise, .hostname = hostname};
     struct buf out = BUF_INIT(256);
     struct err err = ERR_INIT;
     const char *got = NULL;
-    int rc = servers_install_target(&opt, STR("7442"), own, &got, &out, &err);
+    int rc = servers_install_target(&opt, way, STR("7442"), own, &got, &out, &err);
     if (mode) {
         assert_int_equal(rc, 0);
         assert_string_equal(got, mode);
         assert_string_equal(buf_cstr(&out), want);
     } else {
         assert_int_equal(rc, -(int)ERR_PRECONDITION);
-        assert_non_null(strstr(err.hint, "--advertise"));
+        assert_non_null(strstr(err.hint, strcmp(way, "tunnel") == 0 ? "--hostname" : "--advertise"));
     }
     buf_release(&out);
+}
+
+static void target(const char *listen, const char *advertise, const char *hostname, const char *own, const char *mode, const char *want)
+{
+    target_by("", listen, advertise, hostname, own, mode, want);
 }
 
 /* req: CL-22 */
@@ -211,6 +216,12 @@ static void mode_of_the_install_line(void **state)
     target("127.0.0.1:7442", NULL, "x.example.com", "8.8.8.8", "tunnel", "https://x.example.com");
     target("127.0.0.1:7442", NULL, NULL, "8.8.8.8", "direct", "127.0.0.1:7442");
     target("127.0.0.1:7442", "cp.example.com", NULL, "", "direct", "cp.example.com:7442");
+    /* Both are set up: the user chooses. */
+    target("0.0.0.0:7442", "cp.example.org", "davit.example.org", "", "direct", "cp.example.org:7442");
+    target_by("tunnel", "0.0.0.0:7442", "cp.example.org", "davit.example.org", "", "tunnel", "https://davit.example.org");
+    target_by("direct", "0.0.0.0:7442", "", "davit.example.org", "8.8.4.4", "direct", "8.8.4.4:7442");
+    target_by("direct", "0.0.0.0:7442", "", "davit.example.org", "", NULL, NULL);
+    target_by("tunnel", "0.0.0.0:7442", "cp.example.org", "", "", NULL, NULL);
 }
 
 static void names_from_hosts(void **state)

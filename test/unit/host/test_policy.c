@@ -177,6 +177,9 @@ static void test_what_is_not_exactly_a_policy_is_refused_with_its_line(void **st
     refused("images: [[a]]\n", "not text");
     refused("privileged: [cap:CAP_NET_ADMIN]\n", "cap:NAME");
     refused("privileged: [all]\n", "cap:NAME");
+    refused("privileged: [cap:FOO]\n", "capability of Linux");
+    refused("privileged: [cap:net_admin]\n", "capability of Linux");
+    refused("privileged: [\"cap:\"]\n", "capability of Linux");
     refused("privileged: [device:/dev/../etc]\n", "is not allowed");
     refused("mounts: [srv]\n", "absolute");
     refused("mounts: [/srv/../etc]\n", "absolute");
