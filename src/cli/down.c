@@ -78,7 +78,8 @@ static int check_others(struct cli *cli, struct err *err)
     if (!cli->settings.store && access(data, F_OK) < 0) /* it never ran */
         return 0;
     if (cli_call(cli, &davit_control_v1_server_service, "ListServers", &req.base, CALL_TIMEOUT, &message, &why) < 0) {
-        (void)err_set(err, ERR_PRECONDITION, "other servers may be enrolled here and would be cut off; the control plane cannot be asked: %.200s", why.msg);
+        (void)err_set(err, ERR_PRECONDITION, "other servers may be enrolled here and would be cut off; the control plane cannot be asked: %.200s",
+                      why.msg);
         err_hint(err, "`davit up`, then again; or `davit down --purge --force`");
         return -ERR_PRECONDITION;
     }
@@ -86,7 +87,8 @@ static int check_others(struct cli *cli, struct err *err)
     rpc_message_free(message);
     if (n == 0)
         return 0;
-    (void)err_set(err, ERR_PRECONDITION, "%u server%s enrolled here and would be cut off for good: %s", n, n == 1 ? " is" : "s are", buf_cstr(&names));
+    (void)err_set(err, ERR_PRECONDITION, "%u server%s enrolled here and would be cut off for good: %s", n, n == 1 ? " is" : "s are",
+                  buf_cstr(&names));
     err_hint(err, "`davit server rm NAME` for each, or `davit down --purge --force`; their containers go on, a new control plane enrolls them anew");
     return -ERR_PRECONDITION;
 }
@@ -116,7 +118,8 @@ static int run_down(struct cli *cli, const void *options, const char **operands,
         report(cli, false, false);
         return 0;
     }
-    if ((rc = cli_lock(&cli->paths, &fd, err)) < 0 || (o->purge && !o->force && (rc = check_others(cli, err)) < 0) || (rc = stop_both(cli, o->purge, &changed, err)) < 0 ||
+    if ((rc = cli_lock(&cli->paths, &fd, err)) < 0 || (o->purge && !o->force && (rc = check_others(cli, err)) < 0) ||
+        (rc = stop_both(cli, o->purge, &changed, err)) < 0 ||
         (o->purge && (rc = purge_all(cli, err)) < 0))
         return rc;
     report(cli, changed, o->purge);

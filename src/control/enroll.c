@@ -389,7 +389,8 @@ static int check_token(const Davit__Link__V1__EnrollRequest *r, bool tunnel, str
 {
     if (tunnel && r->token_secret.len) {
         (void)err_set(err, ERR_INVALID, "token_secret: what ends TLS here may be anybody's; the secret of a token is not to be sent through it");
-        err_hint(err, "this port is for --mode tunnel; direct mode goes to the port of links, as the line of davit server add has it. Make a new token");
+        err_hint(err,
+                 "this port is for --mode tunnel; direct mode goes to the port of links, as the line of davit server add has it. Make a new token");
         return -(int)ERR_INVALID;
     }
     if (strlen(text(r->token_id)) != TOKEN_ID_LEN || (!tunnel && r->token_secret.len != TOKEN_SECRET_SIZE)) {

@@ -222,7 +222,8 @@ static void say_policy(const struct server *s, struct server_view *v)
     for (size_t i = 0; s->system && i < s->system->n_policy_forbids; i++)
         if (str_eq(str_from(s->system->policy_forbids[i]), STR("policy_unreadable")))
             (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE,
-                           "its owner's policy file cannot be read, so all that it might forbid is refused: davit server doctor %s tells why", s->name);
+                           "its owner's policy file cannot be read, so all that it might forbid is refused: davit server doctor %s tells why",
+                           s->name);
 }
 
 enum { LIFE_WARN_DIVISOR = 5 /* of a certificate's life is left: it should have been renewed at two thirds */ };
