@@ -138,7 +138,8 @@ static int check_settings(struct cli *cli, struct err *err)
     } all[] = {
         {ENDPOINT_LISTEN_TCP, "api-listen", s->api}, {ENDPOINT_LISTEN_TCP, "link-listen", s->link},
         {ENDPOINT_LISTEN_TCP, "web-listen", s->web}, {ENDPOINT_LISTEN_TCP, "health-listen", s->health},
-        {ENDPOINT_REACH, "advertise", s->advertise}, {ENDPOINT_NAME, "hostname", s->hostname},
+        {ENDPOINT_LOCAL, "local-web-listen", s->local_web}, {ENDPOINT_REACH, "advertise", s->advertise},
+        {ENDPOINT_NAME, "hostname", s->hostname},
     };
     struct docker *d = NULL;
     int rc = 0;

@@ -275,7 +275,7 @@ static int listen_all(struct control *c, struct err *err)
         rc = listen_api(c, err);
     /* Who asks whether we are up then asks where the dashboard is. */
     if (rc == 0)
-        rc = front_open_local(c, err);
+        front_open_local(c);
     if (rc == 0)
         rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
     if (rc == 0 && (any_remote(c) || *text(c->opt.hostname)))
@@ -330,7 +330,8 @@ int control_check_options(const struct control_options *o, struct err *err)
     } all[] = {
         {ENDPOINT_LISTEN, "api-listen", o->api_listen},       {ENDPOINT_LISTEN, "link-listen", o->link_listen},
         {ENDPOINT_LISTEN, "web-listen", o->web_listen},       {ENDPOINT_LISTEN, "health-listen", o->health_listen},
-        {ENDPOINT_REACH, "advertise", o->advertise},          {ENDPOINT_NAME, "hostname", o->hostname},
+        {ENDPOINT_LOCAL, "local-web-listen", o->local_web_listen}, {ENDPOINT_REACH, "advertise", o->advertise},
+        {ENDPOINT_NAME, "hostname", o->hostname},
     };
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
@@ -358,7 +359,9 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->passes = passes_new(c);
     c->people = people_new(c);
     c->releases = releases_new(loop, options->release_dir);
-    int rc = fd_mkdir_p(options->state_dir, 0700, err);
+    int rc = control_check_options(options, err);
+    if (rc == 0)
+        rc = fd_mkdir_p(options->state_dir, 0700, err);
     if (rc == 0)
         rc = fd_lock_file(lock, &c->lock_fd, err);
     if (rc == 0)

@@ -20,8 +20,8 @@ struct server;
 void front_start(struct control *c);
 /* Waits: opens the listener unless it is open. */
 int front_open(struct control *c, struct err *err) MUST_USE;
-/* Opens 7441. A port that is taken is told and not a failure; -ERR_INVALID: the option is none, or not of loopback. */
-int front_open_local(struct control *c, struct err *err) MUST_USE;
+/* Opens 7441, unless --local-web-listen says none (control_check_options has judged it). A port that is taken is told and no failure. */
+void front_open_local(struct control *c);
 /* Address of 7441 as bound; "" where it is not open. Borrowed. */
 const char *front_local_addr(const struct control *c);
 /* Waits: takes the renewed certificate into use. */

@@ -127,8 +127,8 @@ int servers_save_dirty(struct control *c, struct err *err) MUST_USE;
 void server_touch(struct server *s);
 
 /* Which way the agents of new servers take, if @want is "" (else that one or none): mode "direct" and HOST:PORT (what is advertised, else
- * the one address that --link-listen names, else @own, an address of this machine that others can reach, or ""; @port unless HOST has one), else mode "tunnel" and a
- * URL of --hostname, else a loopback address that --link-listen names, else -ERR_PRECONDITION with advice. */
+ * the one address that --link-listen names, else @own, an address of this machine that others can reach, or ""; @port unless HOST has one),
+ * else mode "tunnel" and a URL of --hostname, else a loopback address that --link-listen names, else -ERR_PRECONDITION with advice. */
 int servers_install_target(const struct control_options *opt, const char *want, struct str port, const char *own, const char **ret_mode,
                            struct buf *out, struct err *err) MUST_USE;
 

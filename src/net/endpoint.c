@@ -110,6 +110,30 @@ static int check_listen(const char *value, bool tcp, struct err *err)
     return 0;
 }
 
+static bool is_loopback(struct str host)
+{
+    char plain[INET6_ADDRSTRLEN];
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (host.n > 2 && host.p[0] == '[')
+        host = (struct str){host.p + 1, host.n - 2};
+    if (str_copy(plain, sizeof(plain), host) != 0)
+        return false;
+    if (inet_pton(AF_INET, plain, &v4) == 1)
+        return (ntohl(v4.s_addr) >> 24) == IN_LOOPBACKNET;
+    return inet_pton(AF_INET6, plain, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static int check_local(const char *value, struct err *err)
+{
+    if (str_eq(str_from(value), STR("none")))
+        return 0;
+    int rc = listener_check(value, err);
+    if (rc == 0 && !is_loopback((struct str){value, (size_t)(strrchr(value, ':') - value)}))
+        return err_set(err, ERR_INVALID, "%.100s is not an address of loopback", value);
+    return rc;
+}
+
 static int check_name(const char *value, struct err *err)
 {
     struct endpoint e;
@@ -124,17 +148,21 @@ int endpoint_check(enum endpoint_kind kind, const char *option, const char *valu
     static const char *const forms[] = {
         [ENDPOINT_LISTEN] = "write ADDR:PORT, as 0.0.0.0:7442 or [::]:7442",
         [ENDPOINT_LISTEN_TCP] = "write ADDR:PORT, as 0.0.0.0:7442 or [::]:7442",
+        [ENDPOINT_LOCAL] = "write an address of loopback, as 127.0.0.1:7441, or none: it is plain HTTP",
         [ENDPOINT_REACH] = "write HOST or HOST:PORT, as cp.example.com, 203.0.113.7:7442 or [2001:db8::1]:7442",
         [ENDPOINT_NAME] = "write the name alone, as davit.example.com",
     };
     struct endpoint e;
-    int rc;
+    int rc = 0;
     if (!value || !*value)
         return 0;
-    if (kind == ENDPOINT_REACH)
-        rc = endpoint_parse(value, &e, err);
-    else
-        rc = kind == ENDPOINT_NAME ? check_name(value, err) : check_listen(value, kind == ENDPOINT_LISTEN_TCP, err);
+    switch (kind) {
+    case ENDPOINT_LISTEN: rc = check_listen(value, false, err); break;
+    case ENDPOINT_LISTEN_TCP: rc = check_listen(value, true, err); break;
+    case ENDPOINT_LOCAL: rc = check_local(value, err); break;
+    case ENDPOINT_REACH: rc = endpoint_parse(value, &e, err); break;
+    case ENDPOINT_NAME: rc = check_name(value, err); break;
+    }
     if (rc < 0) {
         (void)err_wrap(err, "--%s", option);
         err_hint(err, "%s", forms[kind]);

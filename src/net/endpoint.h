@@ -24,6 +24,7 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct err *err) MUST
 enum endpoint_kind {
     ENDPOINT_LISTEN,     /* ADDR:PORT with a numeric address, or unix:/PATH; port 0 is any */
     ENDPOINT_LISTEN_TCP, /* ADDR:PORT, a port that others can be told: not 0 */
+    ENDPOINT_LOCAL,      /* ADDR:PORT of loopback for what is not to leave this machine, or "none" */
     ENDPOINT_REACH,      /* HOST[:PORT] as endpoint_parse reads it */
     ENDPOINT_NAME        /* a public name as browsers know it: DNS name or IPv4 address, no port */
 };

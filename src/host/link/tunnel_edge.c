@@ -141,7 +141,7 @@ static int attempt(struct loop *loop, struct tunnel_edge *e, const struct tunnel
     int rc = tunnel_edge_open(loop, e, carrier, t->keepalive, deadline_in(TUNNEL_OPEN_WAIT), &ch, &a->err);
     if (rc == -(int)ERR_UNAUTHENTICATED && !*a->err.hint)
         err_hint(&a->err,
-                 "if the proxy's certificate is of an authority of your own, name its roots with --tunnel-ca FILE; its name must be that in --server");
+                 "if the proxy's certificate is of your own authority, name its roots with --tunnel-ca FILE; its name must be that in --server");
     /* Without HTTP/2 there is an edge all the same. */
     a->reached = rc == 0 || rc == -(int)ERR_UNIMPLEMENTED;
     if (rc == 0)
