@@ -127,7 +127,7 @@ def test_bad_settings_touch_nothing_that_works(davit, tmp_home):
             ("hostname", "https://cp.example.com", "--hostname"), ("link-listen", "somewhere:7442", "no numeric host"),
             ("web-listen", "7440", "not host:port"), ("api-listen", "127.0.0.1:0", "between 1 and 65535"),
             ("release-dir", str(tmp_home / "none"), "none"), ("release-dir", str(tmp_home / "file"), "no directory"),
-            ("store", "data.db", "absolute path"), ("docker", "docker.sock", "expected unix:/path")):
+            ("local-web-listen", "0.0.0.0:7441", "not an address of loopback"), ("store", "data.db", "absolute path"), ("docker", "docker.sock", "expected unix:/path")):
         r = davit.up(f"--{option}", value, check=False)
         assert r.rc in (2, 3) and said in r.err and "hint: " in r.err or option in ("docker", "release-dir"), str(r)
     assert davit.pid("davitd") == pid and (davit.home / "config/cli.json").read_bytes() == saved
