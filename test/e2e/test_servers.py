@@ -360,7 +360,8 @@ def test_the_control_planes_own_machine_is_not_removed_by_the_way(up):
 def test_removed_server_is_cut_off(online):
     d = online.davit
     refused = d.down("--purge", check=False)
-    assert refused.rc == 7 and "1 server is enrolled here and would be cut off for good: web-1" in refused.err and "--force" in refused.err, str(refused)
+    assert refused.rc == 7 and re.search(r"enrolled here and would be cut off for good: .*\bweb-1\b", refused.err), str(refused)
+    assert "--force" in refused.err
     assert d.down("--force", check=False).rc == 2 and d.pid("davitd")
     online.davit.run("server", "rm", "web-1")
     assert online.davit.run("server", "show", "web-1", check=False).rc == 3
