@@ -2,7 +2,7 @@
 /* enroll — the first contact of a server: one token becomes a certificate.
  * The key is born here, before anything is sent. The control plane proves by the pin in the token who it is before it hears of the token. What
  * it answers is checked before a file changes. A lost answer is asked for again with the same key and token, also by a second call after a
- * crash (the key waits in client.key.new).
+ * crash (the key waits in client.key.new; a refusal leaves none).
  * Thread: loop, on a fiber of a program that does nothing else: file calls block.
  * Input trust: the token is pasted text; the answer is checked as any peer's. */
 #ifndef DAVIT_HOST_LINK_ENROLL_H
