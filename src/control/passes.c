@@ -103,7 +103,7 @@ static void arm(struct passes *p)
     struct pass *pass;
     list_each(pass, &p->all, struct pass, node) {
         usec_t end = end_of(pass);
-        if (pass->dirty || list_first(&pass->callers, struct caller, node))
+        if (pass->dirty || !list_empty(&pass->callers))
             end = end < now + PASSES_TOUCH_EVERY ? end : now + PASSES_TOUCH_EVERY;
         next = end < next ? end : next;
     }
@@ -362,9 +362,10 @@ static void on_time(void *arg)
         struct pass *pass = list_entry(node, struct pass, node);
         next = node->next;
         /* A stream that is open is use. */
-        struct caller *k = list_first(&pass->callers, struct caller, node);
-        if (k && end_of(pass) > now)
-            touch(p, pass, rpc_call_conn(k->call));
+        struct caller *k;
+        if (end_of(pass) > now)
+            list_each(k, &pass->callers, struct caller, node)
+                touch(p, pass, rpc_call_conn(k->call));
         write = write || pass->dirty;
         if (end_of(pass) > now)
             continue;

@@ -96,7 +96,7 @@ static int take_turn(struct people *p, const struct people_door *door, const cha
     if (logins_take(p->logins, str_from(account), door->local, door->host, clock_mono(), &wait) == 0)
         return 0;
     (void)err_set(&own, ERR_EXHAUSTED, "too many attempts");
-    err_hint(&own, "try again in %llu s", (unsigned long long)(wait / USEC_SEC + 1));
+    err_hint(&own, "try again in %llu s", (unsigned long long)wait / USEC_SEC + 1);
     if (err)
         *err = own;
     return refused(p, door, action, &own);

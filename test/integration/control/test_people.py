@@ -362,6 +362,11 @@ def test_another_password_ends_all_other_sessions(plane):
     p.change(*(f"UPDATE sessions SET {field} = {at} WHERE hash = x'{hashlib.sha256(value(cookie).encode()).hexdigest()}'" for cookie, field, at, _ in cases))
     for cookie, field, _, alive in cases:
         assert ("person" in p.good("SessionService/GetSession", cookie=cookie)) is alive, field
+    # A backup may hold sessions that were ended after it was made: what was restored has none.
+    assert "person" in p.good("SessionService/GetSession", cookie=new) and p.p.stop() == 0
+    (p.state / "restored").write_text(f"{now} 0\n")
+    p.start()
+    assert "person" not in p.good("SessionService/GetSession", cookie=new) and p.rows("SELECT count(*) FROM sessions") == [(0,)]
 
 
 @pytest.mark.req("PE-2")
