@@ -341,13 +341,14 @@ function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set
     return { problem: use.problem, loading: id !== "" && use.state === "loading" };
 }
 
-const FIRST_ERROR = "[aria-invalid=true]";
+const FIRST_ERROR = "[aria-invalid=true], .rows-error";
 
 export function DeployPage() {
     const form = useSignal<SpecForm>(emptyForm());
     const server = useSignal(query.value.get("server") ?? "");
     const login = useSignal<Login>({ user: "", password: "" });
     const missing = useSignal<ReadonlySet<string>>(new Set());
+    const emptied = useSignal(false);
     const named = useRef({ value: false });
     const problems = useSignal<Problems>(new Map());
     const failure = useSignal<Problem | undefined>(undefined);
@@ -366,6 +367,8 @@ export function DeployPage() {
     const only = places.length === 1 ? places[0]!.name : "";
     const chosen = server.value || only;
 
+    const empty = [...missing.value].filter((name) => form.value.env.some((e) => e.name === name && e.value === ""));
+
     const change = (part: Partial<SpecForm>) => {
         form.value = { ...form.value, ...part };
         if (problems.value.size) problems.value = checkForm(form.value);
@@ -382,6 +385,8 @@ export function DeployPage() {
     const send = async () => {
         const found = checkForm(form.value);
         if (!chosen) found.set("server", places.length ? "choose where it runs" : "there is none yet");
+        if (empty.length && !emptied.value)
+            found.set("env", "type the values again that are not shown, or say that they shall be empty");
         failure.value = undefined;
         show(found);
         if (found.size || busy.value) return;
@@ -405,7 +410,6 @@ export function DeployPage() {
         }
     };
     const parts = { form: form.value, change, problems: problems.value };
-    const empty = [...missing.value].filter((name) => form.value.env.some((e) => e.name === name && e.value === ""));
 
     return (
         <Page title="Deploy a service" crumbs={[{ title: "Services", href: "/services" }]} narrow>
@@ -429,13 +433,15 @@ export function DeployPage() {
                     onChange={(v) => (server.value = v)}
                     error={problems.value.get("server")}
                 />
-                <Card title="Ports" note="host address, port on the server, port in the container">
+                <Card title="Ports">
+                    <p class="field-hint rows-hint">Address and port on the server, then the port in the container.</p>
                     <PortRows rows={form.value.ports} onChange={(ports) => change({ ports })} problems={problems.value} />
                 </Card>
                 <Card title="Environment">
                     {empty.length > 0 && (
                         <Notice tone="warn" title="Values are not shown once they are sent">
-                            Type them again, or they are empty: {inert(empty.join(", "))}.
+                            <p>Type these again: {inert(empty.join(", "))}.</p>
+                            <Checkbox label="They shall be empty" checked={emptied.value} onChange={(v) => (emptied.value = v)} />
                         </Notice>
                     )}
                     <EnvRows
@@ -445,7 +451,7 @@ export function DeployPage() {
                         missing={missing.value}
                     />
                 </Card>
-                <Card title="Volumes" note="kept when the service is deployed again">
+                <Card title="Volumes" note="kept over deployments">
                     <VolumeRows rows={form.value.volumes} onChange={(volumes) => change({ volumes })} problems={problems.value} />
                 </Card>
                 <Health {...parts} />

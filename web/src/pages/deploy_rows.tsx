@@ -44,7 +44,11 @@ function Rows<T>({
                     />
                 </div>
             ))}
-            {error && <p class="field-error">{error}</p>}
+            {error && (
+                <p class="field-error rows-error" role="alert" tabIndex={-1}>
+                    {error}
+                </p>
+            )}
             <div class="rows-add">
                 <Button size="small" icon="plus" onClick={() => onChange([...rows, fresh])}>
                     {add}
