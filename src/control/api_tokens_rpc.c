@@ -63,8 +63,7 @@ static int create_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *
         fill(&token, t);
         m.token = &token;
         m.secret = secret;
-        rc = rpc_call_set_header(call, "cache-control", STR("no-store"));
-        rc = rc < 0 ? err_set(err, ERR_CANCELLED, "the caller went away") : answer(call, &m.base, err);
+        rc = answer(call, &m.base, err);
     }
     explicit_bzero(secret, sizeof(secret));
     return rc;

@@ -156,7 +156,7 @@ static int find_pass(struct control *c, struct rpc_call *call, bool local, struc
     }
     struct str cookie = doors_cookie(call, local);
     if (cookie.n)
-        *ret = passes_session(c->passes, cookie);
+        *ret = passes_session(c->passes, cookie, local);
     return 0;
 }
 
@@ -165,6 +165,9 @@ int doors_judge(struct control *c, struct rpc_call *call, bool local, const stru
     enum pass_scope wanted = scope_of(method->scope);
     bool open = str_eq(str_from(method->scope), STR("public"));
     struct pass *pass = NULL;
+    /* What is told here is for who asked; there is room for both. */
+    (void)rpc_call_set_header(call, "cache-control", STR("no-store"));
+    (void)rpc_call_set_header(call, "x-content-type-options", STR("nosniff"));
     int rc = judge_page(c, call, local, err);
     if (rc == 0)
         rc = find_pass(c, call, local, &pass, err);

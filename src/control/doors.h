@@ -4,7 +4,8 @@
  *   the name: only those that are ours, so that no name of theirs that they point here (DNS rebinding) is answered;
  *   the page: Origin, where it is sent, must be the very host that is asked, and Sec-Fetch-Site "same-origin" or "none";
  *   the cookie: SameSite=Strict, and on 7440 with the prefix __Host-; no call has a content type that a form could send.
- * 7441 is plain HTTP, and browsers do not tell ports of a host apart in cookies: of another port of this machine the second line keeps pages out.
+ * 7441 is plain HTTP, and browsers do not tell ports of a host apart in cookies: of another port of this machine the second line keeps pages out, and
+ * what a service there reads in the cookie opens nothing on 7440, which others reach (session_secret).
  * Thread: loop.  Input trust: anybody. */
 #ifndef DAVIT_CONTROL_DOORS_H
 #define DAVIT_CONTROL_DOORS_H

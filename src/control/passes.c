@@ -49,6 +49,18 @@ void pass_secret(char hex[PASS_SECRET_TEXT + 1], uint8_t hash[PASS_HASH_SIZE])
     token_secret_hash((struct str){hex, PASS_SECRET_TEXT}, hash);
 }
 
+static bool is_of_local(char first)
+{
+    return first < '8';
+}
+
+void session_secret(bool local, char hex[PASS_SECRET_TEXT + 1], uint8_t hash[PASS_HASH_SIZE])
+{
+    do
+        pass_secret(hex, hash);
+    while (is_of_local(hex[0]) != local);
+}
+
 static bool is_hex(struct str s, size_t n)
 {
     for (size_t i = 0; s.n == n && i < n; i++)
@@ -187,10 +199,10 @@ static struct pass *if_good(struct pass *pass)
     return pass && end_of(pass) > clock_real() ? pass : NULL;
 }
 
-struct pass *passes_session(struct passes *p, struct str secret)
+struct pass *passes_session(struct passes *p, struct str secret, bool local)
 {
     uint8_t hash[PASS_HASH_SIZE];
-    if (!is_hex(secret, PASS_SECRET_TEXT))
+    if (!is_hex(secret, PASS_SECRET_TEXT) || is_of_local(*secret.p) != local)
         return NULL;
     token_secret_hash(secret, hash);
     struct pass *pass = hmap_get(p->by_key, (struct str){(const char *)hash, sizeof(hash)});

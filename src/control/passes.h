@@ -82,8 +82,9 @@ struct pass *passes_stalest(const struct passes *p);
 /* Those of @kind, one after the other; @after NULL: the first. */
 struct pass *passes_next(const struct passes *p, enum pass_kind kind, const struct pass *after);
 
-/* The session with this cookie value, the token with this text; NULL: none that is good now. In constant time of what is secret. */
-struct pass *passes_session(struct passes *p, struct str secret);
+/* The session with this cookie value, which came by 7441 (@local) or 7440; the token with this text; NULL: none that is good now. In constant time
+ * of what is secret. */
+struct pass *passes_session(struct passes *p, struct str secret, bool local);
 struct pass *passes_token(struct passes *p, struct str text);
 /* By id, for people: of a session, or id or name of a token. */
 struct pass *passes_find(const struct passes *p, enum pass_kind kind, const char *name);
@@ -97,6 +98,9 @@ const char *caller_name(const struct rpc_call *call);
 
 /* A new secret: @hex is what its owner gets, @hash what is kept. */
 void pass_secret(char hex[PASS_SECRET_TEXT + 1], uint8_t hash[PASS_HASH_SIZE]);
+/* The same for a session that begins on 7441 (@local) or 7440. The first digit says which, and it opens nothing on the other: browsers send the
+ * cookie of 7441 to every port of this machine, so that any service here that its owner looks at may have read it. */
+void session_secret(bool local, char hex[PASS_SECRET_TEXT + 1], uint8_t hash[PASS_HASH_SIZE]);
 /* "davit_<id>_<secret>" of 16 and 64 hex digits. False: not one. */
 bool api_token_parse(struct str text, char id[API_TOKEN_ID_LEN + 1], uint8_t hash[PASS_HASH_SIZE]);
 

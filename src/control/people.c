@@ -169,7 +169,7 @@ static struct pass *make_session(const struct people_door *door, const struct pe
 {
     struct pass *s = pass_new(PASS_SESSION);
     rng_uuid(s->id);
-    pass_secret(secret, s->hash);
+    session_secret(door->local, secret, s->hash);
     s->scope = SCOPE_ADMIN;
     s->created = s->used = clock_real();
     s->expires = s->created + SESSION_LIFE;

@@ -44,8 +44,6 @@ static int give_cookie(const struct people_door *door, const char *secret, struc
     char cookie[DOOR_COOKIE_SIZE];
     doors_set_cookie(door->local, secret, cookie);
     int rc = rpc_call_set_header(door->call, "set-cookie", str_from(cookie));
-    if (rc == 0)
-        rc = rpc_call_set_header(door->call, "cache-control", STR("no-store"));
     explicit_bzero(cookie, sizeof(cookie));
     return rc < 0 ? err_set(err, ERR_CANCELLED, "the caller went away") : 0;
 }
