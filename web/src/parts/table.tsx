@@ -290,7 +290,7 @@ function Grid<T>(props: TableProps<T> & { order: { id: string; down: boolean } |
                                     </span>
                                 </button>
                             ) : (
-                                <span class="table-title clip">{column.title}</span>
+                                <span class="table-title clip">{column.title || <span class="unseen">Actions</span>}</span>
                             )}
                         </th>
                     ))}
@@ -350,7 +350,7 @@ function Cards<T>(props: TableProps<T>) {
                         <dl class="cards-facts">
                             {rest.map((column) => (
                                 <div class="cards-fact" key={column.id}>
-                                    <dt class="clip">{column.title}</dt>
+                                    <dt class="clip">{column.title || <span class="unseen">Actions</span>}</dt>
                                     <dd>
                                         <div class="table-inside">{column.render(row)}</div>
                                     </dd>

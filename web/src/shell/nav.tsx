@@ -116,7 +116,13 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
                 <Link href="/" class="head-brand" aria-label="Davit: overview">
                     <Wordmark size={20} />
                 </Link>
-                <button type="button" class="head-search" onClick={openPalette} aria-keyshortcuts="Control+K Meta+K">
+                <button
+                    type="button"
+                    class="head-search"
+                    aria-label="Go to or do"
+                    onClick={openPalette}
+                    aria-keyshortcuts="Control+K Meta+K"
+                >
                     <Icon name="search" size={14} />
                     <span class="head-search-text">Go to or do</span>
                     <KeyHint keys="Mod+K" />
@@ -137,10 +143,10 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
 export function Bare({ children }: { children: ComponentChildren }) {
     return (
         <div class="bare">
-            <div class="bare-head">
+            <header class="bare-head">
                 <Wordmark size={26} />
                 <ThemeButton />
-            </div>
+            </header>
             <main class="bare-main" id="main" tabIndex={-1}>
                 {children}
             </main>
