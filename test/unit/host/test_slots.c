@@ -164,7 +164,8 @@ static void test_rubbish_goes_and_the_two_stay(void **state)
 
 static void test_what_was_being_written_goes(void **state)
 {
-    static const char *const names[] = {"pending.11beba26449bf56a.tmp", "counter.0123456789abcdef.tmp", "counter.0123456789abcdeF.tmp", "counter.tmp"};
+    static const char *const names[] = {"pending.11beba26449bf56a.tmp", "counter.0123456789abcdef.tmp", "counter.0123456789abcdeF.tmp",
+                                        "counter.tmp"};
     struct place *p = *state;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         AUTO_FREE char *name = str_printf("slots/%s", names[i]);
