@@ -322,6 +322,17 @@ def test_sessions_begin_rotate_and_end(shared):
     assert p.good("SessionService/RevokeSession", {"sessionId": other[0]["id"]}, cookie=two) == {"revoked": 1}
     assert not alive(three) and p.call("StatusService/GetStatus", cookie=three)[0] == 401
     assert p.call("SessionService/RevokeSession", {"sessionId": other[0]["id"]}, cookie=two)[0] == 404
+    # At the limit the one that was unused for the longest makes room; all but one's own are ended at once. The store says the same.
+    now, have = int(time.time() * 10**6), p.rows("SELECT count(*) FROM sessions")[0][0]
+    p.change(*(f"INSERT INTO sessions SELECT '{i:036x}', id, x'{i:064x}', {now}, {now - DAY + i}, {now + DAY}, '', '' FROM people" for i in range(256 - have)))
+    last = cookie_of(p.login())
+    for _ in range(2):
+        ids = {s["id"] for s in p.good("SessionService/ListSessions", cookie=last)["sessions"]}
+        assert alive(two) and len(ids) == 256 and f"{0:036x}" not in ids and f"{1:036x}" in ids
+        p.change()
+    assert p.good("SessionService/RevokeSession", {"allOthers": True}, cookie=two) == {"revoked": 255} and not alive(last) and alive(two)
+    p.change()
+    assert len(p.good("SessionService/ListSessions", cookie=two)["sessions"]) == 1
     # Logged out.
     status, _, fields = p.call("SessionService/Logout", cookie=two)
     assert status == 200 and fields["set-cookie"] == "davit=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0" and not alive(two)
