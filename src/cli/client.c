@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/secret.h"
 #include "cli/cli.h"
+#include "ident/pki_roots.h"
 
 enum { PEM_MAX = 64 * 1024 };
 static const usec_t CONNECT_TIMEOUT = 10 * USEC_SEC;
@@ -32,6 +33,9 @@ static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err 
     /* All at once: a buffer that grows would leave pieces of the key behind. */
     BUG_ON(!buf_reserve(&key, PEM_MAX));
 
+    /* A change of the root that was interrupted when its last step was ready. */
+    if ((rc = pki_user_settle(cli->paths.config, err)) < 0)
+        return rc;
     if ((rc = read_pem(cli, "cli.crt", &cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
         (rc = read_pem(cli, "root.crt", &root, err)) < 0)
         return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* controlplane — the control plane's own care: backup here, restore in restore.c. A backup is an archive (store/archive.h) of two parts: the first
- * comes from davitd as it is, the second holds the keys of this user, without which a new machine could not use the first, and what `davit up`
- * was told. */
+/* controlplane — the control plane's own care: backup here, restore in restore.c, the root in rotate_ca.c. A backup is an archive
+ * (store/archive.h) of two parts: the first comes from davitd as it is, the second holds the keys of this user, without which a new machine could
+ * not use the first, and what `davit up` was told. */
 #include "cli/controlplane.h"
 
 #include <errno.h>
@@ -198,12 +198,21 @@ static const struct verb subs[] = {
         .max_operands = 1,
         .run = run_restore,
     },
+    {
+        .name = "rotate-ca",
+        .usage = "[OPTIONS]",
+        .about = "change the root of all certificates, while every server stays connected",
+        .example = "davit controlplane rotate-ca\ndavit controlplane rotate-ca --status\ndavit controlplane rotate-ca --finish",
+        .opts = rotate_ca_opts,
+        .opts_size = sizeof(struct rotate_ca_options),
+        .run = run_rotate_ca,
+    },
     {.name = NULL},
 };
 
 const struct verb verb_controlplane = {
     .name = "controlplane",
     .group = "Control plane",
-    .about = "backup, restore: what the control plane knows, in one file",
+    .about = "backup, restore: what the control plane knows, in one file; change the root of all certificates",
     .sub = subs,
 };

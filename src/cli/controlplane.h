@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* controlplane — what the two files of `davit controlplane` share, and with `davit down --purge` the names of what they leave. */
+/* controlplane — what the files of `davit controlplane` share, and with `davit down --purge` the names of what they leave. */
 #ifndef DAVIT_CLI_CONTROLPLANE_H
 #define DAVIT_CLI_CONTROLPLANE_H
 
@@ -14,6 +14,14 @@ struct restore_options {
 extern const struct opt restore_opts[];
 /* The verb; see struct verb. */
 int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
+
+struct rotate_ca_options {
+    struct cli_common common;
+    bool status, finish, force;
+};
+extern const struct opt rotate_ca_opts[];
+/* The verb, in rotate_ca.c. */
+int run_rotate_ca(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
 
 /* Names of the user's keys in a backup, in the configuration directory; ended by NULL. */
 extern const char *const user_files[];

@@ -17,6 +17,7 @@
 #include "cli/controlplane.h"
 #include "cli/out.h"
 #include "cli/proc.h"
+#include "ident/cert.h"
 #include "loop/child.h"
 #include "store/archive.h"
 
@@ -77,11 +78,15 @@ static int same_root(struct restore *r, struct str name, struct str content, str
 {
     AUTO_FREE char *path = str_printf("%s/root.crt", r->cli->paths.config);
     AUTO_BUF own = BUF_INIT(ARCHIVE_FILE_MAX);
+    uint8_t ours[SPKI_HASH_SIZE], theirs[SPKI_HASH_SIZE];
 
     if (!str_eq(name, STR("root.crt")))
         return 0;
+    /* The first one: a control plane whose root is being changed has two. */
     int rc = fd_read_file(path, &own, err);
-    if (rc < 0 || str_eq(buf_str(&own), content))
+    if (rc == 0)
+        rc = cert_pem_pin(buf_str(&own), ours, err);
+    if (rc < 0 || (cert_pem_pin(content, theirs, NULL) == 0 && memcmp(ours, theirs, sizeof(ours)) == 0))
         return rc;
     (void)err_set(err, ERR_PRECONDITION, "the backup belongs to another root key than %s", r->cli->paths.config);
     err_hint(err, "restore with another --home, or move that directory away first");

@@ -36,6 +36,10 @@ static void print_text(const Davit__Control__V1__GetStatusResponse *s)
     printf("%-14s %s\n", "web", *s->web_address ? s->web_address : "closed (opens with the first `davit server add`)");
     printf("%-14s %u online, %u offline, %u pending\n", "servers", s->servers_online, s->servers_offline, s->servers_pending);
     printf("%-14s %u, %u containers running\n", "services", s->services, s->containers_running);
+    for (size_t i = 0; i < s->n_warnings; i++) {
+        AUTO_FREE char *text = out_clean(str_from(s->warnings[i]));
+        printf("%-14s %s\n", "warning", text);
+    }
 }
 
 static int print_all(struct cli *cli, const struct local *local, struct err *err)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/bucket.h"
 #include "ident/key.h"
+#include "ident/pki_dir.h"
 #include "ident/proof.h"
 
 int access_start(struct control *c, struct err *err)
@@ -135,6 +136,28 @@ static int make_next(struct server *s, struct str spki, struct audit_record *ent
     return 0;
 }
 
+struct roots_job {
+    const char *dir;
+    struct buf *out;
+    struct err err;
+};
+
+static int read_roots(void *arg)
+{
+    struct roots_job *j = arg;
+    return pki_read(j->dir, "root.crt", j->out, &j->err);
+}
+
+/* They go along, as with a certificate: the host may have those of before a change. */
+static int add_roots(struct control *c, struct credential *ret, struct err *err)
+{
+    struct roots_job j = {.dir = c->opt.state_dir, .out = &ret->roots, .err = ERR_INIT};
+    int rc = lane_call(c->fast, read_roots, &j, deadline_in(STORE_WAIT));
+    if (rc < 0 && err && j.err.code)
+        *err = j.err;
+    return err_ensure(err, rc);
+}
+
 int access_issue(struct server *s, const struct credential_row *present, struct audit_record *entry, struct credential *ret,
                  usec_t *ret_wait, struct err *err)
 {
@@ -153,5 +176,7 @@ int access_issue(struct server *s, const struct credential_row *present, struct 
         rc = credentials_judge(s, s->generation, err);
     if (rc == 1)
         rc = -(int)ERR_UNAUTHENTICATED;
+    if (rc == 0)
+        rc = add_roots(s->control, ret, err);
     return rc < 0 ? rc : make_next(s, buf_str(&spki), entry, ret, err);
 }

@@ -20,6 +20,7 @@
 #include "control/prune.h"
 #include "control/releases.h"
 #include "control/rollouts.h"
+#include "control/roots.h"
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "control/watch_kept.h"
@@ -28,6 +29,7 @@
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
 #include "davit/control/v1/people.davit.h"
+#include "davit/control/v1/roots.davit.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/updates.davit.h"
@@ -36,6 +38,7 @@
 #include "davit/link/v1/link.davit.h"
 #include "ident/key.h"
 #include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 #include "ident/seal.h"
 #include "net/endpoint.h"
 
@@ -71,7 +74,9 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
 
 static int need_keys(const char *dir, struct err *err)
 {
-    int rc = pki_control_state(dir, err);
+    int rc = pki_control_settle(dir, err);
+    if (rc >= 0)
+        rc = pki_control_state(dir, err);
     if (rc < 0)
         return rc;
     if (rc > 0) {
@@ -83,7 +88,7 @@ static int need_keys(const char *dir, struct err *err)
 }
 
 /* Names that the certificate of the control plane carries, for clients that look at names. */
-static int renew_leaf(struct control *c, struct err *err)
+int control_renew_leaf(struct control *c, struct err *err)
 {
     struct endpoint advertised;
     char own[256] = "";
@@ -109,7 +114,7 @@ static int read_files(void *arg)
 {
     struct tls_files *f = arg;
     int rc;
-    if ((rc = pki_read(f->dir, "controlplane.crt", &f->cert, &f->err)) < 0 ||
+    if ((rc = pki_control_chain(f->dir, &f->cert, &f->err)) < 0 ||
         (rc = pki_read(f->dir, "controlplane.key", &f->key, &f->err)) < 0)
         return rc;
     return pki_read(f->dir, "root.crt", &f->root, &f->err);
@@ -137,9 +142,6 @@ int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx *
             *err = f.err;
         return err_ensure(err, rc);
     }
-    rc = buf_append_str(&f.cert, buf_str(&f.root));
-    if (rc < 0)
-        return err_set(err, ERR_EXHAUSTED, "the certificates in %s are too large", f.dir);
     struct tls_config config = {.server = true,
                                 .cert_pem = buf_str(&f.cert),
                                 .key_pem = buf_str(&f.key),
@@ -183,7 +185,7 @@ int control_open_link(struct control *c, struct err *err)
 
 static int renew_on_lane(void *arg)
 {
-    return renew_leaf(arg, NULL);
+    return control_renew_leaf(arg, NULL);
 }
 
 void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify)
@@ -198,6 +200,14 @@ void control_set_tls(struct control *c, struct rpc_server *server, const char *a
     (void)tls_ctx_unref(tls);
 }
 
+void control_use_leaf(struct control *c)
+{
+    control_set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
+    if (c->link_open)
+        control_set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
+    front_renew(c);
+}
+
 /* Once a day: a certificate that is past two thirds of its life is replaced for new connections. */
 static void renewal(void *arg)
 {
@@ -208,10 +218,7 @@ static void renewal(void *arg)
             log_event(LOG_ERROR, "the certificate of the control plane could not be renewed", NULL);
         if (rc != 1)
             continue;
-        control_set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
-        if (c->link_open)
-            control_set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
-        front_renew(c);
+        control_use_leaf(c);
         log_event(LOG_NOTICE, "certificate renewed", NULL);
     }
     control_fiber_end(c);
@@ -289,6 +296,7 @@ const struct control_service control_services[] = {
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
     {&davit_control_v1_credential_service, credentials_handlers, false},
     {&davit_control_v1_doctor_service, doctor_handlers, false},
+    {&davit_control_v1_root_service, roots_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_session_service, people_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
@@ -369,9 +377,9 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     if (rc == 0)
         rc = access_start(c, err);
     if (rc == 0)
-        rc = renew_leaf(c, err);
+        rc = control_renew_leaf(c, err);
     if (rc >= 0)
-        rc = pki_pin(options->state_dir, c->pin, err);
+        rc = roots_start(c, err);
     if (rc == 0)
         rc = open_store(c, err);
     if (rc == 0) {

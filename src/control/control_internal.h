@@ -8,11 +8,14 @@
 #include "base/log.h"
 #include "control/changes.h"
 #include "control/control.h"
+#include "ident/cert.h"
 #include "loop/fiber.h"
 #include "loop/lane.h"
 #include "net/http_server.h"
 #include "rpc/rpc.h"
 #include "store/store.h"
+
+enum { CONTROL_WARNINGS = 2 };
 
 /* The longest that anything waits for the store. */
 #define STORE_WAIT (10 * USEC_SEC)
@@ -59,7 +62,11 @@ struct control {
     bool stopping;
     bool backing_up;  /* one at a time */
     bool making_local; /* the row of the local server is being written */
-    uint8_t pin[32];   /* of the root: goes into tokens */
+    uint8_t pin[32];   /* of the first root: goes into tokens */
+    struct cert_roots roots; /* see roots.h */
+    bool changing_root;      /* a call is at it */
+    bool asking_roots;       /* a fiber asks servers to renew for it */
+    char warnings[CONTROL_WARNINGS][256], *warning_ptrs[CONTROL_WARNINGS]; /* as said last, see roots.h */
 
     struct list servers; /* struct server.node */
     unsigned n_servers;
@@ -93,6 +100,10 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
 int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err) MUST_USE;
 /* Waits: makes it anew for the listener of @server at @addr. */
 void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify);
+/* On the lane: the certificate of the control plane is as it should be. 0: it was, 1: a new one was written. */
+int control_renew_leaf(struct control *c, struct err *err) MUST_USE;
+/* Waits: new connections of all listeners use the certificate and the roots that are on disk now. */
+void control_use_leaf(struct control *c);
 
 /* Waits: opens the listener of remote links unless it is open. */
 int control_open_link(struct control *c, struct err *err) MUST_USE;
@@ -125,6 +136,7 @@ extern const struct rpc_handler identity_handlers[];
 extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler doctor_handlers[];
 extern const struct rpc_handler links_handlers[];
+extern const struct rpc_handler roots_handlers[];
 extern const struct rpc_handler updates_handlers[];
 extern const struct rpc_handler watch_handlers[];
 extern const struct rpc_handler people_handlers[];

@@ -13,6 +13,7 @@
 #include "control/duplicates.h"
 #include "control/enroll.h"
 #include "control/links.h"
+#include "ident/pki_roots.h"
 #include "ident/proof.h"
 #include "ident/token.h"
 
@@ -59,9 +60,7 @@ static int sign(void *arg)
     struct signing *g = arg;
     AUTO_FREE char *path = str_printf("%s/controlplane.key", g->dir);
     AUTO_KEY key = NULL;
-    int rc = pki_read(g->dir, "controlplane.crt", &g->chain, &g->err);
-    if (rc == 0)
-        rc = pki_read(g->dir, "root.crt", &g->chain, &g->err);
+    int rc = pki_control_chain(g->dir, &g->chain, &g->err);
     if (rc == 0)
         rc = key_load(path, &key, &g->err);
     return rc < 0 ? rc : proof_sign(key, g->digest, &g->signature, &g->err);

@@ -7,6 +7,7 @@
 #include "control/commands.h"
 #include "control/duplicates.h"
 #include "control/links_internal.h"
+#include "control/roots.h"
 
 enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 500 };
 
@@ -183,6 +184,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     if (hello->clock_us && hello->clock_us < (usec_t)INT64_MAX)
         s->skew = (int64_t)hello->clock_us - (int64_t)clock_real();
     server_set_system(s, hello->system);
+    roots_hello(s, hello);
     server_touch(s);
     l->control->counters.links_opened++;
     enum log_level level = l->tunnel && s->state == SERVER_ONLINE ? LOG_DEBUG : LOG_INFO;

@@ -15,12 +15,13 @@
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 #include "store/copy.h"
 
 const char *const backup_files[] = {"root.crt",         "server-ca.key",    "server-ca.csr",    "server-ca.crt",
                                     "agents-ca.key",    "agents-ca.csr",    "agents-ca.crt",    "sandboxes-ca.key",
                                     "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", "controlplane.crt",
-                                    "master.key",       "access-token.key", NULL};
+                                    "master.key",       "access-token.key", PKI_CROSS,          NULL};
 
 static bool is_ours(struct str name)
 {

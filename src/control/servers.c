@@ -10,6 +10,7 @@
 #include "control/credentials.h"
 #include "control/duplicates.h"
 #include "control/rollouts.h"
+#include "control/roots.h"
 
 enum { HEARTBEAT_SAVE_EVERY_S = 300 };
 
@@ -242,6 +243,13 @@ static void say_credentials(const struct server *s, struct server_view *v, usec_
         (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE, "the last renewal failed: %s", s->credential_error);
 }
 
+static void say_roots(const struct server *s, struct server_view *v)
+{
+    if (!s->local && s->control->roots.n > 1 && !credentials_revoked(s) && !roots_has_new(s))
+        (void)snprintf(next_reason(v), SERVER_HEALTH_SIZE,
+                       "the root is being changed, and it has not got the new one yet: it gets it when it connects");
+}
+
 static void say_duplicate(const struct server *s, struct server_view *v, usec_t now)
 {
     const struct duplicate *d = &s->duplicate;
@@ -280,6 +288,7 @@ static void say_health(const struct server *s, struct server_view *v)
     say_disk(s, v);
     say_policy(s, v);
     say_credentials(s, v, clock_real());
+    say_roots(s, v);
     say_duplicate(s, v, clock_real());
     v->m.health = lend(v->m.n_health_reasons ? "warning" : "ok");
 }

@@ -17,7 +17,7 @@
 /* The numbers are those of the schema. */
 enum server_state { SERVER_NONE, SERVER_PENDING, SERVER_ONLINE, SERVER_OFFLINE, SERVER_STATE_MAX };
 
-enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 12, SERVER_HEALTH_SIZE = 256 };
+enum { SERVER_NAME_SIZE = 64, SERVER_REASON_SIZE = 192, SERVER_HEALTH_MAX = 12, SERVER_HEALTH_SIZE = 256, SERVER_ROOTS_SIZE = 200 };
 
 /* Clock difference beyond which a server's health is a warning. */
 #define SERVER_SKEW_MAX (30 * USEC_SEC)
@@ -58,6 +58,8 @@ struct server {
     char credential_error[SERVER_REASON_SIZE]; /* why its last renewal failed, as its agent says */
     const char *rotate;                   /* why it shall renew them now, static; NULL: it need not */
     uint32_t rotate_from;                 /* `oldest` when that was said */
+    char roots[SERVER_ROOTS_SIZE];        /* that its agent holds, see roots.h */
+    uint8_t roots_asked;                  /* how often it was asked to take the present ones */
     usec_t renewals, proofs, handshakes;  /* buckets, see bucket.h */
     struct duplicate duplicate, suspect;  /* one that is a copy for certain, one that may be */
 

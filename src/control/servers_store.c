@@ -16,7 +16,7 @@ enum { SAVE_DELAY_MS = 200 };
 /* What of a server changes behind its back, copied for the thread that writes it. Generation and sequence are not here: they are written
  * only by the transactions that need them. */
 struct row {
-    char id[37], preferred[ADDRESS_SIZE], seen[ADDRESS_SIZE], reason[SERVER_REASON_SIZE];
+    char id[37], preferred[ADDRESS_SIZE], seen[ADDRESS_SIZE], reason[SERVER_REASON_SIZE], roots[SERVER_ROOTS_SIZE];
     int64_t state, profile, heartbeat, skew;
     struct buf system;
 };
@@ -32,6 +32,7 @@ static void row_fill(struct row *r, const struct server *s)
     (void)str_copy(r->preferred, sizeof(r->preferred), str_from(s->preferred));
     (void)str_copy(r->seen, sizeof(r->seen), str_from(s->seen));
     (void)str_copy(r->reason, sizeof(r->reason), str_from(s->reason));
+    (void)str_copy(r->roots, sizeof(r->roots), str_from(s->roots));
     r->state = (int64_t)s->state;
     r->profile = s->profile;
     r->heartbeat = (int64_t)s->heartbeat;
@@ -49,9 +50,9 @@ static int write_rows(struct db *db, void *arg, struct err *err)
         int rc = db_exec(
             db, err,
             "UPDATE servers SET state = ?, reason = ?, profile = ?, preferred = ?, system = ?, seen = ?, heartbeat_us = ?,"
-            " skew_us = ? WHERE id = ?",
-            "ititbtiit", r->state, r->reason, r->profile, r->preferred, buf_str(&r->system), r->seen, r->heartbeat, r->skew,
-            r->id);
+            " skew_us = ?, roots = ? WHERE id = ?",
+            "ititbtiitt", r->state, r->reason, r->profile, r->preferred, buf_str(&r->system), r->seen, r->heartbeat, r->skew,
+            r->roots, r->id);
         if (rc < 0)
             return rc;
     }
@@ -200,6 +201,7 @@ static struct server *from_row(struct control *c, const struct rows *r)
     s->certificate_expires = (usec_t)row_i64(r, 17);
     s->certificate_issued = (usec_t)row_i64(r, 18);
     s->oldest = (uint32_t)row_i64(r, 19);
+    (void)str_copy(s->roots, sizeof(s->roots), row_text(r, 20));
     return s;
 }
 
@@ -213,7 +215,7 @@ static int load(struct db *db, void *arg, struct err *err)
         " s.enrolled_us, s.heartbeat_us, s.skew_us, s.generation, s.last_seq,"
         " (SELECT MAX(t.expires_us) FROM tokens t WHERE t.server_id = s.id AND t.used_us = 0 AND t.void = 0),"
         " (SELECT MAX(k.expires_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.oldest),"
-        " (SELECT MAX(k.issued_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.oldest), s.oldest"
+        " (SELECT MAX(k.issued_us) FROM certificates k WHERE k.server_id = s.id AND k.generation = s.oldest), s.oldest, s.roots"
         " FROM servers s ORDER BY s.created_us",
         "");
     while (rc == 0 && (rc = rows_next(rows, err)) == 1) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "control/roots.h"
 #include "control/schema.h"
 #include "control/servers.h"
 #include "control/status.h"
@@ -51,6 +52,7 @@ int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, str
     m->local_web_address = lend(control_local_addr(c));
     m->api_address = lend(control_api_addr(c));
     m->schema_version = (uint32_t)schema_n_migrations;
+    m->n_warnings = roots_warn(c, &m->warnings);
     return 0;
 }
 

@@ -9,7 +9,7 @@
 #include "davit/link/v1/link.davit.h"
 #include "ident/channel.h"
 #include "ident/key.h"
-#include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 
 enum step { WAIT_HELLO, CHALLENGING, WAIT_PROOF, PROVING, OPEN };
 
@@ -121,9 +121,7 @@ static int sign_challenge(void *arg)
     AUTO_FREE char *path = str_printf("%s/controlplane.key", j->dir);
     AUTO_KEY key = NULL;
     const struct channel_peer agent = {bytes(j->hello->ephemeral), bytes(j->hello->nonce)};
-    int rc = pki_read(j->dir, "controlplane.crt", &j->chain, &j->err);
-    if (rc == 0)
-        rc = pki_read(j->dir, "root.crt", &j->chain, &j->err);
+    int rc = pki_control_chain(j->dir, &j->chain, &j->err);
     if (rc == 0)
         rc = key_load(path, &key, &j->err);
     return rc < 0 ? rc : channel_challenge(j->channel, &agent, buf_str(&j->chain), key, &j->signature, &j->err);

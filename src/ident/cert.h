@@ -25,7 +25,8 @@
 struct cert;
 struct csr;
 
-enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 5, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41, CERT_ROOTS_MAX = 3 };
+enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 5, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41 };
+enum { CERT_ROOTS_MAX = 3 };
 enum { CERT_ROOT_DAYS = 3650, CERT_CA_DAYS = 1825, CERT_LEAF_DAYS = 90, CERT_CLI_DAYS = 365 };
 
 #define CERT_BACKDATE USEC_HOUR /* how long before its making a certificate begins to hold: clocks are behind */
@@ -96,8 +97,8 @@ int cert_verify_chain(struct str chain_pem, struct str roots_pem, unsigned usage
 bool cert_has_names(const struct cert *cert, const char *uri, const char *const *names, size_t n_names);
 /* SHA-256 of the SPKI of the first certificate in @pem: the pin of a root. */
 int cert_pem_pin(struct str pem, uint8_t ret[SPKI_HASH_SIZE], struct err *err) MUST_USE;
-/* Appends the self-signed certificate of @pem (a chain of at most CERT_CHAIN_MAX) whose key has this pin. 0; 1: there is none; negative: @pem is not readable
- * or @out is too small. */
+/* Appends the self-signed certificate of @pem (a chain of at most CERT_CHAIN_MAX) whose key has this pin. 0; 1: there is none; negative: @pem is not
+ * readable or @out is too small. */
 int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct buf *out) MUST_USE;
 /* Appends the DER SubjectPublicKeyInfo of the first certificate in @pem. */
 int cert_pem_spki(struct str pem, struct buf *out, struct err *err) MUST_USE;

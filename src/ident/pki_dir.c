@@ -372,7 +372,8 @@ int pki_control_state(const char *dir, struct err *err)
         if (rc == 0)
             rc = authority_load(dir, &pki__authorities[i], &key, &cert, &pem, err);
         if (rc == 0 && !cert_fits_key(cert, key))
-            rc = err_set(err, ERR_PRECONDITION, "%s.key and %s.crt in %s do not belong together", pki__authorities[i].name, pki__authorities[i].name, dir);
+            rc = err_set(err, ERR_PRECONDITION, "%s.key and %s.crt in %s do not belong together", pki__authorities[i].name,
+                         pki__authorities[i].name, dir);
         if (rc == 0)
             rc = cert_verify_chain(buf_str(&pem), buf_str(&roots), 0, clock_real(), NULL, err);
     }

@@ -39,8 +39,8 @@ struct pki_issued {
     uint8_t spki_hash[SPKI_HASH_SIZE];
 };
 
-/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate (and the cross
- * certificate while the root is changed) to @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
+/* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate, and the
+ * cross certificate while the root is changed, to @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
                            struct pki_issued *ret, struct err *err) MUST_USE;
 

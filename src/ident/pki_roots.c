@@ -18,8 +18,9 @@ static const char READY[] = "ready";
 
 /* What moves, in this order: root.crt is what tells that a step was taken. */
 static const char *const user_moves[] = {"old-root.key", "old-root.crt", "cli.key", "cli.crt", "root.key", "root.crt", NULL};
-static const char *const control_moves[] = {"server-ca.key",    "server-ca.csr",    "server-ca.crt", "agents-ca.key",    "agents-ca.csr", "agents-ca.crt",
-                                            "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", PKI_CROSS, "root.crt", NULL};
+static const char *const control_moves[] = {
+    "server-ca.key",    "server-ca.csr",    "server-ca.crt",    "agents-ca.key", "agents-ca.csr", "agents-ca.crt",
+    "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", PKI_CROSS,    "root.crt",      NULL};
 
 const char *pki_authority_name(size_t i)
 {

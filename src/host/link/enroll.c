@@ -175,7 +175,7 @@ static int explain_dial(const struct enrolment *e, struct err *err)
     if (why.code == ERR_UNAUTHENTICATED) {
         (void)err_set(err, ERR_UNAUTHENTICATED, "another control plane than the token's answers at %s: %s; nothing of the token was sent",
                       e->options->server, why.msg);
-        err_hint(err, "check the address; if the control plane was set up anew, make a new token there");
+        err_hint(err, "check the address; if the control plane was set up anew, or its root was changed, make a new token there");
         return -(int)ERR_UNAUTHENTICATED;
     }
     if (why.code == ERR_UNAVAILABLE || why.code == ERR_DEADLINE || why.code == ERR_NOT_FOUND) {
@@ -255,7 +255,7 @@ static int check_answer(const struct enrolment *e, struct err *err)
 {
     const Davit__Link__V1__EnrollResponse *a = e->answer;
     struct str chain = str_from(a->certificate_pem), root = str_from(a->ca_pem);
-    uint8_t pin[SPKI_HASH_SIZE];
+    struct cert_roots roots;
     AUTO_CERT cert = NULL;
     struct cert_info leaf;
     struct err why = ERR_INIT;
@@ -264,7 +264,7 @@ static int check_answer(const struct enrolment *e, struct err *err)
     if (e->edge)
         return enroll_tunnel_check(a, e->token, e->key, &why) < 0 ? bad_answer(err, why.msg) : 0;
     AUTO_FREE char *uri = str_printf("davit://server/%s", a->server_id);
-    if (cert_pem_pin(root, pin, &why) < 0 || memcmp(pin, e->token->pin, sizeof(pin)) != 0)
+    if (cert_roots_read(root, &roots, &why) < 0 || !cert_roots_have(&roots, e->token->pin))
         return bad_answer(err, "its root is not the one that the token names");
     if (cert_from_pem(chain, &cert, &why) < 0 || cert_info(cert, &leaf, &why) < 0)
         return bad_answer(err, why.msg);

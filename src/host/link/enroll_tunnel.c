@@ -29,7 +29,7 @@ static int check_challenge(const struct ask *a, const Davit__Link__V1__Challenge
     if (link_challenge_check(given, PURPOSE, &trust, nonce, &why) == 0)
         return 0;
     (void)err_set(err, ERR_UNAUTHENTICATED, "another control plane than the token's answers: %s; nothing of the token was sent", why.msg);
-    err_hint(err, "check the address; if the control plane was set up anew, make a new token there");
+    err_hint(err, "check the address; if the control plane was set up anew, or its root was changed, make a new token there");
     return -(int)ERR_UNAUTHENTICATED;
 }
 
@@ -74,10 +74,10 @@ int enroll_tunnel_ask(struct loop *loop, struct tunnel_edge *edge, const struct 
 
 int enroll_tunnel_check(const Davit__Link__V1__EnrollResponse *a, const struct join_token *token, const struct key *key, struct err *err)
 {
-    uint8_t pin[SPKI_HASH_SIZE];
+    struct cert_roots roots;
     struct jwt_claims claims;
     struct err why = ERR_INIT;
-    if (cert_pem_pin(str_from(a->ca_pem), pin, &why) < 0 || memcmp(pin, token->pin, sizeof(pin)) != 0)
+    if (cert_roots_read(str_from(a->ca_pem), &roots, &why) < 0 || !cert_roots_have(&roots, token->pin))
         return err_set(err, ERR_DATA_LOSS, "its root is not the one that the token names");
     if (!*a->access_token)
         return err_set(err, ERR_DATA_LOSS, "it has no access token");

@@ -46,6 +46,8 @@ int link_dial(struct loop *loop, const char *endpoint, struct tls_ctx *tls, usec
         return rc;
     const struct rpc_dial dial = {.addr = addr, .tls = tls, .proxy = proxy, .keepalive = keepalive};
     rc = rpc_channel_open_with(loop, &dial, deadline, ret, err);
+    if (rc == -(int)ERR_UNAUTHENTICATED && err && !*err->hint)
+        err_hint(err, "if the root of the control plane was changed while this server was away, enroll it again with a new token");
     (void)proxy_unref(proxy);
     return rc;
 }

@@ -93,6 +93,17 @@ static int bad(struct err *err, const char *what)
     return -(int)ERR_DATA_LOSS;
 }
 
+int renew_roots_check(struct str present, struct str granted, struct err *err)
+{
+    struct cert_roots old, fresh;
+    int rc = cert_roots_read(granted, &fresh, err);
+    if (rc == 0)
+        rc = cert_roots_read(present, &old, err);
+    if (rc == 0 && !cert_roots_meet(&old, &fresh))
+        rc = err_set(err, ERR_INVALID, "none of the roots that came with them is one of the present ones");
+    return rc;
+}
+
 int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *c, struct err *err)
 {
     struct str chain = str_from(c->certificate_pem), roots = str_from(*c->ca_pem ? c->ca_pem : NULL);
@@ -110,6 +121,8 @@ int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *
         return bad(err, "the certificate is for another server");
     usec_t when = k->now > leaf.not_before ? k->now : leaf.not_before;
     if (cert_verify_chain(chain, k->roots_pem, CERT_CLIENT, when, NULL, &why) < 0)
+        return bad(err, why.msg);
+    if (roots.n && renew_roots_check(k->roots_pem, roots, &why) < 0)
         return bad(err, why.msg);
     if (roots.n && cert_verify_chain(chain, roots, CERT_CLIENT, when, NULL, &why) < 0)
         return bad(err, "the certificate does not lead to the roots that came with it");
@@ -187,6 +200,8 @@ static void take(struct renew *r, struct disk_job *j)
     clock_floor_raise(r->id.not_before);
     if (r->session && r->tls)
         session_set_credentials(r->session, r->tls, r->id.generation);
+    if (r->session)
+        session_set_roots(r->session, buf_str(&r->id.ca_pem));
 }
 
 static bool has_previous(const struct renew *r)
@@ -517,6 +532,7 @@ uint32_t renew_generation(const struct renew *r)
 int renew_start(struct renew *r, struct session *s)
 {
     r->session = s;
+    session_set_roots(s, buf_str(&r->id.ca_pem));
     return fiber_spawn(r->loop, "renew", renew_main, r, &r->fiber);
 }
 

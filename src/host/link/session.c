@@ -92,6 +92,12 @@ void session_set_credentials(struct session *s, struct tls_ctx *tls, uint32_t ge
     s->generation = generation;
 }
 
+void session_set_roots(struct session *s, struct str pem)
+{
+    s->roots = (struct cert_roots){0};
+    (void)cert_roots_read(pem, &s->roots, NULL);
+}
+
 void session_relink(struct session *s, const char *why)
 {
     struct err err = ERR_INIT;
@@ -126,6 +132,7 @@ static int say_hello(struct live *l, struct err *err)
     struct session *s = l->session;
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__Hello h = DAVIT__LINK__V1__HELLO__INIT;
+    ProtobufCBinaryData pins[CERT_ROOTS_MAX];
     const Davit__Common__V1__SystemInfo *system = sysinfo_get(s->sysinfo);
     int rc = s->is_fenced ? journal_epoch(s->journal, &h.epoch, err) : journal_next_epoch(s->journal, &h.epoch, err);
     if (rc == 0)
@@ -139,6 +146,9 @@ static int say_hello(struct live *l, struct err *err)
     h.system = (Davit__Common__V1__SystemInfo *)(uintptr_t)system;
     h.generation = s->generation;
     h.clock_unsure = clock_unsure();
+    for (h.n_root_pins = 0; h.n_root_pins < s->roots.n; h.n_root_pins++)
+        pins[h.n_root_pins] = (ProtobufCBinaryData){SPKI_HASH_SIZE, s->roots.v[h.n_root_pins].pin};
+    h.root_pins = pins;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
     m.hello = &h;
     return tunnel_put(l->stream, l->seal, &m, deadline_in(SESSION_DIAL_WAIT), err);

@@ -111,6 +111,8 @@ void session_send(void *session, const Davit__Link__V1__AgentMessage *msg);
 
 /* The next dial uses these; @tls is referenced. */
 void session_set_credentials(struct session *s, struct tls_ctx *tls, uint32_t generation);
+/* What Hello says of the roots that this agent believes from now on: a list in PEM, one that cannot be read is not told about. */
+void session_set_roots(struct session *s, struct str pem);
 /* Ends the link that is up, if one is, and makes it anew at once, without counting it as lost. @why for the log. */
 void session_relink(struct session *s, const char *why);
 

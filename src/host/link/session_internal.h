@@ -9,6 +9,7 @@
 #include "host/link/renew.h"
 #include "host/link/tunnel.h"
 #include "host/link/session.h"
+#include "ident/cert.h"
 #include "rpc/rpc.h"
 
 struct live;
@@ -20,6 +21,7 @@ struct session {
     struct tls_ctx *tls;
     char *endpoint, *server_id;
     uint32_t generation;
+    struct cert_roots roots; /* that are believed */
     struct renew *renew;
     struct tunnel *tunnel;
     bool is_fenced;           /* since the last Welcome, if there was one */

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "host/link/floor_time.h"
 #include "host/link/recover.h"
+#include "host/link/session.h"
 #include "host/link/tunnel_internal.h"
 #include "ident/cert.h"
 #include "loop/lane.h"
@@ -206,7 +207,8 @@ static enum tunnel_carrier remembered(const struct tunnel *t)
 int tunnel_install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool sealed, struct err *err)
 {
     const struct tunnel_held held = {
-        .server_id = t->config.server_id, .key = t->key, .generation = t->claims.generation, .now = floor_time_now(&t->time), .sealed = sealed};
+        .server_id = t->config.server_id, .key = t->key, .generation = t->claims.generation, .now = floor_time_now(&t->time), .sealed = sealed,
+        .roots_pem = buf_str(&t->id.ca_pem)};
     struct str token = str_from(c->access_token), roots;
     struct jwt_claims claims;
     int rc = tunnel_judge(&held, c, &claims, &roots, err);
@@ -222,6 +224,8 @@ int tunnel_install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool 
     if (roots.n)
         buf_clear(&t->id.ca_pem);
     (void)buf_append_str(&t->id.ca_pem, roots);
+    if (t->session)
+        session_set_roots(t->session, buf_str(&t->id.ca_pem));
     t->rotate = t->recover = false;
     t->failed = 0;
     t->err = ERR_INIT;

@@ -92,6 +92,7 @@ struct tunnel_held {
     uint32_t generation; /* of what we have */
     usec_t now;
     bool sealed;         /* it came over a link; else the edge may have written it */
+    struct str roots_pem; /* that we have; borrowed */
 };
 /* What of @c is believed. Of an answer to a recovery that is the access token alone: never the roots, for the edge could be the control plane
  * then; nor is it held against our clock or the generation before, since a token that the edge made up opens nothing, and must not keep out

@@ -2,6 +2,7 @@
 /* tunnel_grant — see tunnel.h: what of a grant an agent in tunnel mode believes. */
 #include <string.h>
 
+#include "host/link/renew.h"
 #include "host/link/tunnel.h"
 #include "ident/cert.h"
 #include "ident/jwt.h"
@@ -34,15 +35,15 @@ int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential 
                  struct err *err)
 {
     struct jwt_claims claims;
-    uint8_t pin[SPKI_HASH_SIZE];
+    struct err why = ERR_INIT;
     struct str roots = h->sealed ? str_from(c->ca_pem) : (struct str){0};
     int rc = tunnel_check_token(str_from(c->access_token), h->server_id, h->key, h->sealed ? h->generation : 0, &claims, err);
     if (rc < 0)
         return rc;
     if (h->sealed && claims.expires <= clock_add(h->now, tunnel_too_soon(&claims)))
         return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is too near to its end");
-    if (roots.n && (roots.n > CERT_PEM_MAX || cert_pem_pin(roots, pin, NULL) < 0))
-        return err_set(err, ERR_DATA_LOSS, "the roots that came with the access token cannot be read");
+    if (roots.n && renew_roots_check(h->roots_pem, roots, &why) < 0)
+        return err_set(err, ERR_DATA_LOSS, "the roots that came with the access token were not accepted: %s", why.msg);
     *ret = claims;
     *ret_roots = roots;
     return 0;

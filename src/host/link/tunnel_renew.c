@@ -119,6 +119,7 @@ static void renew_main(void *arg)
 int tunnel_start(struct tunnel *t, struct session *s)
 {
     t->session = s;
+    session_set_roots(s, buf_str(&t->id.ca_pem));
     return fiber_spawn(t->loop, "tunnel", renew_main, t, &t->fiber);
 }
 

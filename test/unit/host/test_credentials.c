@@ -315,12 +315,41 @@ static void test_a_grant_is_checked_before_a_file_changes(void **state)
     assert_int_equal(cert_make_root(other, "root", 10, &foreign, &x->err), 0);
     assert_int_equal(cert_to_pem(foreign, &pem, &x->err), 0);
     c.ca_pem = (char *)(uintptr_t)buf_cstr(&pem);
-    refuses(x, &k, &c, "does not lead to the roots that came with it");
+    refuses(x, &k, &c, "none of the roots");
     assert_int_equal(cert_to_pem(x->root, &pem, &x->err), 0); /* two roots, while they change */
     c.ca_pem = (char *)(uintptr_t)buf_cstr(&pem);
     assert_int_equal(renew_check(&k, &c, &x->err), 0);
+    k.roots_pem = buf_str(&pem);
+    AUTO_BUF other_pem = BUF_INIT(CERT_PEM_MAX);
+    assert_int_equal(cert_to_pem(foreign, &other_pem, &x->err), 0);
+    c.ca_pem = (char *)(uintptr_t)buf_cstr(&other_pem);
+    refuses(x, &k, &c, "does not lead to the roots that came with it");
     k.roots_pem = (struct str){buf_cstr(&pem), strlen(buf_cstr(&pem)) / 2};
     refuses(x, &k, &c, "");
+}
+
+/* A list of roots is taken only when it is one, and has a root in it that is believed already: else the present ones stay. */
+static void test_roots_that_are_granted(void **state)
+{
+    struct ctx *x = *state;
+    AUTO_BUF list = BUF_INIT(CERT_PEM_MAX);
+    struct cert_roots none;
+    make(x, URI, USEC_DAY);
+    struct str present = buf_str(&x->ca);
+    assert_int_equal(buf_append_str(&list, present), 0);
+    for (size_t n = 2; n <= CERT_ROOTS_MAX + 1; n++) {
+        AUTO_KEY key = NULL;
+        AUTO_CERT root = NULL;
+        assert_int_equal(key_generate(&key, &x->err), 0);
+        assert_int_equal(cert_make_root(key, "root", 10, &root, &x->err), 0);
+        assert_int_equal(cert_to_pem(root, &list, &x->err), 0);
+        assert_int_equal(renew_roots_check(present, buf_str(&list), &x->err), n <= CERT_ROOTS_MAX ? 0 : -ERR_INVALID);
+    }
+    assert_int_equal(renew_roots_check(present, (struct str){list.data + x->ca.len, x->ca.len}, &x->err), -ERR_INVALID);
+    assert_int_equal(renew_roots_check(present, buf_str(&x->pem), &x->err), -ERR_INVALID); /* not of an authority */
+    assert_int_equal(renew_roots_check(present, STR("garbage"), &x->err), -ERR_INVALID);
+    assert_int_equal(renew_roots_check(present, STR(""), &x->err), -ERR_INVALID);
+    assert_int_equal(cert_roots_read(STR("garbage"), &none, NULL), -ERR_INVALID);
 }
 
 static void test_renewal_is_spread_and_failures_back_off(void **state)
@@ -401,6 +430,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_pointer_leads_to_a_generation_or_nowhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_out_of_date_is_an_outcome_of_its_own, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_grant_is_checked_before_a_file_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_roots_that_are_granted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_renewal_is_spread_and_failures_back_off, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_floor_of_time, setup, teardown),
     };

@@ -92,6 +92,13 @@ static void test_tokens_that_are_kept(void **state)
     assert_int_equal(tunnel_check_token(STR(""), ID, host, 3, &got, &err), -(int)ERR_DATA_LOSS);
 }
 
+static void add_root(const struct key *key, struct buf *list)
+{
+    AUTO_CERT root = NULL;
+    assert_int_equal(cert_make_root(key, "an edge", 1, &root, NULL), 0);
+    assert_int_equal(cert_to_pem(root, list, NULL), 0);
+}
+
 /* An answer to a recovery comes through the edge as it is: whoever ends TLS may have written it. Over a link it is the control plane's word. */
 /* req: CL-86 */
 static void test_grants(void **state)
@@ -101,7 +108,8 @@ static void test_grants(void **state)
     AUTO_KEY host = NULL;
     AUTO_BUF token = BUF_INIT(JWT_MAX);
     AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
-    AUTO_CERT root = NULL;
+    AUTO_BUF others = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF both = BUF_INIT(CERT_PEM_MAX);
     struct err err = ERR_INIT;
     struct jwt_claims c = {.subject = ID, .id = "00112233445566778899aabbccddeeff", .generation = 3}, got;
     Davit__Link__V1__Credential k = DAVIT__LINK__V1__CREDENTIAL__INIT;
@@ -109,8 +117,10 @@ static void test_grants(void **state)
     usec_t now = clock_real() / USEC_SEC * USEC_SEC;
     assert_int_equal(key_generate(&issuer, &err), 0);
     assert_int_equal(key_generate(&host, &err), 0);
-    assert_int_equal(cert_make_root(issuer, "an edge", 1, &root, &err), 0);
-    assert_int_equal(cert_to_pem(root, &roots, &err), 0);
+    add_root(issuer, &roots);
+    add_root(host, &others);
+    add_root(host, &both);
+    add_root(issuer, &both);
     c.issued = c.not_before = now;
     c.expires = now + USEC_HOUR;
     assert_int_equal(key_spki_hash(host, c.key_hash, &err), 0);
@@ -119,9 +129,13 @@ static void test_grants(void **state)
     AUTO_FREE char *roots_text = str_dup(buf_str(&roots));
     k.access_token = token_text;
     k.ca_pem = roots_text;
-    struct tunnel_held h = {.server_id = ID, .key = host, .generation = 3, .now = now, .sealed = true};
+    struct tunnel_held h = {.server_id = ID, .key = host, .generation = 3, .now = now, .sealed = true, .roots_pem = buf_str(&roots)};
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
-    assert_true(str_eq(ret, buf_str(&roots)));
+    assert_int_equal(ret.n, roots.len);
+    h.roots_pem = buf_str(&others); /* none of them is believed */
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
+    h.roots_pem = buf_str(&both);
+    assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
     h.generation = 4;
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
     h.generation = 3;
@@ -144,7 +158,8 @@ static void test_grants(void **state)
     buf_clear(&token);
     assert_int_equal(jwt_make(issuer, &c, &token, &err), 0);
     k.access_token = token.data;
-    h = (struct tunnel_held){.server_id = ID, .key = host, .generation = 3, .now = now + 17 * USEC_SEC, .sealed = true};
+    h = (struct tunnel_held){.server_id = ID, .key = host, .generation = 3, .now = now + 17 * USEC_SEC, .sealed = true,
+                             .roots_pem = buf_str(&roots)};
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), 0);
     h.now += USEC_SEC;
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
