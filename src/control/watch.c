@@ -76,6 +76,8 @@ int topic_tell(struct topic *t, Davit__Control__V1__WatchResponse *m, struct err
         w->pushed += after - before;
     if (rc == 0)
         return 0;
+    if (rc != -(int)ERR_EXHAUSTED && rc != -(int)ERR_UNAVAILABLE)
+        return err_set(err, ERR_EXHAUSTED, "what there is to tell is larger than a message may be");
     w->blocked = true; /* or over: `closed` follows */
     watch_wait(w);
     return TOPIC_BLOCKED;

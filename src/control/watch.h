@@ -75,7 +75,7 @@ struct topic {
     struct follower *follower;     /* its fiber, or NULL */
 };
 
-/* Sends @m for @t. 0; TOPIC_BLOCKED: no room, or over; -ERR_EXHAUSTED: larger than WATCH_ANSWER_MAX. */
+/* Sends @m for @t. 0; TOPIC_BLOCKED: no room, or over; -ERR_EXHAUSTED: larger than WATCH_ANSWER_MAX, or than a message may be as JSON. */
 int topic_tell(struct topic *t, Davit__Control__V1__WatchResponse *m, struct err *err) MUST_USE;
 /* Tells `ready` unless it was. TOPIC_TOLD or TOPIC_BLOCKED. */
 int topic_ready(struct topic *t, struct err *err) MUST_USE;

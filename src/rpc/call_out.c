@@ -104,7 +104,7 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
     AUTO_BUF out = BUF_INIT(RPC_MESSAGE_MAX + FRAMES_PREFIX);
     int rc = prepare(c, message, &out);
     if (rc != 0)
-        return rc < 0 ? rc : 0;
+        return rc < 0 ? -ERR_RANGE : 0;
     rc = put(c, buf_str(&out));
     return rc == 1 ? -ERR_EXHAUSTED : rc;
 }

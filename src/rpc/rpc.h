@@ -175,7 +175,8 @@ int rpc_call_set_trailer(struct rpc_call *call, const char *name, struct str val
 /* Messages over RPC_COMPRESS_MIN may go compressed if the caller takes that. Before the first rpc_send, and only where the answer does not mix
  * secrets with what a peer chose. */
 void rpc_call_compress(struct rpc_call *call);
-/* Streams without a stack: never waits. -ERR_EXHAUSTED above RPC_QUEUE_MAX (wait for drain), -ERR_UNAVAILABLE when over. */
+/* Streams without a stack: never waits. -ERR_EXHAUSTED above RPC_QUEUE_MAX (wait for drain), -ERR_UNAVAILABLE when over, -ERR_RANGE: @message may
+ * never be sent, as JSON it is over RPC_MESSAGE_MAX for instance. */
 int rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
 size_t rpc_stream_queued(const struct rpc_call *call);
 /* Ends the call; @failure NULL: success. `closed` follows in a later turn. */

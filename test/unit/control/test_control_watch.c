@@ -20,6 +20,7 @@
 
 struct peer {
     size_t queued, room; /* bytes that it has not taken; as many are taken on */
+    size_t largest;      /* of one message, 0: any */
     struct told {
         uint32_t id;
         int event;
@@ -46,6 +47,8 @@ int __wrap_rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *messag
     size_t size = protobuf_c_message_get_packed_size(message);
     if (p->ended)
         return -(int)ERR_UNAVAILABLE;
+    if (p->largest && size > p->largest)
+        return -(int)ERR_RANGE;
     if (p->queued + size > p->room)
         return -(int)ERR_EXHAUSTED;
     if (p->n == p->max)
@@ -371,6 +374,30 @@ static void who_takes_nothing_is_cut(void **state)
     control_free(c);
 }
 
+/* As JSON a message may be larger than we count: its topic fails, the others go on. */
+static void what_cannot_be_sent_ends_its_topic(void **state)
+{
+    (void)state;
+    struct control *c = control_new(2);
+    struct peer *p = peer_new(c, "192.0.2.1:1");
+    struct server *big = nth(c, 1);
+    memset(big->reason, 'x', sizeof(big->reason) - 1);
+    p->largest = sizeof(big->reason);
+    ask_server(p, 1, nth(c, 0)->name);
+    ask_server(p, 2, big->name);
+    tick(c);
+    assert_int_equal(COUNT(p, SERVER), 1);
+    assert_int_equal(COUNT(p, FAILED), 1);
+    assert_string_equal(last(p)->name, "resource_exhausted");
+    assert_int_equal(last(p)->id, 2);
+    server_changed(nth(c, 0));
+    tick(c);
+    assert_int_equal(COUNT(p, SERVER), 2);
+    assert_int_equal(p->ended, 0);
+    peer_free(p);
+    control_free(c);
+}
+
 /* As many as the ring holds are told late; one more, and the topic begins anew. */
 static void gone_meanwhile(void **state)
 {
@@ -498,6 +525,7 @@ int main(void)
         cmocka_unit_test(a_heartbeat_is_no_news),          cmocka_unit_test(back_pressure),
         cmocka_unit_test(topics_take_turns),               cmocka_unit_test(who_takes_nothing_is_cut),
         cmocka_unit_test(gone_meanwhile),                  cmocka_unit_test(one_that_is_gone_ends_its_topic),
+        cmocka_unit_test(what_cannot_be_sent_ends_its_topic),
         cmocka_unit_test(streams_are_limited),             cmocka_unit_test(requests_are_limited),
         cmocka_unit_test(many_servers_and_viewers),
     };
