@@ -27,7 +27,9 @@ lint:            ## floors, style, clang-tidy
 	tools/check-floors && tools/check-style && tools/tidy
 fmt:             ## clang-format on the C files that differ from the last commit
 	git diff --name-only --diff-filter=d HEAD -- '*.c' '*.h' | xargs -r clang-format -i
+screens: build   ## pictures of each page of the dashboard, in build/screens
+	/usr/bin/python3 -B -m pytest -p no:cacheprovider -q test/e2e/screens.py
 cover: build/cover/build.ninja ## line coverage of the unit tests, per folder (needs gcovr)
 	ninja -C build/cover -j$(JOBS) && meson test -C build/cover && gcovr -r . --filter src/ build/cover
 
-.PHONY: help build test asan fuzz lint fmt cover
+.PHONY: help build test asan fuzz lint fmt screens cover

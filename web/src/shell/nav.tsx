@@ -119,7 +119,6 @@ export function Shell({ nav, children }: { nav: string; children: ComponentChild
                 <button
                     type="button"
                     class="head-search"
-                    aria-label="Go to or do"
                     onClick={openPalette}
                     aria-keyshortcuts="Control+K Meta+K"
                 >

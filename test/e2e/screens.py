@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Screenshots of each page of the dashboard, in light, dark and on a phone, into build/screens/: make screens.
+It is no test_*.py: ./check does not look at pictures. It makes the picture at the top of README as well, doc/images/overview.png."""
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from lib import images
+from lib.remote import Remote
+from lib.window import Window
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "build/screens"
+WEB = images.WAITING + r"""
+i=0
+while :; do
+    i=$((i + 1))
+    echo "GET /orders/$((4100 + i)) 200 ${i}ms"
+    [ $((i % 7)) != 0 ] || echo "cache miss for order $((4100 + i))" >&2
+    sleep 0.3
+done & wait $!
+"""
+PAGES = {"overview": "/", "servers": "/servers", "server": "/servers/edge-1", "services": "/services", "service": "/services/shop/web",
+         "service-metrics": "/services/shop/web?tab=metrics", "deploy": "/deploy", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
+
+
+@pytest.fixture
+def lived_in(davit, docker):
+    """A Davit as it looks after a while: servers of each state, services that run and one that failed."""
+    davit.up()
+    image = images.script(docker, "davit-test/orders:1.4", WEB)
+    for name, service in (("shop", "web"), ("shop", "worker"), ("blog", "web")):
+        davit.run("deploy", "--project", name, "--name", service, "--pull", "never", image, timeout=90)
+    davit.run("deploy", "--project", "blog", "--name", "search", "--pull", "never", "davit-test/search:9", check=False, timeout=90)
+    edge = Remote(davit, "edge-1")
+    edge.add()
+    edge.enroll()
+    edge.start()
+    edge.wait()
+    away = Remote(davit, "garage")
+    away.add()
+    away.enroll()
+    away.start()
+    away.wait()
+    away.p.stop()
+    away.wait("SERVER_STATE_OFFLINE", 90)
+    davit.json("server", "add", "attic")
+    davit.json("token", "add", "backup-job", "--scope", "read")
+    return davit
+
+
+def look(window, name, path, **size):
+    window.fresh(**size)
+    window.goto(path)
+    window.run("await page.getByRole('main').waitFor(); await page.waitForTimeout(arg)", 9000 if "metrics" in path or name == "server" else 1500)
+    window.shot(OUT / f"{name}.png")
+
+
+def test_screens(lived_in):
+    shutil.rmtree(OUT, ignore_errors=True)
+    with Window(lived_in) as window:
+        window.fresh(logged_in=False)
+        window.run("await page.goto(arg)", window.setup_link())
+        window.shot(OUT / "setup.light.png")
+        window.first_start()
+        for scheme in ("light", "dark"):
+            for name, path in PAGES.items():
+                look(window, f"{name}.{scheme}", path, scheme=scheme)
+        for name, path in PAGES.items():
+            look(window, f"{name}.phone", path, width=390, height=844)
+        window.fresh(logged_in=False)
+        window.goto("/login")
+        window.shot(OUT / "login.light.png")
+    if os.environ.get("DAVIT_README_PICTURE"):
+        target = ROOT / "doc/images/overview.png"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(OUT / "overview.light.png", target)
+    print(f"{len(list(OUT.iterdir()))} pictures in {OUT}")
+
