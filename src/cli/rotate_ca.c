@@ -240,7 +240,7 @@ int run_rotate_ca(struct cli *cli, const void *options, const char **operands, s
     if (rc < 0)
         return rc;
     const Davit__Control__V1__GetRootsResponse *m = (const void *)message;
-    rc = catch_up(cli, m->roots[0]->pin, err);
+    rc = m && m->n_roots > 0 ? catch_up(cli, m->roots[0]->pin, err) : err_set(err, ERR_INTERNAL, "the control plane names no root");
     if (rc == 0)
         rc = o->finish ? run_finish(cli, m, o->force, err) : run_begin(cli, m, err);
     rpc_message_free(message);

@@ -223,7 +223,7 @@ int cert_pem_by_pin(struct str pem, const uint8_t pin[SPKI_HASH_SIZE], struct bu
 
 static int read_root(X509 *x509, struct cert_root *ret, struct err *err)
 {
-    struct cert_info info;
+    struct cert_info info = {0};
     int rc = cert_info(&(struct cert){x509}, &info, err);
     if (rc < 0)
         return rc;

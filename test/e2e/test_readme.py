@@ -26,8 +26,6 @@ EXPECTED = {
     "davit ps --project tour": ["tour/web", "tour/peer", "active"],
     "davit deployments": ["default/hello", "tour/web"],
     "davit dashboard": ["/setup#"],
-    "davit token add": ["davit_"],
-    "davit token revoke": ["opens nothing"],
     "davit up --advertise": ["Davit is up"],
     "davit server add web-1": ["davit1.", "davit-agent enroll"],
     "davit server show web-1": ["pending", "local"],

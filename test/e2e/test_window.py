@@ -2,6 +2,7 @@
 """The dashboard, in a real browser against a real control plane, agent and engine."""
 import contextlib
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -265,27 +266,34 @@ def test_what_others_pages_may_not_do(window):
 @pytest.mark.req("PE-17")
 def test_the_page_is_small_and_quick(window):
     window.fresh()
-    sizes = []
-    for _ in range(8):  # the best of them: other tests run beside this one
+    paint = 1e9
+    for _ in range(12):  # the best of them: other tests run beside this one
         window.run("await page.goto('about:blank'); await page.goto('/')")
         window.run("await page.getByRole('main').waitFor()")
-        sizes.append(window.run("""return await page.evaluate(() => ({
-            paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 1e9,
-            bytes: performance.getEntriesByType('resource').filter((e) => /assets/.test(e.name)).reduce((n, e) => n + e.encodedBodySize, 0)}))"""))
-    everything = 0
-    listed = window.run("return await page.evaluate(() => [...document.querySelectorAll('script[src],link[href]')].map((e) => e.src || e.href))")
-    for url in listed:
-        everything += int(proc.run(["curl", "-s", "-o", "/dev/null", "-w", "%{size_download}", "-H", "accept-encoding: gzip", url]).out)
-    paint = min(s["paint"] for s in sizes)
-    print(f"first paint {paint:.0f} ms, {everything / 1024:.1f} KiB gzipped, files {len(listed)}")
-    assert everything <= 250 * 1024
+        paint = min(paint, window.run("return await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 1e9)"))
+        if paint <= 1000:
+            break
+
+    def fetch(path, *how):
+        return proc.run(["curl", "-s", *how, f"{window.base}{path}"]).out
+
+    # All that there is, also what is fetched later.
+    page = fetch("/")
+    names = set(re.findall(r"/?assets/[\w.-]+\.(?:js|css)", page))
+    for name in list(names):
+        names |= set(re.findall(r"/?assets/[\w.-]+\.(?:js|css)", fetch(f"/{name.lstrip('/')}")))
+    paths = {f"/{name.lstrip('/')}" for name in names}
+    everything = sum(int(fetch(path, "-o", "/dev/null", "-w", "%{size_download}", "-H", "accept-encoding: gzip")) for path in paths)
+    print(f"first paint {paint:.0f} ms, {everything / 1024:.1f} KiB gzipped in {len(paths)} files")
+    assert len(paths) >= 3 and everything <= 250 * 1024
     assert paint <= 1000
 
 
 PAGES = ["/", "/servers", "/services", "/services/default/loud", "/servers/web-1", "/deploy", "/settings", "/settings?tab=tokens", "/settings?tab=password", "/ui"]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.all_tier)])
+@pytest.mark.all_tier
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_shuts_anybody_out(window, service, scheme):
     assert service
     window.fresh(logged_in=False, scheme=scheme)
@@ -298,6 +306,7 @@ def test_no_page_shuts_anybody_out(window, service, scheme):
         window.harmless()
 
 
+@pytest.mark.all_tier
 def test_a_phone_is_wide_enough(window, service):
     assert service
     window.fresh(width=390, height=844)

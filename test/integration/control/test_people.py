@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who comes in by 7441 and 7440: the first link, passwords, sessions, API tokens; and what pages of others can make a browser do there."""
+import contextlib
 import asyncio
 import base64
 import hashlib
@@ -91,13 +92,14 @@ class Plane(Daemon):
         return self.call("SessionService/Login", {"name": name, "password": password}, **more)
 
     def rows(self, sql):
-        with sqlite3.connect(f"file:{self.state}/control.db?mode=ro", uri=True) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/control.db?mode=ro", uri=True)) as db:
             return db.execute(sql).fetchall()
 
     def change(self, *sql):
         """Statements while nobody holds the database."""
         assert self.p.stop() == 0, self.p.text()[-4000:]
-        with sqlite3.connect(self.state / "control.db") as db:
+        # Closed before davitd opens it: a connection that outlives the file of shared memory has readers after it look at the old one.
+        with contextlib.closing(sqlite3.connect(self.state / "control.db")) as db, db:
             for s in sql:
                 db.execute(s)
         self.start()

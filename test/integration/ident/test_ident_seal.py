@@ -146,7 +146,8 @@ def make_old(control, planted):
     with contextlib.closing(sqlite3.connect(control.state / "control.db")) as db:
         for later in ("DELETE FROM schema_migrations WHERE name != 'begin'", "DROP TABLE audit", "DROP TABLE rollout_steps", "DROP TABLE rollouts",
                       "ALTER TABLE certificates DROP COLUMN chain", "ALTER TABLE certificates DROP COLUMN spki",
-                      "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac"):
+                      "ALTER TABLE servers DROP COLUMN roots", "DROP TABLE sessions", "DROP TABLE setup_links", "DROP TABLE people",
+                      "DROP TABLE api_tokens", "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac"):
             db.execute(later)
         db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]

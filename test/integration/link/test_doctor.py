@@ -159,7 +159,7 @@ def test_colours_are_for_terminals(plane, copy):
             while data := os.read(ours, 65536):
                 text += data
         os.close(ours)
-        assert b"15 checks" in text and (b"\033[" in text) == coloured
+        assert b"16 checks" in text and (b"\033[" in text) == coloured
 
 
 # --- Nothing is there ---------------------------------------------------------------------------------------------------------

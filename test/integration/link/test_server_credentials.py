@@ -49,8 +49,13 @@ def test_rotate_and_revoke(davit):
     davit.kill("davitd")
     davit.up("--advertise", "127.0.0.1", "--no-agent")
     assert r.show()["revoked"]
-    told = proc.run([davit.bin / "davit-agent", "doctor", "--json", "--config-dir", r.dir], env=davit.env, check=False, timeout=40)
-    row = {c["name"]: c for c in json.loads(told.out)["checks"]}["certificates"]
+
+    def certificates():
+        told = proc.run([davit.bin / "davit-agent", "doctor", "--json", "--config-dir", r.dir], env=davit.env, check=False, timeout=40)
+        return {c["name"]: c for c in json.loads(told.out)["checks"]}["certificates"]
+
+    # While it dials the control plane that came back, it has not been told again.
+    row = proc.wait_for(lambda: (lambda row: row if row["result"] == "FAIL" else None)(certificates()), 60, every=0.5, text="doctor says so")
     assert row["result"] == "FAIL" and "revoked" in row["message"] and "davit server token" in row["fix"], row
     r.p.stop()
     said = davit.run("server", "token", "web-1")
