@@ -30,7 +30,8 @@ struct enrolment {
     struct key *key;
     struct buf csr;
     char request_id[37];
-    bool fresh; /* this key was made for this call, and nothing of it can have been accepted */
+    struct buf root; /* through an edge: the one that is believed */
+    bool fresh;      /* this key was made for this call, and nothing of it can have been accepted */
     Davit__Link__V1__EnrollResponse *answer;
 };
 
@@ -41,6 +42,7 @@ static void enrolment_release(struct enrolment *e)
     (void)sysinfo_free(e->sysinfo);
     (void)key_free(e->key);
     buf_release(&e->csr);
+    buf_release(&e->root);
     (void)rpc_message_free(e->answer);
 }
 
@@ -251,7 +253,7 @@ static bool id_ok(struct str id)
     return id.n == 36;
 }
 
-static int check_answer(const struct enrolment *e, struct err *err)
+static int check_answer(struct enrolment *e, struct err *err)
 {
     const Davit__Link__V1__EnrollResponse *a = e->answer;
     struct str chain = str_from(a->certificate_pem), root = str_from(a->ca_pem);
@@ -262,7 +264,7 @@ static int check_answer(const struct enrolment *e, struct err *err)
     if (!id_ok(str_from(a->server_id)))
         return bad_answer(err, "it has no server id");
     if (e->edge)
-        return enroll_tunnel_check(a, e->token, e->key, &why) < 0 ? bad_answer(err, why.msg) : 0;
+        return enroll_tunnel_check(a, e->token, e->key, &e->root, &why) < 0 ? bad_answer(err, why.msg) : 0;
     AUTO_FREE char *uri = str_printf("davit://server/%s", a->server_id);
     if (cert_roots_read(root, &roots, &why) < 0 || !cert_roots_have(&roots, e->token->pin))
         return bad_answer(err, "its root is not the one that the token names");
@@ -309,6 +311,7 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *key = agent_config_path(c, "client.key");
     AUTO_FREE char *proof = agent_config_path(c, e->edge ? TUNNEL_TOKEN_FILE : "client.crt");
     const char *granted = e->edge ? a->access_token : a->certificate_pem;
+    struct str believed = e->edge ? buf_str(&e->root) : str_from(a->ca_pem);
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);
@@ -316,7 +319,7 @@ static int activate(struct enrolment *e, struct err *err)
     if (rc == 0)
         rc = fd_write_file(proof, granted, strlen(granted), 0600, err);
     if (rc == 0)
-        rc = fd_write_file(ca, a->ca_pem, strlen(a->ca_pem), 0600, err);
+        rc = fd_write_file(ca, believed.p, believed.n, 0600, err);
     if (rc == 0 && ((unlink(key) != 0 && errno != ENOENT) || link(fresh, key) != 0))
         rc = err_sys(err, errno, "%s cannot become client.key", fresh);
     if (rc < 0)
@@ -341,7 +344,7 @@ static int activate(struct enrolment *e, struct err *err)
 int enroll(struct loop *loop, struct agent_config *c, const struct enroll_options *o, const struct join_token *token, struct err *err)
 {
     CLEANUP(enrolment_release) struct enrolment e = {
-        .loop = loop, .config = c, .options = o, .token = token, .csr = BUF_INIT(CSR_MAX)};
+        .loop = loop, .config = c, .options = o, .token = token, .csr = BUF_INIT(CSR_MAX), .root = BUF_INIT(CERT_PEM_MAX)};
     AUTO_FD int dir_fd = -1;
     AUTO_FD int machine_fd = -1;
     int rc = check_options(o, err);

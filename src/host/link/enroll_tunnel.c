@@ -72,12 +72,14 @@ int enroll_tunnel_ask(struct loop *loop, struct tunnel_edge *edge, const struct 
     return rc;
 }
 
-int enroll_tunnel_check(const Davit__Link__V1__EnrollResponse *a, const struct join_token *token, const struct key *key, struct err *err)
+int enroll_tunnel_check(const Davit__Link__V1__EnrollResponse *a, const struct join_token *token, const struct key *key, struct buf *root,
+                        struct err *err)
 {
+    struct str list = str_from(a->ca_pem);
     struct cert_roots roots;
     struct jwt_claims claims;
     struct err why = ERR_INIT;
-    if (cert_roots_read(str_from(a->ca_pem), &roots, &why) < 0 || !cert_roots_have(&roots, token->pin))
+    if (cert_roots_read(list, &roots, &why) < 0 || cert_pem_by_pin(list, token->pin, root) != 0)
         return err_set(err, ERR_DATA_LOSS, "its root is not the one that the token names");
     if (!*a->access_token)
         return err_set(err, ERR_DATA_LOSS, "it has no access token");

@@ -13,7 +13,9 @@
 /* Waits: one try. @request: all but what the token says. *ret_sent: the MAC left this machine. 0: *ret is the caller's (rpc_message_free). */
 int enroll_tunnel_ask(struct loop *loop, struct tunnel_edge *edge, const struct join_token *token, Davit__Link__V1__EnrollRequest *request,
                       Davit__Link__V1__EnrollResponse **ret, bool *ret_sent, struct err *err) MUST_USE;
-/* Does the answer hold: the root has the token's pin, the access token is for this server and key? 0 or -ERR_DATA_LOSS. */
-int enroll_tunnel_check(const Davit__Link__V1__EnrollResponse *a, const struct join_token *token, const struct key *key, struct err *err) MUST_USE;
+/* Does the answer hold: is there a root with the token's pin, and is the access token for this server and key? 0 or -ERR_DATA_LOSS. Nothing seals the
+ * answer: of the roots in it that one alone is believed, and appended to @root; the edge may have put one of its own beside it. */
+int enroll_tunnel_check(const Davit__Link__V1__EnrollResponse *a, const struct join_token *token, const struct key *key, struct buf *root,
+                        struct err *err) MUST_USE;
 
 #endif

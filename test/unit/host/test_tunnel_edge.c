@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "host/link/enroll_tunnel.h"
 #include "host/link/tunnel.h"
 #include "ident/cert.h"
 #include "ident/jwt.h"
@@ -165,9 +166,51 @@ static void test_grants(void **state)
     assert_int_equal(tunnel_judge(&h, &k, &got, &ret, &err), -(int)ERR_DATA_LOSS);
 }
 
+/* The answer to an enrolment comes as it is too: an edge that puts a root of its own beside that of the token gets nothing by it. */
+/* req: CL-86 */
+static void test_roots_of_an_enrolment(void **state)
+{
+    (void)state;
+    AUTO_KEY issuer = NULL;
+    AUTO_KEY edge = NULL;
+    AUTO_BUF token = BUF_INIT(JWT_MAX);
+    AUTO_BUF own = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF foreign = BUF_INIT(CERT_PEM_MAX);
+    AUTO_BUF got = BUF_INIT(CERT_PEM_MAX);
+    struct err err = ERR_INIT;
+    struct jwt_claims c = {.subject = ID, .id = "00112233445566778899aabbccddeeff", .generation = 1};
+    Davit__Link__V1__EnrollResponse a = DAVIT__LINK__V1__ENROLL_RESPONSE__INIT;
+    struct join_token join = {.secret = NULL};
+    assert_int_equal(key_generate(&issuer, &err), 0);
+    assert_int_equal(key_generate(&edge, &err), 0);
+    add_root(issuer, &own);
+    add_root(edge, &foreign);
+    assert_int_equal(key_spki_hash(issuer, join.pin, &err), 0);
+    c.issued = c.not_before = clock_real() / USEC_SEC * USEC_SEC;
+    c.expires = c.issued + USEC_HOUR;
+    assert_int_equal(key_spki_hash(issuer, c.key_hash, &err), 0);
+    assert_int_equal(jwt_make(issuer, &c, &token, &err), 0);
+    AUTO_FREE char *id = str_dup(STR(ID));
+    AUTO_FREE char *token_text = str_dup(buf_str(&token));
+    a.server_id = id;
+    a.access_token = token_text;
+    for (unsigned i = 0; i < 4; i++) { /* alone, before it, behind it; the edge's alone */
+        AUTO_FREE char *list = str_printf("%s%s%s", i == 2 || i == 3 ? buf_cstr(&foreign) : "", i < 3 ? buf_cstr(&own) : "",
+                                          i == 1 ? buf_cstr(&foreign) : "");
+        a.ca_pem = list;
+        buf_clear(&got);
+        assert_int_equal(enroll_tunnel_check(&a, &join, issuer, &got, &err), i < 3 ? 0 : -(int)ERR_DATA_LOSS);
+        assert_true(i == 3 || str_eq(buf_str(&got), buf_str(&own)));
+    }
+    a.ca_pem = own.data;
+    a.access_token = (char *)(uintptr_t)"";
+    assert_int_equal(enroll_tunnel_check(&a, &join, issuer, &got, &err), -(int)ERR_DATA_LOSS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_addresses), cmocka_unit_test(test_roots_that_are_not_there),
-                                       cmocka_unit_test(test_tokens_that_are_kept), cmocka_unit_test(test_grants)};
+                                       cmocka_unit_test(test_tokens_that_are_kept), cmocka_unit_test(test_grants),
+                                       cmocka_unit_test(test_roots_of_an_enrolment)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
