@@ -278,11 +278,10 @@ def test_the_page_is_small_and_quick(window):
         return proc.run(["curl", "-s", *how, f"{window.base}{path}"]).out
 
     # All that there is, also what is fetched later.
-    page = fetch("/")
-    names = set(re.findall(r"/?assets/[\w.-]+\.(?:js|css)", page))
-    for name in list(names):
-        names |= set(re.findall(r"/?assets/[\w.-]+\.(?:js|css)", fetch(f"/{name.lstrip('/')}")))
-    paths = {f"/{name.lstrip('/')}" for name in names}
+    named = re.compile(r"[\w.-]+-[\w-]{8}\.(?:js|css)")
+    paths = {f"/assets/{name}" for name in named.findall(fetch("/"))}
+    for path in list(paths):
+        paths |= {f"/assets/{name}" for name in named.findall(fetch(path))}
     everything = sum(int(fetch(path, "-o", "/dev/null", "-w", "%{size_download}", "-H", "accept-encoding: gzip")) for path in paths)
     print(f"first paint {paint:.0f} ms, {everything / 1024:.1f} KiB gzipped in {len(paths)} files")
     assert len(paths) >= 3 and everything <= 250 * 1024
