@@ -99,9 +99,23 @@ def test_the_first_link_works_once_and_nothing_else_does(window):
     window.run("await page.getByRole('alert').first().waitFor()")
     window.log_in(PASSWORD)
     window.wait_for("return page.url().endsWith('/servers')")
+    assert window.run("return await page.locator('.boot').count()") == 0, "what stood there before the page did"
     cookie, = window.run("return await context.cookies()")
     assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
     assert window.run("return await page.evaluate(() => document.cookie)") == ""
+
+
+def test_a_new_password_renames_nobody(window):
+    link = window.setup_link("--reset")
+    window.fresh(logged_in=False)
+    window.run("await page.goto(arg)", link)
+    assert window.run("await page.getByLabel('Password again').waitFor(); return await page.getByLabel('Name', {exact: true}).count()") == 0
+    window.fill("Password", PASSWORD)
+    window.fill("Password again", PASSWORD)
+    window.click("button", "Set the password")
+    window.run("await page.getByRole('navigation').first().waitFor()")
+    window.fresh()
+    window.clean()
 
 
 @pytest.mark.req("PE-6")

@@ -36,5 +36,8 @@ effect(() => {
     ticking = true;
     void startClock();
 });
-render(<App />, document.getElementById("app")!);
+// What stood there until now would stay beside it.
+const app = document.getElementById("app")!;
+app.replaceChildren();
+render(<App />, app);
 void loadSession();

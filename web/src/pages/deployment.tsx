@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* deployment: one attempt to run a service, step by step while it goes on, and why it failed where it did. */
+import { short } from "../api/format";
 import { deploymentTopic, type DeploymentModel } from "../api/topics";
 import { useWatch } from "../api/watch";
 import { deploymentEnded, deploymentState, stepState, stepTitle } from "../api/words";
@@ -107,7 +108,15 @@ function Facts({ d, containerId }: { d: Deployment; containerId: string }) {
                     },
                     { label: "Took", value: took(d) },
                     { label: "By", value: d.triggeredBy ? <Clip text={d.triggeredBy} /> : "-" },
-                    containerId !== "" && { label: "Container", value: <Clip text={containerId} mono /> },
+                    containerId !== "" && {
+                        label: "Container",
+                        value: (
+                            <span class="line">
+                                <span class="mono">{short(containerId)}</span>
+                                <CopyButton text={containerId} label="Copy container id" />
+                            </span>
+                        ),
+                    },
                     {
                         label: "Id",
                         value: (

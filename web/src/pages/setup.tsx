@@ -32,6 +32,7 @@ export function passwordFault(password: string): string | undefined {
 }
 
 export function SetupPage() {
+    const old = session.value?.ownerExists;
     const name = useSignal("owner");
     const password = useSignal("");
     const again = useSignal("");
@@ -53,7 +54,8 @@ export function SetupPage() {
         busy.value = true;
         problem.value = undefined;
         try {
-            await sessions.setUpOwner({ secret, name: name.value.trim(), password: password.value });
+            // Empty: as it is. A new password renames nobody.
+            await sessions.setUpOwner({ secret, name: old ? "" : name.value.trim(), password: password.value });
             secret = "";
             await loadSession();
             toast({ tone: "ok", title: "The password is set" });
@@ -64,7 +66,6 @@ export function SetupPage() {
             busy.value = false;
         }
     };
-    const old = session.value?.ownerExists;
     return (
         <Bare>
             <div class="door">
@@ -84,21 +85,23 @@ export function SetupPage() {
                         </Button>
                     }
                 >
-                    {problem.value && (
+                    {problem.value?.code === "permission_denied" && (
                         <Notice tone="info">
                             A link works once and for an hour. The command{" "}
                             <Code>{session.value?.ownerExists ? "davit dashboard --reset" : "davit dashboard"}</Code> prints a new
                             one.
                         </Notice>
                     )}
-                    <TextField
-                        label="Name"
-                        name="username"
-                        value={name.value}
-                        onInput={(text) => (name.value = text)}
-                        required
-                        autocomplete="username"
-                    />
+                    {!old && (
+                        <TextField
+                            label="Name"
+                            name="username"
+                            value={name.value}
+                            onInput={(text) => (name.value = text)}
+                            required
+                            autocomplete="username"
+                        />
+                    )}
                     <TextField
                         label="Password"
                         name="password"
