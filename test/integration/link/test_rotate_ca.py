@@ -98,7 +98,8 @@ def test_change_of_the_root(davit):
     away.enroll(extra=("--force",))
     away.start()
     away.wait()
-    assert not waiting(davit) and "warning" not in davit.run("status").out
+    proc.wait_for(lambda: not waiting(davit), 20, 0.5, text="away has told what it holds")
+    assert "warning" not in davit.run("status").out
     seen = davit.run("audit", "export").out
     assert all(f"RootService/{m}" in seen for m in ("PrepareRoot", "BeginRoot", "FinishRoot"))
     edge.stop()
