@@ -103,6 +103,23 @@ static void find_urls(const struct control *c, struct urls *u, const char *secre
 
 /* --- Coming in --- */
 
+/* @ret, filled for @pass, which it borrows from. */
+static Davit__Control__V1__Person *person_of(const struct pass *pass, Davit__Control__V1__Person *ret)
+{
+    ret->name = lend(pass->name);
+    ret->role = lend("owner");
+    return ret;
+}
+
+/* Where @rc says that a session began: its secret goes into the cookie. Here it is gone in any case. */
+static int hand_over(const struct people_door *door, int rc, char secret[PASS_SECRET_TEXT + 1], struct err *err)
+{
+    if (rc == 0)
+        rc = give_cookie(door, secret, err);
+    explicit_bzero(secret, PASS_SECRET_TEXT + 1);
+    return rc;
+}
+
 static int get_session_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
@@ -113,9 +130,7 @@ static int get_session_run(struct rpc_call *call, void *ctx, const ProtobufCMess
     (void)request;
     m.owner_exists = people_have_owner(c->people);
     if (k && k->pass && k->pass->kind == PASS_SESSION) {
-        person.name = k->pass->name;
-        person.role = lend("owner");
-        m.person = &person;
+        m.person = person_of(k->pass, &person);
         m.session_id = k->pass->id;
         m.expires_us = k->pass->expires;
     }
@@ -142,15 +157,11 @@ static int set_up_owner_run(struct rpc_call *call, void *ctx, const ProtobufCMes
         rc = people_set_up(c->people, &door, text(r->secret), text(r->name), text(r->password), secret, &pass, err);
     wipe(r->password);
     wipe(r->secret);
-    if (rc == 0)
-        rc = give_cookie(&door, secret, err);
-    explicit_bzero(secret, sizeof(secret));
+    rc = hand_over(&door, rc, secret, err);
     if (rc < 0)
         return rc;
     log_event(LOG_NOTICE, "the password of the dashboard's owner was set", "name", pass->name, "from", door.host, NULL);
-    person.name = pass->name;
-    person.role = lend("owner");
-    m.person = &person;
+    m.person = person_of(pass, &person);
     return answer(call, &m.base, err);
 }
 
@@ -167,14 +178,10 @@ static int login_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *r
     if (rc == 0)
         rc = people_login(c->people, &door, text(r->name), text(r->password), secret, &pass, err);
     wipe(r->password);
-    if (rc == 0)
-        rc = give_cookie(&door, secret, err);
-    explicit_bzero(secret, sizeof(secret));
+    rc = hand_over(&door, rc, secret, err);
     if (rc < 0)
         return rc;
-    person.name = pass->name;
-    person.role = lend("owner");
-    m.person = &person;
+    m.person = person_of(pass, &person);
     return answer(call, &m.base, err);
 }
 
@@ -207,9 +214,7 @@ static int change_password_run(struct rpc_call *call, void *ctx, const ProtobufC
         rc = people_change_password(c->people, &door, text(r->old_password), text(r->new_password), secret, &pass, err);
     wipe(r->old_password);
     wipe(r->new_password);
-    if (rc == 0)
-        rc = give_cookie(&door, secret, err);
-    explicit_bzero(secret, sizeof(secret));
+    rc = hand_over(&door, rc, secret, err);
     return rc < 0 ? rc : answer(call, &m.base, err);
 }
 

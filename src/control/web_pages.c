@@ -58,7 +58,7 @@ bool web_pages_takes_gzip(const char *list)
         if (!str_eq_ci(name, STR("gzip")))
             continue;
         struct str q = str_trim(one);
-        return !str_eq(q, STR("q=0")) && !str_starts(q, STR("q=0.0")) ? true : false;
+        return !str_eq(q, STR("q=0")) && !str_starts(q, STR("q=0.0"));
     }
     return false;
 }
