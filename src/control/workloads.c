@@ -224,17 +224,50 @@ static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessa
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
+static int not_here(struct err *err)
+{
+    return err_set(err, ERR_UNIMPLEMENTED, "this control plane cannot do that");
+}
+
+static int cancel_deployment(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    (void)call;
+    (void)ctx;
+    (void)request;
+    return not_here(err);
+}
+
+static int rollback(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    (void)call;
+    (void)ctx;
+    (void)request;
+    return not_here(err);
+}
+
+static int scale_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+{
+    (void)call;
+    (void)ctx;
+    (void)request;
+    return not_here(err);
+}
+
 CONTROL_HANDLER(deploys_deploy)
 CONTROL_HANDLER(deploys_watch)
 CONTROL_HANDLER(lists_deployments)
 CONTROL_HANDLER(lists_services)
 CONTROL_HANDLER(control_service)
 CONTROL_HANDLER(remove_service)
+CONTROL_HANDLER(cancel_deployment)
+CONTROL_HANDLER(rollback)
+CONTROL_HANDLER(scale_service)
 CONTROL_HANDLER(logs_run)
 CONTROL_HANDLER(lists_stats)
 
 const struct rpc_handler workloads_handlers[] = {
     {.run = deploys_deploy_tracked}, {.run = deploys_watch_tracked},   {.run = lists_deployments_tracked},
     {.run = lists_services_tracked}, {.run = control_service_tracked}, {.run = remove_service_tracked},
+    {.run = cancel_deployment_tracked}, {.run = rollback_tracked}, {.run = scale_service_tracked},
     {.run = logs_run_tracked},       {.run = lists_stats_tracked},
 };
