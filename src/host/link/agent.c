@@ -12,6 +12,7 @@
 #include "host/link/doctor_remote.h"
 #include "host/link/link_dial.h"
 #include "host/link/policy.h"
+#include "host/work/desired.h"
 #include "loop/lane.h"
 
 #define STOP_WAIT (20 * USEC_SEC)
@@ -59,11 +60,15 @@ static int begin_work(struct agent *a, struct err *err)
         return rc;
     if (rc == 1)
         log_event(LOG_WARN, "the journal was of another server and was emptied", "server", a->config.server_id, NULL);
+    rc = desired_set_server(a->desired, a->config.server_id, err);
+    if (rc < 0)
+        return rc;
     AUTO_FREE char *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
     struct work_config config = {.loop = a->loop,
                                  .docker = a->docker,
                                  .server_id = a->config.server_id,
                                  .policy = policy,
+                                 .desired = a->desired,
                                  .send = session_send,
                                  .arg = a->session};
     a->work = work_new(&config);
@@ -191,10 +196,21 @@ static int settle_identity(struct agent *a, const struct agent_options *o, struc
     return rc < 0 ? rc : 0;
 }
 
+static int open_desired(struct agent *a, struct err *err)
+{
+    AUTO_FREE char *path = agent_config_path(&a->config, "desired.db");
+    int rc = desired_open(a->loop, path, &a->desired, err);
+    if (rc == 1)
+        log_event(LOG_WARN, "some services that this server shall run cannot be read; they run on and are not healed", "file", path, NULL);
+    return rc < 0 ? rc : 0;
+}
+
 static int open_parts(struct agent *a, const struct agent_options *o, struct err *err)
 {
     AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db"), *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
     int rc = journal_open(a->loop, journal, &a->journal, err);
+    if (rc == 0)
+        rc = open_desired(a, err);
     if (rc == 0)
         rc = docker_new(a->loop, o->docker, &a->docker, err);
     if (rc < 0)
@@ -284,6 +300,7 @@ static int stop(struct agent *a)
     a->work = work_free(a->work);
     a->sysinfo = sysinfo_free(a->sysinfo);
     a->docker = docker_free(a->docker);
+    a->desired = desired_close(a->desired);
     a->journal = journal_close(a->journal);
     return 0;
 }

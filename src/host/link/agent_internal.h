@@ -25,6 +25,7 @@ struct agent {
     struct tunnel *tunnel; /* tunnel mode, else NULL */
     bool fenced;         /* another agent is what this one was; no work */
     struct journal *journal;
+    struct desired *desired; /* what the work keeps running */
     struct docker *docker;
     struct sysinfo *sysinfo;
     struct session *session;

@@ -24,15 +24,22 @@ struct desired_service {
     char image_digest[80];           /* of the image that the deployment resolved to; "" */
 };
 
-/* Opens or makes @path (0600), beside the journal whose key seals it. Blocks. */
+/* Opens or makes @path (0600), beside the journal (which was opened before) whose key seals it. Blocks. 0; 1: some of what it holds cannot be read
+ * and is passed over. */
 int desired_open(struct loop *loop, const char *path, struct desired **ret, struct err *err) MUST_USE;
 /* Accepts NULL. Returns NULL. */
 struct desired *desired_close(struct desired *d);
 
-/* Waits: this is active now; what was before is forgotten. -ERR_EXHAUSTED at DESIRED_MAX. */
+/* Waits: binds it to a control plane's name for this server, as the journal. 0: as before (or first); 1: it was another one's and was emptied. */
+int desired_set_server(struct desired *d, const char *server_id, struct err *err) MUST_USE;
+
+/* Waits: this is active now; what was before is forgotten. Copies @s, without credentials for registries. -ERR_EXHAUSTED at DESIRED_MAX. */
 int desired_put(struct desired *d, const struct desired_service *s, struct err *err) MUST_USE;
 /* Waits. 0 also where there is none. */
 int desired_drop(struct desired *d, const char *project, const char *service, struct err *err) MUST_USE;
+
+/* Waits: its user stopped or started it. 0, also where there is none. */
+int desired_set_stopped(struct desired *d, const char *project, const char *service, bool stopped, struct err *err) MUST_USE;
 
 /* What is desired now, from memory. Borrowed until the next call that waits; NULL: there is none. */
 const struct desired_service *desired_get(const struct desired *d, const char *project, const char *service);

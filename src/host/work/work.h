@@ -26,12 +26,14 @@ enum {
 #define WORK_WATCH_MAX (10 * USEC_MINUTE)
 
 struct work;
+struct desired;
 
 struct work_config {
     struct loop *loop;
     struct docker *docker; /* borrowed; outlives the work */
     const char *server_id; /* goes into the label davit.server; copied */
     const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
+    struct desired *desired; /* borrowed; outlives the work. NULL: nothing is healed */
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait. */
