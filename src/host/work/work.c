@@ -42,6 +42,7 @@ struct work *work_new(const struct work_config *config)
         .docker = config->docker,
         .server_id = str_dup(str_from(config->server_id)),
         .policy = config->policy ? str_dup(str_from(config->policy)) : NULL,
+        .ingress = config->ingress,
         .desired = config->desired,
         .send = config->send,
         .arg = config->arg,

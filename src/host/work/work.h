@@ -33,6 +33,7 @@ struct work_config {
     struct docker *docker; /* borrowed; outlives the work */
     const char *server_id; /* goes into the label davit.server; copied */
     const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
+    struct ingress *ingress; /* borrowed, outlives it; see host/reach/ingress.h. NULL: no routes here */
     struct desired *desired; /* borrowed; outlives the work. NULL: nothing is healed */
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is

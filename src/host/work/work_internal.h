@@ -27,6 +27,7 @@ struct work {
     struct loop *loop;
     struct docker *docker;
     char *server_id, *policy;
+    struct ingress *ingress; /* borrowed; NULL: no routes here */
     struct desired *desired; /* may be NULL */
     usec_t usage_interval; /* while nobody watches */
     usec_t usage_watch;    /* until usage_until (monotonic) */
