@@ -4,7 +4,8 @@
 
 const char *deployment_state_name(int state)
 {
-    static const char *const names[] = {"-", "pending", "deploying", "health-checking", "active", "failed", "superseded", "removed"};
+    static const char *const names[] = {"-", "pending", "deploying", "health-checking", "active", "failed", "superseded", "removed",
+                                        "rolled-back", "cancelled"};
 
     return state >= 0 && state < (int)ARRAY_LEN(names) ? names[state] : "-";
 }

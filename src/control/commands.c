@@ -167,6 +167,8 @@ static int from_row(struct control *c, const struct server *s, const struct rows
     cmd->message = (Davit__Link__V1__Command *)m;
     cmd->credentials = row_i64(r, 6) != 0;
     cmd->state = (enum command_state)row_i64(r, 7);
+    cmd->cancel = row_i64(r, 8) != 0;
+    cmd->sent = true;
     *ret = cmd;
     return 0;
 }
@@ -177,7 +179,7 @@ static int load(struct db *db, void *arg, struct err *err)
     AUTO_ROWS rows = NULL;
     int rc = db_query(
         db, &rows, err,
-        "SELECT server_id, seq, id, kind, subject, payload, credentials, state FROM commands WHERE state <> 3 ORDER BY seq", "");
+        "SELECT server_id, seq, id, kind, subject, payload, credentials, state, cancel FROM commands WHERE state <> 3 ORDER BY seq", "");
     if (rc < 0)
         return rc;
     while ((rc = rows_next(rows, err)) == 1) {
@@ -260,13 +262,18 @@ static int send_one(struct server *s, struct command *cmd)
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_COMMAND;
     m.command = &wire;
     int rc = links_send(s->link, &m);
-    if (rc == 0)
-        s->control->counters.commands_sent++;
-    return rc;
+    if (rc < 0)
+        return rc;
+    s->control->counters.commands_sent++;
+    cmd->sent = true;
+    return cmd->cancel ? commands_send_cancel(s, cmd) : 0;
 }
 
-uint64_t commands_resume_at(const struct server *s, uint64_t last_received)
+uint64_t commands_resume_at(struct server *s, uint64_t last_received)
 {
+    struct command *cmd;
+    list_each(cmd, &s->commands, struct command, node)
+        cmd->sent = cmd->seq <= last_received;
     const struct command *first = list_first(&s->commands, struct command, node);
     /* All that has no result goes again: the agent knows by the id what it has. */
     if (first && first->seq <= last_received)
@@ -280,6 +287,10 @@ uint64_t commands_pump(struct server *s, uint64_t from)
     list_each(cmd, &s->commands, struct command, node) {
         if (cmd->seq < from)
             continue;
+        if (cmd->cancel && !cmd->sent)
+            commands_withdraw(s, cmd);
+        if (cmd->leaving)
+            return cmd->seq;
         /* Behind known_seq one may be missing whose fiber has not come back from the store. */
         if (cmd->seq > s->known_seq || send_one(s, cmd) != 0)
             return cmd->seq < s->known_seq + 1 ? cmd->seq : s->known_seq + 1;

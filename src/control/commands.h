@@ -14,7 +14,7 @@
 
 enum { COMMANDS_MAX = 256, COMMAND_BYTES_MAX = 1024 * 1024 - 256, COMMAND_AUTH_MAX = 64 * 1024 };
 
-enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3, COMMAND_UPDATE = 4 };
+enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3, COMMAND_UPDATE = 4, COMMAND_SCALE = 5 };
 /* In the store. */
 enum command_state { COMMAND_QUEUED = 1, COMMAND_RECEIVED = 2, COMMAND_DONE = 3 };
 
@@ -32,6 +32,9 @@ struct command {
     Davit__Link__V1__CommandResult *result; /* once it is done */
     struct event done;
     bool dropped; /* its server was removed */
+    bool cancel;  /* its user does not want it any more; on disk, too */
+    bool sent;    /* its agent may have it: it was sent, or nobody remembers */
+    bool leaving; /* it is being withdrawn: it is not sent any more */
 };
 
 /* One more holder. */
@@ -56,6 +59,18 @@ int commands_submit(struct server *s, const struct command_new *n, struct comman
 /* Waits for the result. -ERR_DEADLINE; -ERR_ABORTED when the server was removed; else 0 with @cmd->result. */
 int commands_wait(struct command *cmd, usec_t deadline, struct err *err) MUST_USE;
 
+/* Waits: the deployment that @cmd commands is given up by its user. One that its agent cannot have is withdrawn: CANCELLED in the transaction that
+ * ends the command, and its number is never sent (agents pass over numbers that they do not see). Else the wish is recorded, and CancelCommand goes
+ * out now and after each reconnect until there is a result. @by: who, for the record. 0: withdrawn; 1: asked for, commands_wait for it;
+ * -ERR_PRECONDITION: the connected agent does not know CancelCommand. */
+int commands_cancel(struct server *s, struct command *cmd, const char *by, struct err *err) MUST_USE;
+/* Withdraws one that was given up and did not reach its agent; in its own time, then sending goes on. */
+void commands_withdraw(struct server *s, struct command *cmd);
+/* Sends CancelCommand for @cmd if its agent is there and knows it; 0, or negative when the link takes nothing now. */
+int commands_send_cancel(struct server *s, const struct command *cmd) MUST_USE;
+/* Borrowed, or NULL: what commands deployment @id. */
+struct command *commands_by_deployment(const struct server *s, const char *id);
+
 /* Loads what has no result; blocks, at start, after servers_load. */
 int commands_load(struct control *c, struct err *err) MUST_USE;
 /* Drops those of a server that goes; waiters get -ERR_ABORTED. */
@@ -68,8 +83,8 @@ void commands_forget(struct server *s, const char *project, const char *service)
 struct command *commands_by_seq(const struct server *s, uint64_t seq);
 /* Sends the commands from @from on, as far as numbers follow each other and the link takes them; returns the next number to send. */
 uint64_t commands_pump(struct server *s, uint64_t from);
-/* The first number to send to an agent that has everything up to @last_received in its journal. */
-uint64_t commands_resume_at(const struct server *s, uint64_t last_received);
+/* The first number to send to an agent that has everything up to @last_received in its journal, and nothing behind it. */
+uint64_t commands_resume_at(struct server *s, uint64_t last_received);
 /* Waits: the agent's journal is ahead of our numbers (our store is an older copy): go on behind it. */
 int commands_skip_to(struct server *s, uint64_t last_received, struct err *err) MUST_USE;
 

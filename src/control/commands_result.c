@@ -97,6 +97,11 @@ struct result_job {
     struct str wire;
 };
 
+static bool was_cancelled(const struct command *cmd, const Davit__Link__V1__CommandResult *r)
+{
+    return cmd->cancel && r->failure && r->failure->code == ERR_CANCELLED;
+}
+
 static int apply(struct db *db, const struct result_job *j, struct err *err)
 {
     const struct command *cmd = j->cmd;
@@ -104,9 +109,12 @@ static int apply(struct db *db, const struct result_job *j, struct err *err)
     struct deployment_event ev = {.failure = r->failure, .container_id = r->container_id};
     struct str rest = str_from(cmd->subject);
     if (cmd->kind == COMMAND_DEPLOY && r->failure)
-        return deployment_set_state(db, cmd->subject, DEPLOYMENT_FAILED, &ev, err);
+        return deployment_set_state(db, cmd->subject, was_cancelled(cmd, r) ? DEPLOYMENT_CANCELLED : DEPLOYMENT_FAILED, &ev, err);
     if (cmd->kind == COMMAND_DEPLOY)
-        return deployment_activate(db, cmd->subject, text(r->container_id), text(r->image_digest), err);
+        return deployment_activate(db, cmd->subject, text(r->container_id), text(r->image_digest), cmd->message->deploy->spec->replicas, err);
+    if (cmd->kind == COMMAND_SCALE && !r->failure)
+        return db_exec(db, err, "UPDATE services SET replicas = ? WHERE active = ?", "it", (int64_t)cmd->message->scale_service->replicas,
+                       cmd->message->scale_service->deployment_id);
     if (cmd->kind != COMMAND_REMOVE || r->failure)
         return 0;
     AUTO_FREE char *project = str_dup(str_cut(&rest, '/'));
@@ -139,7 +147,7 @@ static void count(struct control *c, const struct command *cmd)
     if (cmd->kind != COMMAND_DEPLOY)
         return;
     if (cmd->result->failure)
-        c->counters.deployments_failed++;
+        c->counters.deployments_failed += was_cancelled(cmd, cmd->result) ? 0 : 1;
     else
         c->counters.deployments_ok++;
 }

@@ -3,25 +3,26 @@
 #include "control/deployments.h"
 
 #define BIT(s) (1u << (s))
+#define ENDS_EARLY (BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_CANCELLED) | BIT(DEPLOYMENT_REMOVED))
 
 /* What the agent reports may be lost with a link, so a result may come while we still believe an earlier state. */
 static const unsigned moves[DEPLOYMENT_STATE_MAX] = {
     [DEPLOYMENT_NONE] = BIT(DEPLOYMENT_PENDING),
-    [DEPLOYMENT_PENDING] = BIT(DEPLOYMENT_DEPLOYING) | BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) |
-                           BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
-    [DEPLOYMENT_DEPLOYING] =
-        BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
-    [DEPLOYMENT_HEALTH_CHECKING] = BIT(DEPLOYMENT_ACTIVE) | BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_REMOVED),
-    [DEPLOYMENT_ACTIVE] = BIT(DEPLOYMENT_SUPERSEDED) | BIT(DEPLOYMENT_REMOVED),
+    [DEPLOYMENT_PENDING] = BIT(DEPLOYMENT_DEPLOYING) | BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | ENDS_EARLY,
+    [DEPLOYMENT_DEPLOYING] = BIT(DEPLOYMENT_HEALTH_CHECKING) | BIT(DEPLOYMENT_ACTIVE) | ENDS_EARLY,
+    [DEPLOYMENT_HEALTH_CHECKING] = BIT(DEPLOYMENT_ACTIVE) | ENDS_EARLY,
+    [DEPLOYMENT_ACTIVE] = BIT(DEPLOYMENT_SUPERSEDED) | BIT(DEPLOYMENT_ROLLED_BACK) | BIT(DEPLOYMENT_REMOVED),
     [DEPLOYMENT_FAILED] = 0,
     [DEPLOYMENT_SUPERSEDED] = 0,
     [DEPLOYMENT_REMOVED] = 0,
+    [DEPLOYMENT_ROLLED_BACK] = 0,
+    [DEPLOYMENT_CANCELLED] = 0,
 };
 
 const char *deployment_state_name(enum deployment_state s)
 {
-    static const char *const names[DEPLOYMENT_STATE_MAX] = {"none",   "pending", "deploying",  "health_checking",
-                                                            "active", "failed",  "superseded", "removed"};
+    static const char *const names[DEPLOYMENT_STATE_MAX] = {"none",   "pending",    "deploying", "health_checking", "active",
+                                                            "failed", "superseded", "removed",   "rolled_back",     "cancelled"};
     return s < DEPLOYMENT_STATE_MAX ? names[s] : "none";
 }
 
@@ -33,6 +34,36 @@ bool deployment_move_allowed(enum deployment_state from, enum deployment_state t
 bool deployment_ended(enum deployment_state s)
 {
     return s >= DEPLOYMENT_ACTIVE && s < DEPLOYMENT_STATE_MAX;
+}
+
+int deployment_find(struct db *db, const char *id, struct deployment_row *ret, struct err *err)
+{
+    AUTO_ROWS rows = NULL;
+    size_t n = str_from(id).n;
+    if (n < DEPLOYMENT_PREFIX_MIN || n >= sizeof(ret->id))
+        return err_set(err, ERR_INVALID, "\"%.64s\" is no deployment: its id, or the first %d characters of it or more", id, DEPLOYMENT_PREFIX_MIN);
+    int rc = db_query(db, &rows, err,
+                      "SELECT id, source, server_id, image_digest, project, service, state, activated_us FROM deployments"
+                      " WHERE substr(id, 1, ?) = ? LIMIT 2",
+                      "it", (int64_t)n, id);
+    if (rc == 0)
+        rc = rows_next(rows, err);
+    if (rc == 0) {
+        (void)err_set(err, ERR_NOT_FOUND, "there is no deployment \"%.64s\"", id);
+        err_hint(err, "davit deployments lists them");
+        return -(int)ERR_NOT_FOUND;
+    }
+    if (rc < 0)
+        return rc;
+    *ret = (struct deployment_row){.state = (enum deployment_state)row_i64(rows, 6), .was_active = row_i64(rows, 7) != 0};
+    (void)str_copy(ret->id, sizeof(ret->id), row_text(rows, 0));
+    (void)str_copy(ret->source, sizeof(ret->source), row_text(rows, 1));
+    (void)str_copy(ret->server_id, sizeof(ret->server_id), row_text(rows, 2));
+    (void)str_copy(ret->image_digest, sizeof(ret->image_digest), row_text(rows, 3));
+    (void)str_copy(ret->project, sizeof(ret->project), row_text(rows, 4));
+    (void)str_copy(ret->service, sizeof(ret->service), row_text(rows, 5));
+    rc = rows_next(rows, err);
+    return rc == 1 ? err_set(err, ERR_INVALID, "more than one deployment begins with \"%.64s\": give more of it", id) : rc;
 }
 
 /* State of @id and number of its events. 1: no such deployment. */
@@ -115,45 +146,57 @@ int deployment_add_event(struct db *db, const char *id, const struct deployment_
     return insert_event(db, id, state, n, ev, err);
 }
 
-/* The deployment that the service runs now, into @dst; "" for none. 1: the service has no row. */
-static int active_of(struct db *db, const char *id, char dst[64], struct err *err)
+/* The deployment that the service runs now, into @dst; "" for none; and whether @id repeats another one. 1: the service has no row. */
+static int active_of(struct db *db, const char *id, char dst[64], bool *ret_rollback, struct err *err)
 {
     AUTO_ROWS rows = NULL;
     int rc = db_query(
         db, &rows, err,
-        "SELECT s.active FROM services s JOIN deployments d ON d.project = s.project AND d.service = s.name WHERE d.id = ?", "t",
-        id);
+        "SELECT s.active, d.source FROM services s JOIN deployments d ON d.project = s.project AND d.service = s.name WHERE d.id = ?",
+        "t", id);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
         return rc < 0 ? rc : 1;
     (void)str_copy(dst, 64, row_text(rows, 0));
+    *ret_rollback = row_text(rows, 1).n > 0;
     return 0;
 }
 
-int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest, struct err *err)
+/* The service points to @id. */
+static int point_to(struct db *db, const char *id, uint32_t replicas, struct err *err)
 {
+    int rc = db_exec(
+        db, err,
+        "UPDATE services SET active = ?, updated_us = ?, server_id = (SELECT server_id FROM deployments WHERE id = ?)"
+        " WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = ? AND d.project = services.project AND d.service = services.name)",
+        "titt", id, (int64_t)clock_real(), id, id);
+    if (rc < 0 || !replicas)
+        return rc;
+    return db_exec(db, err, "UPDATE services SET replicas = ? WHERE active = ?", "it", (int64_t)replicas, id);
+}
+
+int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest, uint32_t replicas,
+                        struct err *err)
+{
+    bool rollback = false;
     struct deployment_event ev = {.container_id = container_id};
     char old[64] = "";
     int rc = deployment_set_state(db, id, DEPLOYMENT_ACTIVE, &ev, err);
     if (rc != 0)
         return rc;
-    rc = db_exec(db, err, "UPDATE deployments SET container_id = ?, image_digest = ? WHERE id = ?", "ttt", container_id,
-                 image_digest, id);
+    rc = db_exec(db, err, "UPDATE deployments SET container_id = ?, image_digest = ?, activated_us = ? WHERE id = ?", "ttit", container_id,
+                 image_digest, (int64_t)clock_real(), id);
     if (rc == 0)
-        rc = active_of(db, id, old, err);
+        rc = active_of(db, id, old, &rollback, err);
     if (rc != 0)
         return rc;
     if (old[0] && !str_eq(str_from(old), str_from(id))) {
-        rc = deployment_set_state(db, old, DEPLOYMENT_SUPERSEDED, NULL, err);
+        rc = deployment_set_state(db, old, rollback ? DEPLOYMENT_ROLLED_BACK : DEPLOYMENT_SUPERSEDED, NULL, err);
         if (rc < 0 && rc != -(int)ERR_NOT_FOUND)
             return rc;
     }
-    return db_exec(
-        db, err,
-        "UPDATE services SET active = ?, updated_us = ?, server_id = (SELECT server_id FROM deployments WHERE id = ?)"
-        " WHERE EXISTS (SELECT 1 FROM deployments d WHERE d.id = ? AND d.project = services.project AND d.service = services.name)",
-        "titt", id, (int64_t)clock_real(), id, id);
+    return point_to(db, id, replicas, err);
 }
 
 /* The row goes, unless a newer deployment is on its way; then nothing is active until that one is. */

@@ -21,10 +21,12 @@ enum deployment_state {
     DEPLOYMENT_FAILED,
     DEPLOYMENT_SUPERSEDED,
     DEPLOYMENT_REMOVED,
+    DEPLOYMENT_ROLLED_BACK,
+    DEPLOYMENT_CANCELLED,
     DEPLOYMENT_STATE_MAX
 };
 
-enum { DEPLOYMENT_EVENTS_MAX = 1000 };
+enum { DEPLOYMENT_EVENTS_MAX = 1000, DEPLOYMENT_PREFIX_MIN = 6 };
 
 /* "pending" ... */
 const char *deployment_state_name(enum deployment_state s);
@@ -40,14 +42,25 @@ struct deployment_event {
     const char *container_id;
 };
 
+/* What Cancel and Rollback need of one. */
+struct deployment_row {
+    char id[40], source[40], server_id[37], image_digest[80];
+    char project[64], service[64];
+    enum deployment_state state;
+    bool was_active;
+};
+/* @id or the beginning of one, at least DEPLOYMENT_PREFIX_MIN characters. -ERR_NOT_FOUND; -ERR_INVALID: more than one begin so. */
+int deployment_find(struct db *db, const char *id, struct deployment_row *ret, struct err *err) MUST_USE;
+
 /* The one setter: moves @id to @to with an event. 0; 1 when it is in that state already or the move is not allowed (then nothing
  * changes); -ERR_NOT_FOUND, ... */
 int deployment_set_state(struct db *db, const char *id, enum deployment_state to, const struct deployment_event *ev,
                          struct err *err) MUST_USE;
 /* Adds an event in the present state. 0, or 1 when it was left out (limit, unknown deployment). */
 int deployment_add_event(struct db *db, const char *id, const struct deployment_event *ev, struct err *err) MUST_USE;
-/* ACTIVE with its container; what was active before is SUPERSEDED and the service points here. */
-int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest,
+/* ACTIVE with its container; what was active before is SUPERSEDED, or ROLLED_BACK if @id repeats an earlier one, and the service points here.
+ * @replicas: as many it has from now on, 0: as before. */
+int deployment_activate(struct db *db, const char *id, const char *container_id, const char *image_digest, uint32_t replicas,
                         struct err *err) MUST_USE;
 /* The service is gone: its unfinished and active deployments are REMOVED, its row goes. What was commanded behind number @upto is newer
  * than the removal: it stays, and the row with it. INT64_MAX: nothing is. */

@@ -364,6 +364,23 @@ void links_pump(struct server *s)
         l->next_seq = commands_pump(s, l->next_seq);
 }
 
+bool links_take_calls(const struct server *s)
+{
+    return s->link && s->link->takes_calls;
+}
+
+bool links_has_sent(const struct server *s, uint64_t seq)
+{
+    return s->link && s->link->next_seq > seq;
+}
+
+void links_send_again(struct server *s, uint64_t seq)
+{
+    struct link *l = s->link;
+    if (l && l->next_seq > seq)
+        l->next_seq = seq;
+}
+
 void links_cut(struct server *s, const char *reason)
 {
     bool out = s->gone || credentials_revoked(s);

@@ -58,6 +58,12 @@ bool links_usage_due(const struct server *s);
 int links_send(struct link *l, const Davit__Link__V1__ControlMessage *m) MUST_USE;
 /* Sends what @s has not been sent yet, if it is connected. */
 void links_pump(struct server *s);
+/* Is its agent connected, and does it know calls (CallOpen), CancelCommand and ScaleService? */
+bool links_take_calls(const struct server *s);
+/* Was command @seq sent on the live link of @s? */
+bool links_has_sent(const struct server *s, uint64_t seq);
+/* From command @seq on all is sent once more, as after a reconnect. */
+void links_send_again(struct server *s, uint64_t seq);
 /* Ends the live link of @s. */
 void links_cut(struct server *s, const char *reason);
 /* How many links are live. */

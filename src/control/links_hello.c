@@ -175,6 +175,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     if (s->link && !take_place(l, hello))
         return;
     l->epoch = hello->epoch;
+    l->takes_calls = hello->takes_calls;
     l->next_seq = commands_resume_at(s, hello->last_received_seq);
     l->state = LINK_LIVE;
     s->link = l;

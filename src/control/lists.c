@@ -73,12 +73,14 @@ static int deployment_from(const struct control *c, const struct rows *r, Davit_
     d->created_us = (uint64_t)row_i64(r, 8);
     d->finished_us = (uint64_t)row_i64(r, 9);
     d->triggered_by = own(row_text(r, 10));
+    d->source_deployment_id = own(row_text(r, 11));
+    d->was_active = row_i64(r, 12) != 0;
     return 0;
 }
 
 #define DEPLOYMENT_COLUMNS                                                                                                  \
     "SELECT id, server_id, server_name, spec, state, failure, container_id, image_digest, created_us, finished_us,"        \
-    " triggered_by FROM deployments"
+    " triggered_by, source, activated_us FROM deployments"
 
 static int read_deployments(struct db *db, void *arg, struct err *err)
 {
@@ -162,6 +164,7 @@ static int service_from(const struct control *c, const struct rows *r, Davit__Co
     s->active_deployment_id = own(row_text(r, 5));
     s->updated_us = (uint64_t)row_i64(r, 6);
     s->state = (Davit__Common__V1__DeploymentState)row_i64(r, 7);
+    s->replicas = (uint32_t)row_i64(r, 10);
     int rc = spec_from(c, s->deployment_id, r, 8, &spec, err);
     if (rc < 0)
         return rc;
@@ -169,8 +172,11 @@ static int service_from(const struct control *c, const struct rows *r, Davit__Co
         s->image = own(str_from(spec->image));
         s->ports = spec->ports;
         s->n_ports = spec->n_ports;
+        s->routes = spec->routes;
+        s->n_routes = spec->n_routes;
         spec->ports = NULL; /* handed over */
-        spec->n_ports = 0;
+        spec->routes = NULL;
+        spec->n_ports = spec->n_routes = 0;
         (void)rpc_message_free(spec);
     }
     if (row_blob(r, 9).n && rpc_unpack(&davit__common__v1__failure__descriptor, row_blob(r, 9), &m, NULL) == 0) {
@@ -186,7 +192,7 @@ static int read_services(struct db *db, void *arg, struct err *err)
     AUTO_ROWS rows = NULL;
     int rc =
         db_query(db, &rows, err,
-                 "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure"
+                 "SELECT s.project, s.name, s.server_id, v.name, s.newest, s.active, s.updated_us, d.state, d.spec, d.failure, s.replicas"
                  " FROM services s JOIN servers v ON v.id = s.server_id JOIN deployments d ON d.id = s.newest"
                  " WHERE (? = '' OR s.project = ?) AND (? = '' OR s.server_id = ?) ORDER BY s.project, s.name LIMIT ?",
                  "tttti", j->project, j->project, j->server_id, j->server_id, (int64_t)LISTS_SERVICES_MAX);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* prune — see prune.h. Numbers of states are those of enum deployment_state: 5 failed, 6 superseded, 7 removed. */
+/* prune — see prune.h. Numbers of states are those of enum deployment_state: 5 failed, 6 superseded, 7 removed, 8 rolled back,
+ * 9 cancelled. */
 #include "control/prune.h"
 
 static const usec_t FIRST_AFTER = 60 * USEC_SEC, EVERY = 3600 * USEC_SEC;
 
 /* Ended, and nothing points to it. */
 #define OVER                                                                                                                     \
-    " AND state IN (5, 6, 7) AND NOT EXISTS (SELECT 1 FROM services s WHERE s.newest = ranked.id OR s.active = ranked.id)"
+    " AND state IN (5, 6, 7, 8, 9) AND NOT EXISTS (SELECT 1 FROM services s WHERE s.newest = ranked.id OR s.active = ranked.id)"
 
 static const char deployments_sql[] =
     "DELETE FROM deployments WHERE id IN (SELECT id FROM (SELECT id, state, row_number()"

@@ -91,6 +91,19 @@ static const char sql_people[] =
     " id TEXT PRIMARY KEY, hash BLOB NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL, created_by TEXT NOT NULL, created_us INTEGER NOT NULL,"
     " expires_us INTEGER NOT NULL, used_us INTEGER NOT NULL, used_from TEXT NOT NULL, revoked_us INTEGER NOT NULL) STRICT;";
 
+/* Rollbacks and cancels: which deployment one repeats, when it became active (0: never; what is older than this column is in the order in which
+ * it was made), whether its user has given up a command, how many containers a service has, and which hostnames a deployment asks for. */
+static const char sql_deployments[] =
+    "ALTER TABLE deployments ADD COLUMN source TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE deployments ADD COLUMN activated_us INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE deployments SET activated_us = created_us WHERE container_id <> '' OR state IN (4, 6);"
+    "ALTER TABLE commands ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE services ADD COLUMN replicas INTEGER NOT NULL DEFAULT 1;"
+    "CREATE TABLE hostnames ("
+    " deployment_id TEXT NOT NULL REFERENCES deployments (id) ON DELETE CASCADE, hostname TEXT NOT NULL, PRIMARY KEY (deployment_id, hostname))"
+    " STRICT;"
+    "CREATE INDEX hostnames_name ON hostnames (hostname);";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
@@ -99,5 +112,6 @@ const struct store_migration schema_migrations[] = {
     {"token_macs", sql_token_macs},
     {"server_roots", sql_server_roots},
     {"people", sql_people},
+    {"deployments", sql_deployments},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

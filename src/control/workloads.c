@@ -4,8 +4,11 @@
 
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/links.h"
+#include "control/lists.h"
+#include "spec/spec.h"
 
-enum { WAIT_S = 60, WAIT_MAX_S = 600, STOP_TIMEOUT_MAX_S = 600 };
+enum { WAIT_S = 60, SCALE_WAIT_S = 300, WAIT_MAX_S = 600, STOP_TIMEOUT_MAX_S = 600 };
 
 struct service_job {
     const char *project, *service;
@@ -16,8 +19,8 @@ static int read_service(struct db *db, void *arg, struct err *err)
 {
     struct service_job *j = arg;
     AUTO_ROWS rows = NULL;
-    int rc = db_query(db, &rows, err, "SELECT server_id, newest, active FROM services WHERE project = ? AND name = ?", "tt",
-                      j->project, j->service);
+    int rc = db_query(db, &rows, err, "SELECT server_id, newest, active, replicas FROM services WHERE project = ? AND name = ?",
+                      "tt", j->project, j->service);
     if (rc == 0)
         rc = rows_next(rows, err);
     if (rc <= 0)
@@ -25,6 +28,7 @@ static int read_service(struct db *db, void *arg, struct err *err)
     (void)str_copy(j->row->server_id, sizeof(j->row->server_id), row_text(rows, 0));
     (void)str_copy(j->row->newest, sizeof(j->row->newest), row_text(rows, 1));
     (void)str_copy(j->row->active, sizeof(j->row->active), row_text(rows, 2));
+    j->row->replicas = (uint32_t)row_i64(rows, 3);
     return 0;
 }
 
@@ -56,7 +60,7 @@ const Davit__Common__V1__Container *workloads_container(const struct server *s, 
     return best;
 }
 
-static int server_of(struct control *c, const struct service_row *row, struct server **ret, struct err *err)
+int workloads_server(struct control *c, const struct service_row *row, struct server **ret, struct err *err)
 {
     *ret = servers_by_id(c, row->server_id);
     return *ret ? 0 : err_set(err, ERR_NOT_FOUND, "the server of this service was removed");
@@ -73,10 +77,9 @@ static int need_link(const struct server *s, struct err *err)
 }
 
 /* Waits: submits @n, waits for the agent, answers with its outcome in fresh memory. */
-static int command_and_wait(struct server *s, const struct command_new *n, uint32_t wait_s, char **ret_outcome, struct err *err)
+static int command_and_wait(struct server *s, const struct command_new *n, usec_t wait, char **ret_outcome, struct err *err)
 {
     struct command *cmd = NULL;
-    usec_t wait = (usec_t)(wait_s ? wait_s : WAIT_S) * USEC_SEC;
     n->message->deadline_us = clock_real() + wait;
     int rc = commands_submit(s, n, &cmd, err);
     if (rc != 0)
@@ -94,8 +97,9 @@ static int command_and_wait(struct server *s, const struct command_new *n, uint3
     return rc;
 }
 
-static int check_wait(uint32_t wait_s, struct err *err)
+int workloads_wait(uint32_t wait_s, uint32_t none, usec_t *ret, struct err *err)
 {
+    *ret = (usec_t)(wait_s ? wait_s : none) * USEC_SEC;
     return wait_s <= WAIT_MAX_S ? 0 : err_set(err, ERR_INVALID, "wait: %u s are not allowed; at most %d", wait_s, WAIT_MAX_S);
 }
 
@@ -123,15 +127,16 @@ static int control_service(struct rpc_call *call, void *ctx, const ProtobufCMess
     AUTO_FREE char *outcome = NULL;
     struct service_row row;
     struct server *s = NULL;
+    usec_t wait = 0;
     int rc = parse_action(r->action, &act.action, err);
     if (rc == 0)
-        rc = check_wait(r->wait_s, err);
+        rc = workloads_wait(r->wait_s, WAIT_S, &wait, err);
     if (rc == 0 && r->stop_timeout_s > STOP_TIMEOUT_MAX_S)
         rc = err_set(err, ERR_INVALID, "stop_timeout: %u s are not allowed; at most %d", r->stop_timeout_s, STOP_TIMEOUT_MAX_S);
     if (rc == 0)
         rc = workloads_service(c, r->project, r->service, &row, err);
     if (rc == 0)
-        rc = server_of(c, &row, &s, err);
+        rc = workloads_server(c, &row, &s, err);
     if (rc == 0)
         rc = need_link(s, err);
     if (rc < 0)
@@ -142,7 +147,7 @@ static int control_service(struct rpc_call *call, void *ctx, const ProtobufCMess
     wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_ACTION;
     wire.action = &act;
     struct command_new n = {.kind = COMMAND_ACTION, .subject = subject, .message = &wire};
-    rc = command_and_wait(s, &n, r->wait_s, &outcome, err);
+    rc = command_and_wait(s, &n, wait, &outcome, err);
     if (rc < 0)
         return rc;
     m.outcome = outcome;
@@ -183,7 +188,7 @@ static int forget_service(struct server *s, const char *project, const char *ser
     return 0;
 }
 
-static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveServiceRequest *r, char **ret_outcome,
+static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveServiceRequest *r, usec_t wait, char **ret_outcome,
                            struct err *err)
 {
     Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
@@ -200,7 +205,7 @@ static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveSer
     wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE;
     wire.remove_service = &rm;
     struct command_new n = {.kind = COMMAND_REMOVE, .subject = subject, .message = &wire};
-    return command_and_wait(s, &n, r->wait_s, ret_outcome, err);
+    return command_and_wait(s, &n, wait, ret_outcome, err);
 }
 
 static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
@@ -211,46 +216,87 @@ static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessa
     AUTO_FREE char *outcome = NULL;
     struct service_row row;
     struct server *s = NULL;
-    int rc = check_wait(r->wait_s, err);
+    usec_t wait = 0;
+    int rc = workloads_wait(r->wait_s, WAIT_S, &wait, err);
     if (rc == 0)
         rc = workloads_service(c, r->project, r->service, &row, err);
     if (rc == 0)
-        rc = server_of(c, &row, &s, err);
+        rc = workloads_server(c, &row, &s, err);
     if (rc == 0)
-        rc = r->forget ? forget_service(s, r->project, r->service, &outcome, err) : remove_by_agent(s, r, &outcome, err);
+        rc = r->forget ? forget_service(s, r->project, r->service, &outcome, err) : remove_by_agent(s, r, wait, &outcome, err);
     if (rc < 0)
         return rc;
     m.outcome = outcome;
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
-static int not_here(struct err *err)
+static int check_scale(const struct server *s, const struct service_row *row, uint32_t replicas, struct err *err)
 {
-    return err_set(err, ERR_UNIMPLEMENTED, "this control plane cannot do that");
+    if (replicas < 1 || replicas > SPEC_REPLICAS_MAX) {
+        (void)err_set(err, ERR_INVALID, "replicas: %u are not allowed; 1 to %d", replicas, SPEC_REPLICAS_MAX);
+        err_hint(err, "davit stop ends all of a service");
+        return -(int)ERR_INVALID;
+    }
+    if (!row->active[0])
+        return err_set(err, ERR_PRECONDITION, "the service has no active deployment that could be scaled");
+    int rc = need_link(s, err);
+    if (rc < 0 || !s->link || links_take_calls(s))
+        return rc;
+    (void)err_set(err, ERR_PRECONDITION, "the agent of server \"%s\" is too old for more than one container of a service", s->name);
+    err_hint(err, "update the agent: davit server update %s", s->name);
+    return -(int)ERR_PRECONDITION;
 }
 
-static int cancel_deployment(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
+/* Two containers cannot have one port of the server. */
+static int check_ports(struct control *c, const struct service_row *row, uint32_t replicas, struct err *err)
 {
-    (void)call;
-    (void)ctx;
-    (void)request;
-    return not_here(err);
-}
-
-static int rollback(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
-{
-    (void)call;
-    (void)ctx;
-    (void)request;
-    return not_here(err);
+    Davit__Control__V1__ListDeploymentsResponse *m = NULL;
+    int rc = lists_read_deployment(c, row->active, &m, err);
+    if (rc < 0)
+        return rc;
+    if (m->deployments[0]->spec) {
+        m->deployments[0]->spec->replicas = replicas;
+        rc = spec_check_replicas(m->deployments[0]->spec, err);
+    }
+    (void)rpc_message_free(m);
+    return rc;
 }
 
 static int scale_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
-    (void)call;
-    (void)ctx;
-    (void)request;
-    return not_here(err);
+    struct control *c = ctx;
+    const Davit__Control__V1__ScaleServiceRequest *r = (const Davit__Control__V1__ScaleServiceRequest *)request;
+    Davit__Control__V1__ScaleServiceResponse m = DAVIT__CONTROL__V1__SCALE_SERVICE_RESPONSE__INIT;
+    Davit__Link__V1__Command wire = DAVIT__LINK__V1__COMMAND__INIT;
+    Davit__Link__V1__ScaleService scale = DAVIT__LINK__V1__SCALE_SERVICE__INIT;
+    AUTO_FREE char *subject = str_printf("%.64s/%.64s", text(r->project), text(r->service));
+    AUTO_FREE char *outcome = NULL;
+    struct service_row row;
+    struct server *s = NULL;
+    usec_t wait = 0;
+    int rc = workloads_wait(r->wait_s, SCALE_WAIT_S, &wait, err);
+    if (rc == 0)
+        rc = workloads_service(c, r->project, r->service, &row, err);
+    if (rc == 0)
+        rc = check_ports(c, &row, r->replicas, err);
+    if (rc == 0)
+        rc = workloads_server(c, &row, &s, err);
+    if (rc == 0)
+        rc = check_scale(s, &row, r->replicas, err);
+    if (rc < 0)
+        return rc;
+    scale.project = r->project;
+    scale.service = r->service;
+    scale.deployment_id = row.active;
+    scale.replicas = r->replicas;
+    wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE;
+    wire.scale_service = &scale;
+    struct command_new n = {.kind = COMMAND_SCALE, .subject = subject, .message = &wire};
+    rc = command_and_wait(s, &n, wait, &outcome, err);
+    if (rc < 0)
+        return rc;
+    m.outcome = outcome;
+    return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
 CONTROL_HANDLER(deploys_deploy)
@@ -259,15 +305,15 @@ CONTROL_HANDLER(lists_deployments)
 CONTROL_HANDLER(lists_services)
 CONTROL_HANDLER(control_service)
 CONTROL_HANDLER(remove_service)
-CONTROL_HANDLER(cancel_deployment)
-CONTROL_HANDLER(rollback)
+CONTROL_HANDLER(cancels_cancel)
+CONTROL_HANDLER(rollbacks_rollback)
 CONTROL_HANDLER(scale_service)
 CONTROL_HANDLER(logs_run)
 CONTROL_HANDLER(lists_stats)
 
 const struct rpc_handler workloads_handlers[] = {
-    {.run = deploys_deploy_tracked}, {.run = deploys_watch_tracked},   {.run = lists_deployments_tracked},
-    {.run = lists_services_tracked}, {.run = control_service_tracked}, {.run = remove_service_tracked},
-    {.run = cancel_deployment_tracked}, {.run = rollback_tracked}, {.run = scale_service_tracked},
+    {.run = deploys_deploy_tracked}, {.run = deploys_watch_tracked},      {.run = lists_deployments_tracked},
+    {.run = lists_services_tracked}, {.run = control_service_tracked},    {.run = remove_service_tracked},
+    {.run = cancels_cancel_tracked}, {.run = rollbacks_rollback_tracked}, {.run = scale_service_tracked},
     {.run = logs_run_tracked},       {.run = lists_stats_tracked},
 };

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spec — see spec.h. */
-#include "spec/spec.h"
+#include "spec/spec_internal.h"
 
 #include <arpa/inet.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -58,7 +57,7 @@ static bool is_tag(struct str t)
     return true;
 }
 
-static bool is_digest(struct str d)
+bool spec_is_digest(struct str d)
 {
     if (!str_starts(d, STR("sha256:")) || d.n != 7 + 64)
         return false;
@@ -92,8 +91,7 @@ static bool is_host(struct str h)
     return !h.n || (str_to_u64(h, 65535, &port) == 0 && port);
 }
 
-/* Where the tag begins (its colon), or NULL: a colon behind the last slash. */
-static const char *tag_at(struct str ref)
+const char *spec_tag_at(struct str ref)
 {
     for (size_t i = ref.n; i-- && ref.p[i] != '/';)
         if (ref.p[i] == ':')
@@ -101,17 +99,17 @@ static const char *tag_at(struct str ref)
     return NULL;
 }
 
-static bool is_image(struct str ref)
+bool spec_is_image(struct str ref)
 {
     struct str digest = ref;
     if (!ref.n || ref.n > SPEC_IMAGE_MAX)
         return false;
     ref = str_cut(&digest, '@');
-    if (digest.p != ref.p && digest.n && !is_digest(digest))
+    if (digest.p != ref.p && digest.n && !spec_is_digest(digest))
         return false;
     if (!digest.n && memchr(ref.p, '@', ref.n + 1) == ref.p + ref.n)
         return false; /* ends in "@" */
-    const char *colon = tag_at(ref);
+    const char *colon = spec_tag_at(ref);
     if (colon) {
         if (!is_tag((struct str){colon + 1, (size_t)(ref.p + ref.n - colon - 1)}))
             return false;
@@ -129,20 +127,10 @@ static bool is_image(struct str ref)
 
 static int check_image(const char *image, struct err *err)
 {
-    if (is_image(str_from(image)))
+    if (spec_is_image(str_from(image)))
         return 0;
     return err_set(err, ERR_INVALID,
                    "image: \"%.100s\" is no reference; allowed is [host[:port]/]name[:tag][@sha256:digest] in lower case", image);
-}
-
-void spec_complete(Davit__Common__V1__ServiceSpec *spec)
-{
-    struct str ref = str_from(spec->image);
-    if (!ref.n || memchr(ref.p, '@', ref.n) || tag_at(ref))
-        return;
-    char *full = str_printf("%s:latest", spec->image);
-    free(spec->image);
-    spec->image = full;
 }
 
 /* --- The rest ------------------------------------------------------------------------------------------------------------------- */
@@ -165,6 +153,33 @@ static bool is_env_name(struct str n)
     return true;
 }
 
+/* The name of a file below /run/secrets. */
+static bool is_file_name(struct str n)
+{
+    if (!n.n || n.n > SPEC_FILE_MAX || n.p[0] == '.' || n.p[0] == '-')
+        return false;
+    for (size_t i = 0; i < n.n; i++)
+        if (!alnum(n.p[i]) && !memchr("_.-", n.p[i], 3))
+            return false;
+    return true;
+}
+
+static int check_files(const Davit__Common__V1__ServiceSpec *s, struct err *err)
+{
+    for (size_t i = 0; i < s->n_env; i++) {
+        struct str file = str_from(s->env[i]->file);
+        if (!file.n)
+            continue;
+        if (!is_file_name(file))
+            return err_set(err, ERR_INVALID, "env.file: \"%.80s\" is not allowed; letters, digits and _.- (not . or - in front), at most %d",
+                           s->env[i]->file, SPEC_FILE_MAX);
+        for (size_t k = 0; k < i; k++)
+            if (str_eq(file, str_from(s->env[k]->file)))
+                return err_set(err, ERR_INVALID, "env.file: %.80s is given twice", s->env[i]->file);
+    }
+    return 0;
+}
+
 static int check_env(const Davit__Common__V1__ServiceSpec *s, struct err *err)
 {
     if (s->n_env > SPEC_ENV_MAX)
@@ -181,7 +196,7 @@ static int check_env(const Davit__Common__V1__ServiceSpec *s, struct err *err)
             if (str_eq(name, str_from(s->env[k]->name)))
                 return err_set(err, ERR_INVALID, "env: %s is given twice", s->env[i]->name);
     }
-    return 0;
+    return check_files(s, err);
 }
 
 static int check_command(const Davit__Common__V1__ServiceSpec *s, struct err *err)
@@ -287,6 +302,56 @@ static int check_ports(const Davit__Common__V1__ServiceSpec *s, struct err *err)
     return 0;
 }
 
+/* An address is no name, and a certificate for one label with digits alone is nobody's. */
+static bool is_hostname(struct str h)
+{
+    bool digits = h.n > 0;
+    if (!str_is_dns_name(h))
+        return false;
+    for (size_t i = h.n; i-- && h.p[i] != '.';)
+        digits = digits && h.p[i] >= '0' && h.p[i] <= '9';
+    return !digits;
+}
+
+static int check_routes(const Davit__Common__V1__ServiceSpec *s, struct err *err)
+{
+    if (s->n_routes > SPEC_ROUTES_MAX)
+        return err_set(err, ERR_INVALID, "routes: %zu hostnames; at most %d are allowed", s->n_routes, SPEC_ROUTES_MAX);
+    for (size_t i = 0; i < s->n_routes; i++) {
+        const char *host = s->routes[i]->hostname;
+        if (host[0] == '*')
+            return err_set(err, ERR_INVALID, "routes.hostname: \"%.80s\" stands for many names; give each by itself", host);
+        if (!is_hostname(str_from(host)))
+            return err_set(err, ERR_INVALID,
+                           "routes.hostname: \"%.80s\" is no hostname; labels of a-z, 0-9 and \"-\" with dots between, at most 253", host);
+        if (s->routes[i]->port > 65535)
+            return err_set(err, ERR_INVALID, "routes.port: %u is not allowed; 1 to 65535, or none for that of the health check",
+                           s->routes[i]->port);
+        for (size_t k = 0; k < i; k++)
+            if (str_eq(str_from(host), str_from(s->routes[k]->hostname)))
+                return err_set(err, ERR_INVALID, "routes.hostname: %.253s is given twice", host);
+            else if (s->routes[i]->port && s->routes[k]->port && s->routes[i]->port != s->routes[k]->port)
+                return err_set(err, ERR_INVALID, "routes.port: a service is reached at one port, not at %u and %u", s->routes[k]->port,
+                               s->routes[i]->port);
+    }
+    return 0;
+}
+
+int spec_check_replicas(const Davit__Common__V1__ServiceSpec *s, struct err *err)
+{
+    if (s->replicas > SPEC_REPLICAS_MAX)
+        return err_set(err, ERR_INVALID, "replicas: %u are not allowed; 1 to %d", s->replicas, SPEC_REPLICAS_MAX);
+    for (size_t i = 0; s->replicas > 1 && i < s->n_ports; i++) {
+        if (!s->ports[i]->host_port)
+            continue;
+        (void)err_set(err, ERR_INVALID, "replicas: %u containers cannot have port %u of the server; only one can", s->replicas,
+                      s->ports[i]->host_port);
+        err_hint(err, "a route reaches all of them by a hostname");
+        return -(int)ERR_INVALID;
+    }
+    return 0;
+}
+
 static int check_limits(const Davit__Common__V1__ServiceSpec *s, struct err *err)
 {
     if (s->cpu_milli && (s->cpu_milli < 10 || s->cpu_milli > 1024000))
@@ -365,7 +430,7 @@ int spec_check(const Davit__Common__V1__ServiceSpec *s, struct err *err)
     if ((rc = check_label("project", s->project, err)) < 0 || (rc = check_label("name", s->name, err)) < 0 ||
         (rc = check_image(s->image, err)) < 0 || (rc = check_command(s, err)) < 0 || (rc = check_env(s, err)) < 0 ||
         (rc = check_volumes(s, err)) < 0 || (rc = check_ports(s, err)) < 0 || (rc = check_limits(s, err)) < 0 ||
-        (rc = check_words(s, err)) < 0)
+        (rc = check_words(s, err)) < 0 || (rc = check_routes(s, err)) < 0 || (rc = spec_check_replicas(s, err)) < 0)
         return rc;
     return check_health(s->health, err);
 }

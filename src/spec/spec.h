@@ -20,11 +20,21 @@ enum {
     SPEC_PATH_MAX = 1024,
     SPEC_IMAGE_MAX = 512,
     SPEC_CAPS_MAX = 41,
+    SPEC_ROUTES_MAX = 8,
+    SPEC_REPLICAS_MAX = 32,
+    SPEC_FILE_MAX = 63,
     SPEC_RETRIES_MAX = 100,
     SPEC_INTERVAL_MAX_MS = 300 * 1000,
     SPEC_TIMEOUT_MAX_MS = 60 * 1000,
-    SPEC_GRACE_MAX_MS = 1800 * 1000
+    SPEC_GRACE_MAX_MS = 1800 * 1000,
+    /* Of a health check that does not say; SETTLE: of one that asks nothing. */
+    SPEC_INTERVAL_MS = 10 * 1000,
+    SPEC_TIMEOUT_MS = 5 * 1000,
+    SPEC_RETRIES = 3,
+    SPEC_GRACE_MS = 30 * 1000,
+    SPEC_SETTLE_MS = 2 * 1000
 };
+#define SPEC_HEALTH_PATH "/health"
 
 /* 0 or -ERR_INVALID. @spec NULL is refused too. */
 int spec_check(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;
@@ -32,8 +42,15 @@ int spec_check(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST
 /* Is @name a capability of Linux as the engine names it ("NET_ADMIN", without CAP_)? */
 bool spec_is_capability(struct str name);
 
-/* Gives an image without tag and digest the tag "latest", so that a stored spec says what it means. @spec was unpacked or copied (its strings
- * are freed by rpc_message_free). */
+/* The part of spec_check that a change of the number alone asks. */
+int spec_check_replicas(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;
+
+/* Writes out what @spec leaves open, so that a stored one says what it means: an image without tag and digest gets the tag "latest", hostnames
+ * become lower case, a health check its times; without one a service with a route is asked for /health at the port of its route. A check whose
+ * path is empty asks for nothing. @spec need not have been checked; it was unpacked or copied (its strings are freed by rpc_message_free). Done
+ * twice it changes nothing more. */
 void spec_complete(Davit__Common__V1__ServiceSpec *spec);
+/* Names the image by @digest ("sha256:...") beside its tag, and drops `pull: always`. What is no digest changes nothing. As spec_complete. */
+void spec_pin_image(Davit__Common__V1__ServiceSpec *spec, const char *digest);
 
 #endif

@@ -104,7 +104,9 @@ static void test_state_names(void **state)
     assert_string_equal(deployment_state_name(DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_REMOVED), "removed");
     assert_string_equal(deployment_state_name(0), "-");
     assert_string_equal(deployment_state_name(-1), "-");
-    assert_string_equal(deployment_state_name(8), "-");
+    assert_string_equal(deployment_state_name(8), "rolled-back");
+    assert_string_equal(deployment_state_name(9), "cancelled");
+    assert_string_equal(deployment_state_name(10), "-");
 }
 
 int main(void)

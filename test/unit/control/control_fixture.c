@@ -152,6 +152,7 @@ void agent_hello_as(struct agent *a, const struct agent_self *self)
     h.instance_id = W(self->instance ? self->instance : "");
     h.clock_us = self->clock ? self->clock : clock_real();
     h.clock_unsure = self->clock_unsure;
+    h.takes_calls = !self->old;
     h.system = &sys;
     MESSAGE(HELLO, hello, &h);
 }

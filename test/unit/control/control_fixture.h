@@ -82,6 +82,7 @@ struct agent_self {
     const char *instance; /* NULL: none */
     usec_t clock;         /* 0: as it is */
     bool clock_unsure;
+    bool old; /* knows no calls */
 };
 void agent_hello_as(struct agent *a, const struct agent_self *self);
 void agent_heartbeat(struct agent *a);

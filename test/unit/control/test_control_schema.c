@@ -232,16 +232,16 @@ static int past_fn(struct db *db, void *arg, struct err *err)
     for (size_t s = 0; rc == 0 && s < ARRAY_LEN(names); s++)
         for (int n = 0; rc == 0 && n < counts[s]; n++) {
             char id[32];
-            int64_t state = s == 0 && n == 0 ? 4 : s == 0 && n == 100 ? 2 : 5 + n % 3;
+            int64_t state = s == 0 && n == 0 ? 4 : s == 0 && n == 100 ? 2 : 5 + n % 5;
             (void)snprintf(id, sizeof(id), "%s-%d", names[s], n);
-            rc = db_exec(db, err, "INSERT INTO deployments VALUES (?, NULL, 'p', ?, 's', 's', ?, ?, ?, '', '', '', ?, 0)", "ttbibi", id, names[s],
-                         STR(""), state, STR(""), (int64_t)(1000 + n));
+            rc = db_exec(db, err, "INSERT INTO deployments VALUES (?, NULL, 'p', ?, 's', 's', ?, ?, ?, '', '', '', ?, 0, '', 0)", "ttbibi", id,
+                         names[s], STR(""), state, STR(""), (int64_t)(1000 + n));
             for (int64_t e = 1; rc == 0 && e <= 20; e++)
                 rc = db_exec(db, err, "INSERT INTO deployment_events VALUES (?, ?, 1, ?)", "tib", id, e, STR(""));
         }
     if (rc == 0)
-        rc = db_exec(db, err, "INSERT INTO services VALUES ('p', 'busy', 's', 'busy-449', 'busy-0', 1)", "");
-    return rc ? rc : db_exec(db, err, "INSERT INTO services VALUES ('p', 'few', 's', 'few-2', '', 1)", "");
+        rc = db_exec(db, err, "INSERT INTO services VALUES ('p', 'busy', 's', 'busy-449', 'busy-0', 1, 1)", "");
+    return rc ? rc : db_exec(db, err, "INSERT INTO services VALUES ('p', 'few', 's', 'few-2', '', 1, 1)", "");
 }
 
 struct left {

@@ -55,6 +55,8 @@ const deploymentStates: Record<number, Word> = {
     [DeploymentState.FAILED]: say("failed", "bad", "It did not come up. What ran before goes on."),
     [DeploymentState.SUPERSEDED]: say("superseded", "neutral", "A later deployment took its place."),
     [DeploymentState.REMOVED]: say("removed", "neutral", "The service was removed."),
+    [DeploymentState.ROLLED_BACK]: say("rolled-back", "neutral", "A rollback to an earlier deployment took its place."),
+    [DeploymentState.CANCELLED]: say("cancelled", "neutral", "It was cancelled before it was active. What ran before goes on."),
 };
 
 export function deploymentState(state: DeploymentState): Word {
