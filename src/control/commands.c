@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "control/links.h"
+#include "control/registries.h"
 #include "control/sealed.h"
 #include "ident/seal.h"
 
@@ -251,12 +252,14 @@ static int send_one(struct server *s, struct command *cmd)
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
     Davit__Link__V1__Command wire = *cmd->message;
     Davit__Link__V1__Deploy deploy;
+    struct registry_login login;
     wire.seq = cmd->seq;
     wire.id = cmd->id;
     wire.deadline_us = by_clock_of(s, wire.deadline_us);
-    if (wire.body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && cmd->auth) {
+    if (wire.body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY &&
+        (cmd->auth || registries_auth_for(s->control, wire.deploy->spec->image, &login) == 0)) {
         deploy = *wire.deploy;
-        deploy.registry_auth = cmd->auth;
+        deploy.registry_auth = cmd->auth ? cmd->auth : &login.auth;
         wire.deploy = &deploy;
     }
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_COMMAND;

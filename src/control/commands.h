@@ -2,8 +2,8 @@
 /* commands — what a server is told to do: a sequence per server without gaps, on disk before it is sent, sent again after a reconnect
  * until its result is on disk too.
  * In memory are the commands without a result, per server, in order; a waiter holds on to one with commands_wait.
- * Credentials for registries ride along in memory only: a command that was recorded with some and is sent without (a restart between) says
- * so when it fails.
+ * Credentials for registries ride along in memory only: those of the request, else the stored ones (registries.h), which are looked up at each
+ * sending. A command that was recorded with some of its own and is sent without them (a restart between) says so when it fails.
  * Limits: COMMANDS_MAX without a result per server, COMMAND_BYTES_MAX each (an agent's journal takes 1 MiB, number and id included), its
  * credentials COMMAND_AUTH_MAX: one that could not be sent would hold up all behind it.  Thread: loop, from fibers where it says so. */
 #ifndef DAVIT_CONTROL_COMMANDS_H

@@ -4,6 +4,7 @@
 
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/registries.h"
 #include "control/rollouts.h"
 
 enum { COMMANDS_KEPT = 1000, RESULT_TEXT_MAX = 4 * 1024, RESULT_DETAIL_MAX = 64 * 1024 };
@@ -159,6 +160,13 @@ static bool for_want_of_credentials(const Davit__Common__V1__Failure *f)
     return str_eq(reason, STR("registry_denied")) || str_eq(reason, STR("image_not_found"));
 }
 
+/* Then it was sent with another login than its own, and the registry's answer is about that one. */
+static bool has_stored_login(const struct control *c, const struct command *cmd)
+{
+    struct registry_login login;
+    return cmd->kind == COMMAND_DEPLOY && registries_auth_for(c, cmd->message->deploy->spec->image, &login) == 0;
+}
+
 static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__CommandResult *r, struct err *err)
 {
     AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
@@ -170,10 +178,10 @@ static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__
         cut(r->failure->hint, RESULT_TEXT_MAX);
         cut(r->failure->detail, RESULT_DETAIL_MAX);
         failure = *r->failure;
-        if (cmd->credentials && !cmd->auth && for_want_of_credentials(r->failure)) {
+        if (cmd->credentials && !cmd->auth && !has_stored_login(s->control, cmd) && for_want_of_credentials(r->failure)) {
             failure.hint =
-                lend("the control plane was restarted before the server took the command, and it keeps no registry passwords:"
-                     " deploy again with the credentials");
+                lend("the control plane was restarted before the server took the command, and it keeps no registry passwords"
+                     " that come with a deployment: deploy again with the credentials, or store them with davit registry login");
             failure.reason = lend("credentials_lost");
         }
         shown.failure = &failure;

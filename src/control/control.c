@@ -18,16 +18,19 @@
 #include "control/passes.h"
 #include "control/people.h"
 #include "control/prune.h"
+#include "control/registries.h"
 #include "control/releases.h"
 #include "control/rollouts.h"
 #include "control/roots.h"
 #include "control/schema.h"
 #include "control/sealed.h"
+#include "control/variables.h"
 #include "control/watch_kept.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
+#include "davit/control/v1/environment.davit.h"
 #include "davit/control/v1/people.davit.h"
 #include "davit/control/v1/roots.davit.h"
 #include "davit/control/v1/servers.davit.h"
@@ -245,6 +248,8 @@ static int open_store(struct control *c, struct err *err)
     if (rc == 0)
         rc = people_load(c->people, err);
     if (rc == 0)
+        rc = registries_load(c, err);
+    if (rc == 0)
         rc = commands_load(c, err);
     c->rollouts = rollouts_new(c);
     if (rc == 0)
@@ -296,6 +301,8 @@ const struct control_service control_services[] = {
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
     {&davit_control_v1_credential_service, credentials_handlers, false},
     {&davit_control_v1_doctor_service, doctor_handlers, false},
+    {&davit_control_v1_environment_service, variables_handlers, false},
+    {&davit_control_v1_registry_service, registries_handlers, false},
     {&davit_control_v1_root_service, roots_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_session_service, people_handlers, false},
@@ -366,6 +373,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->challenges = challenges_new();
     c->passes = passes_new(c);
     c->people = people_new(c);
+    c->registries = registries_new();
     c->releases = releases_new(loop, options->release_dir);
     int rc = control_check_options(options, err);
     if (rc == 0)
@@ -454,6 +462,8 @@ struct control *control_stop(struct control *c)
         passes_save(c->passes);
     c->people = people_free(c->people);
     c->passes = passes_free(c->passes);
+    c->registries = registries_free(c->registries);
+    variables_stop(c);
     c->rollouts = rollouts_free(c->rollouts);
     c->releases = releases_free(c->releases);
     servers_release(c);

@@ -38,6 +38,8 @@ struct seal;
 struct kept;
 struct passes;
 struct people;
+struct registries;
+struct hmap;
 
 struct control {
     struct loop *loop;
@@ -80,6 +82,8 @@ struct control {
     unsigned n_streams;
     struct fiber *renewal, *pruning;
     struct releases *releases;
+    struct registries *registries;
+    struct hmap *reveals; /* see variables.h */
     struct rollouts *rollouts; /* NULL before the store is open */
     struct counters counters;
 };
@@ -141,6 +145,8 @@ extern const struct rpc_handler updates_handlers[];
 extern const struct rpc_handler watch_handlers[];
 extern const struct rpc_handler people_handlers[];
 extern const struct rpc_handler api_tokens_handlers[];
+extern const struct rpc_handler variables_handlers[];
+extern const struct rpc_handler registries_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

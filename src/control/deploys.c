@@ -9,6 +9,7 @@
 #include "control/deployments.h"
 #include "control/passes.h"
 #include "control/sealed.h"
+#include "control/variables.h"
 #include "ident/seal.h"
 #include "spec/spec.h"
 
@@ -262,6 +263,8 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     char id[40];
     err = err ? err : &own;
     int rc = check_request(r, err);
+    if (rc == 0)
+        rc = variables_merge(c, r->spec, err);
     if (rc == 0)
         rc = choose_server(c, r, &row, &s, err);
     if (rc < 0)

@@ -104,6 +104,15 @@ static const char sql_deployments[] =
     " STRICT;"
     "CREATE INDEX hostnames_name ON hostnames (hostname);";
 
+/* What services get beside their file, and logins for registries. Names are in the clear, the rest is sealed (sealed.h); an id is the hash of what
+ * the row is called, so that its envelope opens nowhere else. */
+static const char sql_environment[] =
+    "CREATE TABLE variables ("
+    " id TEXT PRIMARY KEY, project TEXT NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL,"
+    " changed_us INTEGER NOT NULL, changed_by TEXT NOT NULL, UNIQUE (project, service, name)) STRICT;"
+    "CREATE TABLE registries ("
+    " id TEXT PRIMARY KEY, server TEXT NOT NULL UNIQUE, login BLOB NOT NULL, changed_us INTEGER NOT NULL, changed_by TEXT NOT NULL) STRICT;";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
@@ -113,5 +122,6 @@ const struct store_migration schema_migrations[] = {
     {"server_roots", sql_server_roots},
     {"people", sql_people},
     {"deployments", sql_deployments},
+    {"environment", sql_environment},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -6,7 +6,7 @@
 
 #include "ident/seal.h"
 
-enum { PLACE_SIZE = 128, ROW_ID_SIZE = 64 };
+enum { PLACE_SIZE = 128, ROW_ID_SIZE = 80 };
 
 static const struct {
     const char *place; /* in envelopes: never change it */
@@ -18,6 +18,10 @@ static const struct {
                       "UPDATE tokens SET mac = ? WHERE id = ?"},
     [SEALED_COMMAND] = {"commands.payload", "SELECT id, payload FROM commands WHERE id > ? AND length(payload) > 0 ORDER BY id LIMIT 1",
                         "UPDATE commands SET payload = ? WHERE id = ?"},
+    [SEALED_VARIABLE] = {"variables.content", "SELECT id, content FROM variables WHERE id > ? ORDER BY id LIMIT 1",
+                         "UPDATE variables SET content = ? WHERE id = ?"},
+    [SEALED_REGISTRY] = {"registries.login", "SELECT id, login FROM registries WHERE id > ? ORDER BY id LIMIT 1",
+                         "UPDATE registries SET login = ? WHERE id = ?"},
 };
 
 static void place_of(enum sealed_column column, const char *id, char dst[PLACE_SIZE])

@@ -17,6 +17,8 @@ enum sealed_column {
     SEALED_SPEC,    /* deployments.spec, by deployment id */
     SEALED_TOKEN,   /* tokens.mac, by token id: what enrols a server in tunnel mode; empty for tokens that were made before there was one */
     SEALED_COMMAND, /* commands.payload, by command id; an empty one has nothing to hide and stays empty */
+    SEALED_VARIABLE, /* variables.content, by the hash of project, service and name */
+    SEALED_REGISTRY, /* registries.login, by the hash of the registry's name */
     SEALED_COLUMNS
 };
 

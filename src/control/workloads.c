@@ -6,6 +6,7 @@
 #include "control/deployments.h"
 #include "control/links.h"
 #include "control/lists.h"
+#include "control/variables.h"
 #include "spec/spec.h"
 
 enum { WAIT_S = 60, SCALE_WAIT_S = 300, WAIT_MAX_S = 600, STOP_TIMEOUT_MAX_S = 600 };
@@ -208,6 +209,12 @@ static int remove_by_agent(struct server *s, const Davit__Control__V1__RemoveSer
     return command_and_wait(s, &n, wait, ret_outcome, err);
 }
 
+static int drop_variables(struct db *db, void *arg, struct err *err)
+{
+    const Davit__Control__V1__RemoveServiceRequest *r = arg;
+    return variables_drop(db, text(r->project), text(r->service), err);
+}
+
 static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
@@ -224,6 +231,8 @@ static int remove_service(struct rpc_call *call, void *ctx, const ProtobufCMessa
         rc = workloads_server(c, &row, &s, err);
     if (rc == 0)
         rc = r->forget ? forget_service(s, r->project, r->service, &outcome, err) : remove_by_agent(s, r, wait, &outcome, err);
+    if (rc == 0 && r->variables)
+        rc = store_write(c->store, drop_variables, (void *)(uintptr_t)r, deadline_in(STORE_WAIT), err);
     if (rc < 0)
         return rc;
     m.outcome = outcome;

@@ -143,7 +143,7 @@ static int check_label(const char *field, const char *s, struct err *err)
                    s ? s : "");
 }
 
-static bool is_env_name(struct str n)
+bool spec_is_env_name(struct str n)
 {
     if (!n.n || n.n > SPEC_ENV_NAME_MAX || (n.p[0] >= '0' && n.p[0] <= '9'))
         return false;
@@ -153,8 +153,7 @@ static bool is_env_name(struct str n)
     return true;
 }
 
-/* The name of a file below /run/secrets. */
-static bool is_file_name(struct str n)
+bool spec_is_env_file(struct str n)
 {
     if (!n.n || n.n > SPEC_FILE_MAX || n.p[0] == '.' || n.p[0] == '-')
         return false;
@@ -170,7 +169,7 @@ static int check_files(const Davit__Common__V1__ServiceSpec *s, struct err *err)
         struct str file = str_from(s->env[i]->file);
         if (!file.n)
             continue;
-        if (!is_file_name(file))
+        if (!spec_is_env_file(file))
             return err_set(err, ERR_INVALID, "env.file: \"%.80s\" is not allowed; letters, digits and _.- (not . or - in front), at most %d",
                            s->env[i]->file, SPEC_FILE_MAX);
         for (size_t k = 0; k < i; k++)
@@ -186,7 +185,7 @@ static int check_env(const Davit__Common__V1__ServiceSpec *s, struct err *err)
         return err_set(err, ERR_INVALID, "env: %zu variables; at most %d are allowed", s->n_env, SPEC_ENV_MAX);
     for (size_t i = 0; i < s->n_env; i++) {
         struct str name = str_from(s->env[i]->name);
-        if (!is_env_name(name))
+        if (!spec_is_env_name(name))
             return err_set(err, ERR_INVALID,
                            "env: the name \"%.80s\" is not allowed; letters, digits and _.- without a digit in front, at most %d",
                            s->env[i]->name, SPEC_ENV_NAME_MAX);

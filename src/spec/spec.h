@@ -39,6 +39,10 @@ enum {
 /* 0 or -ERR_INVALID. @spec NULL is refused too. */
 int spec_check(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;
 
+/* May a variable be called so; may it be delivered as a file of this name? */
+bool spec_is_env_name(struct str name);
+bool spec_is_env_file(struct str name);
+
 /* Is @name a capability of Linux as the engine names it ("NET_ADMIN", without CAP_)? */
 bool spec_is_capability(struct str name);
 
