@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/work/deploy.h"
+#include "host/work/secret_files.h"
 #include "spec/spec.h"
 
 enum { PIDS_DEFAULT = 512, STOP_SECONDS = 10 };
@@ -22,6 +23,7 @@ struct build {
     char *volumes[SPEC_VOLUMES_MAX];
     size_t n_volumes;
     char *job;
+    char *secrets; /* folder of secret files, or NULL */
 };
 
 static void build_release(struct build *b)
@@ -34,11 +36,22 @@ static void build_release(struct build *b)
     for (size_t i = 0; i < b->n_volumes; i++)
         free(b->volumes[i]);
     free(b->job);
+    free(b->secrets);
+}
+
+/* What is a file is not in the environment, where every process of the container and the engine's inspect show it. */
+static void build_env(struct build *b, const Davit__Common__V1__ServiceSpec *s, struct docker_container_spec *out)
+{
+    b->env = mem_zalloc(s->n_env + 1, sizeof(*b->env));
+    for (size_t i = 0; i < s->n_env; i++)
+        if (!*s->env[i]->file)
+            b->env[out->n_env++] = (struct docker_pair){s->env[i]->name, s->env[i]->value};
+    out->env = b->env;
 }
 
 static void build_mounts(struct build *b, const Davit__Common__V1__ServiceSpec *s, struct docker_container_spec *out)
 {
-    b->mounts = mem_zalloc(s->n_volumes + 1, sizeof(*b->mounts));
+    b->mounts = mem_zalloc(s->n_volumes + 2, sizeof(*b->mounts));
     for (size_t i = 0; i < s->n_volumes && i < SPEC_VOLUMES_MAX; i++) {
         b->volumes[i] = str_printf("davit-%s-%s", s->project, s->volumes[i]->name);
         b->n_volumes = i + 1;
@@ -49,6 +62,9 @@ static void build_mounts(struct build *b, const Davit__Common__V1__ServiceSpec *
     }
     out->mounts = b->mounts;
     out->n_mounts = b->n_volumes;
+    if (b->secrets)
+        b->mounts[out->n_mounts++] = (struct docker_mount){
+            .type = DOCKER_MOUNT_BIND, .source = b->secrets, .target = SECRET_FILES_TARGET, .read_only = true};
 }
 
 static void build_ports(struct build *b, const Davit__Common__V1__ServiceSpec *s, struct docker_container_spec *out)
@@ -109,6 +125,7 @@ static int create(struct deploy *d, usec_t deadline, struct err *err)
     const char *aliases[] = {s->name};
     struct build b = {0};
     struct docker_container_spec *out = NEW(struct docker_container_spec);
+    int rc = secret_files_write(d->w, s, d->container, &b.secrets, err);
 
     *out = (struct docker_container_spec){
         .name = d->container,
@@ -128,16 +145,13 @@ static int create(struct deploy *d, usec_t deadline, struct err *err)
         .n_log_options = ARRAY_LEN(log_options),
         .stop_timeout_s = STOP_SECONDS,
     };
-    b.env = mem_zalloc(s->n_env + 1, sizeof(*b.env));
-    for (size_t i = 0; i < s->n_env; i++)
-        b.env[i] = (struct docker_pair){s->env[i]->name, s->env[i]->value};
-    out->env = b.env;
-    out->n_env = s->n_env;
+    build_env(&b, s, out);
     build_labels(&b, d, out);
     build_mounts(&b, s, out);
     build_ports(&b, s, out);
     build_rights(&b, s, out);
-    int rc = docker_container_create(d->w->docker, out, d->id, deadline, err);
+    if (rc == 0)
+        rc = docker_container_create(d->w->docker, out, d->id, deadline, err);
     build_release(&b);
     free(out);
     return rc;

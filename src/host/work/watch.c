@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* watch — states of our containers: the engine's event stream says which container to look at, an inspection says what it is, and a list
  * each RESYNC finds what the events lost.  One fiber listens, one fiber inspects; only the second changes what is known. */
-#include "host/work/work_internal.h"
+#include "host/work/secret_files.h"
 
 #include <string.h>
 
@@ -122,6 +122,7 @@ static void forget(struct watch *wt, const char *id, struct delta *d)
     if (!s)
         return;
     delta_add(&d->removed, &d->n_removed, s->id);
+    secret_files_remove(wt->w, s->name);
     seen_free(s);
 }
 
@@ -252,6 +253,16 @@ static void send_delta(struct watch *wt, struct delta *d)
 
 /* --- The two fibers ------------------------------------------------------------------------------------------------------------ */
 
+static bool is_in_list(void *arg, const char *container)
+{
+    const struct docker_summaries *l = arg;
+
+    for (size_t i = 0; i < l->n; i++)
+        if (strcmp(l->items[i].name, container) == 0)
+            return true;
+    return false;
+}
+
 static int resync(struct watch *wt, struct delta *d, struct err *err)
 {
     struct docker_summaries l = {0};
@@ -271,6 +282,8 @@ static int resync(struct watch *wt, struct delta *d, struct err *err)
         if (all || !s || s->state != l.items[i].state || s->health != l.items[i].health)
             rc = look(wt, l.items[i].id, d, err);
     }
+    if (rc == 0)
+        secret_files_sweep(wt->w, is_in_list, &l);
     docker_summaries_release(&l);
     if (rc < 0)
         return rc;
