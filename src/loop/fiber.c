@@ -26,6 +26,7 @@ struct fiber {
     int wait_rc;
     bool parked; /* in a wait that nothing has ended yet */
     bool cancelled;
+    bool interrupted; /* until it is lifted */
     bool done;
 };
 
@@ -125,7 +126,7 @@ static void on_deadline(void *arg)
 
 static bool interrupted(const struct fiber *f)
 {
-    return f->cancelled && f->shield == 0;
+    return (f->cancelled || f->interrupted) && f->shield == 0;
 }
 
 /* The one place where a fiber waits: for a wake-up through @waiters (may be NULL) or until @deadline. */
@@ -196,6 +197,21 @@ void fiber_cancel(struct fiber *f)
         wake(f, -ERR_CANCELLED);
 }
 
+void fiber_interrupt(struct fiber *f)
+{
+    if (!f || f->done)
+        return;
+    f->interrupted = true;
+    if (f->shield == 0)
+        wake(f, -ERR_CANCELLED);
+}
+
+void fiber_uninterrupt(void)
+{
+    BUG_ON(!current);
+    current->interrupted = false;
+}
+
 bool fiber_done(const struct fiber *f)
 {
     return f->done;
@@ -208,7 +224,7 @@ struct fiber *fiber_self(void)
 
 bool fiber_cancelled(void)
 {
-    return current && current->cancelled;
+    return current && (current->cancelled || current->interrupted);
 }
 
 unsigned fiber_count(const struct loop *loop)

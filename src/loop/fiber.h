@@ -22,10 +22,14 @@ int fiber_spawn(struct loop *loop, const char *name, void (*fn)(void *arg), void
 struct fiber *fiber_unref(struct fiber *f);
 /* Makes the present and all later waits of @f return -ERR_CANCELLED. Harmless on an ended fiber. Accepts NULL. */
 void fiber_cancel(struct fiber *f);
+/* The same, but @f itself may lift it: a job whose step is broken off still has to undo what was done. Accepts NULL. */
+void fiber_interrupt(struct fiber *f);
+/* On the running fiber: its waits wait again, unless it was cancelled as well. */
+void fiber_uninterrupt(void);
 bool fiber_done(const struct fiber *f);
 /* The running fiber, or NULL outside of any. */
 struct fiber *fiber_self(void);
-/* Has the running fiber been cancelled? */
+/* Has the running fiber been cancelled, or interrupted? */
 bool fiber_cancelled(void);
 /* Number alive, for metrics and tests. */
 unsigned fiber_count(const struct loop *loop);

@@ -145,7 +145,7 @@ def test_tcp_and_engine_health(driver, docker, web_image, project):
     assert "failure" not in driver.deploy(spec_of(project, image, "own", health={"kind": "HEALTH_KIND_DOCKER"}))
     image = images.make(docker, "davit-test/sick:1", ["/bin/sh", "-c", images.WAITING + "sleep 600 & wait"],
                         changes=["HEALTHCHECK --interval=300ms --retries=1 CMD echo out of order; false"])
-    r = driver.deploy(spec_of(project, image, "sick", health={"kind": "HEALTH_KIND_DOCKER"}))
+    r = driver.deploy(spec_of(project, image, "sick", health={"kind": "HEALTH_KIND_DOCKER", "graceMs": 300}))
     assert r["failure"]["reason"] == "unhealthy" and "out of order" in r["failure"]["message"], r
 
 

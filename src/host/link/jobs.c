@@ -44,6 +44,8 @@ static void set_state(struct job *job, enum job_state to)
 void job_cancel(struct job *job)
 {
     job->cancel = true;
+    if (job->state == JOB_RUNNING)
+        fiber_interrupt(job->waiting);
 }
 
 bool job_cancel_wanted(const struct job *job)
@@ -118,7 +120,11 @@ static int attempt(struct job *job, bool probe, struct err *err)
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
-    return call(job, s->run, err);
+    job->waiting = s->interruptible ? fiber_self() : NULL;
+    rc = call(job, s->run, err);
+    job->waiting = NULL;
+    fiber_uninterrupt();
+    return rc;
 }
 
 /* Has the wait been broken off because the fiber is to end? Then nothing may be concluded from a failure. */
@@ -241,6 +247,11 @@ static int run_step(struct job *job, bool probe)
     }
     if (fiber_cancelled())
         return suspend(job);
+    if (rc < 0 && job->cancel && (rc == -ERR_CANCELLED || job->steps[job->index].interruptible)) {
+        rc = -ERR_CANCELLED;
+        err = ERR_INIT;
+        (void)err_set(&err, ERR_CANCELLED, "cancelled");
+    }
     if (rc < 0) {
         (void)err_ensure(&err, rc);
         return fail(job, &err);

@@ -8,7 +8,8 @@
  * an undo are collected and do not stop it.  After the commit step the job only goes forward: a step that fails is tried again with
  * back-off and, when its tries are used up, passed over and collected.
  * A cancelled fiber suspends the job where it stands (JOB_SUSPENDED: nothing is undone; it is resumed from the journal later).
- * job_cancel ends it instead: before the commit by undoing, after it not at all.
+ * job_cancel ends it instead: before the commit by undoing, after it not at all. A step that only looks or waits says so (`interruptible`) and is
+ * broken off; any other comes to its end first.
  * Ownership: the caller owns the struct job and everything it points to; nothing is allocated.  Thread: loop, on one fiber. */
 #ifndef DAVIT_HOST_LINK_JOBS_H
 #define DAVIT_HOST_LINK_JOBS_H
@@ -35,6 +36,7 @@ enum job_state {
  * is not; it may wait. `resume_state` is the state of the last record, for a job that is resumed: STEP_NONE means RUNNING.
  * `resume_name` is the name of the step in that record, which counts more than its number: another version of the program may have other steps.
  * NULL: the number counts.
+ * `cancelled`: is it not wanted any more, from before it was given to the work? NULL: no.
  * `received` is when the command came, in real time: what has a later stamp may be its effect, what has an earlier one is not. 0: unknown. */
 struct job_journal {
     int (*step)(void *arg, unsigned index, const char *name, enum step_state state);
@@ -42,6 +44,7 @@ struct job_journal {
     enum step_state resume_state;
     const char *resume_name;
     usec_t received;
+    const bool *cancelled;
 };
 
 struct job;
@@ -57,6 +60,8 @@ struct job_step {
     int (*undo)(struct job *job, void *ctx, struct err *err);
     usec_t timeout; /* of one call of probe, run or undo */
     bool commit;    /* at most one step of a table: done, there is no way back */
+    /* job_cancel makes the waits of `run` return -ERR_CANCELLED. Only where what is broken off leaves no effect that would appear later. */
+    bool interruptible;
     const char *no_probe;
 };
 
@@ -96,6 +101,7 @@ struct job {
     /* Internal: */
     usec_t deadline;
     bool cancel;
+    struct fiber *waiting; /* in a step that may be broken off */
 };
 
 /* Runs the job to its end. @resume_step: -1 for a fresh job, else the index of the last record of the journal.
@@ -103,7 +109,7 @@ struct job {
  * -ERR_INVALID when the step is not in the table (nothing was run). */
 int job_run(struct job *job, int resume_step) MUST_USE;
 
-/* Asks a job that runs to end: takes effect when the present step returns. Too late after the commit. */
+/* Asks a job that runs to end: takes effect when the present step returns, at once if that is interruptible. Too late after the commit. */
 void job_cancel(struct job *job);
 bool job_cancel_wanted(const struct job *job);
 

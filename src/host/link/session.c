@@ -59,6 +59,7 @@ struct session *session_new(const struct session_config *config)
     s->since = clock_real();
     rng_uuid(s->instance_id);
     list_init(&s->runs);
+    list_init(&s->cancels);
     event_init(&s->run_ended, s->loop);
     event_init(&s->order, s->loop);
     timer_init(&s->start_retry, s->loop, commands_start_waiting, s);
@@ -71,6 +72,7 @@ struct session *session_free(struct session *s)
     if (!s)
         return NULL;
     BUG_ON(s->live || !list_empty(&s->runs));
+    cancels_drop(s);
     (void)fiber_unref(s->fiber);
     (void)fiber_unref(s->resumer);
     event_release(&s->run_ended);

@@ -20,6 +20,7 @@ struct run {
     usec_t received;
     bool parked;                   /* until the control plane sends it again with its credentials */
     bool given;                    /* to the work, which keeps the order from there on */
+    bool cancelled;                /* its user does not want it any more */
     struct event unpark;
 };
 
@@ -192,13 +193,24 @@ static int take_turn(struct run *r)
 {
     int rc = r->parked ? event_wait(&r->unpark, USEC_INFINITY) : 0;
     r->parked = false;
-    while (rc == 0 && must_wait(r))
+    while (rc == 0 && must_wait(r) && !(r->cancelled && r->resume_step < 0))
         rc = event_wait(&r->session->order, USEC_INFINITY);
     if (rc == 0 && fiber_cancelled())
         rc = -(int)ERR_CANCELLED;
     r->given = true;
     event_pulse(&r->session->order);
     return rc;
+}
+
+/* It is not wanted any more and has not begun: there is nothing to undo. */
+static void finish_unbegun(struct run *r)
+{
+    struct err err = ERR_INIT;
+    Davit__Common__V1__Failure f;
+    Davit__Link__V1__CommandResult result;
+    (void)err_set(&err, ERR_CANCELLED, "cancelled");
+    fill_failure(r->cmd, &err, "cancelled", &f, &result);
+    finish(r, &result);
 }
 
 static int run_command(struct run *r, const struct job_journal *journal, Davit__Link__V1__CommandResult *ret)
@@ -217,8 +229,12 @@ static void run_main(void *arg)
                                   .arg = r,
                                   .resume_state = r->resume_state,
                                   .resume_name = r->resume_step >= 0 ? r->resume_name : NULL,
-                                  .received = r->received};
-    if (take_turn(r) == 0 && run_command(r, &journal, &result) == 0) {
+                                  .received = r->received,
+                                  .cancelled = &r->cancelled};
+    int rc = take_turn(r);
+    if (rc == 0 && r->cancelled && r->resume_step < 0) {
+        finish_unbegun(r);
+    } else if (rc == 0 && run_command(r, &journal, &result) == 0) {
         log_event(result.failure ? LOG_WARN : LOG_INFO, "command ended", "command", r->cmd->id, "outcome", result.outcome, "failure",
                   result.failure ? result.failure->message : NULL, NULL);
         finish(r, &result);
@@ -257,9 +273,12 @@ static void start_run(struct session *s, Davit__Link__V1__Command *cmd, const st
     /* Only what has not begun to pull, or pulls, needs its credentials. */
     r->parked = e && (e->kind & KIND_CREDENTIALS) && (e->step < 0 || str_eq(str_from(e->step_name), STR("pull"))) &&
                 r->resume_state != STEP_FAILED && r->resume_state != STEP_UNDONE;
+    r->cancelled = cancel_take(s, cmd);
     list_init(&r->node);
     event_init(&r->unpark, s->loop);
     list_push(&s->runs, &r->node);
+    if (r->cancelled)
+        event_signal(&r->unpark);
     s->n_runs++;
     start_waiting(s);
 }
@@ -395,6 +414,24 @@ int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd)
     return rc == 1 ? arrived_again(s, cmd) : arrived_in_vain(s, cmd, rc, &err);
 }
 
+void command_cancel(struct session *s, const Davit__Link__V1__CancelCommand *m)
+{
+    struct run *r;
+    list_each (r, &s->runs, struct run, node) {
+        if (r->cmd->seq != m->seq || !str_eq(str_from(r->cmd->id), str_from(m->id)))
+            continue;
+        log_event(LOG_INFO, "command is not wanted any more", "command", m->id, NULL);
+        r->cancelled = true;
+        event_signal(&r->unpark);
+        event_pulse(&s->order);
+        if (r->given && s->work && !is_update(r))
+            work_cancel(s->work, m->seq, m->id);
+        return;
+    }
+    if (s->resuming)
+        cancel_keep(s, m);
+}
+
 int command_acked(struct live *l, uint64_t seq)
 {
     struct err err = ERR_INIT;
@@ -480,6 +517,7 @@ static void resume_main(void *arg)
     if (rc < 0 && rc != -(int)ERR_CANCELLED)
         log_err(LOG_ERROR, &err, "commands in the journal cannot be resumed", NULL);
     s->resuming = false;
+    cancels_drop(s);
     event_pulse(&s->order);
 }
 

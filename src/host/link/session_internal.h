@@ -59,6 +59,8 @@ struct session {
     struct fiber *resumer;    /* starts what the journal has, up to this number: */
     uint64_t resume_last;
     bool resuming;
+    struct list cancels;      /* struct cancel: what came for commands that the resumer has not come to yet */
+    unsigned n_cancels;
 };
 
 /* A message that waits to be sent. */
@@ -105,6 +107,13 @@ void live_release(struct live *l);
 
 /* Waits, on the reader: a command came; journals it. -ERR_CANCELLED only. */
 int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd);
+/* A command is not wanted any more. Never waits. */
+void command_cancel(struct session *s, const Davit__Link__V1__CancelCommand *m);
+/* The same, for a command that is in the journal and that the resumer will come to. */
+void cancel_keep(struct session *s, const Davit__Link__V1__CancelCommand *m);
+/* Was it kept for @cmd? It is forgotten with that. */
+bool cancel_take(struct session *s, const Davit__Link__V1__Command *cmd);
+void cancels_drop(struct session *s);
 /* Waits: the control plane has the result. */
 int command_acked(struct live *l, uint64_t seq);
 /* Timer: starts the commands that got no fiber when they came. @arg the session. */

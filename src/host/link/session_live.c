@@ -224,6 +224,9 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
         return command_arrived(l, m->command);
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_RESULT_ACK:
         return command_acked(l, m->result_ack->seq);
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CANCEL_COMMAND:
+        command_cancel(l->session, m->cancel_command);
+        return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_OPEN:
         if (work)
             work_log_open(work, m->log_open);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* create — the step that turns a service's spec into a container, with what every container of ours gets: few capabilities, no way to more,
  * a limit of processes, logs that cannot fill the disk. */
+#include <stdio.h>
 #include <string.h>
 
 #include "host/work/deploy.h"
 #include "host/work/secret_files.h"
 #include "spec/spec.h"
 
-enum { PIDS_DEFAULT = 512, STOP_SECONDS = 10 };
+enum { PIDS_DEFAULT = 512 };
 
 static const char *const caps_kept[] = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID",
                                         "KILL",  "SETGID",       "SETUID", "NET_BIND_SERVICE"};
@@ -24,6 +25,7 @@ struct build {
     size_t n_volumes;
     char *job;
     char *secrets; /* folder of secret files, or NULL */
+    char replica[12];
 };
 
 static void build_release(struct build *b)
@@ -102,7 +104,7 @@ static void build_rights(struct build *b, const Davit__Common__V1__ServiceSpec *
     out->pids = s->pids_limit ? s->pids_limit : PIDS_DEFAULT;
 }
 
-static void build_labels(struct build *b, struct deploy *d, struct docker_container_spec *out)
+static void build_labels(struct build *b, struct deploy *d, unsigned replica, struct docker_container_spec *out)
 {
     b->job = deploy_job_label(d, "create");
     const struct docker_pair labels[] = {
@@ -112,24 +114,32 @@ static void build_labels(struct build *b, struct deploy *d, struct docker_contai
         {LABEL_DEPLOYMENT, d->msg->deployment_id},
         {LABEL_JOB, b->job},
         {LABEL_SERVER, d->w->server_id},
+        {LABEL_REPLICA, b->replica},
     };
+    (void)snprintf(b->replica, sizeof(b->replica), "%u", replica);
     b->labels = mem_zalloc(ARRAY_LEN(labels), sizeof(labels[0]));
     memcpy(b->labels, labels, sizeof(labels));
     out->labels = b->labels;
     out->n_labels = ARRAY_LEN(labels);
 }
 
-static int create(struct deploy *d, usec_t deadline, struct err *err)
+int deploy_create(struct deploy *d, unsigned replica, usec_t deadline, struct err *err)
 {
     const Davit__Common__V1__ServiceSpec *s = d->spec;
     const char *aliases[] = {s->name};
     struct build b = {0};
-    struct docker_container_spec *out = NEW(struct docker_container_spec);
-    int rc = secret_files_write(d->w, s, d->container, &b.secrets, err);
+    char id[DOCKER_ID_SIZE];
+    AUTO_FREE char *name = deploy_name(d, replica);
+    int rc = deploy_image(d, deadline, err);
 
+    if (rc >= 0)
+        rc = secret_files_write(d->w, s, name, &b.secrets, err);
+    if (rc < 0)
+        return rc;
+    struct docker_container_spec *out = NEW(struct docker_container_spec);
     *out = (struct docker_container_spec){
-        .name = d->container,
-        .image = s->image,
+        .name = name,
+        .image = d->image_ref,
         .command = (const char *const *)s->command,
         .n_command = s->n_command,
         .hostname = s->name,
@@ -146,30 +156,14 @@ static int create(struct deploy *d, usec_t deadline, struct err *err)
         .stop_timeout_s = STOP_SECONDS,
     };
     build_env(&b, s, out);
-    build_labels(&b, d, out);
+    build_labels(&b, d, replica, out);
     build_mounts(&b, s, out);
     build_ports(&b, s, out);
     build_rights(&b, s, out);
-    if (rc == 0)
-        rc = docker_container_create(d->w->docker, out, d->id, deadline, err);
+    rc = docker_container_create(d->w->docker, out, id, deadline, err);
+    if (rc >= 0 && replica == 1)
+        (void)str_copy(d->id, sizeof(d->id), str_from(id));
     build_release(&b);
     free(out);
     return rc;
-}
-
-int step_create(struct job *job, void *ctx, struct err *err)
-{
-    struct deploy *d = ctx;
-    struct docker_container c = {0};
-    int rc = deploy_inspect(d, &c, job_deadline(job), err);
-
-    docker_container_release(&c);
-    if (rc < 0)
-        return deploy_reason(d, rc, rc == -ERR_EXISTS ? "name_taken" : NULL);
-    if (rc == 0) {
-        job_note(job, 100, "the container is here");
-        return 0;
-    }
-    *err = ERR_INIT;
-    return create(d, job_deadline(job), err);
 }

@@ -1,25 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* deploy — the state of one deployment while it runs, shared by its steps.  What a step needs from an earlier one it can find again by
- * name, so that a resumed job may begin at any step.
+/* deploy — the state of one deployment while it runs, or of another change to the containers of a service, shared by its steps.  What a step needs
+ * from an earlier one it can find again by names and labels, so that a resumed job may begin at any step.
+ * A service's containers fall into classes: those that stay, those that come (made by this command), those that leave. One stays or comes when it is of
+ * the deployment and its number is at most `replicas`; the others leave.
  * Ownership: on the stack of the command's fiber; deploy_release at the end.  Thread: loop. */
 #ifndef DAVIT_HOST_WORK_DEPLOY_H
 #define DAVIT_HOST_WORK_DEPLOY_H
 
 #include "host/work/work_internal.h"
 
+enum { REPLICAS_MAX = 32, STOP_SECONDS = 10, STEP_STOP_OLD = 5 /* in a deployment's table */ };
+/* How long one stop may take. */
+#define STOP_CALL (STOP_SECONDS * USEC_SEC + ENGINE_CALL)
+/* And all of a service. */
+#define STOP_ALL (REPLICAS_MAX * STOP_SECONDS * USEC_SEC + ENGINE_CALL)
 
 struct deploy {
     struct command *c;
     struct work *w;
     const Davit__Link__V1__Deploy *msg;
     const Davit__Common__V1__ServiceSpec *spec;
-    char *container; /* davit-<project>-<service>-<8> */
-    char *network;   /* davit-<project> */
-    char *job;       /* what davit.job begins with: the command's id */
-    char digest[DOCKER_DIGEST_SIZE];
-    char id[DOCKER_ID_SIZE]; /* of the container, "" while unknown */
-    bool was_running;        /* it ran already when its start was reached */
-    bool started;            /* by us */
+    char *network;     /* davit-<project> */
+    char *job;         /* what davit.job begins with: the command's id; NULL: nothing is made by this one */
+    unsigned replicas; /* 1..REPLICAS_MAX; 0 until deploy_count */
+    enum deploy_strategy { STRATEGY_UNKNOWN, STRATEGY_BLUE_GREEN, STRATEGY_RECREATE } strategy;
+    char digest[DOCKER_DIGEST_SIZE]; /* the image's own id where no registry has given one */
+    const char *image_ref;           /* by which the engine knows the image, borrowed; after deploy_image */
+    char id[DOCKER_ID_SIZE]; /* of the first container, "" while unknown */
+    uint32_t ran;            /* bit N - 1: number N ran already when its start was reached */
     char **stopped;          /* containers that stop_old stopped, owned */
     size_t n_stopped;
     unsigned retired;
@@ -34,22 +42,85 @@ int deploy_check(const Davit__Link__V1__Deploy *msg, struct err *err) MUST_USE;
 /* Does the owner of this machine allow it? 0, or -ERR_DENIED with *ret_reason, see host/link/policy.h. @msg passed deploy_check. */
 int deploy_policy(const struct work *w, const Davit__Link__V1__Deploy *msg, const char **ret_reason, struct err *err) MUST_USE;
 
+/* --- deploy.c ---- */
+
+/* @c may be NULL for what is no command. @msg is borrowed. */
+void deploy_init(struct deploy *d, struct work *w, struct command *c, const Davit__Link__V1__Deploy *msg);
+void deploy_release(struct deploy *d);
+/* Notes the class of a failure unless one was noted before; returns what @rc is. */
+int deploy_reason(struct deploy *d, int rc, const char *reason);
+/* Loads d->image. Where the spec names a digest that the engine does not know, it may be the id of an image that came without a registry. */
+int deploy_image(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+/* Did all containers run before this command reached them? */
+bool deploy_ran(const struct deploy *d);
+/* Settles d->strategy, which the image has a say in. */
+int deploy_strategy(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+/* By which check a container counts as healthy: the spec's, or the image's own where the spec has no word about it. After deploy_image. */
+Davit__Common__V1__HealthKind deploy_health(const struct deploy *d);
+
+/* --- replicas.c ---- */
+
+/* davit-<project>-<service>-<8>, from the second on with its number behind. Freed by the caller. */
+char *deploy_name(const struct deploy *d, unsigned replica) MUST_USE;
+/* 1..REPLICAS_MAX by the label; 0 for what is none of ours. */
+unsigned replica_number(const struct docker_map *labels);
+/* Settles d->replicas: what the spec says, else as many as the service has. */
+int deploy_count(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
 /* The value of davit.job for an object that @step makes. Freed by the caller. */
 char *deploy_job_label(const struct deploy *d, const char *step) MUST_USE;
 /* Did this very command make the object with these labels? */
 bool deploy_made(const struct deploy *d, const struct docker_map *labels, const char *step);
+/* Is it a container of this deployment? */
+bool deploy_owns(const struct deploy *d, const struct docker_map *labels);
+/* A container of the service that leaves. After deploy_count. */
+bool deploy_leaves(const struct deploy *d, const struct docker_summary *c);
+/* The containers of the service, newest first. */
+int deploy_list(struct deploy *d, struct docker_summaries *ret, usec_t deadline, struct err *err) MUST_USE;
+/* The deployment's container @replica. 0 with *ret filled; 1 there is none; -ERR_EXISTS the name belongs to something else. */
+int deploy_inspect(struct deploy *d, unsigned replica, struct docker_container *ret, usec_t deadline, struct err *err) MUST_USE;
 
-/* The deployment's container. 0 with *ret filled; 1 there is none; -ERR_EXISTS the name belongs to something else. */
-int deploy_inspect(struct deploy *d, struct docker_container *ret, usec_t deadline, struct err *err) MUST_USE;
-/* Loads d->image. */
-int deploy_image(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
-/* Notes the class of a failure unless one was noted before; returns what @rc is. */
-int deploy_reason(struct deploy *d, int rc, const char *reason);
+/* --- create.c ---- */
 
-/* Steps in other files (image.c, create.c, health.c). */
-int step_pull(struct job *job, void *ctx, struct err *err);
+/* Makes container @replica. */
+int deploy_create(struct deploy *d, unsigned replica, usec_t deadline, struct err *err) MUST_USE;
+
+/* --- health.c ---- */
+
+struct health {
+    struct deploy *d;
+    struct job *job;
+    Davit__Common__V1__HealthKind kind;
+    const char *path;
+    uint16_t port;
+    usec_t interval, timeout, grace_end;
+    unsigned retries, failures;
+    unsigned replica;
+    unsigned restarts; /* that do not count against it */
+    bool first;
+    const char *why; /* reason of the last failed attempt, static */
+};
+/* The defaults where the spec says 0; grace is counted from @now (monotonic). */
+void health_setup(struct health *h, struct deploy *d, struct job *job, usec_t now);
+/* Waits for the verdict about container @replica. The grace time begins now. */
+int health_wait(struct deploy *d, struct job *job, unsigned replica, struct err *err) MUST_USE;
+
+/* --- Steps ---- */
+
+int step_pull(struct job *job, void *ctx, struct err *err);       /* image.c */
 int step_inspect(struct job *job, void *ctx, struct err *err);
+int probe_network(struct job *job, void *ctx, struct err *err);   /* deploy_objects.c */
+int step_network(struct job *job, void *ctx, struct err *err);
+int undo_network(struct job *job, void *ctx, struct err *err);
+int step_volumes(struct job *job, void *ctx, struct err *err);
+int undo_volumes(struct job *job, void *ctx, struct err *err);
+int probe_create(struct job *job, void *ctx, struct err *err);    /* deploy_swap.c */
 int step_create(struct job *job, void *ctx, struct err *err);
-int step_health(struct job *job, void *ctx, struct err *err);
+int undo_create(struct job *job, void *ctx, struct err *err);
+int step_stop_old(struct job *job, void *ctx, struct err *err);
+int undo_stop_old(struct job *job, void *ctx, struct err *err);
+int step_start(struct job *job, void *ctx, struct err *err);
+int undo_start(struct job *job, void *ctx, struct err *err);
+int step_retire(struct job *job, void *ctx, struct err *err);
+int step_health(struct job *job, void *ctx, struct err *err);     /* health.c */
 
 #endif

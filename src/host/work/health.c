@@ -10,19 +10,12 @@
 #include "net/http_client.h"
 
 #define GRACE_POLL (250 * USEC_MSEC)
-
-struct health {
-    struct deploy *d;
-    struct job *job;
-    Davit__Common__V1__HealthKind kind;
-    const char *path;
-    uint16_t port;
-    usec_t interval, timeout, grace_end;
-    unsigned retries, failures;
-    unsigned restarts; /* that do not count against it */
-    bool first;
-    const char *why; /* reason of the last failed attempt, static */
-};
+/* Where the spec says 0. */
+enum { RETRIES_DEFAULT = 3 };
+#define INTERVAL_DEFAULT (10 * USEC_SEC)
+#define TIMEOUT_DEFAULT  (5 * USEC_SEC)
+#define GRACE_DEFAULT    (30 * USEC_SEC)
+#define GRACE_NONE       (2 * USEC_SEC)
 
 static int fail(struct health *h, const char *reason)
 {
@@ -118,7 +111,7 @@ static int try_http(struct health *h, const char *addr, struct err *err)
 static int check_runs(struct health *h, const struct docker_container *c, struct err *err)
 {
     if (h->first) {
-        h->restarts = h->d->was_running ? c->restart_count : 0;
+        h->restarts = (h->d->ran >> (h->replica - 1) & 1) ? c->restart_count : 0;
         h->first = false;
     }
     if (c->state == DOCKER_STATE_RUNNING && c->restart_count <= h->restarts)
@@ -141,6 +134,10 @@ static int check_engine(struct health *h, const struct docker_container *c, stru
     switch (c->health) {
     case DOCKER_HEALTH_HEALTHY: return 1;
     case DOCKER_HEALTH_UNHEALTHY: {
+        if (clock_mono() < h->grace_end) {
+            job_note(h->job, 0, "not yet: the image's own check says unhealthy");
+            return 0;
+        }
         AUTO_FREE char *text = text_tail(str_from(c->health_log), 200);
         for (char *p = text; *p; p++)
             if (*p == '\n')
@@ -193,10 +190,11 @@ static int check_network(struct health *h, const struct docker_container *c, str
 static int look(struct health *h, struct err *err)
 {
     struct docker_container c = {0};
-    int rc = deploy_inspect(h->d, &c, job_deadline(h->job), err);
+    AUTO_FREE char *name = deploy_name(h->d, h->replica);
+    int rc = deploy_inspect(h->d, h->replica, &c, job_deadline(h->job), err);
 
     if (rc > 0)
-        return err_set(err, ERR_ABORTED, "container %s was removed while it was being deployed", h->d->container);
+        return err_set(err, ERR_ABORTED, "container %s was removed while it was being deployed", name);
     if (rc < 0)
         return rc;
     rc = check_runs(h, &c, err);
@@ -226,50 +224,99 @@ static int pause_until_next(struct health *h)
     return rc == -ERR_DEADLINE ? 0 : rc;
 }
 
-static void setup(struct health *h, struct deploy *d, struct job *job)
+void health_setup(struct health *h, struct deploy *d, struct job *job, usec_t now)
 {
     const Davit__Common__V1__HealthCheck *c = d->spec->health;
 
-    *h = (struct health){.d = d, .job = job, .interval = 10 * USEC_SEC, .timeout = 5 * USEC_SEC, .retries = 3, .first = true};
-    usec_t grace = 2 * USEC_SEC;
-    if (c) {
-        h->kind = c->kind;
+    *h = (struct health){.d = d, .job = job, .kind = deploy_health(d), .path = "/", .first = true};
+    h->interval = c && c->interval_ms ? c->interval_ms * USEC_MSEC : INTERVAL_DEFAULT;
+    h->timeout = c && c->timeout_ms ? c->timeout_ms * USEC_MSEC : TIMEOUT_DEFAULT;
+    h->retries = c && c->retries ? c->retries : RETRIES_DEFAULT;
+    usec_t grace = h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE ? GRACE_NONE : GRACE_DEFAULT;
+    if (c && c->grace_ms)
+        grace = c->grace_ms * USEC_MSEC;
+    if (c && *c->path)
         h->path = c->path;
-        if (c->interval_ms)
-            h->interval = c->interval_ms * USEC_MSEC;
-        if (c->timeout_ms)
-            h->timeout = c->timeout_ms * USEC_MSEC;
-        if (c->retries)
-            h->retries = c->retries;
-        if (c->grace_ms)
-            grace = c->grace_ms * USEC_MSEC;
+    h->grace_end = clock_add(now, grace);
+}
+
+/* Until it is healthy: 0; or has failed for good. */
+static int wait_verdict(struct health *h, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0) {
+        rc = look(h, err);
+        if (rc != 0)
+            break;
+        if (clock_mono() >= job_deadline(h->job)) {
+            rc = err_set(err, ERR_DEADLINE, "the service did not become healthy in time");
+            return fail(h, "health_timeout");
+        }
+        rc = pause_until_next(h);
     }
-    h->grace_end = deadline_in(grace);
+    return rc < 0 ? rc : 0;
+}
+
+static void keep_log(struct deploy *d, unsigned replica)
+{
+    if (fiber_cancelled() || d->detail)
+        return;
+    AUTO_FREE char *name = deploy_name(d, replica);
+    d->detail = log_tail(d->w, name, deadline_in(10 * USEC_SEC));
+}
+
+/* The replicas one after the other: they are of one kind, and while the first is looked at the others get ready as well. */
+static int wait_each(struct deploy *d, struct job *job, unsigned first, unsigned last, struct err *err)
+{
+    struct health h;
+    usec_t now = clock_mono();
+    int rc = deploy_image(d, job_deadline(job), err);
+
+    for (unsigned i = first; rc >= 0 && i <= last; i++) {
+        health_setup(&h, d, job, now);
+        h.replica = i;
+        if (h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP)
+            rc = choose_port(&h, d->spec->health, err);
+        if (rc >= 0)
+            rc = wait_verdict(&h, err);
+        if (rc < 0)
+            keep_log(d, i);
+        else if (last > first)
+            job_note(job, i * 100 / last, "%u of %u healthy", i - first + 1, last - first + 1);
+    }
+    return rc;
+}
+
+int health_wait(struct deploy *d, struct job *job, unsigned replica, struct err *err)
+{
+    return wait_each(d, job, replica, replica, err);
+}
+
+/* Those that were healthy first may have ended while the last ones were waited for. */
+static int still_run(struct deploy *d, struct job *job, struct err *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 1; rc == 0 && i < d->replicas; i++) {
+        struct docker_container c = {0};
+        rc = deploy_inspect(d, i, &c, job_deadline(job), err);
+        if (rc > 0 || (rc == 0 && c.state != DOCKER_STATE_RUNNING)) {
+            rc = err_set(err, ERR_PRECONDITION, "container %u of %u has ended again", i, d->replicas);
+            (void)deploy_reason(d, rc, "exited");
+            keep_log(d, i);
+        }
+        docker_container_release(&c);
+    }
+    return rc;
 }
 
 int step_health(struct job *job, void *ctx, struct err *err)
 {
     struct deploy *d = ctx;
-    struct health h;
-    int rc = 0;
+    int rc = deploy_count(d, job_deadline(job), err);
 
-    setup(&h, d, job);
-    if (h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP)
-        rc = choose_port(&h, d->spec->health, err);
-    while (rc == 0) {
-        rc = look(&h, err);
-        if (rc != 0)
-            break;
-        if (clock_mono() >= job_deadline(job)) {
-            rc = err_set(err, ERR_DEADLINE, "the service did not become healthy in time");
-            (void)fail(&h, "health_timeout");
-            break;
-        }
-        rc = pause_until_next(&h);
-    }
-    if (rc > 0)
-        return 0;
-    if (!fiber_cancelled() && *d->id && !d->detail)
-        d->detail = log_tail(d->w, d->id, deadline_in(10 * USEC_SEC));
-    return rc;
+    if (rc >= 0)
+        rc = wait_each(d, job, 1, d->replicas, err);
+    return rc >= 0 ? still_run(d, job, err) : rc;
 }

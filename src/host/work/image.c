@@ -126,9 +126,20 @@ static int pull(struct deploy *d, struct job *job, struct err *err)
 
 int deploy_image(struct deploy *d, usec_t deadline, struct err *err)
 {
+    const char *digest = strchr(d->spec->image, '@');
+
     if (d->image.pool)
         return 0;
-    return docker_image_inspect(d->w->docker, d->spec->image, &d->image, deadline, err);
+    d->image_ref = d->spec->image;
+    int rc = docker_image_inspect(d->w->docker, d->spec->image, &d->image, deadline, err);
+    if (rc != -ERR_NOT_FOUND || !digest)
+        return rc;
+    struct err by_id = ERR_INIT;
+    if (docker_image_inspect(d->w->docker, digest + 1, &d->image, deadline, &by_id) < 0)
+        return rc;
+    *err = ERR_INIT;
+    d->image_ref = digest + 1;
+    return 0;
 }
 
 int step_pull(struct job *job, void *ctx, struct err *err)
@@ -154,25 +165,5 @@ int step_pull(struct job *job, void *ctx, struct err *err)
     if (rc < 0)
         return fiber_cancelled() ? rc : deploy_reason(d, rc, pull_reason(d, err));
     docker_image_release(&d->image);
-    return 0;
-}
-
-int step_inspect(struct job *job, void *ctx, struct err *err)
-{
-    struct deploy *d = ctx;
-    int rc = deploy_image(d, job_deadline(job), err);
-
-    if (rc < 0)
-        return deploy_reason(d, rc, rc == -ERR_NOT_FOUND ? "image_not_found" : NULL);
-    if (d->spec->health && d->spec->health->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER &&
-        !d->image.has_healthcheck) {
-        (void)err_set(err, ERR_PRECONDITION, "image %s has no HEALTHCHECK of its own", d->spec->image);
-        err_hint(err, "choose the health check kind http or tcp, or none");
-        return deploy_reason(d, -ERR_PRECONDITION, "invalid");
-    }
-    if (!*d->digest && d->image.n_repo_digests > 0) {
-        const char *at = strchr(d->image.repo_digests[0], '@');
-        (void)str_copy(d->digest, sizeof(d->digest), str_from(at ? at + 1 : ""));
-    }
     return 0;
 }

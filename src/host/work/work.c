@@ -241,7 +241,11 @@ int command_job(struct command *c, const struct job_step *steps, unsigned n_step
         .progress = on_progress,
         .progress_arg = c,
     };
-    return job_run(ret, c->resume_step);
+    ret->cancel = c->cancelled;
+    c->job = ret;
+    int rc = job_run(ret, c->resume_step);
+    c->job = NULL;
+    return rc;
 }
 
 /* --- The queue ---------------------------------------------------------------------------------------------------------------- */
@@ -275,7 +279,7 @@ static bool must_wait(const struct command *c)
     return false;
 }
 
-static void leave_queue(struct command *c)
+void command_leave(struct command *c)
 {
     struct work *w = c->w;
     struct command *other;
@@ -296,6 +300,12 @@ static int dispatch(struct command *c)
 {
     struct err err = ERR_INIT;
 
+    /* One that began already is undone by its job. */
+    if (c->resume_step < 0 && c->cancelled) {
+        (void)err_set(&err, ERR_CANCELLED, "cancelled");
+        command_fail(c, &err, "cancelled", NULL);
+        return 0;
+    }
     if (c->resume_step < 0 && c->msg->deadline_us != 0 && clock_peer() > c->msg->deadline_us) {
         (void)err_set(&err, ERR_DEADLINE, "the command arrived after its deadline and was not started");
         command_fail(c, &err, "deadline", NULL);
@@ -336,14 +346,15 @@ static int address(struct command *c)
     }
 }
 
-static int take_turn(struct command *c)
+int command_enter(struct command *c)
 {
     struct work *w = c->w;
 
     event_init(&c->turn, w->loop);
     list_push(&w->commands, &c->node);
     w->n_commands++;
-    while (must_wait(c)) {
+    /* What began before a crash is undone in its turn. */
+    while (must_wait(c) && !(c->cancelled && c->resume_step < 0)) {
         int rc = event_wait(&c->turn, USEC_INFINITY);
         if (rc < 0)
             return rc;
@@ -352,11 +363,27 @@ static int take_turn(struct command *c)
     return fiber_cancelled() ? -ERR_CANCELLED : 0;
 }
 
+void work_cancel(struct work *w, uint64_t seq, const char *id)
+{
+    struct command *c;
+
+    list_each (c, &w->commands, struct command, node) {
+        if (!c->msg || c->msg->seq != seq || strcmp(c->msg->id, id) != 0)
+            continue;
+        c->cancelled = true;
+        if (c->job)
+            job_cancel(c->job);
+        else
+            event_signal(&c->turn);
+    }
+}
+
 int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
                  Davit__Link__V1__CommandResult *ret)
 {
     struct err err = ERR_INIT;
     struct command c = {.w = w, .msg = cmd, .journal = journal, .resume_step = resume_step, .fiber = fiber_self(), .result = ret};
+    c.cancelled = journal && journal->cancelled && *journal->cancelled;
     int rc = 0;
 
     davit__link__v1__command_result__init(ret);
@@ -370,10 +397,10 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
         (void)err_set(&err, ERR_EXHAUSTED, "more than %d commands wait on this server", WORK_QUEUE_MAX);
         command_fail(&c, &err, "queue_full", NULL);
     } else {
-        rc = take_turn(&c);
+        rc = command_enter(&c);
         if (rc == 0)
             rc = dispatch(&c);
-        leave_queue(&c);
+        command_leave(&c);
     }
     if (rc < 0) {
         work_result_release(ret);

@@ -26,6 +26,7 @@ enum {
 #define WORK_WATCH_MAX (10 * USEC_MINUTE)
 
 struct work;
+struct ingress;
 struct desired;
 
 struct work_config {
@@ -33,8 +34,8 @@ struct work_config {
     struct docker *docker; /* borrowed; outlives the work */
     const char *server_id; /* goes into the label davit.server; copied */
     const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
-    struct ingress *ingress; /* borrowed, outlives it; see host/reach/ingress.h. NULL: no routes here */
-    struct desired *desired; /* borrowed; outlives the work. NULL: nothing is healed */
+    struct ingress *ingress; /* the way in, see host/reach/ingress.h; borrowed, outlives the work. NULL: this agent has none */
+    struct desired *desired; /* what shall run, see host/work/desired.h; borrowed likewise. NULL: nobody keeps it */
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait. */
@@ -56,6 +57,9 @@ struct work *work_free(struct work *w);
  * a result too. -ERR_CANCELLED: the fiber was cancelled or the module stopped; there is no result, the command is resumed later. */
 int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
                  Davit__Link__V1__CommandResult *ret) MUST_USE;
+/* The command's user does not want it any more: one that waits ends at once, one that runs is undone unless it is past its commit; the result is a
+ * failure ERR_CANCELLED, "cancelled". A number that is not known here, or with another id: nothing. */
+void work_cancel(struct work *w, uint64_t seq, const char *id);
 /* Frees the fields that work_command filled, and zeroes them. */
 void work_result_release(Davit__Link__V1__CommandResult *r);
 

@@ -15,6 +15,7 @@
 #define LABEL_JOB        "davit.job"
 #define LABEL_SERVER     "davit.server"
 #define LABEL_VOLUME     "davit.volume"
+#define LABEL_REPLICA    "davit.replica" /* 1..REPLICAS_MAX; absent: 1 */
 
 /* How long one call to the engine that does no work of its own may take. */
 #define ENGINE_CALL (30 * USEC_SEC)
@@ -26,9 +27,9 @@ struct logs;
 struct work {
     struct loop *loop;
     struct docker *docker;
-    char *server_id, *policy;
-    struct ingress *ingress; /* borrowed; NULL: no routes here */
+    struct ingress *ingress; /* may be NULL */
     struct desired *desired; /* may be NULL */
+    char *server_id, *policy;
     usec_t usage_interval; /* while nobody watches */
     usec_t usage_watch;    /* until usage_until (monotonic) */
     usec_t usage_until;
@@ -76,9 +77,14 @@ struct command {
     const char *project, *service;
     struct fiber *fiber;
     struct event turn;
-    bool running;
+    bool cancelled;  /* its user does not want it any more */
+    struct job *job; /* while it runs */
     Davit__Link__V1__CommandResult *result;
 };
+/* Waits until no earlier command for its service is left, and keeps the later ones waiting: for a command, and for whoever looks after a service
+ * without one (then .w, .project, .service and .fiber are filled, the rest is zero). 0, or -ERR_CANCELLED; in both cases command_leave follows. */
+int command_enter(struct command *c) MUST_USE;
+void command_leave(struct command *c);
 /* Does another command for a service of this project run or wait? */
 bool command_project_busy(const struct command *c);
 

@@ -17,12 +17,19 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
         return -(int)ERR_CANCELLED;
     w->resume_step = resume_step;
     w->started++;
+    w->cancel_known = journal->cancelled && *journal->cancelled;
     if (event_wait(&w->go, USEC_INFINITY) < 0)
         return -(int)ERR_CANCELLED;
     ret->seq = cmd->seq;
     ret->id = str_dup(str_from(cmd->id));
     ret->outcome = str_dup(STR("done"));
     return 0;
+}
+
+void work_cancel(struct work *w, uint64_t seq, const char *id)
+{
+    w->cancelled_seq = seq;
+    (void)str_copy(w->cancelled, sizeof(w->cancelled), str_from(id));
 }
 
 void work_result_release(Davit__Link__V1__CommandResult *r)

@@ -24,6 +24,9 @@ struct work {
     int resume_step;
     char auth[64];
     char order[64]; /* ids in the order in which they came */
+    uint64_t cancelled_seq;
+    char cancelled[64];
+    bool cancel_known; /* when the last command came */
 };
 
 struct ctx {

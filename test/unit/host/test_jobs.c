@@ -10,7 +10,7 @@
 
 #include "host/link/jobs.h"
 
-enum { N = 6, COMMIT = 3 };
+enum { N = 6, LOOKS = 2, COMMIT = 3 };
 enum point { NOWHERE, BEFORE_JOURNAL, AFTER_JOURNAL, AFTER_EFFECT };
 
 /* What outlives a crash: the effects and the journal. */
@@ -142,7 +142,8 @@ static int do_undo(struct job *job, void *ctx, struct err *err)
 
 #define STEP(i)                                                                                                                  \
     {                                                                                                                            \
-        .name = "s" #i, .probe = do_probe, .run = do_run, .undo = do_undo, .timeout = 10 * USEC_SEC, .commit = (i) == COMMIT     \
+        .name = "s" #i, .probe = do_probe, .run = do_run, .undo = do_undo, .timeout = 10 * USEC_SEC, .commit = (i) == COMMIT,    \
+        .interruptible = (i) == LOOKS                                                                                            \
     }
 static const struct job_step table[N] = {STEP(0), STEP(1), STEP(2), STEP(3), STEP(4), STEP(5)};
 
@@ -404,6 +405,43 @@ static void test_cancel(void **state)
     finish(&r);
 }
 
+static void begin(struct run *r, struct world *w)
+{
+    *r = (struct run){.w = w, .resume = -1};
+    r->journal = (struct job_journal){.step = on_journal, .arg = w};
+    r->job = (struct job){.loop = w->loop, .steps = table, .n_steps = N, .ctx = w, .journal = &r->journal};
+    assert_int_equal(fiber_spawn(w->loop, "job", on_fiber, r, &r->fiber), 0);
+    loop_advance(w->loop, 2 * USEC_SEC);
+}
+
+/* A step that may be broken off ends at once; the undoing waits as it must. */
+static void test_cancel_breaks_off_a_step_that_only_waits(void **state)
+{
+    struct world w;
+    struct run r;
+
+    world_init(&w, *state);
+    w.wait_at = LOOKS;
+    w.undo_unavailable = 1; /* the undo of step 1 waits for another try */
+    begin(&r, &w);
+    assert_false(r.over);
+    job_cancel(&r.job);
+    loop_advance(w.loop, 2 * USEC_SEC);
+    assert_true(r.over);
+    assert_int_equal(r.job.state, JOB_UNDONE);
+    assert_int_equal(r.job.err.code, ERR_CANCELLED);
+    assert_string_equal(w.order, "+0+1-1-0");
+    finish(&r);
+
+    world_init(&w, *state);
+    w.wait_at = 1; /* this one comes to its end first */
+    begin(&r, &w);
+    job_cancel(&r.job);
+    loop_advance(w.loop, 2 * USEC_SEC);
+    assert_false(r.over);
+    finish(&r);
+}
+
 static void test_journal_that_fails_stops_the_job(void **state)
 {
     struct world w;
@@ -480,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_after_the_commit_it_only_goes_forward, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_of_a_step, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancel_breaks_off_a_step_that_only_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_journal_that_fails_stops_the_job, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resume_out_of_the_table, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_name_of_a_step_counts_more_than_its_number, setup, teardown),

@@ -180,6 +180,64 @@ static void test_commands_of_a_service_keep_their_order_through_a_crash(void **s
     run(*state, order_body);
 }
 
+static void cancel(struct ctx *x, uint64_t seq, const char *id)
+{
+    Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
+    Davit__Link__V1__CancelCommand c = DAVIT__LINK__V1__CANCEL_COMMAND__INIT;
+    c.seq = seq;
+    c.id = (char *)(uintptr_t)id;
+    m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CANCEL_COMMAND;
+    m.cancel_command = &c;
+    tell(x, &m);
+}
+
+static const Davit__Link__V1__CommandResult *last_result(struct ctx *x)
+{
+    const Davit__Link__V1__AgentMessage *last = NULL;
+    (void)LAST(x, RESULT, &last);
+    assert_non_null(last);
+    return last->result;
+}
+
+static void cancel_body(struct ctx *x)
+{
+    make_session(x);
+    WAIT(x->work.fulls == 1);
+    cancel(x, 7, "g"); /* nothing is known of it */
+    command(x, 1, "a", "hunter2");
+    WAIT(x->work.started == 1);
+    cancel(x, 1, "b"); /* another id: not this one */
+    cancel(x, 1, "a");
+    WAIT(*x->work.cancelled);
+    assert_string_equal(x->work.cancelled, "a");
+    assert_int_equal(x->work.cancelled_seq, 1);
+    end_session(x);
+    x->work.started = 0;
+    make_session(x);
+    WAIT(x->work.fulls == 2);
+    command(x, 2, "b", NULL); /* the same service: it waits for the first one, which waits for its credentials */
+    WAIT(HEARD(x, RECEIVED) == 2);
+    cancel(x, 2, "b");
+    WAIT(HEARD(x, RESULT) == 1);
+    assert_string_equal(last_result(x)->id, "b");
+    assert_int_equal(last_result(x)->failure->code, ERR_CANCELLED);
+    assert_string_equal(last_result(x)->failure->reason, "cancelled");
+    assert_int_equal(x->work.started, 0);
+    /* The first one has begun and has to be undone: it goes to the work without its credentials, which hears of the wish. */
+    cancel(x, 1, "a");
+    WAIT(x->work.started == 1);
+    assert_true(x->work.cancel_known && x->work.resume_step == 0);
+    cancel(x, 1, "a"); /* again: harmless */
+    event_signal(&x->work.go);
+    WAIT(HEARD(x, RESULT) == 2);
+}
+
+/* req: CX-4 */
+static void test_a_command_that_is_not_wanted_any_more(void **state)
+{
+    run(*state, cancel_body);
+}
+
 static void waits_for(void *arg)
 {
     (void)event_wait(arg, USEC_INFINITY);
@@ -369,6 +427,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_work_goes_on_while_the_link_is_down, setup, teardown),
         cmocka_unit_test_setup_teardown(test_commands_are_resumed_and_credentials_never_stored, setup, teardown),
         cmocka_unit_test_setup_teardown(test_commands_of_a_service_keep_their_order_through_a_crash, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_command_that_is_not_wanted_any_more, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_command_that_got_no_fiber_starts_when_there_is_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fenced_agent_takes_over_from_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_fenced_agent_in_tunnel_mode_asks_for_no_other_token, setup, teardown),

@@ -130,6 +130,42 @@ static void test_cancel_ends_a_sleep_and_all_later_waits(void **state)
     fiber_cancel(NULL);
 }
 
+static void interrupted(void *arg)
+{
+    struct ctx *c = arg;
+
+    c->rc = fiber_sleep(c->delay);
+    c->rc2 = fiber_cancelled() ? fiber_sleep(USEC_MSEC) : 0;
+    fiber_uninterrupt();
+    if (fiber_cancelled() || fiber_sleep(USEC_MSEC) < 0)
+        c->took = 1;
+}
+
+static void test_an_interruption_can_be_lifted_and_a_cancellation_not(void **state)
+{
+    struct ctx *c = *state;
+
+    for (unsigned both = 0; both < 2; both++) {
+        c->delay = USEC_HOUR;
+        c->rc = c->rc2 = 1;
+        c->took = 0;
+        assert_int_equal(fiber_spawn(c->loop, "interrupted", interrupted, c, &c->f), 0);
+        loop_advance(c->loop, 0);
+        fiber_interrupt(c->f);
+        if (both)
+            fiber_cancel(c->f);
+        loop_advance(c->loop, USEC_SEC);
+        assert_true(fiber_done(c->f));
+        assert_int_equal(c->rc, -ERR_CANCELLED);
+        assert_int_equal(c->rc2, -ERR_CANCELLED);
+        assert_int_equal(c->took, both);
+        fiber_interrupt(c->f); /* it has ended: harmless */
+        if (!both)
+            c->f = fiber_unref(c->f);
+    }
+    fiber_interrupt(NULL);
+}
+
 static void test_cancel_before_the_first_turn(void **state)
 {
     struct ctx *c = *state;
@@ -354,6 +390,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_spawn_never_runs_inline_and_yield_takes_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sleep_is_never_short, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel_ends_a_sleep_and_all_later_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_interruption_can_be_lifted_and_a_cancellation_not, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel_before_the_first_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(test_join, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_wakes_all_and_stays, setup, teardown),

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* deploy_objects — the steps of a deployment that are about the objects around a container: network and volumes. */
+#include "host/work/deploy.h"
+
+#include <string.h>
+
+/* --- network -------------------------------------------------------------------------------------------------------------------- */
+
+/* The project's network: 1 ours, 0 absent, -ERR_EXISTS when it is somebody else's. *ret_made: by this command. */
+static int find_network(struct deploy *d, bool *ret_made, usec_t deadline, struct err *err)
+{
+    struct docker_networks l = {0};
+    int rc = docker_network_list(d->w->docker, NULL, &l, deadline, err);
+
+    *ret_made = false;
+    for (size_t i = 0; rc == 0 && i < l.n; i++) {
+        if (strcmp(l.items[i].name, d->network) != 0)
+            continue;
+        *ret_made = deploy_made(d, &l.items[i].labels, "network");
+        rc = labels_ours(&l.items[i].labels, d->spec->project, NULL)
+                 ? 1
+                 : err_set(err, ERR_EXISTS, "a network named %s exists that Davit did not make", d->network);
+    }
+    docker_networks_release(&l);
+    return rc;
+}
+
+int probe_network(struct job *job, void *ctx, struct err *err)
+{
+    bool made;
+    return find_network(ctx, &made, job_deadline(job), err);
+}
+
+static int make_network(struct deploy *d, usec_t deadline, struct err *err)
+{
+    bool made;
+    int rc = find_network(d, &made, deadline, err);
+
+    if (rc != 0)
+        return rc;
+    AUTO_FREE char *label = deploy_job_label(d, "network");
+    const struct docker_pair labels[] = {
+        {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
+    const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
+    return docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
+}
+
+int step_network(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    int rc = networks_lock(d->w, job_deadline(job));
+
+    if (rc < 0)
+        return rc;
+    rc = make_network(d, job_deadline(job), err);
+    networks_unlock(d->w);
+    return rc < 0 ? rc : 0;
+}
+
+static int unmake_network(struct deploy *d, usec_t deadline, struct err *err)
+{
+    bool made;
+    int rc = find_network(d, &made, deadline, err);
+
+    if (rc <= 0 || !made || command_project_busy(d->c))
+        return rc == -ERR_EXISTS || rc > 0 ? 0 : rc;
+    rc = docker_network_remove(d->w->docker, d->network, deadline, err);
+    return rc == -ERR_PRECONDITION || rc > 0 ? 0 : rc; /* in use by now: it stays */
+}
+
+int undo_network(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    int rc = networks_lock(d->w, job_deadline(job));
+
+    if (rc < 0)
+        return rc;
+    rc = unmake_network(d, job_deadline(job), err);
+    networks_unlock(d->w);
+    return rc;
+}
+
+/* --- volumes -------------------------------------------------------------------------------------------------------------------- */
+
+static const struct docker_volume *find_volume(const struct docker_volumes *l, const char *name)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (strcmp(l->items[i].name, name) == 0)
+            return &l->items[i];
+    return NULL;
+}
+
+static int ensure_volume(struct deploy *d, const struct docker_volumes *l, const char *short_name, usec_t deadline,
+                         struct err *err)
+{
+    AUTO_FREE char *name = str_printf("davit-%s-%s", d->spec->project, short_name);
+    AUTO_FREE char *label = deploy_job_label(d, "volumes");
+    const struct docker_volume *v = find_volume(l, name);
+    const struct docker_pair labels[] = {
+        {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_SERVICE, d->spec->name}, {LABEL_VOLUME, short_name},
+        {LABEL_JOB, label},      {LABEL_SERVER, d->w->server_id},
+    };
+
+    if (!v)
+        return docker_volume_ensure(d->w->docker, name, labels, ARRAY_LEN(labels), deadline, err);
+    if (!labels_ours(&v->labels, d->spec->project, NULL))
+        return err_set(err, ERR_EXISTS, "a volume named %s exists that is not of project %s", name, d->spec->project);
+    return 0;
+}
+
+int step_volumes(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    struct docker_volumes l = {0};
+
+    if (d->spec->n_volumes == 0)
+        return 0;
+    int rc = docker_volume_list(d->w->docker, NULL, &l, job_deadline(job), err);
+    for (size_t i = 0; rc >= 0 && i < d->spec->n_volumes; i++)
+        rc = ensure_volume(d, &l, d->spec->volumes[i]->name, job_deadline(job), err);
+    docker_volumes_release(&l);
+    return rc < 0 ? rc : 0;
+}
+
+/* Removes the volumes that this very command made; nobody else can have put anything there. */
+int undo_volumes(struct job *job, void *ctx, struct err *err)
+{
+    struct deploy *d = ctx;
+    struct docker_volumes l = {0};
+
+    if (d->spec->n_volumes == 0)
+        return 0;
+    int rc = docker_volume_list(d->w->docker, LABEL_MANAGED "=true", &l, job_deadline(job), err);
+    for (size_t i = 0; rc >= 0 && i < l.n; i++) {
+        if (!labels_ours(&l.items[i].labels, d->spec->project, NULL) || !deploy_made(d, &l.items[i].labels, "volumes"))
+            continue;
+        rc = docker_volume_remove(d->w->docker, l.items[i].name, false, job_deadline(job), err);
+        if (rc == -ERR_PRECONDITION)
+            rc = 0;
+    }
+    docker_volumes_release(&l);
+    return rc < 0 ? rc : 0;
+}
