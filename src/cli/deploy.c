@@ -20,7 +20,7 @@ struct deploy_options {
     struct cli_common common;
     const char *file, *project, *name, *server, *health, *restart, *pull;
     const char *registry_user, *registry_password_file;
-    struct opt_list env, env_file, ports, volumes, cap_add;
+    struct opt_list env, env_file, ports, volumes, binds, cap_add, allow;
     uint64_t cpus_milli, memory;
     int64_t pids;
     usec_t health_interval, health_timeout, health_grace, timeout;
@@ -65,6 +65,10 @@ static const struct opt deploy_opts[] = {
     {.name = "pull", .type = OPT_ENUM, .offset = AT(pull), .choices = "missing|always|never", .arg = "WHEN",
      .help = "pull the image (missing)"},
     {.name = "cap-add", .type = OPT_LIST, .offset = AT(cap_add), .arg = "CAP", .help = "capability beyond the default list"},
+    {.name = "bind", .type = OPT_LIST, .offset = AT(binds), .arg = "/SOURCE:/PATH",
+     .help = "folder of the server, where its owner allows it; :ro for read only"},
+    {.name = "allow", .type = OPT_LIST, .offset = AT(allow), .arg = "RIGHT",
+     .help = "right beyond the default, for example device:/dev/ttyUSB0"},
     {.name = "read-only", .type = OPT_BOOL, .offset = AT(read_only), .help = "read-only root file system"},
     {.name = "registry-user", .type = OPT_STRING, .offset = AT(registry_user), .arg = "NAME",
      .help = "for an image behind a login"},
@@ -129,6 +133,10 @@ static int add_lists(Davit__Common__V1__ServiceSpec *spec, const struct deploy_o
         rc = spec_add_port(spec, str_from(o->ports.v[i]), err);
     for (size_t i = 0; rc == 0 && i < o->volumes.n; i++)
         rc = spec_add_volume(spec, str_from(o->volumes.v[i]), err);
+    for (size_t i = 0; rc == 0 && i < o->binds.n; i++)
+        rc = spec_add_bind(spec, str_from(o->binds.v[i]), err);
+    for (size_t i = 0; rc == 0 && i < o->allow.n; i++)
+        rc = spec_add_right(spec, str_from(o->allow.v[i]), err);
     if (rc == 0 && o->cap_add.n > 0) {
         spec->cap_add = calloc(o->cap_add.n, sizeof(char *));
         BUG_ON(!spec->cap_add);
@@ -283,7 +291,7 @@ static int deploy_flags(struct deploy *d, const char **operands, size_t n, struc
 /* Was anything given that --file would pass over in silence? */
 static bool describes(const struct deploy_options *o)
 {
-    return o->name || o->health || o->restart || o->pull || o->env.n || o->env_file.n || o->ports.n || o->volumes.n || o->cap_add.n ||
+    return o->name || o->health || o->restart || o->pull || o->env.n || o->env_file.n || o->ports.n || o->volumes.n || o->cap_add.n || o->binds.n || o->allow.n ||
            o->cpus_milli || o->memory || o->pids || o->health_interval || o->health_timeout || o->health_grace || o->health_retries || o->read_only;
 }
 

@@ -219,6 +219,14 @@ static int add_cap(Davit__Common__V1__ServiceSpec *spec, struct str text, struct
     spec->cap_add[spec->n_cap_add++] = str_dup(text);
     return 0;
 }
+static int read_binds(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_bind);
+}
+static int read_allow(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_right);
+}
 static int read_cap_add(struct reader *r, const struct yaml_node *node)
 {
     return each_item(r, node, add_cap);
@@ -313,6 +321,8 @@ static const struct key service_keys[] = {
     {"restart", read_restart},
     {"pids", read_pids},
     {"cap_add", read_cap_add},
+    {"binds", read_binds},
+    {"allow", read_allow},
     {"pull", read_pull},
     {"read_only", read_read_only},
     {NULL, NULL},

@@ -28,6 +28,8 @@ void manifest_release(struct manifest *m);
 int spec_add_env(Davit__Common__V1__ServiceSpec *spec, struct str name_value, struct err *err) MUST_USE;  /* NAME=VALUE */
 int spec_add_port(Davit__Common__V1__ServiceSpec *spec, struct str port, struct err *err) MUST_USE;       /* [IP:]HOST:CONTAINER[/udp] */
 int spec_add_volume(Davit__Common__V1__ServiceSpec *spec, struct str volume, struct err *err) MUST_USE;   /* NAME:/path[:ro] */
+int spec_add_bind(Davit__Common__V1__ServiceSpec *spec, struct str bind, struct err *err) MUST_USE;       /* /source:/path[:ro] */
+int spec_add_right(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err) MUST_USE;      /* as ServiceSpec.allow */
 int spec_add_command(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err) MUST_USE;
 /* Kind and path or port of a health check: "http:/path[:port]" is written "/path" or "8080/path"; "tcp" or "tcp:8080"; "docker"; "none". */
 int spec_set_health(Davit__Common__V1__ServiceSpec *spec, struct str health, struct err *err) MUST_USE;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/manifest.h"
+#include "spec/spec.h"
 
 /* protobuf-c marks an unset string by this shared empty one, which must not be freed. */
 void spec_set_text(char **field, struct str value)
@@ -186,4 +187,41 @@ int spec_set_health(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     health->kind = DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP;
     spec_set_text(&health->path, (struct str){rest.p - 1, rest.n + 1});
     return 0;
+}
+
+int spec_add_bind(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
+{
+    struct str path = text;
+    struct str source = str_cut(&path, ':');
+    struct str target = str_cut(&path, ':');
+    int rc;
+
+    if (source.n == 0 || source.p[0] != '/' || target.n == 0 || target.p[0] != '/' || text.p[text.n - 1] == ':' ||
+        (path.n > 0 && !str_eq(path, STR("ro")) && !str_eq(path, STR("rw")))) {
+        (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no bind", (int)(text.n < 120 ? text.n : 120), text.p);
+        err_hint(err, "write /on/the/server:/in/the/container, with :ro behind it for read only");
+        return -ERR_INVALID;
+    }
+    if ((rc = grow(&spec->binds, spec->n_binds, "binds", err)) < 0)
+        return rc;
+    Davit__Common__V1__BindMount *bind = NEW(Davit__Common__V1__BindMount, davit__common__v1__bind_mount__init);
+    bind->source = str_dup(source);
+    bind->path = str_dup(target);
+    bind->read_only = str_eq(path, STR("ro"));
+    spec->binds[spec->n_binds++] = bind;
+    return 0;
+}
+
+int spec_add_right(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err)
+{
+    if (!spec_is_right(word)) {
+        (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no right", (int)(word.n < 120 ? word.n : 120), word.p);
+        err_hint(err, "privileged, network:host, pid:host, ipc:host, device:/dev/NAME, security:OPTION, target:/PATH or source:/PATH");
+        return -ERR_INVALID;
+    }
+    int rc = grow(&spec->allow, spec->n_allow, "rights", err);
+
+    if (rc == 0)
+        spec->allow[spec->n_allow++] = str_dup(word);
+    return rc;
 }

@@ -285,6 +285,10 @@ struct docker_container_spec {
     const char *cgroup_parent;
     const char *cgroupns;               /* "private", "host" */
     const char *pid_mode;               /* "host", "container:ID" */
+    const char *ipc_mode;               /* "host" */
+    const char *const *devices;         /* paths, the same in the container, to be read, written and made */
+    size_t n_devices;
+    bool privileged;
     struct docker_health_spec health;
 };
 /* @ret_id: DOCKER_ID_SIZE bytes. -ERR_NOT_FOUND image (or network) absent, -ERR_EXISTS the name is in use. */

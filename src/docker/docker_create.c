@@ -159,6 +159,7 @@ static void put_security(struct jsonw *w, const struct docker_container_spec *s)
     docker_write_strings(w, "CapDrop", s->cap_drop, s->n_cap_drop);
     docker_write_strings(w, "CapAdd", s->cap_add, s->n_cap_add);
     put_true(w, "ReadonlyRootfs", s->read_only);
+    put_true(w, "Privileged", s->privileged);
     if (!s->no_new_privileges && s->n_security_opts == 0)
         return;
     jsonw_key(w, "SecurityOpt");
@@ -177,6 +178,22 @@ static void put_restart(struct jsonw *w, const struct docker_container_spec *s)
     put_string(w, "Name", s->restart ? s->restart : "no");
     put_u64(w, "MaximumRetryCount", s->restart_max);
     jsonw_object_end(w);
+}
+
+static void put_devices(struct jsonw *w, const struct docker_container_spec *s)
+{
+    if (s->n_devices == 0)
+        return;
+    jsonw_key(w, "Devices");
+    jsonw_array(w);
+    for (size_t i = 0; i < s->n_devices; i++) {
+        jsonw_object(w);
+        put_string(w, "PathOnHost", s->devices[i]);
+        put_string(w, "PathInContainer", s->devices[i]);
+        put_string(w, "CgroupPermissions", "rwm");
+        jsonw_object_end(w);
+    }
+    jsonw_array_end(w);
 }
 
 static void put_host_config(struct jsonw *w, const struct docker_container_spec *s)
@@ -208,6 +225,8 @@ static void put_host_config(struct jsonw *w, const struct docker_container_spec 
     put_string(w, "CgroupParent", s->cgroup_parent);
     put_string(w, "CgroupnsMode", s->cgroupns);
     put_string(w, "PidMode", s->pid_mode);
+    put_string(w, "IpcMode", s->ipc_mode);
+    put_devices(w, s);
     jsonw_object_end(w);
 }
 

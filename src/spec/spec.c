@@ -210,7 +210,7 @@ static int check_command(const Davit__Common__V1__ServiceSpec *s, struct err *er
 }
 
 /* Absolute, in its one spelling: not "/" itself, no "/" at the end, no part ".." and no character that the engine's syntax uses. */
-static bool is_mount_path(struct str p)
+bool spec_is_mount_path(struct str p)
 {
     if (p.n < 2 || p.n > SPEC_PATH_MAX || p.p[0] != '/' || p.p[p.n - 1] == '/')
         return false;
@@ -226,23 +226,6 @@ static bool is_mount_path(struct str p)
     return true;
 }
 
-/* Paths whose content the engine or the kernel makes: a volume there would take the containment apart. */
-static bool is_forbidden_target(struct str path)
-{
-    static const char *const exact[] = {"/etc", "/run", "/var/run"};
-    static const char *const trees[] = {"/proc", "/sys", "/dev"};
-
-    for (size_t i = 0; i < ARRAY_LEN(exact); i++)
-        if (str_eq(path, str_from(exact[i])))
-            return true;
-    for (size_t i = 0; i < ARRAY_LEN(trees); i++) {
-        struct str t = str_from(trees[i]);
-        if (str_eq(path, t) || (str_starts(path, t) && path.p[t.n] == '/'))
-            return true;
-    }
-    return false;
-}
-
 static int check_volumes(const Davit__Common__V1__ServiceSpec *s, struct err *err)
 {
     if (s->n_volumes > SPEC_VOLUMES_MAX)
@@ -251,12 +234,9 @@ static int check_volumes(const Davit__Common__V1__ServiceSpec *s, struct err *er
         int rc = check_label("volumes.name", s->volumes[i]->name, err);
         if (rc < 0)
             return rc;
-        if (!is_mount_path(str_from(s->volumes[i]->path)))
-            return err_set(err, ERR_INVALID,
-                           "volumes.path: \"%.80s\" is not allowed; an absolute path below / without \":\", \".\" and \"..\"",
-                           s->volumes[i]->path);
-        if (is_forbidden_target(str_from(s->volumes[i]->path)))
-            return err_set(err, ERR_INVALID, "volumes.path: nothing may be mounted on %.80s", s->volumes[i]->path);
+        rc = spec_check_target(s, "volumes.path", s->volumes[i]->path, false, err);
+        if (rc < 0)
+            return rc;
         for (size_t k = 0; k < i; k++)
             if (str_eq(str_from(s->volumes[i]->path), str_from(s->volumes[k]->path)))
                 return err_set(err, ERR_INVALID, "volumes.path: %.80s is given twice", s->volumes[i]->path);
@@ -429,7 +409,8 @@ int spec_check(const Davit__Common__V1__ServiceSpec *s, struct err *err)
     if ((rc = check_label("project", s->project, err)) < 0 || (rc = check_label("name", s->name, err)) < 0 ||
         (rc = check_image(s->image, err)) < 0 || (rc = check_command(s, err)) < 0 || (rc = check_env(s, err)) < 0 ||
         (rc = check_volumes(s, err)) < 0 || (rc = check_ports(s, err)) < 0 || (rc = check_limits(s, err)) < 0 ||
-        (rc = check_words(s, err)) < 0 || (rc = check_routes(s, err)) < 0 || (rc = spec_check_replicas(s, err)) < 0)
+        (rc = check_words(s, err)) < 0 || (rc = check_routes(s, err)) < 0 || (rc = spec_check_replicas(s, err)) < 0 ||
+        (rc = spec_check_rights(s, err)) < 0)
         return rc;
     return check_health(s->health, err);
 }

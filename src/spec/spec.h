@@ -23,6 +23,9 @@ enum {
     SPEC_ROUTES_MAX = 8,
     SPEC_REPLICAS_MAX = 32,
     SPEC_FILE_MAX = 63,
+    SPEC_BINDS_MAX = 32,
+    SPEC_ALLOW_MAX = 32,
+    SPEC_RIGHT_MAX = 128,
     SPEC_RETRIES_MAX = 100,
     SPEC_INTERVAL_MAX_MS = 300 * 1000,
     SPEC_TIMEOUT_MAX_MS = 60 * 1000,
@@ -56,5 +59,23 @@ int spec_check_replicas(const Davit__Common__V1__ServiceSpec *spec, struct err *
 void spec_complete(Davit__Common__V1__ServiceSpec *spec);
 /* Names the image by @digest ("sha256:...") beside its tag, and drops `pull: always`. What is no digest changes nothing. As spec_complete. */
 void spec_pin_image(Davit__Common__V1__ServiceSpec *spec, const char *digest);
+
+/* --- spec_rights.c: what goes beyond the default, each by its name ---- */
+
+/* A right as ServiceSpec.allow has it: privileged, network:host, pid:host, ipc:host, device:/dev/NAME, security:OPTION, target:/PATH (of a mount
+ * in the container), source:/PATH (of a bind on the server). */
+bool spec_is_right(struct str word);
+/* Has @s the right @kind:@value (@value "": @kind alone)? */
+bool spec_allows(const Davit__Common__V1__ServiceSpec *s, const char *kind, const char *value);
+/* The part of spec_check about allow and binds. */
+int spec_check_rights(const Davit__Common__V1__ServiceSpec *s, struct err *err) MUST_USE;
+/* May something be mounted on @path in the container? 0 or -ERR_INVALID, with the right that is missing as hint. */
+int spec_check_target(const Davit__Common__V1__ServiceSpec *s, const char *field, const char *path, bool bind, struct err *err) MUST_USE;
+/* May @path of the server be mounted? The same; pure: links are followed by who asks. */
+int spec_check_source(const Davit__Common__V1__ServiceSpec *s, const char *path, struct err *err) MUST_USE;
+/* Is it, or does it hold, a place whose writer is root of the server? Absolute paths in their one spelling. */
+bool spec_is_forbidden_source(struct str path);
+/* Absolute, in its one spelling: not "/" itself, no "/" at the end, no part "." or "..", no character that the engine's syntax uses. */
+bool spec_is_mount_path(struct str path);
 
 #endif

@@ -6,7 +6,8 @@
  *     images:                   # only from these; also allow (default) or forbid
  *       - docker.io/library/web # REGISTRY/REPOSITORY; a * stands for any text within a part, and as the last part for any number of parts
  *     privileged:               # allow (default), forbid, or what is allowed:
- *       - cap:NET_ADMIN         # privileged, cap:NAME, network:host, pid:host, ipc:host, device:/PATH, security:OPTION
+ *       - cap:NET_ADMIN         # privileged, cap:NAME, network:host, pid:host, ipc:host, device:/PATH, security:OPTION,
+ *                             # target:/PATH, source:/PATH
  *     mounts:                   # allow (default), forbid, or folders of this machine that may be mounted with all below them
  *       - /srv
  *     docker-socket: forbid     # it may not be mounted, nor a folder that it is in

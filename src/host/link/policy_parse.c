@@ -66,7 +66,10 @@ static int privileged_item(const struct reader *r, unsigned line, struct str ite
         return 0;
     if (str_eq(kind, STR("security")) && all_of(rest, "=:_-./"))
         return 0;
-    return bad_item(r, line, item, "privileged, cap:NAME, network:host, pid:host, ipc:host, device:/dev/NAME, security:OPTION");
+    if ((str_eq(kind, STR("target")) || str_eq(kind, STR("source"))) && spec_is_right(item))
+        return 0;
+    return bad_item(r, line, item,
+                    "privileged, cap:NAME, network:host, pid:host, ipc:host, device:/dev/NAME, security:OPTION, target:/PATH, source:/PATH");
 }
 
 static int mount_item(const struct reader *r, unsigned line, struct str item)

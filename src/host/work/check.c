@@ -4,6 +4,7 @@
 
 #include "host/link/policy.h"
 #include "host/work/deploy.h"
+#include "host/work/rights.h"
 #include "spec/spec.h"
 
 int deploy_check(const Davit__Link__V1__Deploy *msg, struct err *err)
@@ -18,16 +19,18 @@ int deploy_check(const Davit__Link__V1__Deploy *msg, struct err *err)
 int deploy_policy(const struct work *w, const Davit__Link__V1__Deploy *msg, const char **ret_reason, struct err *err)
 {
     const Davit__Common__V1__ServiceSpec *spec = msg->spec;
-    char *options[SPEC_CAPS_MAX];
-    struct policy_ask ask = {.image = spec->image, .privileged = (const char *const *)options};
+    const char *mounts[SPEC_BINDS_MAX];
+    char **words = NULL;
+    struct policy_ask ask = {.image = spec->image, .mounts = mounts};
 
-    /* All else that is privileged a spec cannot ask for; its volumes are the engine's. */
-    for (; ask.n_privileged < spec->n_cap_add; ask.n_privileged++) {
-        const char *cap = spec->cap_add[ask.n_privileged];
-        options[ask.n_privileged] = str_printf("cap:%s", str_starts(str_from(cap), STR("CAP_")) ? cap + 4 : cap);
-    }
+    /* Its volumes are the engine's: no policy asks about those. */
+    for (; ask.n_mounts < spec->n_binds && ask.n_mounts < SPEC_BINDS_MAX; ask.n_mounts++)
+        mounts[ask.n_mounts] = spec->binds[ask.n_mounts]->source;
+    ask.n_privileged = rights_words(spec, &words);
+    ask.privileged = (const char *const *)words;
     int rc = policy_check(w->policy, &ask, ret_reason, err);
     for (size_t i = 0; i < ask.n_privileged; i++)
-        free(options[i]);
-    return rc;
+        free(words[i]);
+    free(words);
+    return rc < 0 ? rc : rights_sources(w, spec, ret_reason, err);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/work/deploy.h"
+#include "host/work/rights.h"
 #include "host/work/secret_files.h"
 #include "spec/spec.h"
 
@@ -23,6 +24,7 @@ struct build {
     const char **caps;
     char *volumes[SPEC_VOLUMES_MAX];
     size_t n_volumes;
+    struct rights rights;
     char *job;
     char *secrets; /* folder of secret files, or NULL */
     char replica[12];
@@ -37,6 +39,7 @@ static void build_release(struct build *b)
     free(b->caps);
     for (size_t i = 0; i < b->n_volumes; i++)
         free(b->volumes[i]);
+    rights_release(&b->rights);
     free(b->job);
     free(b->secrets);
 }
@@ -53,7 +56,7 @@ static void build_env(struct build *b, const Davit__Common__V1__ServiceSpec *s, 
 
 static void build_mounts(struct build *b, const Davit__Common__V1__ServiceSpec *s, struct docker_container_spec *out)
 {
-    b->mounts = mem_zalloc(s->n_volumes + 2, sizeof(*b->mounts));
+    b->mounts = mem_zalloc(s->n_volumes + s->n_binds + 2, sizeof(*b->mounts));
     for (size_t i = 0; i < s->n_volumes && i < SPEC_VOLUMES_MAX; i++) {
         b->volumes[i] = str_printf("davit-%s-%s", s->project, s->volumes[i]->name);
         b->n_volumes = i + 1;
@@ -129,6 +132,7 @@ int deploy_create(struct deploy *d, unsigned replica, usec_t deadline, struct er
     const char *aliases[] = {s->name};
     struct build b = {0};
     char id[DOCKER_ID_SIZE];
+    const char *reason = NULL;
     AUTO_FREE char *name = deploy_name(d, replica);
     int rc = deploy_image(d, deadline, err);
 
@@ -160,7 +164,8 @@ int deploy_create(struct deploy *d, unsigned replica, usec_t deadline, struct er
     build_mounts(&b, s, out);
     build_ports(&b, s, out);
     build_rights(&b, s, out);
-    rc = docker_container_create(d->w->docker, out, id, deadline, err);
+    rc = rights_apply(d->w, s, &b.rights, b.mounts, out, &reason, err);
+    rc = rc < 0 ? deploy_reason(d, rc, reason) : docker_container_create(d->w->docker, out, id, deadline, err);
     if (rc >= 0 && replica == 1)
         (void)str_copy(d->id, sizeof(d->id), str_from(id));
     build_release(&b);

@@ -127,6 +127,11 @@ static const struct {
     {KEY("cap_add: NET_ADMIN"), "line 6: \"cap_add\" must be a list", ""},
     {KEY("cap_add: [net-admin]"), "line 6: \"net-admin\" is no capability", ""},
     {KEY("cap_add: [\"\"]"), "line 6: \"\" is no capability", ""},
+    {KEY("binds: [\"data:/srv\"]"), "line 6: \"data:/srv\" is no bind", "write /on/the/server:/in/the/container"},
+    {KEY("binds: [\"/srv\"]"), "line 6: \"/srv\" is no bind", ""},
+    {KEY("binds: [\"/srv:/data:rx\"]"), "line 6: \"/srv:/data:rx\" is no bind", ""},
+    {KEY("allow: [everything]"), "line 6: \"everything\" is no right", "device:/dev/NAME"},
+    {KEY("allow: privileged"), "line 6: \"allow\" must be a list", ""},
     /* health */
     {KEY("health: maybe"), "line 6: \"maybe\" is no health check", "/path, 8080/path, tcp"},
     {KEY("health:"), "line 6: \"\" is no health check", "/path"},
@@ -173,6 +178,8 @@ static const char every_key[] =
     "        restart: on-failure\n"
     "        pull: always\n"
     "        cap_add: [NET_ADMIN]\n"
+    "        binds: [\"/srv/site:/site:ro\", \"/srv/up:/up\"]\n"
+    "        allow: [\"device:/dev/ttyUSB0\"]\n"
     "        read_only: true\n";
 
 static void test_every_key(void **state)
@@ -217,6 +224,11 @@ static void test_every_key(void **state)
     assert_string_equal(web->restart, "on-failure");
     assert_string_equal(web->pull, "always");
     assert_string_equal(web->cap_add[0], "NET_ADMIN");
+    assert_int_equal((int)web->n_binds, 2);
+    assert_string_equal(web->binds[0]->source, "/srv/site");
+    assert_string_equal(web->binds[0]->path, "/site");
+    assert_true(web->binds[0]->read_only && !web->binds[1]->read_only);
+    assert_string_equal(web->allow[0], "device:/dev/ttyUSB0");
     assert_true(web->read_only);
     manifest_release(&m);
 }
@@ -410,7 +422,8 @@ static int with_list(const char *key, const char *item, unsigned n, struct manif
 
 static void test_list_limits(void **state)
 {
-    static const char *const lists[][2] = {{"command", "x"}, {"env", "A=1"}, {"ports", "\"1:1\""}, {"volumes", "a:/b"}, {"cap_add", "A"}};
+    static const char *const lists[][2] = {{"command", "x"}, {"env", "A=1"}, {"ports", "\"1:1\""}, {"volumes", "a:/b"}, {"cap_add", "A"},
+                                              {"binds", "/a:/b"}, {"allow", "pid:host"}};
     struct manifest m;
     struct err err;
 

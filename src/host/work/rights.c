@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rights — see rights.h. */
+#include "host/work/rights.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/link/policy.h"
+
+size_t rights_words(const Davit__Common__V1__ServiceSpec *s, char ***ret)
+{
+    char **words = mem_zalloc(s->n_cap_add + s->n_allow + 1, sizeof(char *));
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n_cap_add; i++) {
+        const char *cap = s->cap_add[i];
+        words[n++] = str_printf("cap:%s", str_starts(str_from(cap), STR("CAP_")) ? cap + 4 : cap);
+    }
+    for (size_t i = 0; i < s->n_allow; i++)
+        words[n++] = str_dup(str_from(s->allow[i]));
+    *ret = words;
+    return n;
+}
+
+/* --- Folders of the server ---- */
+
+/* Is @path, or does it hold or lie in, @place? "" and NULL are no place. */
+static bool touches(const char *path, const char *place)
+{
+    return place && *place && (policy_path_below(place, path) || policy_path_below(path, place));
+}
+
+/* Places that only this agent knows: its own folder, and the engine's socket. */
+static bool is_own(const struct work *w, const char *path)
+{
+    const char *slash = w->policy ? strrchr(w->policy, '/') : NULL;
+    AUTO_FREE char *folder = slash ? str_dup((struct str){w->policy, (size_t)(slash - w->policy)}) : NULL;
+    AUTO_FREE char *real = folder ? realpath(folder, NULL) : NULL;
+    const char *socket = docker_addr(w->docker);
+    socket = str_starts(str_from(socket), STR("unix:")) ? socket + 5 : "";
+    AUTO_FREE char *real_socket = realpath(socket, NULL);
+
+    return touches(path, folder) || touches(path, real) || touches(path, socket) || touches(path, real_socket);
+}
+
+static int judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, struct err *err)
+{
+    int rc = spec_check_source(s, path, err);
+
+    if (rc < 0 || !is_own(w, path) || spec_allows(s, "source", path))
+        return rc;
+    (void)err_set(err, ERR_DENIED, "binds.source: %.80s of the server may not be mounted: the agent or the engine is there", path);
+    err_hint(err, "a service that needs it says so: allow source:%.80s", path);
+    return -ERR_DENIED;
+}
+
+static int source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
+                  struct err *err)
+{
+    AUTO_FREE char *real = realpath(path, NULL);
+
+    if (!real) {
+        *ret_reason = "mount_missing";
+        (void)err_set(err, ERR_NOT_FOUND, "%.200s is not there on this server, or the agent may not see it", path);
+        err_hint(err, "make the folder on the server first");
+        return -ERR_NOT_FOUND;
+    }
+    int rc = judge(w, s, path, err);
+    if (rc == 0)
+        rc = judge(w, s, real, err);
+    if (rc < 0) {
+        *ret_reason = "mount_forbidden";
+        if (err)
+            err->code = ERR_DENIED;
+        return -ERR_DENIED;
+    }
+    if (ret)
+        *ret = TAKE(real);
+    return 0;
+}
+
+int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char **ret_reason, struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < s->n_binds; i++)
+        rc = source(w, s, s->binds[i]->source, NULL, ret_reason, err);
+    return rc;
+}
+
+/* --- For the engine ---- */
+
+static void apply_word(const char *word, struct rights *r, struct docker_container_spec *out)
+{
+    if (strcmp(word, "privileged") == 0)
+        out->privileged = true;
+    else if (strcmp(word, "network:host") == 0)
+        out->network = "host";
+    else if (strcmp(word, "pid:host") == 0)
+        out->pid_mode = "host";
+    else if (strcmp(word, "ipc:host") == 0)
+        out->ipc_mode = "host";
+    else if (strcmp(word, "security:no-new-privileges=false") == 0)
+        out->no_new_privileges = false;
+    else if (strncmp(word, "security:", 9) == 0)
+        r->security[out->n_security_opts++] = word + 9;
+    else if (strncmp(word, "device:", 7) == 0)
+        r->devices[out->n_devices++] = word + 7;
+    /* target: and source: speak of mounts, which were judged. */
+}
+
+int rights_apply(const struct work *w, const Davit__Common__V1__ServiceSpec *s, struct rights *r, struct docker_mount *mounts,
+                 struct docker_container_spec *out, const char **ret_reason, struct err *err)
+{
+    for (size_t i = 0; i < s->n_binds && i < SPEC_BINDS_MAX; i++) {
+        /* Where it leads is what is mounted: a link that is changed from now on changes nothing. */
+        int rc = source(w, s, s->binds[i]->source, &r->sources[i], ret_reason, err);
+        if (rc < 0)
+            return rc;
+        r->n_sources = i + 1;
+        mounts[out->n_mounts++] = (struct docker_mount){.type = DOCKER_MOUNT_BIND,
+                                                        .source = r->sources[i],
+                                                        .target = s->binds[i]->path,
+                                                        .read_only = s->binds[i]->read_only};
+    }
+    for (size_t i = 0; i < s->n_allow && i < SPEC_ALLOW_MAX; i++)
+        apply_word(s->allow[i], r, out);
+    out->security_opts = r->security;
+    out->devices = r->devices;
+    if (out->network && strcmp(out->network, "host") == 0) {
+        /* The server's own network knows neither aliases nor another name for it. */
+        out->n_aliases = 0;
+        out->hostname = NULL;
+    }
+    return 0;
+}
+
+void rights_release(struct rights *r)
+{
+    for (size_t i = 0; i < r->n_sources; i++)
+        free(r->sources[i]);
+    r->n_sources = 0;
+}

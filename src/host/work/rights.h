@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rights — what a service has beyond the default: is it the owner's wish, may these folders of the server be seen, and how the engine is told.
+ * Ownership: struct rights is embedded and released.  Thread: loop; looking where a path leads blocks on the server's own file systems.
+ * Input trust: the spec passed spec_check; paths are followed here, for a link may lead where its name does not say. */
+#ifndef DAVIT_HOST_WORK_RIGHTS_H
+#define DAVIT_HOST_WORK_RIGHTS_H
+
+#include "host/work/work_internal.h"
+#include "spec/spec.h"
+
+/* What the engine's spec points to. */
+struct rights {
+    char *sources[SPEC_BINDS_MAX]; /* where the binds lead, owned */
+    size_t n_sources;
+    const char *devices[SPEC_ALLOW_MAX], *security[SPEC_ALLOW_MAX];
+};
+
+/* The words of @s as a policy has them: its capabilities (cap:NAME) and rights. *ret is the caller's, as is each; returns how many. */
+size_t rights_words(const Davit__Common__V1__ServiceSpec *s, char ***ret);
+
+/* May the folders be mounted that @s binds, wherever they lead? 0; -ERR_DENIED or -ERR_NOT_FOUND with *ret_reason (static: mount_forbidden,
+ * mount_missing). */
+int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char **ret_reason, struct err *err) MUST_USE;
+
+/* Adds binds and rights to @out, whose mounts have room for those of the binds behind @n_mounts. As rights_sources. */
+int rights_apply(const struct work *w, const Davit__Common__V1__ServiceSpec *s, struct rights *r, struct docker_mount *mounts,
+                 struct docker_container_spec *out, const char **ret_reason, struct err *err) MUST_USE;
+void rights_release(struct rights *r);
+
+#endif
