@@ -27,6 +27,7 @@
 #include "control/variables.h"
 #include "control/watch_kept.h"
 #include "davit/control/v1/audit.davit.h"
+#include "davit/control/v1/containers.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
@@ -303,6 +304,7 @@ const struct control_service control_services[] = {
     {&davit_control_v1_doctor_service, doctor_handlers, false},
     {&davit_control_v1_environment_service, variables_handlers, false},
     {&davit_control_v1_registry_service, registries_handlers, false},
+    {&davit_control_v1_exec_service, exec_handlers, false},
     {&davit_control_v1_root_service, roots_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_session_service, people_handlers, false},

@@ -139,6 +139,7 @@ extern const struct rpc_handler enroll_web_handlers[]; /* by proof, see tunnel.h
 extern const struct rpc_handler identity_handlers[];
 extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler doctor_handlers[];
+extern const struct rpc_handler exec_handlers[];
 extern const struct rpc_handler links_handlers[];
 extern const struct rpc_handler roots_handlers[];
 extern const struct rpc_handler updates_handlers[];

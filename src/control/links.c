@@ -52,6 +52,7 @@ void link_end(struct link *l, enum err_code code, const char *message, const cha
         event_pulse(&l->control->credentials);
     }
     lose_logs(l);
+    link_calls_lost(l);
     link_doctors_lost(l);
     (void)err_set(&err, code, "%s", message);
     err_hint(&err, "%s", hint ? hint : "");
@@ -85,6 +86,7 @@ int link_make(struct rpc_call *call, struct control *c, struct link **ret, struc
     address_host(conn_peer_addr(rpc_call_conn(call)), l->seen);
     list_init(&l->queue);
     list_init(&l->logs);
+    list_init(&l->calls);
     list_init(&l->doctors);
     timer_init(&l->hello, c->loop, on_hello_late, l);
     timer_set(&l->hello, LINK_HELLO_WAIT);
@@ -144,6 +146,18 @@ static void on_log_end(struct link *l, const Davit__Link__V1__LogEnd *m)
     ls->on_end(ls, m->failure);
 }
 
+/* What is of a call. */
+static bool handle_call(struct link *l, const Davit__Link__V1__AgentMessage *m)
+{
+    switch (m->body_case) {
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CALL_DATA: link_calls_data(l, m->call_data); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CALL_CREDIT: link_calls_credit(l, m->call_credit); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CALL_PROGRESS: link_calls_progress(l, m->call_progress); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CALL_END: link_calls_ended(l, m->call_end); return true;
+    default: return false;
+    }
+}
+
 /* What needs no store. False: it does. */
 static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
 {
@@ -171,7 +185,7 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
         return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO: link_end(l, ERR_INVALID, "a second Hello on one link", NULL); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY__NOT_SET: /* of a newer protocol: passed over */ return true;
-    default: return false;
+    default: return handle_call(l, m);
     }
 }
 
@@ -324,8 +338,10 @@ void link_drain(void *state)
 {
     struct link *l = state;
     l->blocked = false;
-    if (l->state == LINK_LIVE)
-        links_pump(l->server);
+    if (l->state != LINK_LIVE)
+        return;
+    link_calls_drained(l);
+    links_pump(l->server);
 }
 
 void link_closed(void *state, const struct err *reason)

@@ -6,6 +6,7 @@
 #define DAVIT_CONTROL_LINKS_INTERNAL_H
 
 #include "control/credentials.h"
+#include "control/link_calls.h"
 #include "control/links.h"
 
 enum link_state { LINK_WAIT_HELLO, LINK_GREETING, LINK_LIVE, LINK_ENDED };
@@ -42,6 +43,10 @@ struct link {
     struct list logs; /* struct log_stream.node */
     unsigned n_logs;
     uint64_t next_log;
+
+    struct list calls;      /* of link_calls.c */
+    unsigned n_calls;
+    uint64_t next_call;
 
     struct list doctors; /* callers of doctor_rpc.c */
     unsigned n_doctors;

@@ -448,7 +448,13 @@ struct docker_exec_spec {
 int docker_exec_start(struct docker *d, const char *container, const struct docker_exec_spec *spec, char *ret_id, struct conn **ret,
                       usec_t deadline, struct err *err) MUST_USE;
 int docker_exec_resize(struct docker *d, const char *exec_id, unsigned rows, unsigned cols, usec_t deadline, struct err *err) MUST_USE;
-/* *ret_running false: *ret_exit_code is set. */
+struct docker_exec_state {
+    bool running;
+    int exit_code; /* of one that runs no more: 128 + N after a signal; 126, 127 for one that could not be started */
+    int pid;       /* as the engine counts; 0 before its start */
+};
+int docker_exec_state(struct docker *d, const char *exec_id, struct docker_exec_state *ret, usec_t deadline, struct err *err) MUST_USE;
+/* The same. *ret_running false: *ret_exit_code is set. */
 int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline, struct err *err) MUST_USE;
 
 /* --- Streams (docker_demux.c, docker_logs.c, docker_events.c) ---------------------------------------------------------------------------------- */

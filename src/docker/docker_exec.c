@@ -46,12 +46,13 @@ static int write_exec(struct buf *body, const struct docker_exec_spec *s)
 struct exec {
     const char *id;
     bool running;
-    int exit_code;
+    int exit_code, pid;
 };
 static const struct docker_field exec_fields[] = {
     {.name = "Id", .type = DOCKER_F_STR, .offset = offsetof(struct exec, id)},
     {.name = "Running", .type = DOCKER_F_BOOL, .offset = offsetof(struct exec, running)},
     {.name = "ExitCode", .type = DOCKER_F_INT, .offset = offsetof(struct exec, exit_code)},
+    {.name = "Pid", .type = DOCKER_F_INT, .offset = offsetof(struct exec, pid)},
     {0},
 };
 
@@ -113,8 +114,7 @@ int docker_exec_resize(struct docker *d, const char *exec_id, unsigned rows, uns
     return rc < 0 ? rc : docker_do(d, "POST", &path, STR(""), NULL, deadline, err);
 }
 
-int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline,
-                        struct err *err)
+int docker_exec_state(struct docker *d, const char *exec_id, struct docker_exec_state *ret, usec_t deadline, struct err *err)
 {
     AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
     AUTO_BUF out = BUF_INIT(DOCKER_REPLY_MAX);
@@ -127,7 +127,16 @@ int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running
     struct exec e = {0};
     rc = docker_read_object(buf_str(&out), exec_fields, &e, pool, err);
     docker_pool_free(pool);
-    *ret_running = e.running;
-    *ret_exit_code = e.exit_code;
+    *ret = (struct docker_exec_state){e.running, e.exit_code, e.pid};
+    return rc;
+}
+
+int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline,
+                        struct err *err)
+{
+    struct docker_exec_state st = {0};
+    int rc = docker_exec_state(d, exec_id, &st, deadline, err);
+    *ret_running = st.running;
+    *ret_exit_code = st.exit_code;
     return rc;
 }

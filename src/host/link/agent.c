@@ -70,6 +70,7 @@ static int begin_work(struct agent *a, struct err *err)
                                  .policy = policy,
                                  .desired = a->desired,
                                  .send = session_send,
+                                 .wait_room = session_wait_room,
                                  .arg = a->session};
     a->work = work_new(&config);
     return session_set_work(a->session, a->work, err);

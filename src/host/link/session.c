@@ -151,6 +151,7 @@ static int say_hello(struct live *l, struct err *err)
     for (h.n_root_pins = 0; h.n_root_pins < s->roots.n; h.n_root_pins++)
         pins[h.n_root_pins] = (ProtobufCBinaryData){SPKI_HASH_SIZE, s->roots.v[h.n_root_pins].pin};
     h.root_pins = pins;
+    h.takes_calls = true;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
     m.hello = &h;
     return tunnel_put(l->stream, l->seal, &m, deadline_in(SESSION_DIAL_WAIT), err);
@@ -276,8 +277,10 @@ static void one_connection(struct live *l)
         log_event(s->recycled ? LOG_DEBUG : LOG_NOTICE, "connected to the control plane", "endpoint", s->endpoint, NULL);
         live_run(l);
         s->live = NULL;
-        if (s->work)
+        if (s->work) {
             work_logs_reset(s->work);
+            work_calls_reset(s->work);
+        }
     }
     if (s->renew)
         renew_offline(s->renew);
@@ -341,6 +344,7 @@ static void session_main(void *arg)
         list_init(&l.out);
         event_init(&l.out_ready, s->loop);
         event_init(&l.out_room, s->loop);
+        event_init(&l.out_low, s->loop);
         event_init(&l.ended, s->loop);
         one_connection(&l);
         live_release(&l);

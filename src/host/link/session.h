@@ -13,8 +13,8 @@
  * says Welcome because the other side is gone or the server was enrolled anew. What the journal has is resumed after that.
  * Ownership: session_new .. session_free; config's pointers are borrowed and outlive it.  Thread: loop; calls marked "waits" on a fiber.
  * Limits: SESSION_OUT_SOFT bytes or SESSION_ITEMS_SOFT messages wait to be sent, above that progress, usage and container states are dropped
- * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. SESSION_RUNS_MAX new
- * commands at once, and as many that are resumed.
+ * (counted; container states are sent whole later); at SESSION_OUT_HARD the link is cut. Data of calls waits at
+ * SESSION_OUT_CALLS. SESSION_RUNS_MAX new commands at once, and as many that are resumed.
  * Input trust: the control plane is authenticated; its messages were checked by rpc, its commands are checked by host/work. */
 #ifndef DAVIT_HOST_LINK_SESSION_H
 #define DAVIT_HOST_LINK_SESSION_H
@@ -27,6 +27,7 @@
 
 enum {
     SESSION_PROTOCOL = 1,
+    SESSION_OUT_CALLS = 256 * 1024, /* data of calls waits beyond it, so that a heartbeat never comes behind much of it */
     SESSION_OUT_SOFT = 1024 * 1024,
     SESSION_OUT_HARD = 32 * 1024 * 1024,
     SESSION_ITEMS_SOFT = 1024,
@@ -108,6 +109,8 @@ struct session *session_free(struct session *s);
 
 /* What work_config.send points to, with the session as argument. */
 void session_send(void *session, const Davit__Link__V1__AgentMessage *msg);
+/* Waits, and work_config.wait_room: until less than SESSION_OUT_CALLS waits to be sent. */
+int session_wait_room(void *session) MUST_USE;
 
 /* The next dial uses these; @tls is referenced. */
 void session_set_credentials(struct session *s, struct tls_ctx *tls, uint32_t generation);

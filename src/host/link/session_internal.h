@@ -80,6 +80,7 @@ struct live {
     size_t out_bytes;
     unsigned out_items;
     struct event out_ready, out_room;
+    struct event out_low;     /* pulsed while less than SESSION_OUT_CALLS waits */
     bool states_lost;         /* container states were dropped: all are sent again when there is room */
     usec_t up;                /* monotonic, when Welcome came */
     usec_t interval, spread;

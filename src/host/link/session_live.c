@@ -63,6 +63,17 @@ void session_send(void *session, const Davit__Link__V1__AgentMessage *msg)
     session_enqueue(session, msg);
 }
 
+int session_wait_room(void *session)
+{
+    struct session *s = session;
+    while (s->live && !s->live->ended.set && s->live->out_bytes >= SESSION_OUT_CALLS) {
+        int rc = event_wait(&s->live->out_low, USEC_INFINITY);
+        if (rc < 0)
+            return rc;
+    }
+    return s->live && !s->live->ended.set ? 0 : -(int)ERR_CANCELLED;
+}
+
 static struct out *pop(struct live *l)
 {
     struct list *node = list_pop(&l->out);
@@ -83,12 +94,15 @@ void live_release(struct live *l)
     }
     event_release(&l->out_ready);
     event_release(&l->out_room);
+    event_release(&l->out_low);
     event_release(&l->ended);
 }
 
 /* Room again: what was dropped and must not be missed goes once more. */
 static void made_room(struct live *l)
 {
+    if (l->out_bytes < SESSION_OUT_CALLS)
+        event_pulse(&l->out_low);
     if (crowded(l))
         return;
     event_pulse(&l->out_room);
@@ -215,10 +229,59 @@ static void fence(struct live *l, const char *reason)
     live_end(l, &err);
 }
 
+/* This process has no work to give it to: somebody else is what we were, or the engine is none of ours. */
+static void refuse_call(struct live *l, uint64_t id)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__CallEnd end = DAVIT__LINK__V1__CALL_END__INIT;
+    Davit__Common__V1__Failure failure = DAVIT__COMMON__V1__FAILURE__INIT;
+    failure.code = ERR_UNAVAILABLE;
+    failure.message = (char *)(uintptr_t)"this agent does no work now";
+    end.call_id = id;
+    end.failure = &failure;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CALL_END;
+    m.call_end = &end;
+    session_enqueue(l->session, &m);
+}
+
+/* Is @m of a call? Then it was given to the work. */
+static bool take_call(struct live *l, const Davit__Link__V1__ControlMessage *m)
+{
+    struct work *work = l->session->work;
+    switch (m->body_case) {
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_OPEN:
+        if (work)
+            work_call_open(work, m->call_open);
+        else
+            refuse_call(l, m->call_open->call_id);
+        return true;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_DATA:
+        if (work)
+            work_call_data(work, m->call_data);
+        return true;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CREDIT:
+        if (work)
+            work_call_credit(work, m->call_credit);
+        return true;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CLOSE:
+        if (work)
+            work_call_close(work, m->call_close);
+        return true;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_RESIZE:
+        if (work)
+            work_call_resize(work, m->call_resize);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* 0, or negative when the fiber shall end. */
 static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
 {
     struct work *work = l->session->work;
+    if (take_call(l, m))
+        return 0;
     switch (m->body_case) {
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_COMMAND:
         return command_arrived(l, m->command);

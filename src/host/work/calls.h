@@ -17,18 +17,20 @@ struct call;
 /* For the functions, on the call's fiber. */
 struct work *call_work(struct call *c);
 const Davit__Link__V1__CallOpen *call_open_message(const struct call *c);
-/* Waits for credit and sends data, in pieces. 0 or -ERR_CANCELLED. @output see CallData. May run on another fiber of the same call. */
+/* Waits for credit and for room in the link, and sends data, in pieces. 0 or -ERR_CANCELLED. @output see CallData. May run on another fiber of the
+ * same call, but one at a time. */
 int call_send(struct call *c, unsigned output, struct str bytes) MUST_USE;
-/* Waits for input. 0 with *ret (borrowed until the next call of this function); 1: there is no more; -ERR_CANCELLED, -ERR_DEADLINE. */
+/* Waits for input. 0 with *ret (borrowed until the next call of this function); 1: there is no more; -ERR_CANCELLED, -ERR_DEADLINE. May run on
+ * another fiber of the same call, which ends before the function of the call returns. */
 int call_input(struct call *c, struct str *ret, usec_t deadline) MUST_USE;
 /* Never waits. */
 void call_progress(struct call *c, const Davit__Common__V1__StepProgress *p);
-/* The last size of the terminal that was told, and an event that is pulsed at each new one. */
+/* The last size of the terminal that was told, zeroes before, and an event that is pulsed at each new one. */
 void call_size(const struct call *c, unsigned *ret_rows, unsigned *ret_columns);
 struct event *call_resized(struct call *c);
 
-/* The functions: 0 with @end filled (what its result points to is freed by call_end_release of the kind: rpc_message_free of a copy), or negative with
- * @err and *reason (static, may stay NULL), which become its failure. Each in a file of its own. */
+/* The functions: 0 with the result of @end filled, whose message (or outcome) is malloc'ed as by rpc_copy and freed by this module; or negative with
+ * @err and *reason (static, may stay NULL: one by the code), which become its failure. Each in a file of its own. */
 typedef int call_fn(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);
 call_fn call_exec;                                                       /* exec.c */
 call_fn call_file;                                                       /* files.c */
@@ -36,5 +38,10 @@ call_fn call_image_list, call_image_pull, call_image_check, call_image_remove; /
 call_fn call_prune_plan, call_prune_apply;                               /* prune.c */
 call_fn call_volume_list, call_volume_remove;                            /* volumes.c */
 call_fn call_container;                                                  /* containers.c */
+
+/* --- for work.c ---- */
+void calls_start(struct work *w);
+/* After the workers ended. */
+void calls_free(struct work *w);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* work — life of the module, its fibers, and the queue of commands: one at a time per service, in order. */
-#include "host/work/work_internal.h"
+#include "host/work/calls.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,6 +45,7 @@ struct work *work_new(const struct work_config *config)
         .ingress = config->ingress,
         .desired = config->desired,
         .send = config->send,
+        .wait_room = config->wait_room,
         .arg = config->arg,
     };
     list_init(&w->workers);
@@ -54,6 +55,7 @@ struct work *work_new(const struct work_config *config)
     event_init(&w->networks_free, w->loop);
     work_set_usage_interval(w, config->usage_interval);
     logs_start(w);
+    calls_start(w);
     BUG_ON(watch_start(w) < 0 || sampler_start(w) < 0);
     return w;
 }
@@ -84,6 +86,7 @@ struct work *work_free(struct work *w)
     watch_free(w);
     sampler_free(w);
     logs_free(w);
+    calls_free(w);
     event_release(&w->idle);
     event_release(&w->pull_ended);
     event_release(&w->networks_free);

@@ -38,8 +38,12 @@ struct work_config {
     struct desired *desired; /* what shall run, see host/work/desired.h; borrowed likewise. NULL: nobody keeps it */
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
-     * down. Called from fibers and from timers, never inside a call that does not wait. */
+     * down. Called from fibers and from timers, never inside a call that does not wait, but for the CallEnd of a call that work_call_open
+     * refuses. */
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
+    /* Waits until there is room for data of calls, so that it holds up nothing else of the link. 0 or -ERR_CANCELLED (also when the link is down).
+     * NULL: there always is. */
+    int (*wait_room)(void *arg);
     void *arg;
 };
 
@@ -84,5 +88,14 @@ void work_log_credit(struct work *w, const Davit__Link__V1__LogCredit *credit);
 void work_log_close(struct work *w, const Davit__Link__V1__LogClose *close);
 /* The link went down: closes all streams (their ids belong to the connection). */
 void work_logs_reset(struct work *w);
+
+/* Calls, see calls.h. Each is answered by one CallEnd, unless it is closed before. Unknown ids are fine. */
+void work_call_open(struct work *w, const Davit__Link__V1__CallOpen *open);
+void work_call_data(struct work *w, const Davit__Link__V1__CallData *m);
+void work_call_credit(struct work *w, const Davit__Link__V1__CallCredit *m);
+void work_call_resize(struct work *w, const Davit__Link__V1__CallResize *m);
+void work_call_close(struct work *w, const Davit__Link__V1__CallClose *m);
+/* The link went down: closes all. */
+void work_calls_reset(struct work *w);
 
 #endif

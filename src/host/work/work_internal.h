@@ -23,6 +23,7 @@
 struct watch;
 struct sampler;
 struct logs;
+struct calls;
 
 struct work {
     struct loop *loop;
@@ -34,6 +35,7 @@ struct work {
     usec_t usage_watch;    /* until usage_until (monotonic) */
     usec_t usage_until;
     void (*send)(void *arg, const Davit__Link__V1__AgentMessage *msg);
+    int (*wait_room)(void *arg); /* or NULL */
     void *arg;
 
     bool stopping;
@@ -50,6 +52,7 @@ struct work {
     struct watch *watch;
     struct sampler *sampler;
     struct logs *logs;
+    struct calls *calls;
 };
 
 /* --- work.c ---- */

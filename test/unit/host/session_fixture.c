@@ -92,6 +92,41 @@ void work_log_close(struct work *w, const Davit__Link__V1__LogClose *close)
     (void)close;
 }
 
+void work_call_open(struct work *w, const Davit__Link__V1__CallOpen *m)
+{
+    (void)w;
+    (void)m;
+}
+
+void work_call_data(struct work *w, const Davit__Link__V1__CallData *m)
+{
+    (void)w;
+    (void)m;
+}
+
+void work_call_credit(struct work *w, const Davit__Link__V1__CallCredit *m)
+{
+    (void)w;
+    (void)m;
+}
+
+void work_call_resize(struct work *w, const Davit__Link__V1__CallResize *m)
+{
+    (void)w;
+    (void)m;
+}
+
+void work_call_close(struct work *w, const Davit__Link__V1__CallClose *m)
+{
+    (void)w;
+    (void)m;
+}
+
+void work_calls_reset(struct work *w)
+{
+    (void)w;
+}
+
 void work_logs_reset(struct work *w)
 {
     w->resets++;
