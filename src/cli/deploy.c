@@ -12,17 +12,18 @@
 #include "cli/out.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/control/v1/workloads.pb-c.h"
+#include "spec/spec.h"
 
 enum { PASSWORD_MAX = 4096 };
 static const usec_t CALL_TIMEOUT = 30 * USEC_SEC;
 
 struct deploy_options {
     struct cli_common common;
-    const char *file, *project, *name, *server, *health, *restart, *pull;
+    const char *file, *project, *name, *server, *health, *health_path, *restart, *pull;
     const char *registry_user, *registry_password_file;
-    struct opt_list env, env_file, ports, volumes, binds, cap_add, allow;
+    struct opt_list env, env_file, ports, volumes, binds, cap_add, allow, routes;
     uint64_t cpus_milli, memory;
-    int64_t pids;
+    int64_t pids, replicas;
     usec_t health_interval, health_timeout, health_grace, timeout;
     int64_t health_retries;
     bool read_only, detach, force;
@@ -45,13 +46,18 @@ static const struct opt deploy_opts[] = {
      .help = "publish a port, on loopback unless an address is given"},
     {.name = "volume", .letter = 'v', .type = OPT_LIST, .offset = AT(volumes), .arg = "NAME:/PATH",
      .help = "named volume; :ro for read only"},
+    {.name = "route", .type = OPT_LIST, .offset = AT(routes), .arg = "HOST[:PORT]",
+     .help = "hostname that leads to it, at this port of its containers"},
+    {.name = "replicas", .type = OPT_INT, .offset = AT(replicas), .min = 1, .max = SPEC_REPLICAS_MAX, .arg = "N",
+     .help = "how many containers (as many as there are, or 1)"},
     {.name = "cpus", .type = OPT_MILLI, .offset = AT(cpus_milli), .max = 1024000, .arg = "N",
      .help = "limit in cores, for example 0.5"},
     {.name = "memory", .letter = 'm', .type = OPT_BYTES, .offset = AT(memory), .max = (int64_t)1 << 50, .arg = "SIZE",
      .help = "limit, for example 128m"},
     {.name = "pids", .type = OPT_INT, .offset = AT(pids), .max = 4194304, .arg = "N", .help = "limit of processes (512)"},
     {.name = "health", .type = OPT_STRING, .offset = AT(health), .arg = "CHECK",
-     .help = "/path, 8080/path, tcp, tcp:8080, docker or none"},
+     .help = "/path, 8080/path, tcp, tcp:8080, docker or none (/health with a route)"},
+    {.name = "health-path", .type = OPT_STRING, .offset = AT(health_path), .arg = "PATH", .help = "as --health PATH; '' skips the check"},
     {.name = "health-interval", .type = OPT_USEC, .offset = AT(health_interval), .min = 100000, .max = 300000000, .arg = "TIME",
      .help = "between checks (10s)"},
     {.name = "health-timeout", .type = OPT_USEC, .offset = AT(health_timeout), .min = 100000, .max = 60000000, .arg = "TIME",
@@ -59,7 +65,7 @@ static const struct opt deploy_opts[] = {
     {.name = "health-retries", .type = OPT_INT, .offset = AT(health_retries), .min = 1, .max = 100, .arg = "N",
      .help = "failures until it counts as failed (3)"},
     {.name = "health-grace", .type = OPT_USEC, .offset = AT(health_grace), .min = 1000, .max = 1800000000, .arg = "TIME",
-     .help = "failures do not count before (2s)"},
+     .help = "failures do not count before (30s; 2s without a check)"},
     {.name = "restart", .type = OPT_ENUM, .offset = AT(restart), .choices = "no|on-failure|always|unless-stopped", .arg = "POLICY",
      .help = "when it ends by itself (unless-stopped)"},
     {.name = "pull", .type = OPT_ENUM, .offset = AT(pull), .choices = "missing|always|never", .arg = "WHEN",
@@ -137,6 +143,8 @@ static int add_lists(Davit__Common__V1__ServiceSpec *spec, const struct deploy_o
         rc = spec_add_bind(spec, str_from(o->binds.v[i]), err);
     for (size_t i = 0; rc == 0 && i < o->allow.n; i++)
         rc = spec_add_right(spec, str_from(o->allow.v[i]), err);
+    for (size_t i = 0; rc == 0 && i < o->routes.n; i++)
+        rc = spec_add_route(spec, str_from(o->routes.v[i]), err);
     if (rc == 0 && o->cap_add.n > 0) {
         spec->cap_add = calloc(o->cap_add.n, sizeof(char *));
         BUG_ON(!spec->cap_add);
@@ -157,6 +165,7 @@ static void add_health_times(Davit__Common__V1__HealthCheck *h, const struct dep
 static int spec_from_flags(Davit__Common__V1__ServiceSpec *spec, const struct deploy_options *o, const char **operands, size_t n, struct err *err)
 {
     AUTO_FREE char *name = o->name ? str_dup(str_from(o->name)) : name_of_image(operands[0]);
+    const char *health = o->health ? o->health : o->health_path;
     int rc = add_lists(spec, o, err);
 
     spec_set_text(&spec->project, str_from(o->project));
@@ -170,9 +179,11 @@ static int spec_from_flags(Davit__Common__V1__ServiceSpec *spec, const struct de
     spec->memory_bytes = o->memory;
     spec->pids_limit = (uint32_t)o->pids;
     spec->read_only = o->read_only;
+    spec->replicas = (uint32_t)o->replicas;
     add_health_times(spec->health, o);
-    if (rc == 0 && o->health)
-        rc = spec_set_health(spec, str_from(o->health), err);
+    if (rc == 0 && health)
+        rc = spec_set_health(spec, str_from(health), err);
+    spec_settle_health(spec, health);
     for (size_t i = 1; rc == 0 && i < n; i++)
         rc = spec_add_command(spec, str_from(operands[i]), err);
     return rc;
@@ -212,6 +223,16 @@ struct deploy {
     struct str registry; /* that the login is for; "": of whatever image it is */
 };
 
+/* Where it is reached by name. */
+static void show_routes(const struct cli *cli, const Davit__Common__V1__ServiceSpec *spec)
+{
+    for (size_t i = 0; !cli->json && i < spec->n_routes; i++) {
+        AUTO_FREE char *host = out_clean(str_from(spec->routes[i]->hostname));
+        printf("  http://%s/\n", host);
+    }
+    (void)fflush(stdout);
+}
+
 /* Sends one spec and follows it. 0; 1: it failed and the user was told. */
 static int deploy_one(struct deploy *d, Davit__Common__V1__ServiceSpec *spec, struct err *err)
 {
@@ -241,6 +262,8 @@ static int deploy_one(struct deploy *d, Davit__Common__V1__ServiceSpec *spec, st
         rc = follow_skip(d->cli, spec, r, d->o->detach, err);
     else
         rc = follow_deployment(d->cli, spec, r, deadline_in(d->o->timeout), err);
+    if (rc == 0)
+        show_routes(d->cli, spec);
     rpc_message_free(message);
     return rc;
 }
@@ -291,8 +314,10 @@ static int deploy_flags(struct deploy *d, const char **operands, size_t n, struc
 /* Was anything given that --file would pass over in silence? */
 static bool describes(const struct deploy_options *o)
 {
-    return o->name || o->health || o->restart || o->pull || o->env.n || o->env_file.n || o->ports.n || o->volumes.n || o->cap_add.n || o->binds.n || o->allow.n ||
-           o->cpus_milli || o->memory || o->pids || o->health_interval || o->health_timeout || o->health_grace || o->health_retries || o->read_only;
+    bool health = o->health || o->health_path || o->health_interval || o->health_timeout || o->health_grace || o->health_retries;
+    bool lists = o->env.n || o->env_file.n || o->ports.n || o->volumes.n || o->binds.n || o->cap_add.n || o->allow.n || o->routes.n;
+
+    return o->name || health || lists || o->replicas || o->restart || o->pull || o->cpus_milli || o->memory || o->pids || o->read_only;
 }
 
 static int check_operands(const struct deploy_options *o, size_t n, struct err *err)
@@ -307,6 +332,8 @@ static int check_operands(const struct deploy_options *o, size_t n, struct err *
         err_hint(err, "beside --file go --server, --force, --detach, --timeout and the registry login");
         return -ERR_INVALID;
     }
+    if (o->health && o->health_path)
+        return err_set(err, ERR_INVALID, "--health and --health-path say the same: give one of them");
     if (!o->registry_user != !o->registry_password_file)
         return err_set(err, ERR_INVALID, "--registry-user and --registry-password-file belong together");
     return 0;
@@ -333,6 +360,7 @@ const struct verb verb_deploy = {
     .about = "run a service, or replace the one of that name",
     .example = "davit deploy --name web --publish 8080:80 --health / nginx:1.25\n"
                "davit deploy --name clock alpine:3 -- sh -c 'while date; do sleep 60; done'\n"
+               "davit deploy --name shop --route shop.example.com:8080 --replicas 2 shop:1\n"
                "davit deploy --file davit.yaml",
     .opts = deploy_opts,
     .opts_size = sizeof(struct deploy_options),

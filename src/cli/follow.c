@@ -19,7 +19,7 @@ struct follow {
     size_t seen;   /* events shown that are on record: after a reconnect the same ones come again */
     char step[64]; /* line that stands open on a terminal */
     bool open;
-    int end; /* 0 not yet, 1 active, 2 failed, 3 it was removed or replaced before */
+    int end; /* 0 not yet, 1 active, 2 failed, 3 it was removed or replaced before, 4 cancelled */
     char container[80];
 };
 
@@ -104,8 +104,11 @@ static int on_event(struct follow *f, const event_message *e, struct err *err)
     if (e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_FAILED)
         f->end = 2;
     if (e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_REMOVED ||
-        e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_SUPERSEDED)
+        e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_SUPERSEDED ||
+        e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_ROLLED_BACK)
         f->end = 3;
+    if (e->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_CANCELLED)
+        f->end = 4;
     if (f->cli->json)
         return out_message(&e->base, err);
     if (e->progress)
@@ -119,6 +122,10 @@ static int on_event(struct follow *f, const event_message *e, struct err *err)
     if (f->end == 3) {
         end_line(f);
         fprintf(stderr, "davit: %s/%s was not deployed: it or its server was removed meanwhile\n", f->spec->project, f->spec->name);
+    }
+    if (f->end == 4) {
+        end_line(f);
+        fprintf(stderr, "davit: %s/%s was not deployed: it was cancelled\n", f->spec->project, f->spec->name);
     }
     return 0;
 }
@@ -161,7 +168,7 @@ static int gave_up(const struct follow *f, struct err *err)
 {
     (void)err_set(err, ERR_DEADLINE, "the deployment of %s/%s is not over; it goes on without this program", f->spec->project,
                   f->spec->name);
-    err_hint(err, "davit deployments --project %s shows its outcome", f->spec->project);
+    err_hint(err, "davit deployments --project %s shows its outcome, davit cancel %.8s ends it", f->spec->project, f->id);
     return -ERR_DEADLINE;
 }
 
@@ -185,6 +192,8 @@ int follow_deployment(struct cli *cli, const Davit__Common__V1__ServiceSpec *spe
             rc = -ERR_DEADLINE;
     }
     end_line(&f);
+    if (f.end == 0 && rc == -ERR_CANCELLED)
+        out_note(cli, "The deployment goes on without this program. `davit cancel %.8s` ends it.", f.id);
     if (f.end == 0)
         return rc == -ERR_DEADLINE ? gave_up(&f, err) : rc;
     if (f.end == 1 && !cli->json) {

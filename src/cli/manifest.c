@@ -9,11 +9,13 @@
 #include "base/fd.h"
 #include "yaml/yaml_tree.h"
 #include "rpc/rpc.h"
+#include "spec/spec.h"
 
 struct reader {
     const char *name;
     struct manifest *out;
     Davit__Common__V1__ServiceSpec *spec; /* the one being filled */
+    bool health;                          /* a check was named for it */
     struct err *err;
 };
 
@@ -124,6 +126,12 @@ static int health_check(struct reader *r, const struct yaml_node *node)
     struct str text;
     int rc = scalar(r, node, &text);
 
+    r->health = true;
+    if (rc == 0 && text.n == 0 && node->plain) { /* "" in quotes is the empty path */
+        (void)bad(r, node, "\"\" is no health check");
+        err_hint(r->err, "write /path, 8080/path, tcp, tcp:8080, docker or none");
+        return -ERR_INVALID;
+    }
     return rc < 0 ? rc : located(r, node, spec_set_health(r->spec, text, r->err));
 }
 static int health_interval(struct reader *r, const struct yaml_node *node)
@@ -304,6 +312,25 @@ static int read_read_only(struct reader *r, const struct yaml_node *node)
     return 0;
 }
 
+static int read_routes(struct reader *r, const struct yaml_node *node)
+{
+    return each_item(r, node, spec_add_route);
+}
+
+static int read_replicas(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    uint64_t n;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (str_to_u64(text, SPEC_REPLICAS_MAX, &n) < 0 || n == 0)
+        return err_set(r->err, ERR_INVALID, "%s line %u: replicas must be a number from 1 to %d", r->name, node->line, SPEC_REPLICAS_MAX);
+    r->spec->replicas = (uint32_t)n;
+    return 0;
+}
+
 static int read_health(struct reader *r, const struct yaml_node *node)
 {
     return node->type == YAML_SCALAR ? health_check(r, node) : each_key(r, node, health_keys);
@@ -325,6 +352,8 @@ static const struct key service_keys[] = {
     {"allow", read_allow},
     {"pull", read_pull},
     {"read_only", read_read_only},
+    {"replicas", read_replicas},
+    {"routes", read_routes},
     {NULL, NULL},
 };
 
@@ -342,8 +371,10 @@ static int read_service(struct reader *r, const char *project, const struct yaml
     m->services[m->n++] = r->spec = spec_new();
     spec_set_text(&r->spec->project, str_from(project));
     spec_set_text(&r->spec->name, str_from(node->key));
+    r->health = false;
     if ((rc = each_key(r, node, service_keys)) < 0)
         return rc;
+    spec_settle_health(r->spec, r->health);
     return *r->spec->image ? 0 : bad(r, node, "the service has no image");
 }
 

@@ -30,9 +30,14 @@ int spec_add_port(Davit__Common__V1__ServiceSpec *spec, struct str port, struct 
 int spec_add_volume(Davit__Common__V1__ServiceSpec *spec, struct str volume, struct err *err) MUST_USE;   /* NAME:/path[:ro] */
 int spec_add_bind(Davit__Common__V1__ServiceSpec *spec, struct str bind, struct err *err) MUST_USE;       /* /source:/path[:ro] */
 int spec_add_right(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err) MUST_USE;      /* as ServiceSpec.allow */
+/* HOST[:PORT]: a hostname that leads to this service. */
+int spec_add_route(Davit__Common__V1__ServiceSpec *spec, struct str route, struct err *err) MUST_USE;
 int spec_add_command(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err) MUST_USE;
 /* Kind and path or port of a health check: "http:/path[:port]" is written "/path" or "8080/path"; "tcp" or "tcp:8080"; "docker"; "none". */
 int spec_set_health(Davit__Common__V1__ServiceSpec *spec, struct str health, struct err *err) MUST_USE;
+/* After all pieces: who said nothing about health says nothing of it, so that the defaults of the control plane count; times alone belong to the
+ * check that a service with a route has without them. @said: a check was named. */
+void spec_settle_health(Davit__Common__V1__ServiceSpec *spec, bool said);
 /* A fresh spec whose every string is set and owned; freed by rpc_message_free. */
 Davit__Common__V1__ServiceSpec *spec_new(void) MUST_USE;
 void spec_set_text(char **field, struct str value);

@@ -44,8 +44,14 @@ static char *ports_text(const Davit__Control__V1__Service *s)
 static char *containers_text(const Davit__Control__V1__Service *s)
 {
     AUTO_BUF text = BUF_INIT(4096);
+    size_t running = 0;
 
-    for (size_t i = 0; i < s->n_containers; i++) {
+    for (size_t i = 0; i < s->n_containers; i++)
+        running += str_eq(str_from(s->containers[i]->state), STR("running"));
+    bool all = s->replicas > 1 && running == s->n_containers;
+    if (all)
+        (void)buf_printf(&text, "%zu of %u running", running, s->replicas);
+    for (size_t i = 0; !all && i < s->n_containers; i++) {
         const Davit__Common__V1__Container *c = s->containers[i];
         (void)buf_printf(&text, "%s%s", i ? ", " : "", c->state);
         if (*c->health && !str_eq(str_from(c->health), STR("none")))
@@ -58,6 +64,15 @@ static char *containers_text(const Davit__Control__V1__Service *s)
     return text.len ? buf_take(&text) : NULL;
 }
 
+static char *image_text(const char *image)
+{
+    struct str digest = str_from(image);
+    struct str name = str_cut(&digest, '@');
+
+    /* A digest is known by its beginning. */
+    return digest.n > 19 ? str_printf(STR_FMT "@%.19s", STR_ARG(name), digest.p) : str_dup(str_from(image));
+}
+
 static void ps_row(struct out_table *t, const Davit__Control__V1__Service *s)
 {
     char *cells[] = {
@@ -65,7 +80,7 @@ static void ps_row(struct out_table *t, const Davit__Control__V1__Service *s)
         str_dup(str_from(s->server_name)),
         str_dup(str_from(deployment_state_name((int)s->state))),
         containers_text(s),
-        str_dup(str_from(s->image)),
+        image_text(s->image),
         ports_text(s),
         out_age(s->updated_us),
     };
@@ -133,6 +148,16 @@ static const char *failure_text(const Davit__Common__V1__Failure *f)
     return *f->reason ? f->reason : f->message;
 }
 
+/* Which one it repeats; which ones can be rolled back to. */
+static char *source_text(const Davit__Control__V1__Deployment *d)
+{
+    bool active = d->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_ACTIVE;
+
+    if (*d->source_deployment_id)
+        return str_printf("rollback to %.8s", d->source_deployment_id);
+    return d->was_active && !active ? str_dup(STR("was active")) : NULL;
+}
+
 static void deployment_row(struct out_table *t, const Davit__Control__V1__Deployment *d)
 {
     char *cells[] = {
@@ -140,7 +165,8 @@ static void deployment_row(struct out_table *t, const Davit__Control__V1__Deploy
         str_printf("%s/%s", d->spec ? d->spec->project : "", d->spec ? d->spec->name : ""),
         str_dup(str_from(d->server_name)),
         str_dup(str_from(deployment_state_name((int)d->state))),
-        str_dup(str_from(d->spec ? d->spec->image : "")),
+        image_text(d->spec ? d->spec->image : ""),
+        source_text(d),
         out_time(d->created_us),
         str_dup(str_from(failure_text(d->failure))),
     };
@@ -150,7 +176,7 @@ static void deployment_row(struct out_table *t, const Davit__Control__V1__Deploy
 
 static int run_deployments(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
-    static const char *const heads[] = {"DEPLOYMENT", "SERVICE", "SERVER", "STATE", "IMAGE", "CREATED", "FAILURE", NULL};
+    static const char *const heads[] = {"DEPLOYMENT", "SERVICE", "SERVER", "STATE", "IMAGE", "NOTE", "CREATED", "FAILURE", NULL};
     const struct ps_options *o = options;
     Davit__Control__V1__ListDeploymentsRequest req = DAVIT__CONTROL__V1__LIST_DEPLOYMENTS_REQUEST__INIT;
     ProtobufCMessage *message = NULL;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/manifest.h"
+#include "rpc/rpc.h"
 #include "spec/spec.h"
 
 /* protobuf-c marks an unset string by this shared empty one, which must not be freed. */
@@ -152,6 +153,44 @@ int spec_add_volume(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     return 0;
 }
 
+int spec_add_route(Davit__Common__V1__ServiceSpec *spec, struct str text, struct err *err)
+{
+    struct str port = text;
+    struct str host = str_cut(&port, ':');
+    uint32_t number = 0;
+    int rc;
+
+    if (host.n == 0 || host.n > SPEC_HOSTNAME_MAX || ends_open(text) || memchr(text.p, '/', text.n)) {
+        (void)err_set(err, ERR_INVALID, "\"" STR_FMT "\" is no route", (int)(text.n < 80 ? text.n : 80), text.p);
+        err_hint(err, "write HOST or HOST:PORT, for example shop.example.com or shop.example.com:8080");
+        return -ERR_INVALID;
+    }
+    if (port.n > 0 && (rc = parse_port(port, &number, err)) < 0)
+        return rc;
+    if ((rc = grow(&spec->routes, spec->n_routes, "routes", err)) < 0)
+        return rc;
+    Davit__Common__V1__Route *route = NEW(Davit__Common__V1__Route, davit__common__v1__route__init);
+    route->hostname = str_dup(host);
+    route->port = number;
+    spec->routes[spec->n_routes++] = route;
+    return 0;
+}
+
+void spec_settle_health(Davit__Common__V1__ServiceSpec *spec, bool said)
+{
+    Davit__Common__V1__HealthCheck *h = spec->health;
+
+    if (said)
+        return;
+    if (protobuf_c_message_get_packed_size(&h->base) == 0) {
+        spec->health = rpc_message_free(h);
+    } else if (spec->n_routes > 0) {
+        h->kind = DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP;
+        h->port = spec->routes[0]->port;
+        spec_set_text(&h->path, STR(SPEC_HEALTH_PATH));
+    }
+}
+
 int spec_add_command(Davit__Common__V1__ServiceSpec *spec, struct str word, struct err *err)
 {
     int rc = grow(&spec->command, spec->n_command, "words of a command", err);
@@ -167,6 +206,11 @@ int spec_set_health(Davit__Common__V1__ServiceSpec *spec, struct str text, struc
     struct str rest = text;
     struct str head;
 
+    /* An empty path skips the check, as `none` does. */
+    if (text.n == 0) {
+        health->kind = DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE;
+        return 0;
+    }
     if (str_eq(text, STR("none")) || str_eq(text, STR("docker"))) {
         health->kind = text.p[0] == 'n' ? DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE
                                         : DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER;

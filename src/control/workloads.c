@@ -287,13 +287,19 @@ static int scale_service(struct rpc_call *call, void *ctx, const ProtobufCMessag
     if (rc == 0)
         rc = workloads_service(c, r->project, r->service, &row, err);
     if (rc == 0)
-        rc = check_ports(c, &row, r->replicas, err);
-    if (rc == 0)
         rc = workloads_server(c, &row, &s, err);
     if (rc == 0)
         rc = check_scale(s, &row, r->replicas, err);
     if (rc < 0)
         return rc;
+    (void)server_ref(s);
+    rc = check_ports(c, &row, r->replicas, err);
+    if (rc == 0 && s->gone)
+        rc = err_set(err, ERR_ABORTED, "the server was removed meanwhile");
+    if (rc < 0) {
+        server_unref(s);
+        return rc;
+    }
     scale.project = r->project;
     scale.service = r->service;
     scale.deployment_id = row.active;
@@ -302,6 +308,7 @@ static int scale_service(struct rpc_call *call, void *ctx, const ProtobufCMessag
     wire.scale_service = &scale;
     struct command_new n = {.kind = COMMAND_SCALE, .subject = subject, .message = &wire};
     rc = command_and_wait(s, &n, wait, &outcome, err);
+    server_unref(s);
     if (rc < 0)
         return rc;
     m.outcome = outcome;

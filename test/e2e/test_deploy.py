@@ -44,7 +44,7 @@ def get(port, path="/"):
         return r.read()
 
 
-FAST = ("--health-interval", "300ms", "--health-timeout", "1s")
+FAST = ("--health-interval", "300ms", "--health-timeout", "1s", "--health-grace", "2s")
 
 
 # --- What is asked for is what runs --------------------------------------------------------------------------------------------

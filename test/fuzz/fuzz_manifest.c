@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "cli/manifest.h"
+#include "spec/spec.h"
 
 static void check(const Davit__Common__V1__ServiceSpec *spec)
 {
@@ -10,6 +11,9 @@ static void check(const Davit__Common__V1__ServiceSpec *spec)
     BUG_ON(spec->n_env > MANIFEST_LIST_MAX || spec->n_ports > MANIFEST_LIST_MAX || spec->n_command > MANIFEST_LIST_MAX);
     for (size_t i = 0; i < spec->n_ports; i++)
         BUG_ON(spec->ports[i]->host_port == 0 || spec->ports[i]->host_port > 65535 || spec->ports[i]->container_port == 0);
+    BUG_ON(spec->n_routes > MANIFEST_LIST_MAX || spec->replicas > SPEC_REPLICAS_MAX);
+    for (size_t i = 0; i < spec->n_routes; i++)
+        BUG_ON(!spec->routes[i]->hostname[0] || spec->routes[i]->port > 65535);
     for (size_t i = 0; i < spec->n_volumes; i++)
         BUG_ON(spec->volumes[i]->path[0] != '/');
 }

@@ -132,6 +132,12 @@ static const struct {
     {KEY("binds: [\"/srv:/data:rx\"]"), "line 6: \"/srv:/data:rx\" is no bind", ""},
     {KEY("allow: [everything]"), "line 6: \"everything\" is no right", "device:/dev/NAME"},
     {KEY("allow: privileged"), "line 6: \"allow\" must be a list", ""},
+    {KEY("replicas: 0"), "line 6: replicas must be a number from 1 to 32", ""},
+    {KEY("replicas: 33"), "line 6: replicas must be", ""},
+    {KEY("replicas: [1]"), "line 6: \"replicas\" must be a text, here it is a list", ""},
+    {KEY("routes: a.example"), "line 6: \"routes\" must be a list", ""},
+    {KEY("routes: [\"http://a.example\"]"), "line 6: \"http://a.example\" is no route", "write HOST or HOST:PORT"},
+    {KEY("routes: [\"a.example:0\"]"), "line 6: \"0\" is no port", ""},
     /* health */
     {KEY("health: maybe"), "line 6: \"maybe\" is no health check", "/path, 8080/path, tcp"},
     {KEY("health:"), "line 6: \"\" is no health check", "/path"},
@@ -180,7 +186,9 @@ static const char every_key[] =
     "        cap_add: [NET_ADMIN]\n"
     "        binds: [\"/srv/site:/site:ro\", \"/srv/up:/up\"]\n"
     "        allow: [\"device:/dev/ttyUSB0\"]\n"
-    "        read_only: true\n";
+    "        read_only: true\n"
+    "        replicas: 32\n"
+    "        routes: [shop.example.com, \"www.example.com:8080\"]\n";
 
 static void test_every_key(void **state)
 {
@@ -230,7 +238,39 @@ static void test_every_key(void **state)
     assert_true(web->binds[0]->read_only && !web->binds[1]->read_only);
     assert_string_equal(web->allow[0], "device:/dev/ttyUSB0");
     assert_true(web->read_only);
+    assert_int_equal(web->replicas, 32);
+    assert_int_equal(db->replicas, 0);
+    assert_int_equal((int)web->n_routes, 2);
+    assert_string_equal(web->routes[0]->hostname, "shop.example.com");
+    assert_int_equal(web->routes[0]->port, 0);
+    assert_string_equal(web->routes[1]->hostname, "www.example.com");
+    assert_int_equal(web->routes[1]->port, 8080);
     manifest_release(&m);
+}
+
+/* Who says nothing about health leaves it to the control plane; an empty path in quotes, as `none`, says that there is no check. */
+/* req: CX-6 */
+static void test_health_that_is_not_said(void **state)
+{
+    static const struct {
+        const char *text;
+        bool there, http;
+    } v[] = {
+        {KEY("cpus: 1"), false, false},        {KEY("routes: [a.example]"), false, false}, {KEY("health: none"), true, false},
+        {KEY("health: \"\""), true, false},    {KEY("health: {check: \"\"}"), true, false}, {KEY("health: {retries: 5}"), true, false},
+        {KEY("health: {retries: 5}\n        routes: [a.example]"), true, true},
+        {KEY("health: {check: none, retries: 5}\n        routes: [a.example]"), true, false},
+    };
+    struct manifest m;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+        accepted(&m, v[i].text);
+        const Davit__Common__V1__HealthCheck *h = m.services[0]->health;
+        assert_true((h != NULL) == v[i].there);
+        assert_true((h && h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP) == v[i].http);
+        manifest_release(&m);
+    }
 }
 
 static void test_env_as_list_and_values_with_equals(void **state)
@@ -439,7 +479,7 @@ static void test_list_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals_name_the_line), cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_refusals_name_the_line), cmocka_unit_test(test_every_key), cmocka_unit_test(test_health_that_is_not_said),
         cmocka_unit_test(test_examples_in_the_documentation),
         cmocka_unit_test(test_env_as_list_and_values_with_equals), cmocka_unit_test(test_bytes_that_are_no_text),
         cmocka_unit_test(test_size_limit), cmocka_unit_test(test_load_from_file), cmocka_unit_test(test_depth_limit),

@@ -62,8 +62,8 @@ static void test_env(void **state)
 
 static void test_health(void **state)
 {
-    static const char *const good[] = {"/", "/a?b=c", "8080/", "1/x", "tcp", "tcp:1", "docker", "none"};
-    static const char *const bad[] = {"", "http", "8080", "0/x", "65536/x", "x/y", "tcp:", "tcp:x", "Docker", "none "};
+    static const char *const good[] = {"/", "/a?b=c", "8080/", "1/x", "tcp", "tcp:1", "docker", "none", ""};
+    static const char *const bad[] = {"http", "8080", "0/x", "65536/x", "x/y", "tcp:", "tcp:x", "Docker", "none "};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
@@ -71,6 +71,54 @@ static void test_health(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         check(spec_set_health, bad[i], false, "");
     check(spec_set_health, "http", false, "/path, 8080/path, tcp, tcp:8080, docker or none");
+}
+
+static void test_routes(void **state)
+{
+    static const char *const good[] = {"a", "shop.example.com", "shop.example.com:8080", "Shop.Example.com:1", "*.example.com"};
+    static const char *const bad[] = {"", ":", ":80", "a:", "a:0", "a:65536", "a:b", "http://a", "a/b", "a:80:81"};
+    Davit__Common__V1__ServiceSpec *spec = spec_new();
+    char long_name[255];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        check(spec_add_route, good[i], true, "");
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        check(spec_add_route, bad[i], false, "");
+    check(spec_add_route, "a/b", false, "shop.example.com:8080");
+    memset(long_name, 'a', sizeof(long_name));
+    long_name[254] = '\0';
+    check(spec_add_route, long_name, false, "write HOST");
+    long_name[253] = '\0';
+    check(spec_add_route, long_name, true, "");
+    assert_int_equal(spec_add_route(spec, STR("shop.example.com:8080"), NULL), 0);
+    assert_string_equal(spec->routes[0]->hostname, "shop.example.com");
+    assert_int_equal(spec->routes[0]->port, 8080);
+    rpc_message_free(spec);
+}
+
+/* Who says nothing about health leaves it to the control plane; times alone are those of its default. */
+static void test_settled_health(void **state)
+{
+    Davit__Common__V1__ServiceSpec *spec = spec_new();
+
+    (void)state;
+    spec_settle_health(spec, true);
+    assert_non_null(spec->health);
+    assert_int_equal(spec->health->kind, DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE);
+    spec_settle_health(spec, false);
+    assert_null(spec->health);
+    rpc_message_free(spec);
+    spec = spec_new();
+    spec->health->interval_ms = 500;
+    spec_settle_health(spec, false);
+    assert_int_equal(spec->health->kind, DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE);
+    assert_int_equal(spec_add_route(spec, STR("a.example:81"), NULL), 0);
+    spec_settle_health(spec, false);
+    assert_int_equal(spec->health->kind, DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP);
+    assert_string_equal(spec->health->path, "/health");
+    assert_int_equal(spec->health->port, 81);
+    rpc_message_free(spec);
 }
 
 static void test_service_names(void **state)
@@ -114,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ports),  cmocka_unit_test(test_volumes),       cmocka_unit_test(test_env),
         cmocka_unit_test(test_health), cmocka_unit_test(test_service_names), cmocka_unit_test(test_state_names),
+        cmocka_unit_test(test_routes), cmocka_unit_test(test_settled_health),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,7 +215,7 @@ void agent_result(struct agent *a, const Davit__Link__V1__Command *cmd, const ch
     r.id = cmd->id;
     r.outcome = W("done");
     r.container_id = W("c1");
-    r.image_digest = W("sha256:00");
+    r.image_digest = W(AGENT_DIGEST);
     f.code = ERR_UNAVAILABLE;
     f.message = W(failure ? failure : "");
     f.reason = W("registry_denied");

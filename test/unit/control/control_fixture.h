@@ -90,7 +90,8 @@ void agent_heartbeat(struct agent *a);
 void agent_container(struct agent *a, const char *id, const char *project, const char *service, const char *deployment);
 void agent_received(struct agent *a, const Davit__Link__V1__Command *cmd);
 void agent_progress(struct agent *a, const Davit__Link__V1__Command *cmd, const char *step);
-/* @failure NULL: success. */
+/* @failure NULL: success, with this digest of the image. */
+#define AGENT_DIGEST "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 void agent_result(struct agent *a, const Davit__Link__V1__Command *cmd, const char *failure);
 /* The next message of kind @body, passing over heartbeat acknowledgements. NULL: the stream ended, *err says how. */
 Davit__Link__V1__ControlMessage *agent_get(struct agent *a, int body, struct err *err);
