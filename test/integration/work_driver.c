@@ -2,9 +2,9 @@
 /* work_driver — src/host/work behind a pipe, for tests: reads messages of the control plane (ControlMessage as JSON, one per line) from
  * stdin and prints those of the agent the same way, plus {"journal": ...} lines for what would be journaled.
  *
- * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full]
+ * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full] [--desired DIR]
  * --die kills the process the moment before (STATE "before") or after (STATE a number) that record is written; --resume makes the first
- * command a resumed one. End of stdin: stops the module and ends. */
+ * command a resumed one; --desired keeps what shall run in DIR, and keeps it running. End of stdin: stops the module and ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,8 +12,11 @@
 #include <string.h>
 
 #include "base/hmap.h"
+#include "base/fd.h"
 #include "base/mem.h"
+#include "host/work/desired.h"
 #include "host/work/work.h"
+#include "ident/seal.h"
 #include "loop/stream.h"
 #include "rpc/rpc.h"
 
@@ -23,6 +26,7 @@ struct driver {
     struct loop *loop;
     struct docker *docker;
     struct work *work;
+    struct desired *desired;
     struct stream *in;
     struct buf line;
     int die_index, resume_index;
@@ -148,6 +152,7 @@ static void stop(void *arg)
     }
     d->work = work_free(d->work);
     d->docker = docker_free(d->docker);
+    d->desired = desired_close(d->desired);
 }
 
 static void on_eof(void *arg)
@@ -177,6 +182,18 @@ static void parse_point(const char *text, int *ret_index, unsigned *ret_state)
     *ret_state = (unsigned)state;
 }
 
+static void open_desired(struct driver *d, const char *dir)
+{
+    AUTO_FREE char *key = str_printf("%s/journal.key", dir), *path = str_printf("%s/desired.db", dir);
+    struct err err = ERR_INIT;
+
+    (void)seal_make(key, NULL); /* may be there */
+    if (desired_open(d->loop, path, &d->desired, &err) != 0) {
+        fprintf(stderr, "work_driver: %s\n", err.msg);
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct stream_handler handler = {.on_read = on_read, .on_eof = on_eof, .on_error = on_error};
@@ -184,6 +201,7 @@ int main(int argc, char **argv)
     struct work_config config = {.server_id = "srv-test", .send = print_message};
     struct err err = ERR_INIT;
     uint64_t ms = 0;
+    const char *desired = NULL;
     bool full = false;
 
     for (int i = 2; i < argc; i++) {
@@ -196,6 +214,8 @@ int main(int argc, char **argv)
             parse_point(argv[++i < argc ? i : 0], &d.resume_index, &d.resume_state);
         else if (strcmp(argv[i], "--policy") == 0)
             config.policy = argv[++i < argc ? i : 0];
+        else if (strcmp(argv[i], "--desired") == 0)
+            desired = argv[++i < argc ? i : 0];
         else if (strcmp(argv[i], "--full") == 0)
             full = true;
         else
@@ -213,7 +233,11 @@ int main(int argc, char **argv)
     config.loop = d.loop;
     config.docker = d.docker;
     config.usage_interval = ms * USEC_MSEC;
+    if (desired)
+        open_desired(&d, desired);
+    config.desired = d.desired;
     d.work = work_new(&config);
+    work_heal(d.work);
     if (full)
         work_containers_full(d.work);
     stream_set_handler(d.in, &handler, &d);

@@ -519,6 +519,8 @@ static void resume_main(void *arg)
     s->resuming = false;
     cancels_drop(s);
     event_pulse(&s->order);
+    if (s->work && rc != -(int)ERR_CANCELLED)
+        work_heal(s->work);
 }
 
 int session_set_work(struct session *s, struct work *work, struct err *err)

@@ -312,7 +312,11 @@ static int look_at_dirty(struct watch *wt, struct delta *d, struct err *err)
 
 static void set_up(struct watch *wt, int rc, const struct err *err)
 {
+    bool came = rc == 0 && !wt->up;
+
     wt->up = rc == 0;
+    if (came)
+        event_pulse(&wt->changed); /* also where there is nothing to be seen */
     (void)str_copy(wt->error, sizeof(wt->error), str_from(rc == 0 ? "" : err->msg));
 }
 
@@ -419,6 +423,11 @@ void watch_free(struct work *w)
 const struct hmap *watch_known(const struct work *w)
 {
     return w->watch->known;
+}
+
+bool watch_up(const struct work *w)
+{
+    return w->watch->up;
 }
 
 int watch_wait(struct work *w, usec_t deadline)

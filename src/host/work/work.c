@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* work — life of the module, its fibers, and the queue of commands: one at a time per service, in order. */
 #include "host/work/calls.h"
+#include "host/work/heal.h"
+#include "host/work/work_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,6 +85,7 @@ struct work *work_free(struct work *w)
     if (!w)
         return NULL;
     BUG_ON(!list_empty(&w->workers) || !list_empty(&w->commands));
+    heal_free(w);
     watch_free(w);
     sampler_free(w);
     logs_free(w);

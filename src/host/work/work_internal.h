@@ -24,6 +24,7 @@ struct watch;
 struct sampler;
 struct logs;
 struct calls;
+struct heal;
 
 struct work {
     struct loop *loop;
@@ -53,6 +54,7 @@ struct work {
     struct sampler *sampler;
     struct logs *logs;
     struct calls *calls;
+    struct heal *heal; /* NULL until work_heal */
 };
 
 /* --- work.c ---- */
@@ -152,6 +154,8 @@ void watch_free(struct work *w);
 const struct hmap *watch_known(const struct work *w);
 /* Waits until something happened to a container of ours or @deadline. 0, -ERR_DEADLINE, -ERR_CANCELLED. */
 int watch_wait(struct work *w, usec_t deadline) MUST_USE;
+/* Did the engine answer when it was last asked for all of them? */
+bool watch_up(const struct work *w);
 /* Looks at this container soon, whatever events come. */
 void watch_touch(struct work *w, const char *id);
 

@@ -39,6 +39,11 @@ void work_result_release(Davit__Link__V1__CommandResult *r)
     davit__link__v1__command_result__init(r);
 }
 
+void work_heal(struct work *w)
+{
+    (void)w;
+}
+
 void work_containers_full(struct work *w)
 {
     w->fulls++;
