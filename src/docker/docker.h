@@ -86,7 +86,7 @@ struct docker_info {
 int docker_info_get(struct docker *d, struct docker_info *ret, usec_t deadline, struct err *err) MUST_USE;
 void docker_info_release(struct docker_info *i);
 
-/* --- Images (docker_image.c, docker_pull.c) ------------------------------------------------------------------------------------------------- */
+/* --- Images (docker_image.c, docker_image_list.c, docker_pull.c) ------------------------------------------------------------------------------------------------- */
 
 struct docker_auth {
     const char *server;   /* as in the image reference; "" for the default registry */
@@ -132,6 +132,27 @@ int docker_image_inspect(struct docker *d, const char *ref, struct docker_image 
 void docker_image_release(struct docker_image *i);
 /* -ERR_PRECONDITION while a container uses it (unless @force). */
 int docker_image_remove(struct docker *d, const char *ref, bool force, usec_t deadline, struct err *err) MUST_USE;
+/* An entry of the list of images. */
+struct docker_image_summary {
+    const char *id;             /* "sha256:..." */
+    const char **repo_tags;     /* "<none>:<none>" of engines of before is left out; likewise below */
+    size_t n_repo_tags;
+    const char **repo_digests;  /* "repository@sha256:..." */
+    size_t n_repo_digests;
+    uint64_t size;
+    int64_t created;            /* seconds since 1970 */
+};
+struct docker_images {
+    struct docker_pool *pool;
+    struct docker_image_summary *items;
+    size_t n;
+};
+/* All but those that are only layers of others. */
+int docker_image_list(struct docker *d, struct docker_images *ret, usec_t deadline, struct err *err) MUST_USE;
+void docker_images_release(struct docker_images *l);
+/* What the registry has under @ref now, asked through the engine: "sha256:..." into @ret (DOCKER_DIGEST_SIZE bytes). @auth may be NULL.
+ * Errors as of docker_pull. */
+int docker_image_remote(struct docker *d, const char *ref, const struct docker_auth *auth, char *ret, usec_t deadline, struct err *err) MUST_USE;
 int docker_image_tag(struct docker *d, const char *ref, const char *repo, const char *tag, usec_t deadline, struct err *err) MUST_USE;
 
 /* Supplies a body piece by piece: fills @dst with at most @size bytes; *ret_n 0 ends it. May wait. Negative gives up. */
@@ -204,6 +225,7 @@ struct docker_volumes {
     struct docker_pool *pool;
     struct docker_volume *items;
     size_t n;
+    bool incomplete;       /* the engine warns that it could not tell all */
 };
 int docker_volume_list(struct docker *d, const char *label, struct docker_volumes *ret, usec_t deadline, struct err *err) MUST_USE;
 void docker_volumes_release(struct docker_volumes *l);
@@ -394,6 +416,8 @@ struct docker_summary {   /* an entry of the list */
     enum docker_state state;
     enum docker_health health;
     int64_t created;      /* seconds since 1970 */
+    const char **volumes; /* names of the volumes that it mounts */
+    size_t n_volumes;
     struct docker_binding *ports;
     size_t n_ports;
     struct docker_endpoint *networks;

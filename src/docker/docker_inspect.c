@@ -345,6 +345,24 @@ static int read_names(struct str json, void *obj, struct docker_pool *pool, stru
     return docker_read_array(json, read_name, obj, pool, err);
 }
 
+/* Volumes have a name, other mounts none. */
+static int read_summary_mount(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    struct docker_summary *s = obj;
+    struct docker_container_mount m = {0};
+    int rc = docker_read_object(json, mount_fields, &m, pool, err);
+    if (rc < 0 || !*m.name || strcmp(m.type, "volume") != 0)
+        return rc;
+    s->volumes = docker_pool_grow(pool, s->volumes, s->n_volumes, sizeof(*s->volumes));
+    s->volumes[s->n_volumes++] = m.name;
+    return 0;
+}
+
+static int read_summary_mounts(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    return docker_read_array(json, read_summary_mount, obj, pool, err);
+}
+
 #define F(member, key, kind)                                                                                                     \
     {                                                                                                                            \
         .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct docker_summary, member)                                  \
@@ -362,6 +380,7 @@ static const struct docker_field summary_fields[] = {
     {.name = "Names", .type = DOCKER_F_FN, .fn = read_names},
     {.name = "State", .type = DOCKER_F_FN, .fn = read_summary_state},
     {.name = "Ports", .type = DOCKER_F_FN, .fn = read_summary_ports},
+    {.name = "Mounts", .type = DOCKER_F_FN, .fn = read_summary_mounts},
     {.name = "NetworkSettings", .type = DOCKER_F_OBJECT, .sub = summary_network_fields},
     {0},
 };

@@ -90,6 +90,8 @@ int docker_upload(struct docker *d, const char *method, const struct buf *path, 
                   struct buf *out, usec_t deadline, struct err *err) MUST_USE;
 /* The code and hint for what the engine said; public for tests. @message is hostile. */
 int docker_engine_error(int status, struct str message, struct err *err);
+/* The value of X-Registry-Auth, to be wiped and freed; NULL: too long. */
+char *docker_auth_header(const struct docker_auth *auth) MUST_USE;
 /* Forgets the version if @rc says that the engine was lost. Returns @rc. */
 int docker_note(struct docker *d, int rc);
 

@@ -285,7 +285,25 @@ static int read_volumes(struct str json, void *obj, struct docker_pool *pool, st
     return docker_read_array(json, read_volume, obj, pool, err);
 }
 
-static const struct docker_field volumes_fields[] = {{.name = "Volumes", .type = DOCKER_F_FN, .fn = read_volumes}, {0}};
+static int read_warning(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    (void)json;
+    (void)pool;
+    (void)err;
+    ((struct docker_volumes *)obj)->incomplete = true;
+    return 0;
+}
+
+static int read_warnings(struct str json, void *obj, struct docker_pool *pool, struct err *err)
+{
+    return docker_read_array(json, read_warning, obj, pool, err);
+}
+
+static const struct docker_field volumes_fields[] = {
+    {.name = "Volumes", .type = DOCKER_F_FN, .fn = read_volumes},
+    {.name = "Warnings", .type = DOCKER_F_FN, .fn = read_warnings},
+    {0},
+};
 
 int docker_volume_list(struct docker *d, const char *label, struct docker_volumes *ret, usec_t deadline, struct err *err)
 {

@@ -94,7 +94,7 @@ static int split_ref(const char *ref, struct str *name, struct str *tag)
     return name->n && tag->n ? 0 : -(int)ERR_INVALID;
 }
 
-static char *auth_header(const struct docker_auth *auth)
+char *docker_auth_header(const struct docker_auth *auth)
 {
     AUTO_BUF json = BUF_INIT(DOCKER_PATH_MAX);
     struct jsonw w;
@@ -121,7 +121,7 @@ static char *auth_header(const struct docker_auth *auth)
 static int start_pull(struct docker *d, const char *target, const struct docker_auth *auth, usec_t deadline,
                       struct http_exchange **ret, struct err *err)
 {
-    AUTO_FREE char *header = auth ? auth_header(auth) : NULL;
+    AUTO_FREE char *header = auth ? docker_auth_header(auth) : NULL;
     if (auth && !header)
         return err_set(err, ERR_INVALID, "registry credentials too long");
     struct http_field field = {"x-registry-auth", header};

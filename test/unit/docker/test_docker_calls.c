@@ -166,6 +166,57 @@ static void pulls(struct loop *loop)
     rig_close(&r);
 }
 
+/* req: WK-5 */
+static void images(struct loop *loop)
+{
+    struct rig r;
+    struct err err = ERR_INIT;
+    struct docker_images l = {0};
+    struct docker_auth a = {"r:5000", "u", "p"};
+    char digest[DOCKER_DIGEST_SIZE];
+    rig_open(&r, loop);
+    answer = STR("[{\"Id\":\"sha256:1\",\"RepoTags\":[\"a:1\",\"<none>:<none>\"],\"RepoDigests\":null,\"Size\":5,\"Created\":7},"
+                 "{\"RepoTags\":[\"<none>:<none>\"],\"RepoDigests\":[\"<none>@<none>\",\"a@sha256:2\"],\"Size\":-1}]");
+    CHECK_OK(docker_image_list(r.d, &l, SOON, &err));
+    CHECK(l.n == 2 && strcmp(l.items[0].id, "sha256:1") == 0 && l.items[0].size == 5 && l.items[0].created == 7);
+    CHECK(l.items[0].n_repo_tags == 1 && l.items[0].n_repo_digests == 0 && !*l.items[1].id && l.items[1].size == 0);
+    CHECK(l.items[1].n_repo_tags == 0 && l.items[1].n_repo_digests == 1 && strcmp(l.items[1].repo_digests[0], "a@sha256:2") == 0);
+    docker_images_release(&l);
+    answer = STR("{\"Descriptor\":{\"digest\":\"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}}");
+    CHECK_OK(docker_image_remote(r.d, "r:5000/a/b:1", &a, digest, SOON, &err));
+    CHECK(strncmp(digest, "sha256:0123", 11) == 0 && strlen(digest) == 71 && *auth);
+    CHECK(strcmp(target, "/v1.41/distribution/r%3A5000%2Fa%2Fb%3A1/json") == 0);
+    answer = STR("{\"Descriptor\":{\"digest\":\"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0\"}}");
+    CHECK(docker_image_remote(r.d, "a", NULL, digest, SOON, &err) == -(int)ERR_INVALID && !*digest && !*auth);
+    answer = STR("{}");
+    CHECK(docker_image_remote(r.d, "a", NULL, digest, SOON, &err) == -(int)ERR_INVALID);
+    rig_close(&r);
+}
+
+/* req: CB-13 */
+static void lists_of_what_is_used(struct loop *loop)
+{
+    struct rig r;
+    struct err err = ERR_INIT;
+    struct docker_summaries c = {0};
+    struct docker_volumes v = {0};
+    rig_open(&r, loop);
+    answer = STR("[{\"Id\":\"1\",\"Names\":[\"/x\"],\"Mounts\":[{\"Type\":\"volume\",\"Name\":\"v\",\"Destination\":\"/v\"},"
+                 "{\"Type\":\"bind\",\"Source\":\"/srv\",\"Name\":\"b\"},{\"Type\":\"tmpfs\"}]},{\"Id\":\"2\",\"Mounts\":null}]");
+    CHECK_OK(docker_container_list(r.d, NULL, 0, &c, SOON, &err));
+    CHECK(c.n == 2 && c.items[0].n_volumes == 1 && strcmp(c.items[0].volumes[0], "v") == 0 && c.items[1].n_volumes == 0);
+    docker_summaries_release(&c);
+    answer = STR("{\"Volumes\":[{\"Name\":\"v\"}],\"Warnings\":null}");
+    CHECK_OK(docker_volume_list(r.d, NULL, &v, SOON, &err));
+    CHECK(v.n == 1 && !v.incomplete);
+    docker_volumes_release(&v);
+    answer = STR("{\"Volumes\":[{\"Name\":\"v\"}],\"Warnings\":[\"a driver does not answer\"]}");
+    CHECK_OK(docker_volume_list(r.d, NULL, &v, SOON, &err));
+    CHECK(v.n == 1 && v.incomplete);
+    docker_volumes_release(&v);
+    rig_close(&r);
+}
+
 static void absent(struct loop *loop)
 {
     struct rig r;
@@ -193,6 +244,8 @@ static void absent(struct loop *loop)
 CASE(versions)
 CASE(errors)
 CASE(pulls)
+CASE(images)
+CASE(lists_of_what_is_used)
 CASE(absent)
 
 int main(void)
@@ -201,6 +254,8 @@ int main(void)
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_pulls),
+        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_lists_of_what_is_used),
         cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
