@@ -102,6 +102,10 @@ static void take_message(struct driver *d, Davit__Link__V1__ControlMessage *m)
     }
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_OPEN: work_log_open(d->work, m->log_open); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CREDIT: work_log_credit(d->work, m->log_credit); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_OPEN: work_call_open(d->work, m->call_open); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_DATA: work_call_data(d->work, m->call_data); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CREDIT: work_call_credit(d->work, m->call_credit); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CLOSE: work_call_close(d->work, m->call_close); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CLOSE: work_log_close(d->work, m->log_close); break;
     default:
         /* A Welcome stands for a link that came up. */

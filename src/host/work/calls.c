@@ -11,6 +11,15 @@ static const struct kind {
     call_fn *fn;
 } kinds[] = {
     {DAVIT__LINK__V1__CALL_OPEN__BODY_EXEC, "call-exec", call_exec},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_LIST, "call-image-list", call_image_list},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_PULL, "call-image-pull", call_image_pull},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_CHECK, "call-image-check", call_image_check},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_REMOVE, "call-image-remove", call_image_remove},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_PLAN, "call-prune-plan", call_prune_plan},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_APPLY, "call-prune-apply", call_prune_apply},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_LIST, "call-volume-list", call_volume_list},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_REMOVE, "call-volume-remove", call_volume_remove},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_CONTAINER, "call-container", call_container},
 };
 
 /* Credit is given back in parts of at least so much, so that keystrokes cost no message each. */
@@ -186,7 +195,7 @@ static void send_end(struct work *w, uint64_t id, Davit__Link__V1__CallEnd *end,
 /* All of the results that are messages share their place. */
 static void release_result(Davit__Link__V1__CallEnd *end)
 {
-    if (end->result_case == DAVIT__LINK__V1__CALL_END__RESULT_OUTCOME)
+    if (end->result_case == DAVIT__LINK__V1__CALL_END__RESULT_OUTCOME || end->result_case == DAVIT__LINK__V1__CALL_END__RESULT_IMAGE_DIGEST)
         free(end->outcome);
     else if (end->result_case != DAVIT__LINK__V1__CALL_END__RESULT__NOT_SET)
         (void)rpc_message_free(end->exec);

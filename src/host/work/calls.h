@@ -35,7 +35,7 @@ typedef int call_fn(struct call *c, Davit__Link__V1__CallEnd *end, const char **
 call_fn call_exec;                                                       /* exec.c */
 call_fn call_file;                                                       /* files.c */
 call_fn call_image_list, call_image_pull, call_image_check, call_image_remove; /* images.c */
-call_fn call_prune_plan, call_prune_apply;                               /* prune.c */
+call_fn call_prune_plan, call_prune_apply;                               /* prune_apply.c */
 call_fn call_volume_list, call_volume_remove;                            /* volumes.c */
 call_fn call_container;                                                  /* containers.c */
 

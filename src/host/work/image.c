@@ -81,14 +81,14 @@ static int on_progress(void *arg, const struct docker_progress *pr)
 }
 
 /* Which of the closed list a failed pull is. */
-static const char *pull_reason(struct deploy *d, const struct err *err)
+const char *image_pull_reason(struct work *w, const struct err *err)
 {
     switch (err->code) {
     case ERR_NOT_FOUND: return "image_not_found";
     case ERR_UNAUTHENTICATED: return "registry_denied";
     case ERR_DENIED:
     case ERR_UNAVAILABLE:
-        if (docker_ping(d->w->docker, deadline_in(5 * USEC_SEC), NULL) < 0)
+        if (docker_ping(w->docker, deadline_in(5 * USEC_SEC), NULL) < 0)
             return "engine_unavailable";
         return err->code == ERR_DENIED ? "registry_denied" : "registry_unreachable";
     case ERR_EXHAUSTED: return strcmp(reason_of(err), "disk_full") == 0 ? "disk_full" : "registry_unreachable";
@@ -163,7 +163,7 @@ int step_pull(struct job *job, void *ctx, struct err *err)
     }
     int rc = pull(d, job, err);
     if (rc < 0)
-        return fiber_cancelled() ? rc : deploy_reason(d, rc, pull_reason(d, err));
+        return fiber_cancelled() ? rc : deploy_reason(d, rc, image_pull_reason(d->w, err));
     docker_image_release(&d->image);
     return 0;
 }

@@ -17,6 +17,25 @@ bool labels_ours(const struct docker_map *labels, const char *project, const cha
            (!service || (s && strcmp(s, service) == 0));
 }
 
+static bool of_this_server(const struct work *w, const struct docker_map *labels)
+{
+    const char *server = docker_map_get(labels, LABEL_SERVER);
+
+    return server && strcmp(server, w->server_id) == 0;
+}
+
+const char *labels_role(const struct work *w, const struct docker_map *labels)
+{
+    return of_this_server(w, labels) && docker_map_get(labels, LABEL_INGRESS) ? "ingress" : "";
+}
+
+bool labels_service(const struct work *w, const struct docker_map *labels)
+{
+    const char *project = docker_map_get(labels, LABEL_PROJECT), *service = docker_map_get(labels, LABEL_SERVICE);
+
+    return labels_ours(labels, NULL, NULL) && of_this_server(w, labels) && project && *project && service && *service;
+}
+
 static int newer_first(const void *a, const void *b)
 {
     const struct docker_summary *x = a, *y = b;
@@ -29,7 +48,8 @@ int service_containers(struct work *w, const char *project, const char *service,
 {
     AUTO_FREE char *p = str_printf(LABEL_PROJECT "=%s", project);
     AUTO_FREE char *s = str_printf(LABEL_SERVICE "=%s", service);
-    const char *labels[] = {LABEL_MANAGED "=true", p, s};
+    AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", w->server_id);
+    const char *labels[] = {LABEL_MANAGED "=true", server, p, s};
 
     int rc = docker_container_list(w->docker, labels, ARRAY_LEN(labels), ret, deadline, err);
     if (rc < 0)

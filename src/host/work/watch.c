@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* watch — states of our containers: the engine's event stream says which container to look at, an inspection says what it is, and a list
- * each RESYNC finds what the events lost.  One fiber listens, one fiber inspects; only the second changes what is known. */
+ * each RESYNC finds what the events lost.  One fiber listens, one fiber inspects; only the second changes what is known.
+ * Containers that no service of ours has are known apart (watch_foreign.c), from the list alone: nothing of theirs is ever waited for. */
 #include "host/work/secret_files.h"
+#include "host/work/watch_foreign.h"
 
 #include <string.h>
 
@@ -9,28 +11,24 @@
 #define COALESCE   (50 * USEC_MSEC)
 #define RETRY_BASE (500 * USEC_MSEC)
 #define RETRY_CAP  (10 * USEC_SEC)
-#define FILTER     LABEL_MANAGED "=true"
+#define FOREIGN_EVERY USEC_SEC
 
 enum { DIRTY_MAX = 4096 };
 
 struct watch {
     struct work *w;
-    struct hmap *known; /* id -> struct seen */
-    struct hmap *dirty; /* ids to inspect */
+    struct hmap *known;   /* id -> struct seen */
+    struct hmap *foreign; /* likewise, those that no service of ours has */
+    struct hmap *dirty;   /* ids to inspect */
     struct event wake;
     struct event changed;
     uint64_t events_since; /* ns */
+    usec_t foreign_due;    /* the list is wanted for a foreign one, then; 0: it is not */
     bool full_wanted, list_wanted, inspect_all, up;
     char error[ERR_MSG_MAX];
 };
 
-/* What changed in one round. */
-struct delta {
-    char **changed, **removed;
-    size_t n_changed, n_removed;
-};
-
-static void delta_add(char ***list, size_t *n, const char *id)
+void delta_add(char ***list, size_t *n, const char *id)
 {
     *list = mem_resize(*list, *n + 1, sizeof(**list));
     (*list)[(*n)++] = str_dup(str_from(id));
@@ -49,7 +47,7 @@ static void delta_release(struct delta *d)
 
 /* --- What is known ------------------------------------------------------------------------------------------------------------ */
 
-static struct seen *seen_free(struct seen *s)
+struct seen *seen_free(struct seen *s)
 {
     if (!s)
         return NULL;
@@ -104,7 +102,7 @@ static struct seen *seen_new(const struct docker_container *c)
     return s;
 }
 
-static bool seen_equal(const struct seen *a, const struct seen *b)
+bool seen_equal(const struct seen *a, const struct seen *b)
 {
     if (a->state != b->state || a->health != b->health || a->exit_code != b->exit_code || a->oom_killed != b->oom_killed ||
         a->started != b->started || a->finished != b->finished || a->n_ports != b->n_ports || strcmp(a->name, b->name) != 0)
@@ -123,15 +121,8 @@ static void forget(struct watch *wt, const char *id, struct delta *d)
         return;
     delta_add(&d->removed, &d->n_removed, s->id);
     secret_files_remove(wt->w, s->name);
+    d->ours = true;
     seen_free(s);
-}
-
-/* Two agents may share an engine, and one may leave while the other looks: each speaks of what its own server made. */
-static bool is_mine(const struct watch *wt, const struct docker_map *labels)
-{
-    const char *server = docker_map_get(labels, LABEL_SERVER);
-
-    return labels_ours(labels, NULL, NULL) && server && strcmp(server, wt->w->server_id) == 0;
 }
 
 /* Looks at one container and notes what changed. */
@@ -140,7 +131,7 @@ static int look(struct watch *wt, const char *id, struct delta *d, struct err *e
     struct docker_container c = {0};
     int rc = docker_container_inspect(wt->w->docker, id, &c, deadline_in(ENGINE_CALL), err);
 
-    if (rc == -ERR_NOT_FOUND || (rc == 0 && !is_mine(wt, &c.labels))) {
+    if (rc == -ERR_NOT_FOUND || (rc == 0 && !labels_service(wt->w, &c.labels))) {
         docker_container_release(&c);
         forget(wt, id, d);
         return 0;
@@ -150,12 +141,16 @@ static int look(struct watch *wt, const char *id, struct delta *d, struct err *e
     struct seen *now = seen_new(&c), *before = hmap_get(wt->known, str_from(c.id));
     docker_container_release(&c);
     void *old = NULL;
+    if (!before && hmap_count(wt->known) + hmap_count(wt->foreign) >= WORK_CONTAINERS_MAX)
+        foreign_give_way(wt->foreign, d);
     if (hmap_put(wt->known, str_from(now->id), now, &old) < 0) {
         seen_free(now); /* more than WORK_CONTAINERS_MAX: not shown */
         return 0;
     }
-    if (!before || !seen_equal(before, now))
+    if (!before || !seen_equal(before, now)) {
         delta_add(&d->changed, &d->n_changed, now->id);
+        d->ours = true;
+    }
     seen_free(old);
     return 0;
 }
@@ -178,6 +173,8 @@ static void fill(Davit__Common__V1__Container *m, const struct seen *s)
     m->service = s->service;
     m->deployment_id = s->deployment;
     m->oom_killed = s->oom_killed;
+    m->foreign = s->foreign;
+    m->role = (char *)(s->role ? s->role : "");
     if (s->n_ports == 0)
         return;
     Davit__Common__V1__PortPublish *ports = mem_zalloc(s->n_ports, sizeof(*ports));
@@ -224,9 +221,11 @@ static void send_states(struct watch *wt, const struct seen *const *seen, size_t
 static void send_full(struct watch *wt)
 {
     size_t n = 0;
-    const struct seen **all = mem_zalloc(hmap_count(wt->known) + 1, sizeof(*all));
+    const struct seen **all = mem_zalloc(hmap_count(wt->known) + hmap_count(wt->foreign) + 1, sizeof(*all));
 
     for (struct hmap_entry *e = hmap_first(wt->known); e; e = hmap_next(e))
+        all[n++] = hmap_value(e);
+    for (struct hmap_entry *e = hmap_first(wt->foreign); e; e = hmap_next(e))
         all[n++] = hmap_value(e);
     send_states(wt, all, n, true, NULL, 0);
     free(all);
@@ -241,6 +240,8 @@ static void send_delta(struct watch *wt, struct delta *d)
     const struct seen **changed = mem_zalloc(d->n_changed + 1, sizeof(*changed));
     for (size_t i = 0; i < d->n_changed; i++) {
         const struct seen *s = hmap_get(wt->known, str_from(d->changed[i]));
+        if (!s)
+            s = hmap_get(wt->foreign, str_from(d->changed[i]));
         if (s)
             changed[n++] = s;
     }
@@ -248,7 +249,8 @@ static void send_delta(struct watch *wt, struct delta *d)
     if (!wt->full_wanted)
         send_states(wt, changed, n, false, d->removed, d->n_removed);
     free(changed);
-    event_pulse(&wt->changed);
+    if (d->ours)
+        event_pulse(&wt->changed);
 }
 
 /* --- The two fibers ------------------------------------------------------------------------------------------------------------ */
@@ -266,24 +268,27 @@ static bool is_in_list(void *arg, const char *container)
 static int resync(struct watch *wt, struct delta *d, struct err *err)
 {
     struct docker_summaries l = {0};
-    AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", wt->w->server_id);
-    const char *labels[] = {FILTER, server};
     bool all = wt->inspect_all;
 
-    int rc = docker_container_list(wt->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
+    wt->foreign_due = 0;
+    int rc = docker_container_list(wt->w->docker, NULL, 0, &l, deadline_in(ENGINE_CALL), err);
     if (rc < 0)
         return rc;
     for (struct hmap_entry *e = hmap_first(wt->known); e; e = hmap_next(e))
         ((struct seen *)hmap_value(e))->listed = false;
     for (size_t i = 0; i < l.n && rc == 0; i++) {
+        if (!labels_service(wt->w, &l.items[i].labels))
+            continue;
         struct seen *s = hmap_get(wt->known, str_from(l.items[i].id));
         if (s)
             s->listed = true;
         if (all || !s || s->state != l.items[i].state || s->health != l.items[i].health)
             rc = look(wt, l.items[i].id, d, err);
     }
-    if (rc == 0)
+    if (rc == 0) {
         secret_files_sweep(wt->w, is_in_list, &l);
+        foreign_compare(wt->w, wt->foreign, hmap_count(wt->known), &l, d);
+    }
     docker_summaries_release(&l);
     if (rc < 0)
         return rc;
@@ -330,7 +335,8 @@ static void watch_states(void *arg)
         struct delta d = {0};
         struct err err = ERR_INIT;
         int rc = 0;
-        bool list = wt->list_wanted || clock_mono() >= next_list;
+        usec_t now = clock_mono();
+        bool list = wt->list_wanted || now >= next_list || (wt->foreign_due && now >= wt->foreign_due);
 
         if (list)
             rc = resync(wt, &d, &err);
@@ -352,7 +358,8 @@ static void watch_states(void *arg)
                 send_full(wt);
         }
         delta_release(&d);
-        if (event_wait(&wt->wake, next_list) == 0 && fiber_sleep(COALESCE) == 0)
+        usec_t until = wt->foreign_due && wt->foreign_due < next_list ? wt->foreign_due : next_list;
+        if (event_wait(&wt->wake, until) == 0 && fiber_sleep(COALESCE) == 0)
             event_reset(&wt->wake);
     }
 }
@@ -363,8 +370,13 @@ static int on_event(void *arg, const struct docker_event *e)
 
     if (e->time_ns > wt->events_since)
         wt->events_since = e->time_ns;
-    if (*e->id)
+    if (*e->id && (labels_service(wt->w, e->attributes) || hmap_get(wt->known, str_from(e->id)))) {
         watch_touch(wt->w, e->id);
+    } else if (!wt->foreign_due) {
+        /* However busy others are: one list in a while. */
+        wt->foreign_due = deadline_in(FOREIGN_EVERY);
+        event_signal(&wt->wake);
+    }
     return 0;
 }
 
@@ -375,7 +387,7 @@ static void watch_events(void *arg)
 
     while (!fiber_cancelled()) {
         usec_t began = clock_mono();
-        (void)docker_events(wt->w->docker, FILTER, wt->events_since, on_event, wt, USEC_INFINITY, NULL);
+        (void)docker_events(wt->w->docker, NULL, wt->events_since, on_event, wt, USEC_INFINITY, NULL);
         if (fiber_cancelled())
             break;
         /* The engine went away, or was not there: a list tells, and catches up with what happened meanwhile. */
@@ -394,6 +406,7 @@ int watch_start(struct work *w)
     *wt = (struct watch){
         .w = w,
         .known = hmap_new(WORK_CONTAINERS_MAX),
+        .foreign = hmap_new(WORK_FOREIGN_MAX),
         .dirty = hmap_new(DIRTY_MAX),
         .events_since = clock_real() * 1000,
         .inspect_all = true,
@@ -412,7 +425,10 @@ void watch_free(struct work *w)
 
     for (struct hmap_entry *e = hmap_first(wt->known); e; e = hmap_next(e))
         seen_free(hmap_value(e));
+    for (struct hmap_entry *e = hmap_first(wt->foreign); e; e = hmap_next(e))
+        seen_free(hmap_value(e));
     hmap_free(wt->known);
+    hmap_free(wt->foreign);
     hmap_free(wt->dirty);
     event_release(&wt->wake);
     event_release(&wt->changed);

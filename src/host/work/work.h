@@ -2,7 +2,8 @@
 /* work — what the agent does with the containers of its machine: runs commands (deploy, start, stop, restart, remove), watches states,
  * samples usage, reads logs. It knows the messages of the link and nothing of the link itself.
  *
- * It touches only objects that carry the label davit.managed=true, and reports only containers that its own server made (davit.server).
+ * It touches only objects that carry the label davit.managed=true, but for those that it is asked for by name; containers that its own server did
+ * not make (davit.server) are reported as foreign.
  * Everything it has to say goes through `send`: container states, usage, progress of commands, log batches.
  * Limits: one command at a time per service (others wait in order), WORK_PULLS_MAX pulls at once, WORK_LOGS_MAX log streams, a log batch
  * WORK_BATCH_MAX bytes; a container list WORK_CONTAINERS_MAX.
@@ -21,6 +22,7 @@ enum {
     WORK_BATCH_MAX = 64 * 1024,
     WORK_ENTRIES_MAX = 8192, /* of one log batch */
     WORK_CONTAINERS_MAX = 2000,
+    WORK_FOREIGN_MAX = 1000, /* of them, at most, those that Davit did not make */
     WORK_QUEUE_MAX = 1000 /* commands that wait or run */
 };
 #define WORK_WATCH_MAX (10 * USEC_MINUTE)

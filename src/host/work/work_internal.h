@@ -16,6 +16,7 @@
 #define LABEL_SERVER     "davit.server"
 #define LABEL_VOLUME     "davit.volume"
 #define LABEL_REPLICA    "davit.replica" /* 1..REPLICAS_MAX; absent: 1 */
+#define LABEL_INGRESS    "davit.ingress"
 
 /* How long one call to the engine that does no work of its own may take. */
 #define ENGINE_CALL (30 * USEC_SEC)
@@ -109,6 +110,10 @@ void networks_unlock(struct work *w);
 
 /* Is this an object of ours, of this project and service? @project, @service NULL: any. */
 bool labels_ours(const struct docker_map *labels, const char *project, const char *service);
+/* Two agents may share an engine: is this a container of a service that our own server made? */
+bool labels_service(const struct work *w, const struct docker_map *labels);
+/* What of Davit itself on this server this container is: "ingress"; "": nothing. Static. */
+const char *labels_role(const struct work *w, const struct docker_map *labels);
 /* Containers of a service, newest first, at most WORK_CONTAINERS_MAX. */
 int service_containers(struct work *w, const char *project, const char *service, struct docker_summaries *ret, usec_t deadline,
                        struct err *err) MUST_USE;
@@ -122,6 +127,11 @@ usec_t engine_time(const char *text);
 char *text_tail(struct str s, size_t max) MUST_USE;
 /* The last 20 lines of a container's log, at most 4 KiB. malloc'ed, NULL when there is none to be had. */
 char *log_tail(struct work *w, const char *container, usec_t deadline) MUST_USE;
+
+/* --- image.c ---- */
+
+/* Which of the closed list a failed pull is. May wait. */
+const char *image_pull_reason(struct work *w, const struct err *err);
 
 /* --- deploy.c, actions.c: on the command's fiber, fill the result. 0 or -ERR_CANCELLED. ---- */
 int deploy_command(struct command *c) MUST_USE;
@@ -145,12 +155,14 @@ struct seen {
     usec_t started, finished;
     struct docker_binding *ports; /* proto and host_ip are owned */
     size_t n_ports;
-    bool listed; /* by the list that is being compared */
+    bool foreign;     /* below: of watch_foreign */
+    const char *role; /* static, may be NULL: see labels_role */
+    bool listed;      /* by the list that is being compared */
 };
 int watch_start(struct work *w) MUST_USE;
 /* After the workers ended. */
 void watch_free(struct work *w);
-/* All known containers: iterate with hmap_first, values are struct seen. Changes at any wait. */
+/* All known containers of our services: iterate with hmap_first, values are struct seen. Changes at any wait. */
 const struct hmap *watch_known(const struct work *w);
 /* Waits until something happened to a container of ours or @deadline. 0, -ERR_DEADLINE, -ERR_CANCELLED. */
 int watch_wait(struct work *w, usec_t deadline) MUST_USE;
