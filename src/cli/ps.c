@@ -2,6 +2,7 @@
 /* ps — services and their containers on all servers; deployments — what was tried and how it ended. */
 #include <stdio.h>
 
+#include "cli/container.h"
 #include "cli/names.h"
 #include "cli/out.h"
 #include "davit/control/v1/workloads.davit.h"
@@ -13,10 +14,12 @@ struct ps_options {
     struct cli_common common;
     const char *project, *server;
     int64_t limit;
+    bool all;
 };
 
 #define AT(field) offsetof(struct ps_options, field)
 static const struct opt ps_opts[] = {
+    {.name = "all", .letter = 'a', .type = OPT_BOOL, .offset = AT(all), .help = "also containers that Davit did not make"},
     {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only this project"},
     {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "only this server"},
     CLI_COMMON_OPTS,
@@ -88,6 +91,40 @@ static void ps_row(struct out_table *t, const Davit__Control__V1__Service *s)
     out_table_row(t, cells);
 }
 
+/* Two documents as one: both are objects, and no key is in both. */
+static int print_both(const ProtobufCMessage *services, const ProtobufCMessage *containers, struct err *err)
+{
+    AUTO_BUF one = BUF_INIT(16 * RPC_MESSAGE_MAX);
+    AUTO_BUF two = BUF_INIT(16 * RPC_MESSAGE_MAX);
+    int rc = rpc_to_json(services, &one, err);
+
+    if (rc == 0)
+        rc = rpc_to_json(containers, &two, err);
+    if (rc < 0)
+        return rc;
+    bool both = one.len > 2 && two.len > 2;
+    printf("%.*s%s%.*s\n", (int)one.len - 1, one.data, both ? "," : "", (int)two.len - 1, two.data + 1);
+    return 0;
+}
+
+/* What is of no service, below the services. */
+static int show_others(struct cli *cli, const struct ps_options *o, const ProtobufCMessage *services, struct err *err)
+{
+    ProtobufCMessage *message = NULL;
+    int rc = container_list(cli, o->server, true, &message, err);
+
+    if (rc < 0)
+        return rc;
+    if (cli->json) {
+        rc = print_both(services, message, err);
+    } else {
+        printf("\n");
+        container_table(cli, (const void *)message, true);
+    }
+    rpc_message_free(message);
+    return rc;
+}
+
 static int run_ps(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     static const char *const heads[] = {"SERVICE", "SERVER", "DEPLOYMENT", "CONTAINERS", "IMAGE", "PORTS", "CHANGED", NULL};
@@ -108,7 +145,7 @@ static int run_ps(struct cli *cli, const void *options, const char **operands, s
         return rc;
     const Davit__Control__V1__ListServicesResponse *list = (const void *)message;
     if (cli->json) {
-        rc = out_message(message, err);
+        rc = o->all ? 0 : out_message(message, err);
     } else {
         out_table_init(&t, heads);
         for (size_t i = 0; i < list->n_services; i++)
@@ -118,6 +155,8 @@ static int run_ps(struct cli *cli, const void *options, const char **operands, s
         if (list->n_services == 0)
             out_note(cli, "No service yet. `davit deploy IMAGE` runs one.");
     }
+    if (rc == 0 && o->all)
+        rc = show_others(cli, o, message, err);
     rpc_message_free(message);
     return rc;
 }

@@ -10,6 +10,7 @@
 #include "control/access.h"
 #include "control/audit.h"
 #include "control/challenge.h"
+#include "control/cleaning.h"
 #include "control/commands.h"
 #include "control/deployments.h"
 #include "control/enroll.h"
@@ -32,6 +33,7 @@
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
 #include "davit/control/v1/environment.davit.h"
+#include "davit/control/v1/images.davit.h"
 #include "davit/control/v1/people.davit.h"
 #include "davit/control/v1/roots.davit.h"
 #include "davit/control/v1/servers.davit.h"
@@ -299,10 +301,12 @@ static int listen_all(struct control *c, struct err *err)
 const struct control_service control_services[] = {
     {&davit_control_v1_api_token_service, api_tokens_handlers, false},
     {&davit_control_v1_audit_service, audit_handlers, false},
+    {&davit_control_v1_container_service, containers_handlers, false},
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
     {&davit_control_v1_credential_service, credentials_handlers, false},
     {&davit_control_v1_doctor_service, doctor_handlers, false},
     {&davit_control_v1_environment_service, variables_handlers, false},
+    {&davit_control_v1_image_service, images_handlers, false},
     {&davit_control_v1_registry_service, registries_handlers, false},
     {&davit_control_v1_exec_service, exec_handlers, false},
     {&davit_control_v1_root_service, roots_handlers, false},
@@ -376,6 +380,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->passes = passes_new(c);
     c->people = people_new(c);
     c->registries = registries_new();
+    c->plans = plans_new();
     c->releases = releases_new(loop, options->release_dir);
     int rc = control_check_options(options, err);
     if (rc == 0)
@@ -462,6 +467,7 @@ struct control *control_stop(struct control *c)
     c->audit = audit_close(c->audit);
     if (c->store)
         passes_save(c->passes);
+    c->plans = plans_free(c->plans);
     c->people = people_free(c->people);
     c->passes = passes_free(c->passes);
     c->registries = registries_free(c->registries);

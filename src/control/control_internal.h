@@ -37,6 +37,7 @@ struct audit;
 struct seal;
 struct kept;
 struct passes;
+struct plans;
 struct people;
 struct registries;
 struct hmap;
@@ -53,6 +54,7 @@ struct control {
     struct event credentials; /* pulsed when those of a server changed, or its link */
     struct passes *passes; /* sessions and API tokens */
     struct people *people;
+    struct plans *plans; /* of clean-ups, see cleaning.h */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
     usec_t strange_handshakes; /* a bucket, see tunnel.h */
@@ -130,6 +132,8 @@ http_handler health_serve;
 
 /* Handlers in order of the methods. */
 extern const struct rpc_handler controlplane_handlers[];
+extern const struct rpc_handler containers_handlers[];
+extern const struct rpc_handler images_handlers[];
 extern const struct rpc_handler servers_handlers[];
 extern const struct rpc_handler workloads_handlers[];
 extern const struct rpc_handler status_handlers[];

@@ -11,35 +11,49 @@
 void inventory_init(struct inventory *inv)
 {
     inv->containers = hmap_new(INVENTORY_CONTAINERS_MAX);
+    inv->foreign = hmap_new(INVENTORY_CONTAINERS_MAX);
     inv->rings = hmap_new(INVENTORY_CONTAINERS_MAX + 1);
     inv->dropped = 0;
 }
 
-static void clear_containers(struct inventory *inv)
+static struct hmap *clear_containers(struct hmap *m)
 {
-    for (struct hmap_entry *e = hmap_first(inv->containers); e; e = hmap_next(e))
+    for (struct hmap_entry *e = m ? hmap_first(m) : NULL; e; e = hmap_next(e))
         (void)rpc_message_free(hmap_value(e));
-    (void)hmap_free(inv->containers);
-    inv->containers = NULL;
+    return hmap_free(m);
 }
 
 void inventory_release(struct inventory *inv)
 {
-    if (inv->containers)
-        clear_containers(inv);
+    inv->containers = clear_containers(inv->containers);
+    inv->foreign = clear_containers(inv->foreign);
     if (inv->rings)
         for (struct hmap_entry *e = hmap_first(inv->rings); e; e = hmap_next(e))
             free(hmap_value(e));
     inv->rings = hmap_free(inv->rings);
 }
 
+static void forget(struct inventory *inv, const char *id)
+{
+    (void)rpc_message_free(hmap_remove(inv->containers, str_from(id)));
+    (void)rpc_message_free(hmap_remove(inv->foreign, str_from(id)));
+}
+
+static bool is_apart(const Davit__Common__V1__Container *c)
+{
+    return c->foreign || (c->role && *c->role);
+}
+
 static void put_container(struct inventory *inv, const Davit__Common__V1__Container *c)
 {
     ProtobufCMessage *copy = NULL;
+    struct hmap *to = is_apart(c) ? inv->foreign : inv->containers;
     void *old = NULL;
     if (!c->id || !*c->id || rpc_copy(&c->base, &copy) != 0)
         return;
-    if (hmap_put(inv->containers, str_from(c->id), copy, &old) != 0) {
+    if (hmap_get(is_apart(c) ? inv->containers : inv->foreign, str_from(c->id)))
+        forget(inv, c->id);
+    if (hmap_put(to, str_from(c->id), copy, &old) != 0) {
         inv->dropped++;
         (void)rpc_message_free(copy);
         return;
@@ -66,11 +80,13 @@ static void drop_rings(struct inventory *inv)
 void inventory_containers(struct inventory *inv, const Davit__Link__V1__ContainerStates *m)
 {
     if (m->full) {
-        clear_containers(inv);
+        clear_containers(inv->containers);
+        clear_containers(inv->foreign);
         inv->containers = hmap_new(INVENTORY_CONTAINERS_MAX);
+        inv->foreign = hmap_new(INVENTORY_CONTAINERS_MAX);
     }
     for (size_t i = 0; i < m->n_removed_ids; i++)
-        (void)rpc_message_free(hmap_remove(inv->containers, str_from(m->removed_ids[i])));
+        forget(inv, m->removed_ids[i]);
     for (size_t i = 0; i < m->n_containers; i++)
         put_container(inv, m->containers[i]);
     drop_rings(inv);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inventory — what one server runs, as its agent reports it: containers by id and the last samples of use of each.
+/* inventory — what one server runs, as its agent reports it: containers by id and the last samples of use of each. Those of services, and apart from
+ * them those that Davit did not make or runs for itself: what looks for a service's containers sees only the first.
  * In memory only: an agent sends the whole list after each connect.
- * Ownership: embedded in struct server.  Limits: INVENTORY_CONTAINERS_MAX containers and as many rings; more are dropped and counted.
+ * Ownership: embedded in struct server.  Limits: INVENTORY_CONTAINERS_MAX containers of each kind and as many rings of the first; more are dropped
+ * and counted.
  * Thread: loop.  Input trust: peer (its own server only). */
 #ifndef DAVIT_CONTROL_INVENTORY_H
 #define DAVIT_CONTROL_INVENTORY_H
@@ -25,7 +27,8 @@ struct usage_ring {
 };
 
 struct inventory {
-    struct hmap *containers; /* id -> Davit__Common__V1__Container, owned */
+    struct hmap *containers; /* of services: id -> Davit__Common__V1__Container, owned */
+    struct hmap *foreign;    /* likewise, the others */
     struct hmap *rings;      /* container id ("" for the host) -> struct usage_ring, owned */
     uint64_t dropped;
     uint64_t batches; /* of samples, that came so far */
@@ -39,11 +42,11 @@ void inventory_release(struct inventory *inv);
 void inventory_containers(struct inventory *inv, const Davit__Link__V1__ContainerStates *m);
 /* Adds samples. */
 void inventory_usage(struct inventory *inv, const Davit__Link__V1__UsageBatch *m);
-/* The container by id, or NULL. Borrowed until the next report. */
+/* The container of a service by id, or NULL. Borrowed until the next report. */
 const Davit__Common__V1__Container *inventory_find(const struct inventory *inv, const char *id);
 /* Newest sample into *last and the one before into *before (may be the same when there is one). 0, or 1 when there is none. */
 int inventory_last(const struct inventory *inv, const char *container_id, struct usage *last, struct usage *before) MUST_USE;
-/* Containers whose state is running. */
+/* Containers of services whose state is running. */
 uint32_t inventory_running(const struct inventory *inv);
 /* Growth per second between two counters; 0 when the counter went back or no time passed. */
 uint64_t usage_rate(uint64_t now, uint64_t before, uint64_t now_us, uint64_t before_us);

@@ -68,6 +68,7 @@ struct topic {
     uint32_t id;
     bool ready; /* has been told */
     bool done;  /* its fiber came to the end of it */
+    bool foreign; /* containers of others too */
     uint64_t told, gone, told_containers; /* numbers of the last changes that were told */
     struct server *server;         /* a reference: the one that it is about; NULL: all */
     char project[64], service[64]; /* "": all */

@@ -107,6 +107,7 @@ static int servers_turn(struct topic *t, struct err *err)
 
 static int server_begin(struct topic *t, const Davit__Control__V1__WatchRequest *r, struct err *err)
 {
+    t->foreign = r->server->foreign;
     return *text(r->server->server) ? topic_server(t, r->server->server, err) : err_set(err, ERR_INVALID, "server: which one?");
 }
 
@@ -114,8 +115,11 @@ static int tell_containers(struct topic *t, const struct server *s, struct err *
 {
     Davit__Control__V1__WatchResponse m = RESPONSE(CONTAINERS);
     Davit__Control__V1__ServerContainers list = DAVIT__CONTROL__V1__SERVER_CONTAINERS__INIT;
-    AUTO_FREE Davit__Common__V1__Container **containers = mem_zalloc(hmap_count(s->inventory.containers) + 1, sizeof(*containers));
+    size_t max = hmap_count(s->inventory.containers) + hmap_count(s->inventory.foreign);
+    AUTO_FREE Davit__Common__V1__Container **containers = mem_zalloc(max + 1, sizeof(*containers));
     for (struct hmap_entry *e = hmap_first(s->inventory.containers); e; e = hmap_next(e))
+        containers[list.n_containers++] = hmap_value(e);
+    for (struct hmap_entry *e = t->foreign ? hmap_first(s->inventory.foreign) : NULL; e; e = hmap_next(e))
         containers[list.n_containers++] = hmap_value(e);
     list.server_id = lend(s->id);
     list.containers = containers;

@@ -58,6 +58,8 @@ int __wrap_rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *messag
     if (m->event_case == DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_SERVER) {
         (void)str_copy(t->name, sizeof(t->name), str_from(m->server->name));
         t->state = (int)m->server->state;
+    } else if (m->event_case == DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_CONTAINERS) {
+        t->state = (int)m->containers->n_containers;
     } else if (m->event_case == DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_SERVER_REMOVED) {
         (void)str_copy(t->name, sizeof(t->name), str_from(m->server_removed));
     } else if (m->event_case == DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_FAILED) {
@@ -141,7 +143,7 @@ static void ask_servers(struct peer *p, uint32_t id)
     handler()->message(p->state, &r.base);
 }
 
-static void ask_server(struct peer *p, uint32_t id, const char *name)
+static void ask_server_and(struct peer *p, uint32_t id, const char *name, bool foreign)
 {
     Davit__Control__V1__WatchRequest r = DAVIT__CONTROL__V1__WATCH_REQUEST__INIT;
     Davit__Control__V1__ServerTopic topic = DAVIT__CONTROL__V1__SERVER_TOPIC__INIT;
@@ -149,7 +151,13 @@ static void ask_server(struct peer *p, uint32_t id, const char *name)
     r.what_case = DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_SERVER;
     r.server = &topic;
     topic.server = W(name);
+    topic.foreign = foreign;
     handler()->message(p->state, &r.base);
+}
+
+static void ask_server(struct peer *p, uint32_t id, const char *name)
+{
+    ask_server_and(p, id, name, false);
 }
 
 static size_t count(const struct peer *p, int event)
@@ -374,6 +382,34 @@ static void who_takes_nothing_is_cut(void **state)
     control_free(c);
 }
 
+/* req: WK-15 */
+static void containers_of_others_where_asked(void **state)
+{
+    (void)state;
+    struct control *c = control_new(1);
+    struct peer *p = peer_new(c, "192.0.2.1:1");
+    Davit__Link__V1__ContainerStates m = DAVIT__LINK__V1__CONTAINER_STATES__INIT;
+    Davit__Common__V1__Container ours = DAVIT__COMMON__V1__CONTAINER__INIT, other = ours, *all[] = {&ours, &other};
+    ours.id = W("ours");
+    other.id = W("other");
+    other.foreign = true;
+    m.full = true;
+    m.containers = all;
+    m.n_containers = 2;
+    inventory_containers(&nth(c, 0)->inventory, &m);
+    for (uint32_t foreign = 0; foreign < 2; foreign++) {
+        size_t begun = p->n;
+        ask_server_and(p, foreign + 1, nth(c, 0)->name, foreign);
+        tick(c);
+        for (size_t i = begun; i < p->n; i++)
+            if (p->told[i].event == DAVIT__CONTROL__V1__WATCH_RESPONSE__EVENT_CONTAINERS)
+                assert_int_equal(p->told[i].state, foreign ? 2 : 1);
+        assert_int_equal(COUNT(p, CONTAINERS), foreign + 1);
+    }
+    peer_free(p);
+    control_free(c);
+}
+
 /* As JSON a message may be larger than we count: its topic fails, the others go on. */
 static void what_cannot_be_sent_ends_its_topic(void **state)
 {
@@ -525,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_heartbeat_is_no_news),          cmocka_unit_test(back_pressure),
         cmocka_unit_test(topics_take_turns),               cmocka_unit_test(who_takes_nothing_is_cut),
         cmocka_unit_test(gone_meanwhile),                  cmocka_unit_test(one_that_is_gone_ends_its_topic),
+        cmocka_unit_test(containers_of_others_where_asked),
         cmocka_unit_test(what_cannot_be_sent_ends_its_topic),
         cmocka_unit_test(streams_are_limited),             cmocka_unit_test(requests_are_limited),
         cmocka_unit_test(many_servers_and_viewers),
