@@ -17,6 +17,7 @@
 #include "host/link/policy.h"
 #include "host/link/slots.h"
 #include "host/link/update.h"
+#include "host/work/pools.h"
 
 /* For the program that this one makes place for. */
 static char **program_argv;
@@ -144,6 +145,8 @@ static int run_enroll(const void *options, struct err *err)
 
 struct run_opts {
     const char *config_dir, *link, *health_listen, *docker, *tailscale, *log_level, *log_format;
+    struct opt_list pools;
+    uint64_t disk_reserve;
     usec_t trial_wait;
     bool takeover;
 };
@@ -160,6 +163,10 @@ static const struct opt run_table[] = {
      .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
     {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
      .min = (int64_t)UPDATE_TRIAL_MIN, .max = (int64_t)UPDATE_TRIAL_MAX, .help = "how long a new version may take to prove itself in an update"},
+    {.name = "address-pool", .type = OPT_LIST, .offset = offsetof(struct run_opts, pools), .arg = "NET/BITS/SIZE",
+     .help = "where networks of projects get their addresses from (default: " POOL_DEFAULT "); may be repeated"},
+    {.name = "disk-reserve", .type = OPT_BYTES, .offset = offsetof(struct run_opts, disk_reserve), .max = (int64_t)1 << 50, .arg = "SIZE", .env = true,
+     .help = "no deployment while less of Docker's disk is free (default: 1 GiB or 3 %, at most 8 GiB)"},
     {.name = "takeover", .type = OPT_BOOL, .offset = offsetof(struct run_opts, takeover), .help = "for the agent itself: it is the new version"},
     {.name = "log-format", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_format), .choices = "text|json", .arg = "FORMAT",
      .def = "text", .help = "logfmt or JSON lines on standard error", .env = true},
@@ -194,9 +201,20 @@ static void go_back_if_failed(void)
     _exit(1);
 }
 
+static int read_pools(const struct opt_list *list, struct pool pools[POOLS_MAX], struct err *err)
+{
+    int rc = 0;
+    if (list->n > POOLS_MAX)
+        return err_set(err, ERR_INVALID, "more than %d address pools", POOLS_MAX);
+    for (size_t i = 0; rc == 0 && i < list->n; i++)
+        rc = pool_parse(str_from(list->v[i]), &pools[i], err);
+    return rc;
+}
+
 static int run_run(const void *options, struct err *err)
 {
     const struct run_opts *o = options;
+    struct pool pools[POOLS_MAX];
     enum log_level level = LOG_INFO;
     struct agent_options agent = {.config_dir = o->config_dir,
                                   .link = o->link,
@@ -204,8 +222,13 @@ static int run_run(const void *options, struct err *err)
                                   .docker = o->docker,
                                   .tailscale = o->tailscale,
                                   .trial_wait = o->trial_wait,
+                                  .disk_reserve = o->disk_reserve,
+                                  .pools = pools,
+                                  .n_pools = o->pools.n,
                                   .takeover = o->takeover};
     int rc = check_health_listen(o->health_listen, err);
+    if (rc == 0)
+        rc = read_pools(&o->pools, pools, err);
     if (rc == 0)
         rc = log_level_from_name(o->log_level, &level);
     if (rc < 0)

@@ -69,6 +69,9 @@ static int begin_work(struct agent *a, struct err *err)
                                  .server_id = a->config.server_id,
                                  .policy = policy,
                                  .desired = a->desired,
+                                 .disk_reserve = a->options->disk_reserve,
+                                 .pools = a->options->pools,
+                                 .n_pools = a->options->n_pools,
                                  .send = session_send,
                                  .wait_room = session_wait_room,
                                  .arg = a->session};

@@ -10,12 +10,17 @@
 #include "base/clock.h"
 #include "base/err.h"
 
+struct pool;
+
 struct agent_options {
     const char *config_dir;    /* NULL: the default place */
     const char *link;          /* "unix:/path" of the control plane on this machine; NULL: as enrolled */
     const char *health_listen; /* "127.0.0.1:7080", or NULL */
     const char *docker;        /* as docker_new */
     const char *tailscale;     /* as sysinfo.h */
+    uint64_t disk_reserve;     /* as work_config */
+    const struct pool *pools;  /* likewise */
+    size_t n_pools;
     usec_t trial_wait;         /* as updater_config */
     bool takeover;             /* started by the agent that it is to follow, see takeover.h */
 };

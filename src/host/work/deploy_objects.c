@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* deploy_objects — the steps of a deployment that are about the objects around a container: network and volumes. */
 #include "host/work/deploy.h"
+#include "host/work/pools.h"
 
 #include <string.h>
 
@@ -31,6 +32,26 @@ int probe_network(struct job *job, void *ctx, struct err *err)
     return find_network(ctx, &made, job_deadline(job), err);
 }
 
+/* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. */
+static int choose_subnet(struct deploy *d, char ret[POOL_TEXT_SIZE], usec_t deadline, struct err *err)
+{
+    struct docker_networks l = {0};
+    struct pool_nets used = {0};
+    int rc = docker_network_list(d->w->docker, NULL, &l, deadline, err);
+
+    for (size_t i = 0; rc >= 0 && i < l.n; i++) {
+        AUTO_FREE char *what = str_printf("network %s", l.items[i].name);
+        rc = pool_nets_add(&used, str_from(l.items[i].subnet), what, err);
+    }
+    if (rc >= 0)
+        rc = pool_nets_host(&used, err);
+    if (rc >= 0)
+        rc = deploy_reason(d, pool_choose(d->w->pools, d->w->n_pools, &used, ret, err), "address_pool_exhausted");
+    pool_nets_release(&used);
+    docker_networks_release(&l);
+    return rc;
+}
+
 static int make_network(struct deploy *d, usec_t deadline, struct err *err)
 {
     bool made;
@@ -38,10 +59,13 @@ static int make_network(struct deploy *d, usec_t deadline, struct err *err)
 
     if (rc != 0)
         return rc;
+    char subnet[POOL_TEXT_SIZE];
+    if ((rc = choose_subnet(d, subnet, deadline, err)) < 0)
+        return rc;
     AUTO_FREE char *label = deploy_job_label(d, "network");
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
-    const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
+    const struct docker_network_spec spec = {.name = d->network, .subnet = subnet, .labels = labels, .n_labels = ARRAY_LEN(labels)};
     return docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
 }
 

@@ -2,7 +2,7 @@
 /* image — the steps of a deployment that are about its image: pull by policy with condensed progress, and a look at what it is. */
 #include <string.h>
 
-#include "host/work/deploy.h"
+#include "host/work/admit.h"
 
 enum { LAYERS_MAX = 128 };
 #define NOTE_EVERY (500 * USEC_MSEC)
@@ -147,8 +147,12 @@ int step_pull(struct job *job, void *ctx, struct err *err)
     struct deploy *d = ctx;
     bool always = strcmp(d->spec->pull, "always") == 0, never = strcmp(d->spec->pull, "never") == 0;
 
+    /* What is healed ran before, and shall. */
+    int rc = d->c ? deploy_admit(d, job, err) : 0;
+    if (rc < 0)
+        return rc;
     if (!always) {
-        int rc = deploy_image(d, job_deadline(job), err);
+        rc = deploy_image(d, job_deadline(job), err);
         if (rc == 0) {
             job_note(job, 100, "the image is here");
             return 0;
@@ -161,7 +165,7 @@ int step_pull(struct job *job, void *ctx, struct err *err)
         }
         *err = ERR_INIT;
     }
-    int rc = pull(d, job, err);
+    rc = pull(d, job, err);
     if (rc < 0)
         return fiber_cancelled() ? rc : deploy_reason(d, rc, image_pull_reason(d->w, err));
     docker_image_release(&d->image);

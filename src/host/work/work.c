@@ -2,6 +2,7 @@
 /* work — life of the module, its fibers, and the queue of commands: one at a time per service, in order. */
 #include "host/work/calls.h"
 #include "host/work/heal.h"
+#include "host/work/pools.h"
 #include "host/work/work_internal.h"
 
 #include <stdarg.h>
@@ -35,6 +36,17 @@ struct worker *work_spawn(struct work *w, const char *name, void (*fn)(void *arg
     return k;
 }
 
+static void set_pools(struct work *w, const struct work_config *config)
+{
+    struct pool standard;
+
+    BUG_ON(pool_parse(STR(POOL_DEFAULT), &standard, NULL) < 0);
+    w->n_pools = config->n_pools ? config->n_pools : 1;
+    w->pools = mem_zalloc(w->n_pools, sizeof(*w->pools));
+    for (size_t i = 0; i < w->n_pools; i++)
+        w->pools[i] = config->n_pools ? config->pools[i] : standard;
+}
+
 struct work *work_new(const struct work_config *config)
 {
     struct work *w = NEW(struct work);
@@ -46,10 +58,12 @@ struct work *work_new(const struct work_config *config)
         .policy = config->policy ? str_dup(str_from(config->policy)) : NULL,
         .ingress = config->ingress,
         .desired = config->desired,
+        .disk_reserve = config->disk_reserve,
         .send = config->send,
         .wait_room = config->wait_room,
         .arg = config->arg,
     };
+    set_pools(w, config);
     list_init(&w->workers);
     list_init(&w->commands);
     event_init(&w->idle, w->loop);
@@ -95,6 +109,7 @@ struct work *work_free(struct work *w)
     event_release(&w->networks_free);
     free(w->server_id);
     free(w->policy);
+    free(w->pools);
     free(w);
     return NULL;
 }

@@ -30,6 +30,7 @@ enum {
 struct work;
 struct ingress;
 struct desired;
+struct pool;
 
 struct work_config {
     struct loop *loop;
@@ -38,6 +39,9 @@ struct work_config {
     const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
     struct ingress *ingress; /* the way in, see host/reach/ingress.h; borrowed, outlives the work. NULL: this agent has none */
     struct desired *desired; /* what shall run, see host/work/desired.h; borrowed likewise. NULL: nobody keeps it */
+    uint64_t disk_reserve; /* bytes that stay free of the engine's disk, see admit.h; 0: the default */
+    const struct pool *pools; /* for networks, see pools.h; copied. None: POOL_DEFAULT */
+    size_t n_pools;
     usec_t usage_interval; /* 0: 10 min */
     /* Takes a message: copies or serialises it during the call, never waits. May drop everything but log batches while the link is
      * down. Called from fibers and from timers, never inside a call that does not wait, but for the CallEnd of a call that work_call_open

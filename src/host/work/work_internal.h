@@ -40,6 +40,9 @@ struct work {
     int (*wait_room)(void *arg); /* or NULL */
     void *arg;
 
+    uint64_t disk_reserve; /* see admit.h */
+    struct pool *pools;    /* owned */
+    size_t n_pools;
     bool stopping;
     struct list workers;  /* fibers of ours */
     struct list commands; /* struct command, in order of arrival */

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admit — see admit.h. */
+#include "host/work/admit.h"
+
+#include <sys/statvfs.h>
+
+#define GIB (UINT64_C(1) << 30)
+#define MIB (UINT64_C(1) << 20)
+
+uint64_t admit_reserve(uint64_t total, uint64_t reserve)
+{
+    uint64_t r = reserve ? reserve : total / 100 * 3;
+
+    if (!reserve && r < GIB)
+        r = GIB;
+    if (!reserve && r > 8 * GIB)
+        r = 8 * GIB;
+    return !reserve && r > total / 4 ? total / 4 : r;
+}
+
+int deploy_admit(struct deploy *d, struct job *job, struct err *err)
+{
+    struct docker_info info = {0};
+    struct statvfs st;
+    int rc = docker_info_get(d->w->docker, &info, job_deadline(job), err);
+
+    if (rc < 0)
+        return rc;
+    bool seen = *info.root_dir && statvfs(info.root_dir, &st) == 0;
+    docker_info_release(&info);
+    if (!seen)
+        return 0;
+    uint64_t free_bytes = (uint64_t)st.f_bavail * st.f_frsize, total = (uint64_t)st.f_blocks * st.f_frsize;
+    uint64_t reserve = admit_reserve(total, d->w->disk_reserve);
+    if (free_bytes >= 2 * reserve)
+        return 0;
+    if (free_bytes >= reserve || d->msg->force) {
+        job_note(job, 0, "only %llu MiB of the disk are free", (unsigned long long)(free_bytes / MIB));
+        return 0;
+    }
+    (void)err_set(err, ERR_PRECONDITION, "the disk of this server is short: %llu MiB of %llu MiB are free, at least %llu MiB shall be",
+                  (unsigned long long)(free_bytes / MIB), (unsigned long long)(total / MIB), (unsigned long long)(reserve / MIB));
+    err_hint(err, "davit prune shows what can go");
+    return deploy_reason(d, -ERR_PRECONDITION, "disk_short");
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admit — before anything of a deployment is fetched or made: is there room for it? A disk that runs full takes the services down that run already.
+ * Thread: loop; one statvfs of the engine's data root, which blocks. A data root that this machine does not have (an engine elsewhere) is not judged. */
+#ifndef DAVIT_HOST_WORK_ADMIT_H
+#define DAVIT_HOST_WORK_ADMIT_H
+
+#include "host/work/deploy.h"
+
+/* How much must stay free of @total bytes: @reserve, or where that is 0 the greater of 1 GiB and 3 %, at most 8 GiB and at most a quarter. Pure. */
+uint64_t admit_reserve(uint64_t total, uint64_t reserve);
+
+/* Refuses with reason disk_short below the reserve, unless the command says `force`; below twice the reserve it says so and goes on. */
+int deploy_admit(struct deploy *d, struct job *job, struct err *err) MUST_USE;
+
+#endif
