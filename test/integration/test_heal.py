@@ -130,7 +130,7 @@ def test_defaults_are_narrow_and_each_right_wants_its_name_and_the_owners_leave(
 
 def reaches(docker, container, host):
     """Does @container get an answer on port 8080 of @host?"""
-    return "ok" in docker.exec(container, ["sh", "-c", f"wget -q -T 1 -O - http://{host}:8080/health || true"])
+    return "ok" in docker.exec(container, ["sh", "-c", f"wget -q -T 1 -O - http://{host}:8080/health || true"])[1]
 
 
 def address(c, project):
