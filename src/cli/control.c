@@ -11,7 +11,7 @@ struct control_options {
     struct cli_common common;
     const char *project;
     usec_t stop_timeout, wait;
-    bool volumes, forget;
+    bool volumes, variables, forget;
 };
 
 #define AT(field) offsetof(struct control_options, field)
@@ -40,6 +40,7 @@ static const struct opt start_opts[] = {
 static const struct opt rm_opts[] = {
     PROJECT_OPT,
     {.name = "volumes", .type = OPT_BOOL, .offset = AT(volumes), .help = "also remove the named volumes that only this service used"},
+    {.name = "variables", .type = OPT_BOOL, .offset = AT(variables), .help = "also remove what `davit env` keeps for it"},
     {.name = "forget", .type = OPT_BOOL, .offset = AT(forget), .help = "drop it from the records although its server cannot be reached"},
     WAIT_OPT,
     CLI_COMMON_OPTS,
@@ -111,6 +112,7 @@ static int run_rm(struct cli *cli, const void *options, const char **operands, s
     req.project = name.project;
     req.service = name.service;
     req.volumes = o->volumes;
+    req.variables = o->variables;
     req.forget = o->forget;
     req.wait_s = (uint32_t)(o->wait / USEC_SEC);
     rc = cli_call(cli, &davit_control_v1_workload_service, "RemoveService", &req.base, o->wait + 5 * USEC_SEC, &message, err);
@@ -141,7 +143,7 @@ const struct verb verb_rm = {
     .name = "rm",
     .group = "Services",
     .usage = "[OPTIONS] [PROJECT/]SERVICE",
-    .about = "remove a service and its containers; volumes stay unless named",
+    .about = "remove a service and its containers; volumes and variables stay unless named",
     .example = "davit rm shop/web\ndavit rm --volumes shop/db",
     .opts = rm_opts,
     .opts_size = sizeof(struct control_options),

@@ -160,11 +160,26 @@ static bool for_want_of_credentials(const Davit__Common__V1__Failure *f)
     return str_eq(reason, STR("registry_denied")) || str_eq(reason, STR("image_not_found"));
 }
 
-/* Then it was sent with another login than its own, and the registry's answer is about that one. */
-static bool has_stored_login(const struct control *c, const struct command *cmd)
+/* What its user can do about a registry that let nobody in, when the command had no login of its own. */
+static void advise(const struct server *s, const struct command *cmd, Davit__Common__V1__Failure *f, char hint[ERR_HINT_MAX])
 {
     struct registry_login login;
-    return cmd->kind == COMMAND_DEPLOY && registries_auth_for(c, cmd->message->deploy->spec->image, &login) == 0;
+    char server[REGISTRY_NAME_SIZE];
+    if (cmd->auth || cmd->kind != COMMAND_DEPLOY || !for_want_of_credentials(f))
+        return;
+    registry_of_image(str_from(cmd->message->deploy->spec->image), server, NULL);
+    bool denied = str_eq(str_from(f->reason), STR("registry_denied"));
+    if (registries_auth_for(s->control, cmd->message->deploy->spec->image, &login) == 0) {
+        (void)snprintf(hint, ERR_HINT_MAX, "the login kept for %.180s was sent: davit registry login changes it", server);
+        f->hint = denied ? hint : f->hint;
+    } else if (cmd->credentials) {
+        f->hint = lend("the control plane was restarted before the server took the command, and it keeps no registry passwords"
+                       " that come with a deployment: deploy again with the credentials, or store them with davit registry login");
+        f->reason = lend("credentials_lost");
+    } else if (denied) {
+        (void)snprintf(hint, ERR_HINT_MAX, "the registry wants a login: davit registry login --user NAME %.180s", server);
+        f->hint = hint;
+    }
 }
 
 static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__CommandResult *r, struct err *err)
@@ -172,18 +187,14 @@ static int write_result(struct server *s, struct command *cmd, Davit__Link__V1__
     AUTO_BUF wire = BUF_INIT(RPC_MESSAGE_MAX);
     Davit__Link__V1__CommandResult shown = *r;
     Davit__Common__V1__Failure failure;
+    char hint[ERR_HINT_MAX];
     cut(r->outcome, RESULT_TEXT_MAX);
     if (r->failure) {
         cut(r->failure->message, RESULT_TEXT_MAX);
         cut(r->failure->hint, RESULT_TEXT_MAX);
         cut(r->failure->detail, RESULT_DETAIL_MAX);
         failure = *r->failure;
-        if (cmd->credentials && !cmd->auth && !has_stored_login(s->control, cmd) && for_want_of_credentials(r->failure)) {
-            failure.hint =
-                lend("the control plane was restarted before the server took the command, and it keeps no registry passwords"
-                     " that come with a deployment: deploy again with the credentials, or store them with davit registry login");
-            failure.reason = lend("credentials_lost");
-        }
+        advise(s, cmd, &failure, hint);
         shown.failure = &failure;
     }
     if (rpc_pack(&shown.base, &wire) != 0)

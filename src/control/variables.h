@@ -55,11 +55,13 @@ struct variables_change {
 /* A store_fn, @arg a struct variables_change. -ERR_EXHAUSTED past the limits. */
 store_fn variables_write;
 /* Those of @names; *ret_n of them were there. */
-int variables_remove(struct db *db, const char *project, const char *service, char *const *names, size_t n, uint32_t *ret_n, struct err *err) MUST_USE;
+int variables_remove(struct db *db, const char *project, const char *service, char *const *names, size_t n, uint32_t *ret_n,
+                     struct err *err) MUST_USE;
 /* All of a service. */
 int variables_drop(struct db *db, const char *project, const char *service, struct err *err) MUST_USE;
 
-/* Waits: puts what is stored for the service of @spec behind its own variables, which win, and checks the spec again. @spec was unpacked or copied. */
+/* Waits: puts what is stored for the service of @spec behind its own variables, which win, and checks the spec again. @spec was unpacked or
+ * copied. */
 int variables_merge(struct control *c, Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;
 
 /* May @actor look at one more secret now? 0 or -ERR_EXHAUSTED with when to try again. */

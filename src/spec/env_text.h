@@ -5,7 +5,8 @@
  *   - in '...' everything stands for itself, in "..." \n \r \t \" \\ and \$ are escapes; both may go over several lines
  *   - nothing is expanded: "$" is a character like others
  * Names are judged by spec_is_env_name, values by their length; a name may be there once.
- * Thread: any; pure.  Limits: SPEC_ENV_MAX variables, SPEC_ENV_VALUE_MAX a value; ENV_TEXT_ERRORS_MAX complaints.  Input trust: peer, UTF-8 or not. */
+ * Thread: any; pure.  Limits: SPEC_ENV_MAX variables, SPEC_ENV_VALUE_MAX a value; ENV_TEXT_ERRORS_MAX complaints.
+ * Input trust: peer, UTF-8 or not. */
 #ifndef DAVIT_SPEC_ENV_TEXT_H
 #define DAVIT_SPEC_ENV_TEXT_H
 

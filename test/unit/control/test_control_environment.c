@@ -315,6 +315,21 @@ static void merge_body(struct fixture *f)
     (void)rpc_message_free(one);
     (void)rpc_message_free(two);
     agent_close(&a);
+
+    /* Who removes a service keeps them, unless they are named. */
+    Davit__Control__V1__RemoveServiceRequest rm = DAVIT__CONTROL__V1__REMOVE_SERVICE_REQUEST__INIT;
+    rm.project = W("shop");
+    rm.service = W("web");
+    rm.forget = 1;
+    for (int named = 0; named < 2; named++) {
+        rm.variables = named;
+        CHECK_OK(fixture_call(f, WORK, "RemoveService", &rm.base, &d, &err));
+        (void)rpc_message_free(d);
+        Davit__Control__V1__ListVariablesResponse *v = list(f);
+        CHECK(v->n_variables == (named ? 0 : 2));
+        (void)rpc_message_free(v);
+        (void)rpc_message_free(work_deploy(f, "web", false));
+    }
 }
 
 /* req: CX-8 */
