@@ -240,6 +240,52 @@ static int read_cap_add(struct reader *r, const struct yaml_node *node)
     return each_item(r, node, add_cap);
 }
 
+/* ---- a variable that is a mapping ---- */
+
+static Davit__Common__V1__EnvVar *last_env(struct reader *r)
+{
+    return r->spec->env[r->spec->n_env - 1];
+}
+static int env_value(struct reader *r, const struct yaml_node *node)
+{
+    return text_into(r, node, &last_env(r)->value);
+}
+static int env_file(struct reader *r, const struct yaml_node *node)
+{
+    return text_into(r, node, &last_env(r)->file);
+}
+static int env_secret(struct reader *r, const struct yaml_node *node)
+{
+    struct str text;
+    int rc = scalar(r, node, &text);
+
+    if (rc < 0)
+        return rc;
+    if (!str_eq(text, STR("true")) && !str_eq(text, STR("false")))
+        return bad(r, node, "secret must be true or false");
+    last_env(r)->secret = str_eq(text, STR("true"));
+    return 0;
+}
+
+static const struct key env_keys[] = {{"value", env_value}, {"secret", env_secret}, {"file", env_file}, {NULL, NULL}};
+
+static int read_env_mapping(struct reader *r, const struct yaml_node *node)
+{
+    AUTO_FREE char *pair = str_printf("%s=", node->key);
+    bool valued = false;
+    int rc = located(r, node, spec_add_env(r->spec, str_from(pair), r->err));
+
+    if (rc == 0)
+        rc = each_key(r, node, env_keys);
+    for (const struct yaml_node *n = node->first; n; n = n->next)
+        valued = valued || strcmp(n->key, "value") == 0;
+    if (rc < 0 || valued)
+        return rc;
+    (void)bad(r, node, "the variable has no value");
+    err_hint(r->err, "one that stands in no file is kept by davit env set; leave it out here");
+    return -ERR_INVALID;
+}
+
 /* A mapping NAME: value, or a list of NAME=value. */
 static int read_env(struct reader *r, const struct yaml_node *node)
 {
@@ -253,6 +299,10 @@ static int read_env(struct reader *r, const struct yaml_node *node)
         struct str value;
         if (strchr(n->key, '='))
             return bad(r, n, "the name of an environment variable holds no '='");
+        if (n->type == YAML_MAPPING) {
+            rc = read_env_mapping(r, n);
+            continue;
+        }
         if ((rc = scalar(r, n, &value)) < 0)
             break;
         AUTO_FREE char *pair = str_printf("%s=%s", n->key, n->text);

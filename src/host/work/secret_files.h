@@ -2,7 +2,8 @@
 /* secret_files — variables that a container gets as files of /run/secrets instead of in its environment. They are in a folder of their own per
  * container, in memory only: in $RUNTIME_DIRECTORY where systemd gave one, else in the first of these that is on tmpfs: for root
  * /run/davit-agent, for others $XDG_RUNTIME_DIR/davit-agent, /dev/shm/davit-agent-UID; below it secrets/<server>/<container>/, which create.c
- * mounts read-only. Nobody else on the machine gets through the folders above; inside the container everybody may read (0444), for its user is the image's affair.
+ * mounts read-only. Nobody else on the machine gets through the folders above; inside the container everybody may
+ * read (0444), for its user is the image's affair.
  * After a reboot they are gone: they are written before each start of a container, not only before its first.
  * Thread: loop; short blocking calls on memory.  Input trust: the spec passed deploy_check; a folder that is there is believed only if it is ours. */
 #ifndef DAVIT_HOST_WORK_SECRET_FILES_H

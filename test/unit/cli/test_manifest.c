@@ -115,6 +115,10 @@ static const struct {
     {KEY("env:\n          A: 1\n          B: [x]"), "line 8: \"B\" must be a text, here it is a list", ""},
     {KEY("env: {\"A=B\": 1}"), "line 6: the name of an environment variable holds no '='", ""},
     {KEY("env: {\"\": 1}"), "line 6", ""},
+    {KEY("env: {A: {secret: true}}"), "line 6: the variable has no value", "davit env set"},
+    {KEY("env: {A: {value: 1, secret: yes}}"), "line 6: secret must be true or false", ""},
+    {KEY("env: {A: {value: 1, files: x}}"), "line 6: there is no key \"files\" here", "known: value, secret, file"},
+    {KEY("env: {\"A=B\": {value: 1}}"), "line 6: the name of an environment variable holds no '='", ""},
     {KEY("ports: 80:80"), "line 6: \"ports\" must be a list", ""},
     {KEY("ports: [\"80\"]"), "line 6: \"80\" publishes no port", "write HOST:CONTAINER"},
     {KEY("ports: [\"80:65536\"]"), "line 6: \"65536\" is no port: 1 to 65535", ""},
@@ -476,9 +480,27 @@ static void test_list_limits(void **state)
     }
 }
 
+/* req: WK-9 */
+static void test_variables_that_are_secrets_and_files(void **state)
+{
+    struct manifest m;
+    (void)state;
+    accepted(&m, KEY("env: {A: 1, B: {value: x, secret: true, file: b.key}, C: {value: \"\"}}"));
+    const Davit__Common__V1__ServiceSpec *s = m.services[0];
+    assert_int_equal((int)s->n_env, 3);
+    assert_false(s->env[0]->secret);
+    assert_true(s->env[1]->secret);
+    assert_string_equal(s->env[1]->value, "x");
+    assert_string_equal(s->env[1]->file, "b.key");
+    assert_string_equal(s->env[2]->value, "");
+    assert_false(s->env[2]->secret);
+    manifest_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_variables_that_are_secrets_and_files),
         cmocka_unit_test(test_refusals_name_the_line), cmocka_unit_test(test_every_key), cmocka_unit_test(test_health_that_is_not_said),
         cmocka_unit_test(test_examples_in_the_documentation),
         cmocka_unit_test(test_env_as_list_and_values_with_equals), cmocka_unit_test(test_bytes_that_are_no_text),
