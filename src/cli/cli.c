@@ -12,7 +12,7 @@
 #include "cli/out.h"
 #include "loop/loop.h"
 
-enum { OPERANDS_MAX = 64, NAME_MAX_BYTES = 128 };
+enum { NAME_MAX_BYTES = 128 };
 
 struct run {
     struct cli *cli;
@@ -158,8 +158,8 @@ static int usage_error(struct cli *cli, struct err *err)
 /* @argv[0] is the verb. */
 static int run_parsed(struct cli *cli, const struct verb *verb, const char *full, int argc, char **argv)
 {
-    const char *operands[OPERANDS_MAX];
-    struct run run = {.cli = cli, .verb = verb, .operands = operands, .n = OPERANDS_MAX};
+    const char *operands[CLI_OPERANDS_MAX];
+    struct run run = {.cli = cli, .verb = verb, .operands = operands, .n = CLI_OPERANDS_MAX};
     AUTO_FREE void *options = calloc(1, verb->opts_size);
     AUTO_FREE char *usage = str_printf("davit %s %s", full, verb->usage);
     int rc;

@@ -13,6 +13,8 @@
 #include "base/opt.h"
 #include "rpc/rpc.h"
 
+enum { CLI_OPERANDS_MAX = 1024 };
+
 /* Options of every verb; stands first in each verb's option struct. */
 struct cli_common {
     const char *output; /* text | json */
@@ -66,7 +68,8 @@ struct cli {
     bool progress; /* stderr is a terminal: redraw lines */
 };
 
-/* One verb. `run` is on a fiber; 0, or negative with @err filled, or 1: failed and already told the user. */
+/* One verb. `run` is on a fiber; 0, or negative with @err filled, or the exit status: 1, failed and already
+ * told the user; exec: that of its process. */
 struct verb {
     const char *name;
     const char *usage;   /* operands, e.g. "[OPTIONS] NAME" */
@@ -114,7 +117,7 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
 extern const struct verb verb_up, verb_down, verb_status, verb_dashboard, verb_server, verb_token, verb_deploy, verb_ps, verb_logs, verb_stats,
     verb_start, verb_stop, verb_restart, verb_rm, verb_deployments, verb_cancel, verb_rollback, verb_scale, verb_audit,
     verb_controlplane, verb_version, verb_completion, verb_man,
-    verb_env, verb_registry,
+    verb_env, verb_registry, verb_exec,
     verb_container, verb_image, verb_prune, verb_volume;
 
 #endif

@@ -15,6 +15,8 @@ PATH = "/davit.control.v1.WatchService/Watch"
 class Viewer:
     """v = Viewer(daemon, watch_pb2); v.ask(1, servers={}); v.until(1, lambda m: m.ready). Ended by close()."""
 
+    path = PATH
+
     def __init__(self, daemon, pb, slow=False, cookie=None):
         self.pb, self.daemon, self.slow, self.cookie = pb, daemon, slow, cookie
         self.inbox, self.opened, self.end = {}, threading.Event(), None
@@ -41,9 +43,9 @@ class Viewer:
         options = {"max_queue": 1, "read_limit": 2048, "close_timeout": 0.1} if self.slow else {}
         if self.cookie:  # as a page of 7441
             where = f"127.0.0.1:{self.daemon.local_web}"
-            options |= {"uri": f"ws://{where}{PATH}?encoding=proto", "origin": f"http://{where}", "extra_headers": {"cookie": self.cookie}}
+            options |= {"uri": f"ws://{where}{self.path}?encoding=proto", "origin": f"http://{where}", "extra_headers": {"cookie": self.cookie}}
         else:
-            options |= {"uri": f"wss://127.0.0.1:{self.daemon.api}{PATH}?encoding=proto", "ssl": self._context()}
+            options |= {"uri": f"wss://127.0.0.1:{self.daemon.api}{self.path}?encoding=proto", "ssl": self._context()}
         try:
             async with websockets.connect(subprotocols=["davit.connect.v1"], max_size=None, open_timeout=20, **options) as self.ws:
                 self.task = asyncio.current_task()
