@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ingress — the way in to this server's services: one HAProxy in a container, told by hostname which service a request is for.
  *
- * The container `davit-ingress` runs a stock image without root, capabilities or writable root, publishes the HTTP port on the server's addresses, and
- * is a member of the network of each project that has a route; the agent's folder `ingress/` is all that it sees of the server: configuration, the map
- * of hostnames and the admin socket, which no network reaches. The engine's socket is not mounted. It is made with the first route, and goes with the
- * last one.
+ * The container `davit-ingress` runs a stock image without root, capabilities or writable root, publishes the HTTP port on the server's addresses,
+ * and is a member of the network of each project that has a route; the agent's folder `ingress/` is all that it sees of the server: configuration,
+ * the map of hostnames and the admin socket, which no network reaches. The engine's socket is not mounted. It is made with the first route, and goes
+ * with the last one.
  * What shall be is a table of services in memory (set by the calls below, at start from what the agent knows it shall run); the configuration is made
  * from it, checked by HAProxy itself before it counts, and put in place without losing a connection: servers come, go, weigh and drain through the
  * runtime API; a new service means a reload, in which old connections end in peace.
@@ -53,9 +53,9 @@ struct ingress_service {
     size_t n_servers;
 };
 
-/* Waits: from now on @s is what the service of this name has; makes the container if need be. 0: HAProxy serves it. -ERR_EXISTS: a hostname belongs to
- * another service, named in @err; -ERR_PRECONDITION: the port is taken or HAProxy refuses; -ERR_UNAVAILABLE: the engine. On failure the table is as it
- * was. */
+/* Waits: from now on @s is what the service of this name has; makes the container if need be. 0: HAProxy serves it. -ERR_EXISTS: a hostname belongs
+ * to another service, named in @err; -ERR_PRECONDITION: the port is taken or HAProxy refuses; -ERR_UNAVAILABLE: the engine. On failure the table is
+ * as it was. */
 int ingress_set(struct ingress *in, const struct ingress_service *s, usec_t deadline, struct err *err) MUST_USE;
 /* Waits: the service has no route any more. 0, also where it had none. */
 int ingress_remove(struct ingress *in, const char *project, const char *service, usec_t deadline, struct err *err) MUST_USE;
