@@ -53,6 +53,8 @@ struct cli_settings {
     char *hostname;  /* or NULL */
     char *user;      /* account of davitd */
     char *docker;    /* engine of the local agent, or NULL: the usual place */
+    char *ingress;   /* where services are reached by hostname, "127.0.0.1:80", or "none" */
+    char *ingress_image; /* or NULL: the agent's own choice */
     bool systemd;    /* runs as units */
     bool made_user;  /* the account was created by us */
 };

@@ -167,6 +167,8 @@ static const struct setting settings[] = {
     {"hostname", offsetof(struct cli_settings, hostname), false, NULL},
     {"user", offsetof(struct cli_settings, user), false, "davit"},
     {"docker", offsetof(struct cli_settings, docker), false, NULL},
+    {"ingress", offsetof(struct cli_settings, ingress), false, "127.0.0.1:80"},
+    {"ingressImage", offsetof(struct cli_settings, ingress_image), false, NULL},
     {"systemd", offsetof(struct cli_settings, systemd), true, NULL},
     {"madeUser", offsetof(struct cli_settings, made_user), true, NULL},
 };

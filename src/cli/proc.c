@@ -340,6 +340,8 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->agent, "--config-dir", at->agent);
     add_pair(&l->agent, "--link", socket);
     add_pair(&l->agent, "--docker", set->docker);
+    add_pair(&l->agent, "--ingress-listen", set->ingress);
+    add_pair(&l->agent, "--ingress-image", set->ingress_image);
 }
 
 void local_release(struct local *l)

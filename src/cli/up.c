@@ -29,7 +29,7 @@ static const usec_t BRING_BACK_WAIT = 30 * USEC_SEC;
 
 struct up_options {
     struct cli_common common;
-    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker;
+    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker, *ingress, *ingress_image;
     bool background;
     bool agent;
     usec_t wait;
@@ -57,6 +57,10 @@ static const struct opt up_opts[] = {
     {.name = "user", .type = OPT_STRING, .offset = OPT_AT(user), .arg = "NAME", .help = "account of davitd when started by root (davit)"},
     {.name = "docker", .type = OPT_STRING, .offset = OPT_AT(docker), .arg = "ADDR",
      .help = "Docker Engine of this machine, unix:/PATH ($DOCKER_HOST, else /var/run/docker.sock)"},
+    {.name = "ingress-listen", .type = OPT_STRING, .offset = OPT_AT(ingress), .arg = "ADDR:PORT",
+     .help = "where services of this machine are reached by hostname (127.0.0.1:80); none: nowhere"},
+    {.name = "ingress-image", .type = OPT_STRING, .offset = OPT_AT(ingress_image), .arg = "REF",
+     .help = "HAProxy for that, 2.4 or later (docker.io/library/haproxy:2.8-alpine)"},
     {.name = "background", .type = OPT_BOOL, .offset = OPT_AT(background), .help = "background processes even where systemd runs"},
     {.name = "agent", .type = OPT_BOOL, .offset = OPT_AT(agent), .def = "true", .help = "run the local agent; --no-agent: control plane only"},
     {.name = "wait", .type = OPT_USEC, .offset = OPT_AT(wait), .min = 1000000, .max = 600000000, .arg = "TIME", .def = "30s",
@@ -97,6 +101,8 @@ static int settle(struct cli *cli, const struct up_options *o, struct err *err)
     remember(&s->advertise, o->advertise);
     remember(&s->hostname, o->hostname);
     remember(&s->user, o->user);
+    remember(&s->ingress, o->ingress);
+    remember(&s->ingress_image, o->ingress_image);
     /* Kept like an option: a unit gets no environment, and the next `up` may come from another shell. */
     remember(&s->docker, o->docker ? o->docker : getenv("DOCKER_HOST"));
     /* Below --home everything is private to that directory, units of the system are not. */
@@ -146,6 +152,8 @@ static int check_settings(struct cli *cli, struct err *err)
 
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
         rc = endpoint_check(all[i].kind, all[i].option, all[i].value, err);
+    if (rc == 0 && s->ingress && !str_eq(str_from(s->ingress), STR("none")))
+        rc = endpoint_check(ENDPOINT_LISTEN_TCP, "ingress-listen", s->ingress, err);
     if (rc < 0 || (rc = check_store(s->store, err)) < 0 || (rc = check_releases(s->releases, err)) < 0 ||
         (rc = docker_new(cli->loop, s->docker, &d, err)) < 0)
         return rc;

@@ -49,10 +49,16 @@ struct verb {
     {.name = "tailscale", .type = OPT_STRING, .offset = offsetof(record, tailscale), .arg = "PATH", .env = true,                      \
      .help = "the tailscale program (default: in /usr/bin, /usr/sbin or /usr/local/bin)"}
 
+#define INGRESS(record)                                                                                                              \
+    {.name = "ingress-listen", .type = OPT_STRING, .offset = offsetof(record, ingress_listen), .arg = "ADDR:PORT", .env = true,       \
+     .help = "where services are reached by hostname (" AGENT_INGRESS_ENROLLED "; " AGENT_INGRESS_LOCAL " with the control plane here); none"},  \
+    {.name = "ingress-image", .type = OPT_STRING, .offset = offsetof(record, ingress_image), .arg = "REF", .env = true,               \
+     .help = "HAProxy, 2.4 or later (" AGENT_INGRESS_IMAGE ")"}
+
 /* --- enroll ---- */
 
 struct enroll_opts {
-    const char *server, *token, *token_file, *mode, *tunnel_ca, *config_dir, *public_ip_url, *docker, *tailscale;
+    const char *server, *token, *token_file, *mode, *tunnel_ca, *config_dir, *public_ip_url, *docker, *tailscale, *ingress_listen, *ingress_image;
     bool force;
 };
 
@@ -72,6 +78,7 @@ static const struct opt enroll_table[] = {
      .help = "ask this URL for the public address (nobody is asked without it)"},
     DOCKER(struct enroll_opts),
     TAILSCALE(struct enroll_opts),
+    INGRESS(struct enroll_opts),
     {.name = "force", .type = OPT_BOOL, .offset = offsetof(struct enroll_opts, force), .help = "replace the enrolment that is there"},
     {0},
 };
@@ -83,8 +90,12 @@ static int enroll_with(struct loop *loop, const struct enroll_opts *o, struct ag
                                      .tunnel_ca = o->tunnel_ca,
                                      .public_ip_url = o->public_ip_url,
                                      .tailscale = o->tailscale,
+                                     .ingress_listen = o->ingress_listen,
+                                     .ingress_image = o->ingress_image,
                                      .force = o->force};
-    int rc = docker_new(loop, o->docker, &options.docker, err);
+    int rc = agent_check_ingress_listen(o->ingress_listen, err);
+    if (rc == 0)
+        rc = docker_new(loop, o->docker, &options.docker, err);
     if (rc == 0)
         rc = enroll(loop, c, &options, token, err);
     (void)docker_free(options.docker);
@@ -144,7 +155,7 @@ static int run_enroll(const void *options, struct err *err)
 /* --- run ---- */
 
 struct run_opts {
-    const char *config_dir, *link, *health_listen, *docker, *tailscale, *log_level, *log_format;
+    const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *log_level, *log_format;
     struct opt_list pools;
     uint64_t disk_reserve;
     usec_t trial_wait;
@@ -159,6 +170,7 @@ static const struct opt run_table[] = {
      .help = "serve /healthz on this loopback address too, e.g. 127.0.0.1:7080"},
     DOCKER(struct run_opts),
     TAILSCALE(struct run_opts),
+    INGRESS(struct run_opts),
     {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
      .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
     {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
@@ -221,6 +233,8 @@ static int run_run(const void *options, struct err *err)
                                   .health_listen = o->health_listen,
                                   .docker = o->docker,
                                   .tailscale = o->tailscale,
+                                  .ingress_listen = o->ingress_listen,
+                                  .ingress_image = o->ingress_image,
                                   .trial_wait = o->trial_wait,
                                   .disk_reserve = o->disk_reserve,
                                   .pools = pools,
@@ -229,6 +243,8 @@ static int run_run(const void *options, struct err *err)
     int rc = check_health_listen(o->health_listen, err);
     if (rc == 0)
         rc = read_pools(&o->pools, pools, err);
+    if (rc == 0)
+        rc = agent_check_ingress_listen(o->ingress_listen, err);
     if (rc == 0)
         rc = log_level_from_name(o->log_level, &level);
     if (rc < 0)

@@ -12,8 +12,10 @@
 #include "host/link/doctor_remote.h"
 #include "host/link/link_dial.h"
 #include "host/link/policy.h"
+#include "host/reach/ingress.h"
 #include "host/work/desired.h"
 #include "loop/lane.h"
+#include "net/endpoint.h"
 
 #define STOP_WAIT (20 * USEC_SEC)
 
@@ -47,9 +49,35 @@ static int end_work(struct agent *a, struct err *err)
     if (rc < 0)
         return err_set(err, (enum err_code)-rc, "commands that run did not end in time");
     rc = session_set_work(a->session, NULL, err);
-    if (rc == 0)
+    if (rc == 0) {
         a->work = work_free(a->work);
+        a->ingress = ingress_free(a->ingress);
+    }
     return rc;
+}
+
+int agent_check_ingress_listen(const char *value, struct err *err)
+{
+    return value && str_eq(str_from(value), STR(AGENT_INGRESS_NONE)) ? 0 : endpoint_check(ENDPOINT_LISTEN_TCP, "ingress-listen", value, err);
+}
+
+/* The first of the two that says something. */
+static const char *either(const char *option, const char *configured, const char *otherwise)
+{
+    return option && *option ? option : configured && *configured ? configured : otherwise;
+}
+
+static struct ingress *new_ingress(const struct agent *a)
+{
+    AUTO_FREE char *folder = agent_config_path(&a->config, "ingress");
+    const struct ingress_config config = {
+        .loop = a->loop,
+        .docker = a->docker,
+        .server_id = a->config.server_id,
+        .folder = folder,
+        .image = either(a->options->ingress_image, a->config.ingress_image, AGENT_INGRESS_IMAGE),
+        .listen = either(a->options->ingress_listen, a->config.ingress_listen, a->local ? AGENT_INGRESS_LOCAL : AGENT_INGRESS_ENROLLED)};
+    return str_eq(str_from(config.listen), STR(AGENT_INGRESS_NONE)) ? NULL : ingress_new(&config);
 }
 
 /* The journal is bound to the server before anything of it is resumed. */
@@ -64,10 +92,12 @@ static int begin_work(struct agent *a, struct err *err)
     if (rc < 0)
         return rc;
     AUTO_FREE char *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
+    a->ingress = new_ingress(a);
     struct work_config config = {.loop = a->loop,
                                  .docker = a->docker,
                                  .server_id = a->config.server_id,
                                  .policy = policy,
+                                 .ingress = a->ingress,
                                  .desired = a->desired,
                                  .disk_reserve = a->options->disk_reserve,
                                  .pools = a->options->pools,
@@ -302,6 +332,7 @@ static int stop(struct agent *a)
     a->renew = renew_free(a->renew);
     a->tunnel = tunnel_free(a->tunnel);
     a->work = work_free(a->work);
+    a->ingress = ingress_free(a->ingress);
     a->sysinfo = sysinfo_free(a->sysinfo);
     a->docker = docker_free(a->docker);
     a->desired = desired_close(a->desired);

@@ -12,6 +12,12 @@
 
 struct pool;
 
+/* Where the way in to services is: on a machine of the control plane its own business, on a server that was enrolled everybody's. */
+#define AGENT_INGRESS_LOCAL    "127.0.0.1:80"
+#define AGENT_INGRESS_ENROLLED "0.0.0.0:80"
+#define AGENT_INGRESS_NONE     "none"
+#define AGENT_INGRESS_IMAGE    "docker.io/library/haproxy:2.8-alpine"
+
 struct agent_options {
     const char *config_dir;    /* NULL: the default place */
     const char *link;          /* "unix:/path" of the control plane on this machine; NULL: as enrolled */
@@ -21,9 +27,14 @@ struct agent_options {
     uint64_t disk_reserve;     /* as work_config */
     const struct pool *pools;  /* likewise */
     size_t n_pools;
+    const char *ingress_listen; /* "ADDR:PORT" or AGENT_INGRESS_NONE; NULL: as enrolled, else AGENT_INGRESS_LOCAL or AGENT_INGRESS_ENROLLED */
+    const char *ingress_image;  /* NULL: as enrolled, else AGENT_INGRESS_IMAGE */
     usec_t trial_wait;         /* as updater_config */
     bool takeover;             /* started by the agent that it is to follow, see takeover.h */
 };
+
+/* Is @value one for ingress_listen? NULL and "" are. 0 or -ERR_INVALID. */
+int agent_check_ingress_listen(const char *value, struct err *err) MUST_USE;
 
 /* Blocks until SIGTERM or SIGINT. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
  * negative with @err when it could not start. */

@@ -26,6 +26,8 @@ static const struct {
     {"cert_dir", offsetof(struct agent_config, cert_dir)},
     {"public_ip_url", offsetof(struct agent_config, public_ip_url)},
     {"tunnel_ca", offsetof(struct agent_config, tunnel_ca)},
+    {"ingress_listen", offsetof(struct agent_config, ingress_listen)},
+    {"ingress_image", offsetof(struct agent_config, ingress_image)},
 };
 
 static char **text_at(struct agent_config *c, size_t i)

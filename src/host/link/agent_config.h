@@ -32,6 +32,7 @@ struct agent_config {
     char *server_name;
     char *public_ip_url;
     char *tunnel_ca;     /* tunnel mode: file with the roots that the edge is checked by; "": the system's */
+    char *ingress_listen, *ingress_image; /* as agent.h; "": as it says there */
     uint32_t generation; /* of the certificate */
 };
 

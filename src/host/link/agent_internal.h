@@ -30,6 +30,7 @@ struct agent {
     struct sysinfo *sysinfo;
     struct session *session;
     struct doctor_remote *doctor;
+    struct ingress *ingress; /* with the work; NULL: no routes on this server */
     struct work *work;   /* once it is known which server this is */
     struct http_server *http;
     struct agent_notify *notify;

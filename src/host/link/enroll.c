@@ -334,6 +334,8 @@ static int activate(struct enrolment *e, struct err *err)
     agent_config_set(&c->public_ip_url, e->options->public_ip_url);
     AUTO_FREE char *roots = e->options->tunnel_ca ? realpath(e->options->tunnel_ca, NULL) : NULL;
     agent_config_set(&c->tunnel_ca, roots ? roots : "");
+    agent_config_set(&c->ingress_listen, e->options->ingress_listen);
+    agent_config_set(&c->ingress_image, e->options->ingress_image);
     c->generation = a->generation;
     rc = agent_config_save(c, err);
     if (rc == 0 && unlink(fresh) != 0 && errno != ENOENT)

@@ -21,6 +21,7 @@ struct enroll_options {
     const char *tunnel_ca;     /* tunnel mode: file with roots for the edge; NULL: the system's */
     const char *public_ip_url; /* NULL: none */
     const char *tailscale;     /* as in sysinfo.h */
+    const char *ingress_listen, *ingress_image; /* for the agent's configuration, see agent.h; NULL: what it says there */
     struct docker *docker;     /* borrowed; may be NULL */
     bool force;                /* replaces an enrolment */
 };
