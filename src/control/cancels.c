@@ -70,7 +70,7 @@ int cancels_cancel(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     struct control *c = ctx;
     const Davit__Control__V1__CancelDeploymentRequest *r = (const Davit__Control__V1__CancelDeploymentRequest *)request;
     Davit__Control__V1__CancelDeploymentResponse m = DAVIT__CONTROL__V1__CANCEL_DEPLOYMENT_RESPONSE__INIT;
-    struct deployment_row row;
+    struct deployment_row row = {.id = ""};
     usec_t wait = 0;
     int rc = workloads_wait(r->wait_s, CANCEL_WAIT_S, &wait, err);
     if (rc == 0)

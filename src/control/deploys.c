@@ -257,10 +257,10 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     struct control *c = ctx;
     const Davit__Control__V1__DeployRequest *r = (const Davit__Control__V1__DeployRequest *)request;
     const Davit__Common__V1__RegistryAuth *a = r->registry_auth;
-    struct service_row row;
+    struct service_row row = {.server_id = ""};
     struct server *s = NULL;
     struct err own = ERR_INIT;
-    char id[40];
+    char id[40] = "";
     err = err ? err : &own;
     int rc = check_request(r, err);
     if (rc == 0)
@@ -269,6 +269,7 @@ int deploys_deploy(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
         rc = choose_server(c, r, &row, &s, err);
     if (rc < 0)
         return rc;
+    BUG_ON(!s);
     (void)server_ref(s);
     rc = r->if_changed ? unchanged(c, &row, s, r->spec, err) : 0;
     if (rc == 1) {

@@ -30,7 +30,7 @@ static int take_id(struct rows *rows, char dst[40], struct err *err)
 static int answered_before(struct db *db, struct source_job *j, struct err *err)
 {
     AUTO_ROWS rows = NULL;
-    char id[40];
+    char id[40] = "";
     if (!*text(j->r->request_id))
         return 0;
     int rc = db_query(db, &rows, err, "SELECT id FROM deployments WHERE request_id = ?", "t", j->r->request_id);
@@ -46,7 +46,7 @@ static int answered_before(struct db *db, struct source_job *j, struct err *err)
 static int before(struct db *db, struct source_job *j, struct err *err)
 {
     AUTO_ROWS rows = NULL;
-    char id[40];
+    char id[40] = "";
     int rc = db_query(db, &rows, err,
                       "SELECT id FROM deployments WHERE project = ? AND service = ? AND activated_us > 0 AND id <> ?"
                       " ORDER BY activated_us DESC, created_us DESC LIMIT 1",
@@ -122,7 +122,7 @@ static int answer(struct rpc_call *call, const char *id, const char *source, con
 static int roll_back(struct rpc_call *call, struct server *s, const struct source_job *j, struct err *err)
 {
     Davit__Common__V1__ServiceSpec *spec = NULL;
-    char id[40];
+    char id[40] = "";
     int rc = revive(s->control, j, &spec, err);
     if (rc == 0) {
         struct deploy_new n = {.request_id = *text(j->r->request_id) ? j->r->request_id : NULL,
@@ -142,7 +142,7 @@ int rollbacks_rollback(struct rpc_call *call, void *ctx, const ProtobufCMessage 
     struct control *c = ctx;
     const Davit__Control__V1__RollbackRequest *r = (const Davit__Control__V1__RollbackRequest *)request;
     struct source_job j = {.r = r, .spec = BUF_INIT(RPC_MESSAGE_MAX + SEAL_OVERHEAD)};
-    struct service_row row;
+    struct service_row row = {.server_id = ""};
     struct server *s = NULL;
     int rc = deploys_check_request_id(r->request_id, err);
     if (rc == 0)
@@ -151,6 +151,7 @@ int rollbacks_rollback(struct rpc_call *call, void *ctx, const ProtobufCMessage 
         rc = workloads_server(c, &row, &s, err);
     if (rc < 0)
         return rc;
+    BUG_ON(!s);
     (void)server_ref(s);
     j.active = row.active;
     rc = store_read(c->store, read_source, &j, deadline_in(STORE_WAIT), err);
