@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* untar — reads the archive of a release as it comes in: POSIX ustar (IEEE 1003.1), and of that only what such an archive is made of: one
+/* untar — reads the archive of a release as it comes in: of what base/tar reads only what such an archive is made of: one
  * directory, first, and in it regular files with plain names. Links, devices, further directories, absolute or climbing names, extended
  * headers, sparse files, names that come twice, sizes beyond the limits, checksums that do not hold, bytes behind the end: each is refused.
  * Nothing is written here; the handler gets names that are one file name each and bytes.
@@ -11,10 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/err.h"
-#include "base/str.h"
+#include "base/tar.h"
 
-enum { UNTAR_BLOCK = 512, UNTAR_FILES_MAX = 32, UNTAR_NAME_SIZE = 65 };
+enum { UNTAR_BLOCK = TAR_BLOCK, UNTAR_FILES_MAX = 32, UNTAR_NAME_SIZE = 65 };
 
 /* Negative ends the reading with that. */
 struct untar_handler {
@@ -26,14 +25,11 @@ struct untar_handler {
 };
 
 struct untar {
+    struct tar_reader tar;
     const struct untar_handler *handler;
     void *arg;
     const char *directory; /* borrowed: the name that the one directory must have */
     uint64_t room;         /* bytes of files that may still come */
-    uint64_t left, pad;    /* of the present file */
-    uint8_t block[UNTAR_BLOCK];
-    size_t have;           /* bytes of @block */
-    unsigned zeros;        /* blocks of zeros at the end so far */
     bool begun, in_file;
     char names[UNTAR_FILES_MAX][UNTAR_NAME_SIZE];
     unsigned n_names;
