@@ -376,6 +376,8 @@ struct docker_container {
     bool oom_killed;
     bool tty;
     int pid;                    /* on the host, 0 when it does not run */
+    bool read_only;             /* its root */
+    const char *merged_dir;     /* of overlay2: where the root is mounted while something uses it; "" */
     unsigned restart_count;
     const char *error;          /* why it could not start, "" */
     const char *started;        /* RFC 3339, "" */
@@ -449,10 +451,24 @@ struct docker_stats {
 /* -ERR_PRECONDITION when it does not run. */
 int docker_container_stats(struct docker *d, const char *id, struct docker_stats *ret, usec_t deadline, struct err *err) MUST_USE;
 
-/* Tar of @path inside the container, streamed to @sink. */
+/* What is at a path inside a container; of a link, the link. */
+struct docker_path_stat {
+    struct docker_pool *pool;
+    const char *name;
+    char kind;           /* 'f' file, 'd' folder, 'l' symbolic link, 'o' another */
+    uint64_t size;
+    uint32_t mode;       /* 07777 */
+    const char *modified; /* RFC 3339 */
+    const char *target;  /* of a link: the absolute path inside that it leads to, links on the way followed; else "" */
+};
+/* -ERR_NOT_FOUND: no such container, or nothing there. Works on created and stopped containers too, as the next two do. */
+int docker_archive_stat(struct docker *d, const char *id, const char *path, struct docker_path_stat *ret, usec_t deadline, struct err *err) MUST_USE;
+void docker_path_stat_release(struct docker_path_stat *s);
+/* Tar of @path inside the container, streamed to @sink. Ends with 0 also where the sink said DOCKER_STOPPED. */
 int docker_archive_get(struct docker *d, const char *id, const char *path, docker_sink_fn *sink, void *arg, usec_t deadline,
                        struct err *err) MUST_USE;
-/* Unpacks a tar below the existing directory @path. Works on created and stopped containers too. */
+/* Unpacks a tar below the existing directory @path. A folder gives way to no file. Until it ends the engine keeps the container's files mounted, and
+ * answers nothing else about it. */
 int docker_archive_put(struct docker *d, const char *id, const char *path, docker_source_fn *source, void *arg, usec_t deadline,
                        struct err *err) MUST_USE;
 

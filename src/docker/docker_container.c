@@ -96,6 +96,76 @@ static int archive_path(struct buf *path, const char *id, const char *inside, st
     return rc;
 }
 
+/* The header that tells: base64 of JSON. */
+struct raw_stat {
+    struct docker_path_stat out;
+    uint64_t mode; /* as Go counts its bits */
+};
+
+#define F(member, key, kind)                                                                                                     \
+    {                                                                                                                            \
+        .name = key, .type = DOCKER_F_##kind, .offset = offsetof(struct raw_stat, member)                                        \
+    }
+static const struct docker_field stat_fields[] = {
+    F(out.name, "name", STR),          F(out.size, "size", U64),           F(mode, "mode", U64),
+    F(out.modified, "mtime", STR),     F(out.target, "linkTarget", STR),   {0},
+};
+#undef F
+
+static int read_stat(const char *base64, struct docker_path_stat *ret, struct err *err)
+{
+    enum {
+        FOLDER = 1U << 31,
+        LINK = 1U << 27,
+        OTHER = 1U << 26 | 1U << 25 | 1U << 24 | 1U << 21 | 1U << 19,
+        SUID = 1U << 23,
+        SGID = 1U << 22,
+        STICKY = 1U << 20
+    };
+    struct raw_stat raw = {.mode = 0};
+    AUTO_BUF json = BUF_INIT(DOCKER_PATH_MAX);
+    size_t n = 0;
+    char *at = buf_reserve(&json, DOCKER_PATH_MAX);
+    if (!base64 || str_unbase64(str_from(base64), at, DOCKER_PATH_MAX, &n) < 0)
+        return err_set(err, ERR_UNKNOWN, "the engine did not say what is there");
+    raw.out.pool = docker_pool_new();
+    int rc = docker_read_object((struct str){at, n}, stat_fields, &raw, raw.out.pool, err);
+    if (rc < 0) {
+        docker_pool_free(raw.out.pool);
+        return rc;
+    }
+    raw.out.kind = raw.mode & FOLDER ? 'd' : raw.mode & LINK ? 'l' : raw.mode & OTHER ? 'o' : 'f';
+    raw.out.mode = (uint32_t)(raw.mode & 0777) | (raw.mode & SUID ? 04000U : 0) | (raw.mode & SGID ? 02000U : 0) | (raw.mode & STICKY ? 01000U : 0);
+    *ret = raw.out;
+    return 0;
+}
+
+int docker_archive_stat(struct docker *d, const char *id, const char *path, struct docker_path_stat *ret, usec_t deadline, struct err *err)
+{
+    AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX);
+    struct http_exchange *x = NULL;
+    *ret = (struct docker_path_stat){0};
+    int rc = archive_path(&target, id, path, err);
+    if (rc < 0)
+        return rc;
+    struct http_request req = {.method = "HEAD", .target = buf_cstr(&target)};
+    rc = docker_request(d, &req, deadline, &x, err);
+    if (rc < 0)
+        return rc;
+    if (http_head(x)->status == 404) /* the text of an answer to HEAD is nowhere */
+        rc = err_set(err, ERR_NOT_FOUND, "there is no %s in this container", path);
+    else if ((rc = docker_status(x, deadline, err)) == 0)
+        rc = read_stat(http_field(http_head(x), "x-docker-container-path-stat"), ret, err);
+    http_finish(x);
+    return docker_note(d, rc);
+}
+
+void docker_path_stat_release(struct docker_path_stat *s)
+{
+    docker_pool_free(s->pool);
+    *s = (struct docker_path_stat){0};
+}
+
 int docker_archive_get(struct docker *d, const char *id, const char *path, docker_sink_fn *sink, void *arg, usec_t deadline,
                        struct err *err)
 {
@@ -120,7 +190,7 @@ int docker_archive_get(struct docker *d, const char *id, const char *path, docke
             err_set(err, (enum err_code) - rc, "archive given up");
     }
     http_finish(x);
-    return docker_note(d, rc);
+    return docker_note(d, rc < 0 ? rc : 0);
 }
 
 int docker_archive_put(struct docker *d, const char *id, const char *path, docker_source_fn *source, void *arg, usec_t deadline,
@@ -128,6 +198,8 @@ int docker_archive_put(struct docker *d, const char *id, const char *path, docke
 {
     AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX);
     int rc = archive_path(&target, id, path, err);
+    if (rc == 0 && buf_append_cstr(&target, "&noOverwriteDirNonDir=1") != 0)
+        rc = err_set(err, ERR_INVALID, "path too long");
     return rc < 0 ? rc : docker_upload(d, "PUT", &target, source, arg, NULL, deadline, err);
 }
 

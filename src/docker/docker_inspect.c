@@ -233,6 +233,7 @@ static const struct docker_field host_config_fields[] = {
     F(pids, "PidsLimit", U64),
     F(network_mode, "NetworkMode", STR),
     F(cgroup_parent, "CgroupParent", STR),
+    F(read_only, "ReadonlyRootfs", BOOL),
     {.name = "RestartPolicy", .type = DOCKER_F_OBJECT, .sub = restart_fields},
     {.name = "LogConfig", .type = DOCKER_F_OBJECT, .sub = log_fields},
     {0},
@@ -242,6 +243,8 @@ static const struct docker_field network_settings_fields[] = {
     {.name = "Ports", .type = DOCKER_F_FN, .fn = read_ports},
     {0},
 };
+static const struct docker_field graph_data_fields[] = {F(merged_dir, "MergedDir", STR), {0}};
+static const struct docker_field graph_fields[] = {{.name = "Data", .type = DOCKER_F_OBJECT, .sub = graph_data_fields}, {0}};
 static const struct docker_field container_fields[] = {
     F(id, "Id", STR),
     F(name, "Name", STR),
@@ -249,7 +252,9 @@ static const struct docker_field container_fields[] = {
     F(created, "Created", STR),
     F(restart_count, "RestartCount", U32),
     F(log_path, "LogPath", STR),
-    F(health_log, "", STR), /* never sent: only so that it is not NULL */
+    F(health_log, "", STR), /* these are never sent: only so that they are not NULL */
+    F(merged_dir, "", STR),
+    {.name = "GraphDriver", .type = DOCKER_F_OBJECT, .sub = graph_fields},
     {.name = "State", .type = DOCKER_F_OBJECT, .sub = state_fields},
     {.name = "Config", .type = DOCKER_F_OBJECT, .sub = config_fields},
     {.name = "HostConfig", .type = DOCKER_F_OBJECT, .sub = host_config_fields},

@@ -413,6 +413,17 @@ static void archives(void)
     CHECK_OK(docker_archive_get(engine, id, "/tmp/hello", on_piece, &out, SOON, &err));
     CHECK(out.len >= 1024 && memmem(out.data, out.len, "from outside", 12));
     CHECK(docker_archive_get(engine, id, "/none", on_piece, &out, SOON, &err) == -(int)ERR_NOT_FOUND);
+    struct docker_path_stat st = {0};
+    CHECK_OK(docker_archive_stat(engine, id, "/tmp/hello", &st, SOON, &err));
+    CHECK(st.kind == 'f' && st.size == strlen("from outside") && strcmp(st.name, "hello") == 0);
+    docker_path_stat_release(&st);
+    CHECK_OK(docker_archive_stat(engine, id, "/tmp", &st, SOON, &err));
+    CHECK(st.kind == 'd' && st.mode == 01777);
+    docker_path_stat_release(&st);
+    CHECK_OK(docker_archive_stat(engine, id, "/bin/sh", &st, SOON, &err));
+    CHECK(st.kind == 'l' && strcmp(st.target, "/bin/busybox") == 0);
+    docker_path_stat_release(&st);
+    CHECK(docker_archive_stat(engine, id, "/none", &st, SOON, &err) == -(int)ERR_NOT_FOUND);
     t.at = 0;
     CHECK(docker_archive_put(engine, id, "/none", tar_source, &t, SOON, &err) == -(int)ERR_NOT_FOUND);
     buf_release(&t.bytes);
