@@ -27,6 +27,10 @@ struct http_call {
     struct timer timer;
     struct task next; /* after a request: go on with the connection */
     struct fiber *fiber;
+    bool streaming;      /* the handler reads the body: */
+    bool expects;        /* the peer waits until it is wanted */
+    struct buf taken;    /* what http_call_read lent */
+    struct event came;
     bool handler_done;   /* the fiber will not touch this any more */
     bool complete;       /* the request is */
     bool refused;        /* answered by the server itself */

@@ -33,6 +33,7 @@ struct http_server {
     http_handler *handler;
     void *arg;
     size_t body_max;
+    const char *stream_method; /* NULL: none */
     struct door doors[LISTENERS_MAX];
     size_t n_doors;
     struct list calls;
@@ -53,6 +54,8 @@ static void call_free(struct http_call *c)
     http_parser_free(c->parser);
     http_head_release(&c->head);
     buf_release(&c->body);
+    buf_release(&c->taken);
+    event_release(&c->came);
     fiber_unref(c->fiber);
     free(c);
 }
@@ -60,7 +63,7 @@ static void call_free(struct http_call *c)
 /* The body's memory is about to go, or is no longer the server's. */
 static void body_uncount(struct http_call *c)
 {
-    if (c->server)
+    if (c->server && !c->streaming)
         c->server->bodies -= c->body.len;
 }
 
@@ -105,12 +108,17 @@ static int on_head(void *arg, struct http_head *head)
     c->head = *head;
     head->store = BUF_INIT(HTTP_HEAD_MAX); /* the strings are the call's now */
     c->close = !head->keep_alive;
+    const char *expect = http_field(&c->head, "expect");
+    bool expects = expect && str_eq_ci(str_from(expect), STR("100-continue")) && (head->chunked || head->length);
+    c->streaming = c->server->stream_method && strcmp(head->method, c->server->stream_method) == 0;
+    c->expects = c->streaming && expects;
+    if (c->streaming)
+        return 0;
     if (head->has_length && head->length > c->server->body_max)
         return -(int)ERR_RANGE;
     c->phase = HTTP_BODY;
     timer_set(&c->timer, BODY_MAX);
-    const char *expect = http_field(&c->head, "expect");
-    if (expect && str_eq_ci(str_from(expect), STR("100-continue")) && (head->chunked || head->length))
+    if (expects)
         (void)conn_write(c->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     return 0;
 }
@@ -119,6 +127,8 @@ static int on_body(void *arg, struct str bytes)
 {
     struct http_call *c = arg;
     struct http_server *s = c->server;
+    if (c->streaming) /* one read of the connection at most: nothing is read until it was taken */
+        return buf_append_str(&c->body, bytes) == 0 ? 0 : -(int)ERR_RANGE;
     if (bytes.n > HTTP_BODIES_MAX * s->body_max - s->bodies)
         return -(int)ERR_UNAVAILABLE;
     if (buf_append_str(&c->body, bytes) != 0)
@@ -136,11 +146,35 @@ static int on_end(void *arg)
 
 static const struct http_parser_handler parser_handler = {on_head, on_body, on_end};
 
+static void call_gone(struct http_call *c)
+{
+    fiber_cancel(c->fiber);
+    call_drop(c);
+}
+
+/* More of a body that the handler reads. */
+static void on_streamed(struct http_call *c, const char *p, size_t n)
+{
+    size_t used = 0;
+    conn_read_stop(c->conn);
+    if (http_parser_feed(c->parser, (struct str){p, n}, &used, NULL) < 0) {
+        call_gone(c);
+        return;
+    }
+    if (used < n && conn_unread(c->conn, p + used, n - used) != 0)
+        c->close = true;
+    event_signal(&c->came);
+}
+
 static void on_conn_read(void *arg, const void *p, size_t n)
 {
     struct http_call *c = arg;
     if (c->phase == HTTP_LINGER)
         return;
+    if (c->phase == HTTP_RUN && c->streaming && !c->complete) {
+        on_streamed(c, p, n);
+        return;
+    }
     if (c->phase == HTTP_RUN) { /* the next request has to wait */
         conn_read_stop(c->conn);
         if (conn_unread(c->conn, p, n) != 0)
@@ -162,7 +196,7 @@ static void on_conn_read(void *arg, const void *p, size_t n)
         refuse(c, 431, err.msg);
     } else if (rc < 0) {
         refuse(c, 400, err.msg);
-    } else if (c->complete) {
+    } else if (c->complete || c->streaming) {
         conn_read_stop(c->conn);
         if (used < n && conn_unread(c->conn, (const char *)p + used, n - used) != 0) {
             refuse(c, 400, "too many bytes ahead\n");
@@ -178,20 +212,17 @@ static void on_conn_eof(void *arg)
 {
     struct http_call *c = arg;
     /* Whole answers still go to a client that closed its half; of a stream nothing tells it from one that has gone. */
-    if (c->phase == HTTP_RUN && (!c->started || c->ended)) {
+    if (c->phase == HTTP_RUN && (c->complete || !c->streaming) && (!c->started || c->ended)) {
         c->close = true;
         return;
     }
-    fiber_cancel(c->fiber);
-    call_drop(c);
+    call_gone(c);
 }
 
 static void on_conn_error(void *arg, const struct err *err)
 {
     (void)err;
-    struct http_call *c = arg;
-    fiber_cancel(c->fiber);
-    call_drop(c);
+    call_gone(arg);
 }
 
 static const struct conn_handler conn_handler = {on_conn_read, on_conn_eof, on_conn_error, NULL};
@@ -228,6 +259,8 @@ static void run_handler(void *arg)
         c->server->handler(c->server->arg, c);
     if (c->conn && !c->started)
         (void)http_reply(c, 500, "text/plain", STR("no answer\n"));
+    if (c->conn && c->streaming && !c->complete)
+        c->close = true; /* where the next request begins is not known */
     if (c->conn && !c->ended)
         c->close = true; /* a broken answer ends by the connection's end, never by a false last chunk */
     c->handler_done = true;
@@ -246,6 +279,9 @@ static void begin_request(struct http_call *c)
     http_head_release(&c->head);
     body_uncount(c);
     buf_release(&c->body);
+    buf_release(&c->taken);
+    c->streaming = c->expects = false;
+    event_reset(&c->came);
     c->complete = c->started = c->ended = c->chunked = c->handler_done = false;
     c->phase = HTTP_IDLE;
     timer_set(&c->timer, IDLE_MAX);
@@ -265,12 +301,44 @@ void http_server_take(struct http_server *s, struct conn *conn)
     c->conn = conn;
     c->parser = http_parser_new(true, &parser_handler, c);
     buf_init(&c->body, s->body_max);
+    buf_init(&c->taken, s->body_max);
+    event_init(&c->came, s->loop);
     timer_init(&c->timer, s->loop, on_timer, c);
     task_init(&c->next, on_next, c);
     list_init(&c->node);
     list_push(&s->calls, &c->node);
     conn_set_handler(conn, &conn_handler, c);
     begin_request(c);
+}
+
+void http_server_stream(struct http_server *s, const char *method)
+{
+    s->stream_method = method;
+}
+
+int http_call_read(struct http_call *c, struct str *ret, usec_t deadline)
+{
+    *ret = STR("");
+    buf_clear(&c->taken);
+    while (c->body.len == 0) {
+        if (!c->conn || fiber_cancelled())
+            return -(int)ERR_CANCELLED;
+        if (c->complete || !c->streaming)
+            return 1;
+        if (c->expects && !c->started)
+            (void)conn_write(c->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+        c->expects = false;
+        event_reset(&c->came);
+        conn_read_start(c->conn);
+        int rc = event_wait(&c->came, deadline);
+        if (rc < 0)
+            return rc;
+    }
+    struct buf full = c->body;
+    c->body = c->taken;
+    c->taken = full;
+    *ret = buf_str(&c->taken);
+    return 0;
 }
 
 struct conn *http_call_take_conn(struct http_call *c)

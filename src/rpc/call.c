@@ -128,7 +128,9 @@ void call_end(struct rpc_call *c, const struct err *failure)
         c->cancelled = true; /* the handler still runs */
     if (c->protocol == RPC_GRPC)
         grpc_end(c, failure);
-    else
+    else if (c->protocol == RPC_PAGE && c->st)
+        h2_reset(TAKE(c->st), H2_CANCEL); /* part of an answer may be out */
+    else if (c->protocol != RPC_PAGE)
         connect_end(c, failure);
     give_up(c);
 }

@@ -146,6 +146,8 @@ void call_data(struct rpc_call *c, struct str bytes)
         pass_over(c, bytes.n);
     } else if (c->state == CALL_READING && hold(c, c->held + bytes.n, &err) < 0) {
         call_end(c, &err);
+    } else if (c->protocol == RPC_PAGE) {
+        page_data(c, bytes);
     } else if (c->get) {
         if (c->st) /* what it carries has no meaning */
             h2_consume(c->st, bytes.n);

@@ -7,7 +7,7 @@
 
 #include "rpc/rpc_internal.h"
 
-enum { FIELDS_MAX = 16, PIECE = 64 * 1024 };
+enum { FIELDS_MAX = 16, PIECE = 64 * 1024, PAGE_BODY_MAX = 256 * 1024 };
 
 struct rpc_page {
     struct rpc_call *call;
@@ -15,6 +15,7 @@ struct rpc_page {
     uint64_t left; /* of the body */
     bool head, begun;
     size_t slot;
+    struct buf taken; /* what rpc_page_read lent */
 };
 
 const char *rpc_page_method(const struct rpc_page *p)
@@ -37,7 +38,8 @@ const char *rpc_page_field(const struct rpc_page *p, const char *name)
 bool page_wanted(const struct rpc_call *c, const char *verb)
 {
     const char *type = call_meta(c, "content-type");
-    bool reads = strcmp(verb, "GET") == 0 || strcmp(verb, "HEAD") == 0;
+    /* No call is asked by PUT. */
+    bool reads = strcmp(verb, "GET") == 0 || strcmp(verb, "HEAD") == 0 || strcmp(verb, "PUT") == 0;
     struct str rest = str_from(call_meta(c, ":path"));
     size_t at;
     if (!c->server->pages || server_find(c->server, str_cut(&rest, '?'), &at))
@@ -79,6 +81,46 @@ static void leave(const struct rpc_page *p)
         p->call->server->page_slots[p->slot].taken = false;
 }
 
+/* ---- the body of the request ---- */
+
+struct rpc_call *rpc_page_call(const struct rpc_page *p)
+{
+    return p->call;
+}
+
+void page_data(struct rpc_call *c, struct str bytes)
+{
+    bool kept = c->state == CALL_RUNNING && strcmp(call_meta(c, ":method"), "PUT") == 0 && c->body.len + bytes.n <= PAGE_BODY_MAX;
+    if (kept && buf_append_str(&c->body, bytes) == 0)
+        event_signal(&c->readable);
+    else if (c->st)
+        h2_consume(c->st, bytes.n);
+}
+
+int rpc_page_read(struct rpc_page *p, struct str *ret)
+{
+    struct rpc_call *c = p->call;
+    *ret = STR("");
+    if (c->state == CALL_OVER)
+        return -ERR_CANCELLED;
+    if (c->http)
+        return http_call_read(c->http, ret, deadline_in(RPC_PAGE_STALL));
+    h2_consume(c->st, p->taken.len);
+    buf_release(&p->taken);
+    while (c->body.len == 0) {
+        if (c->half_closed)
+            return 1;
+        event_reset(&c->readable);
+        int rc = event_wait(&c->readable, deadline_in(RPC_PAGE_STALL));
+        if (rc < 0 || c->state == CALL_OVER || fiber_cancelled())
+            return rc < 0 ? rc : -ERR_CANCELLED;
+    }
+    p->taken = c->body;
+    c->body = BUF_INIT(p->taken.max);
+    *ret = buf_str(&p->taken);
+    return 0;
+}
+
 /* ---- the answer ---- */
 
 static int begin_h2(struct rpc_page *p, int status, const struct http_field *fields, size_t n, uint64_t length)
@@ -87,10 +129,11 @@ static int begin_h2(struct rpc_page *p, int status, const struct http_field *fie
     struct h2_field all[FIELDS_MAX + 2] = {{":status", code}, {"content-length", size}};
     (void)snprintf(code, sizeof(code), "%d", status);
     (void)snprintf(size, sizeof(size), "%" PRIu64, length);
+    size_t first = length == RPC_PAGE_OPEN ? 1 : 2;
     for (size_t i = 0; i < n; i++)
-        all[i + 2] = (struct h2_field){fields[i].name, fields[i].value};
+        all[i + first] = (struct h2_field){fields[i].name, fields[i].value};
     h2_set_high(p->call->st, RPC_PAGE_AHEAD);
-    return h2_respond(p->call->st, all, n + 2);
+    return h2_respond(p->call->st, all, n + first);
 }
 
 int rpc_page_begin(struct rpc_page *p, int status, const struct http_field *fields, size_t n, uint64_t length)
@@ -100,7 +143,9 @@ int rpc_page_begin(struct rpc_page *p, int status, const struct http_field *fiel
         return -ERR_CANCELLED;
     p->begun = true;
     p->left = p->head ? 0 : length;
-    return p->call->http ? http_reply_sized(p->call->http, status, fields, n, length) : begin_h2(p, status, fields, n, length);
+    if (!p->call->http)
+        return begin_h2(p, status, fields, n, length);
+    return length == RPC_PAGE_OPEN ? http_reply_start(p->call->http, status, fields, n) : http_reply_sized(p->call->http, status, fields, n, length);
 }
 
 static int write_h2(struct rpc_call *c, struct str piece)
@@ -126,11 +171,19 @@ int rpc_page_write(struct rpc_page *p, struct str bytes)
         return -ERR_RANGE;
     while (rc == 0 && bytes.n) {
         struct str piece = {bytes.p, bytes.n < PIECE ? bytes.n : PIECE};
+        if (p->call->state == CALL_OVER)
+            return -ERR_CANCELLED;
         rc = p->call->http ? http_reply_chunk(p->call->http, piece, deadline_in(RPC_PAGE_STALL)) : write_h2(p->call, piece);
         bytes = (struct str){bytes.p + piece.n, bytes.n - piece.n};
-        p->left -= rc == 0 ? piece.n : 0;
+        p->left -= rc == 0 && p->left != RPC_PAGE_OPEN ? piece.n : 0;
     }
     return rc;
+}
+
+void rpc_page_end(struct rpc_page *p)
+{
+    if (p->left == RPC_PAGE_OPEN)
+        p->left = 0;
 }
 
 static void run(struct rpc_page *p)
@@ -139,6 +192,7 @@ static void run(struct rpc_page *p)
     s->pages(p, s->pages_ctx);
     if (!p->begun && rpc_page_begin(p, 500, NULL, 0, 0) < 0)
         p->left = 1; /* nobody to tell */
+    buf_release(&p->taken);
     leave(p);
 }
 
@@ -167,7 +221,7 @@ int page_start(struct rpc_call *c, struct err *err)
     struct rpc_server *s = c->server;
     struct rpc_page p = {.call = c};
     int rc = enter(&p, err);
-    c->get = c->reads = true; /* a body has no meaning */
+    c->reads = true;
     if (rc == 0 && (s->running >= s->limits.running || fiber_spawn(s->loop, "page", page_main, c, &c->fiber) < 0)) {
         leave(&p);
         s->calls_refused++;

@@ -116,7 +116,7 @@ void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, con
 /* A request for what is neither a method nor for one of the protocols of calls. */
 struct rpc_page;
 /* Answers @page on a fiber: rpc_page_begin, then as many bytes as it said there. Whoever returns without an answer answers 500; one that falls
- * short of its length is broken off. A body of the request is passed over. */
+ * short of its length is broken off. The body of a PUT can be read; any other is passed over. */
 typedef void rpc_page_handler(struct rpc_page *page, void *ctx);
 /* @handler(@ctx) gets every request that is no call. Without one they are 404, as before. */
 void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void *ctx);
@@ -128,10 +128,19 @@ enum { RPC_PAGES_MAX = 64, RPC_PAGES_SOURCE_MAX = 16, RPC_PAGE_AHEAD = 256 * 102
 const char *rpc_page_method(const struct rpc_page *p);
 const char *rpc_page_target(const struct rpc_page *p);
 const char *rpc_page_field(const struct rpc_page *p, const char *name);
-/* Sends the head, with content-length @length. Once. 0, or negative when the peer has gone. Names of @fields are lower case. */
+/* The call that a page is for those who judge calls (cookies, callers). Borrowed. */
+struct rpc_call *rpc_page_call(const struct rpc_page *p);
+/* Waits for the next part of the body of a PUT. 0 with *ret, borrowed until the next call; 1: there is no more; negative: the peer has gone or sent
+ * nothing for RPC_PAGE_STALL. What is not read stays with the peer, but for 64 KiB. Before an answer is begun. */
+int rpc_page_read(struct rpc_page *p, struct str *ret) MUST_USE;
+/* Sends the head, with content-length @length, or without one for RPC_PAGE_OPEN: then the body is whole after rpc_page_end, and broken off without.
+ * Once. 0, or negative when the peer has gone. Names of @fields are lower case. */
+#define RPC_PAGE_OPEN UINT64_MAX
 int rpc_page_begin(struct rpc_page *p, int status, const struct http_field *fields, size_t n, uint64_t length) MUST_USE;
 /* Waits for room, then sends a part of the body; to HEAD nothing. 0, negative: gone, too slow, or beyond the length. */
 int rpc_page_write(struct rpc_page *p, struct str bytes) MUST_USE;
+/* All of a body of RPC_PAGE_OPEN was written. */
+void rpc_page_end(struct rpc_page *p);
 
 /* What a server bears. Per listener: connections that are open (handshakes included), and a token bucket for new ones; who is over it is cut
  * before the handshake. An address that comes again and again has half of the bucket, so that it keeps no other out; who comes by HTTP/2 over

@@ -207,6 +207,8 @@ void ws_cut_all(struct rpc_server *s);
 bool page_wanted(const struct rpc_call *c, const char *verb);
 /* HTTP/2: starts the handler. 0, or a failure that call_end must report. */
 int page_start(struct rpc_call *c, struct err *err) MUST_USE;
+/* HTTP/2: bytes of the body. */
+void page_data(struct rpc_call *c, struct str bytes);
 /* HTTP/1.1: runs it, on the fiber of the HTTP server; the call is over afterwards. */
 void page_http1(struct rpc_call *c, const char *verb);
 

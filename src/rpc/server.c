@@ -422,6 +422,7 @@ void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx)
 void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void *ctx)
 {
     s->pages = handler;
+    http_server_stream(s->http, "PUT");
     s->pages_ctx = ctx;
 }
 

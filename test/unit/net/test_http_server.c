@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/1.1 client and server against each other over loopback and unix sockets, and the server against raw bytes. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,6 +61,23 @@ static void upgrade(struct http_call *call)
     conn_close(c);
 }
 
+/* A body that the handler reads: all of it, or one part, or nothing. */
+static void reply_count(struct http_call *call, unsigned parts)
+{
+    char text[32];
+    struct str piece;
+    size_t n = 0;
+    int rc = 0;
+    CHECK(http_call_body(call).n <= 65536);
+    for (unsigned i = 0; rc == 0 && i < parts; i++) {
+        CHECK(fiber_sleep(USEC_MSEC) == 0);
+        rc = http_call_read(call, &piece, deadline_in(10 * USEC_SEC));
+        n += rc == 0 ? piece.n : 0;
+    }
+    (void)snprintf(text, sizeof(text), "%zu %d", n, rc);
+    (void)http_reply(call, 200, "text/plain", str_from(text));
+}
+
 static void handler(void *arg, struct http_call *call)
 {
     (void)arg;
@@ -67,6 +85,12 @@ static void handler(void *arg, struct http_call *call)
     str_copy(last_conn_peer, sizeof(last_conn_peer), str_from(conn_peer_addr(http_call_conn(call))));
     if (strcmp(head->target, "/echo") == 0)
         (void)http_reply(call, 200, "text/plain", http_call_body(call));
+    else if (strcmp(head->target, "/count") == 0)
+        reply_count(call, UINT_MAX);
+    else if (strcmp(head->target, "/part") == 0)
+        reply_count(call, 1);
+    else if (strcmp(head->target, "/unread") == 0)
+        reply_count(call, 0);
     else if (strcmp(head->target, "/chunks") == 0)
         reply_chunks(call);
     else if (strcmp(head->target, "/quiet") == 0)
@@ -122,6 +146,45 @@ static void exchange_all(struct loop *loop, const char *addr)
     buf_clear(&out);
     CHECK(fetch(c, "GET", "/broken", STR(""), &out, &err) == -(int)ERR_DATA_LOSS);
     http_client_free(c);
+}
+
+/* @n bytes to @target, ten thousand at a time; what was answered. */
+static void upload(struct http_client *c, const char *target, size_t n, const char *want)
+{
+    static const char piece[10000];
+    struct http_exchange *x = NULL;
+    struct http_request req = {.method = "PUT", .target = target, .stream_body = true};
+    struct err err = ERR_INIT;
+    AUTO_BUF out = BUF_INIT(1000);
+    CHECK_OK(http_request(c, &req, deadline_in(10 * USEC_SEC), &x, &err));
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i += sizeof(piece))
+        rc = http_send_body(x, (struct str){piece, sizeof(piece)}, deadline_in(10 * USEC_SEC), &err);
+    if (want) {
+        CHECK_OK(rc);
+        CHECK_OK(http_response(x, deadline_in(10 * USEC_SEC), &err));
+        CHECK_OK(http_read_all(x, &out, deadline_in(10 * USEC_SEC), &err));
+        CHECK(strcmp(buf_cstr(&out), want) == 0);
+    }
+    (void)http_finish(x);
+}
+
+static void bodies_that_are_read(struct loop *loop)
+{
+    struct http_server *s = serve(loop, "127.0.0.1:0");
+    struct http_client *c = http_client_new(loop, http_server_addr(s, 0), "localhost", NULL);
+    char peer[64];
+    http_server_stream(s, "PUT");
+    upload(c, "/count", 20 * BODY_MAX, "2000000 1"); /* far beyond what a body may be that is collected */
+    str_copy(peer, sizeof(peer), str_from(last_conn_peer));
+    upload(c, "/count", 0, "0 1");
+    CHECK(strcmp(peer, last_conn_peer) == 0); /* the connection was kept */
+    upload(c, "/unread", 10000, "0 0");
+    upload(c, "/part", 200 * BODY_MAX, NULL); /* cut off */
+    upload(c, "/count", 10000, "10000 1");
+    CHECK(strcmp(peer, last_conn_peer) != 0);
+    (void)http_client_free(c);
+    (void)http_server_free(s);
 }
 
 static void keep_alive_tcp(struct loop *loop)
@@ -428,6 +491,12 @@ static void vectors_over_socket(struct loop *loop)
 }
 
 /* req: MA-3 */
+static void test_bodies_that_are_read(void **state)
+{
+    (void)state;
+    on_fiber(bodies_that_are_read);
+}
+
 static void test_vectors_over_socket(void **state)
 {
     (void)state;
@@ -456,6 +525,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keep_alive_tcp),
+        cmocka_unit_test(test_bodies_that_are_read),
         cmocka_unit_test(test_keep_alive_unix),
         cmocka_unit_test(test_streamed_request),
         cmocka_unit_test(test_upgraded),
