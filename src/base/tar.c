@@ -8,11 +8,30 @@
 
 /* Fields of a header block: offset and length. */
 enum {
-    NAME_AT = 0, NAME_N = 100, MODE_AT = 100, UID_AT = 108, GID_AT = 116, ID_N = 8, SIZE_AT = 124, SIZE_N = 12, MTIME_AT = 136, SUM_AT = 148, SUM_N = 8,
-    TYPE_AT = 156, LINK_AT = 157, LINK_N = 100, MAGIC_AT = 257, MAJOR_AT = 329, MINOR_AT = 337, PREFIX_AT = 345, PREFIX_N = 155,
+    NAME_AT = 0,
+    NAME_N = 100,
+    MODE_AT = 100,
+    UID_AT = 108,
+    GID_AT = 116,
+    ID_N = 8,
+    SIZE_AT = 124,
+    SIZE_N = 12,
+    MTIME_AT = 136,
+    SUM_AT = 148,
+    SUM_N = 8,
+    TYPE_AT = 156,
+    LINK_AT = 157,
+    LINK_N = 100,
+    MAGIC_AT = 257,
+    MAJOR_AT = 329,
+    MINOR_AT = 337,
+    PREFIX_AT = 345,
+    PREFIX_N = 155,
 };
 
-static const char posix[] = "ustar\0" "00", gnu[] = "ustar  ";
+static const char posix[] = "ustar\0"
+                            "00",
+                  gnu[] = "ustar  ";
 
 const char tar_zeros[TAR_END];
 
@@ -94,7 +113,8 @@ static int keep(struct buf *to, struct str s, struct err *err)
     buf_clear(to);
     if (s.n == 0 || memchr(s.p, '\0', s.n))
         return broken(err);
-    return buf_append_str(to, s) == 0 ? 0 : err_set(err, ERR_EXHAUSTED, "the archive has a name of more than %d bytes", TAR_NAME_MAX);
+    return buf_append_str(to, s) == 0 ? 0
+                                      : err_set(err, ERR_EXHAUSTED, "the archive has a name of more than %d bytes", TAR_NAME_MAX);
 }
 
 static int pax_record(struct tar_reader *r, struct str key, struct str value, struct err *err)
@@ -173,8 +193,10 @@ static void forget(struct tar_reader *r)
 
 static bool kind_of(uint8_t type, enum tar_kind *ret)
 {
-    static const char types[] = "0\0" "7512346";
-    static const enum tar_kind kinds[] = {TAR_FILE, TAR_FILE, TAR_FILE, TAR_DIR, TAR_HARDLINK, TAR_SYMLINK, TAR_CHAR, TAR_DEVICE, TAR_FIFO};
+    static const char types[] = "0\0"
+                                "7512346";
+    static const enum tar_kind kinds[] = {TAR_FILE,    TAR_FILE, TAR_FILE,   TAR_DIR, TAR_HARDLINK,
+                                          TAR_SYMLINK, TAR_CHAR, TAR_DEVICE, TAR_FIFO};
     const char *at = memchr(types, type, sizeof(types) - 1);
     *ret = at ? kinds[at - types] : TAR_FILE;
     return at != NULL;
@@ -205,9 +227,10 @@ static int numbers(const struct tar_reader *r, struct tar_entry *e, struct err *
 /* The name in two parts, as ustar has it. */
 static void own_names(struct tar_reader *r, bool is_posix)
 {
-    struct str name = field(r->block, NAME_AT, NAME_N), prefix = field(r->block, PREFIX_AT, PREFIX_N), link = field(r->block, LINK_AT, LINK_N);
-    (void)snprintf(r->own_name, sizeof(r->own_name), STR_FMT "%s" STR_FMT, STR_ARG(is_posix ? prefix : STR("")), is_posix && prefix.n ? "/" : "",
-                   STR_ARG(name));
+    struct str name = field(r->block, NAME_AT, NAME_N), prefix = field(r->block, PREFIX_AT, PREFIX_N),
+               link = field(r->block, LINK_AT, LINK_N);
+    (void)snprintf(r->own_name, sizeof(r->own_name), STR_FMT "%s" STR_FMT, STR_ARG(is_posix ? prefix : STR("")),
+                   is_posix && prefix.n ? "/" : "", STR_ARG(name));
     (void)snprintf(r->own_link, sizeof(r->own_link), STR_FMT, STR_ARG(link));
 }
 
@@ -224,9 +247,9 @@ static int entry(struct tar_reader *r, bool is_posix, struct err *err)
     e.name = r->name.len ? buf_cstr(&r->name) : r->own_name;
     if (e.kind == TAR_SYMLINK || e.kind == TAR_HARDLINK)
         e.link = r->link.len ? buf_cstr(&r->link) : r->own_link;
-    e.plain = is_posix && !r->extended && all_zero(b + PREFIX_AT, PREFIX_N) && all_zero(b + LINK_AT, LINK_N) && b[SIZE_AT] != 0x80 && b[NAME_N - 1] == 0 &&
-              b[TYPE_AT] != 0 && b[TYPE_AT] != '7' && b[MODE_AT] >= '0' && b[SIZE_AT] >= '0' &&
-              (e.kind == TAR_FILE || e.size == 0);
+    e.plain = is_posix && !r->extended && all_zero(b + PREFIX_AT, PREFIX_N) && all_zero(b + LINK_AT, LINK_N) &&
+              b[SIZE_AT] != 0x80 && b[NAME_N - 1] == 0 && b[TYPE_AT] != 0 && b[TYPE_AT] != '7' && b[MODE_AT] >= '0' &&
+              b[SIZE_AT] >= '0' && (e.kind == TAR_FILE || e.size == 0);
     if (!*e.name || (r->plain_only && !e.plain))
         return broken(err);
     if (e.kind != TAR_FILE)
@@ -405,7 +428,8 @@ static int put_extension(struct buf *out, const struct tar_entry *e)
 
 int tar_put(struct buf *out, const struct tar_entry *e)
 {
-    static const char types[] = {[TAR_FILE] = '0', [TAR_DIR] = '5', [TAR_SYMLINK] = '2', [TAR_HARDLINK] = '1', [TAR_CHAR] = '3', [TAR_DEVICE] = '4', [TAR_FIFO] = '6'};
+    static const char types[] = {[TAR_FILE] = '0', [TAR_DIR] = '5',    [TAR_SYMLINK] = '2', [TAR_HARDLINK] = '1',
+                                 [TAR_CHAR] = '3', [TAR_DEVICE] = '4', [TAR_FIFO] = '6'};
     size_t name = strlen(e->name), link = strlen(e->link);
     if (name == 0 || name > TAR_NAME_MAX || link > TAR_NAME_MAX)
         return -(int)ERR_INVALID;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tar — reads and writes archives as they pass by: POSIX ustar and pax (IEEE 1003.1), reading also GNU long names and base-256 numbers.
- * Nothing is collected but names: bytes of files go straight through. Names and links are given as they stand, so they may be absolute, climb, or hold
+ * Nothing is collected but names: bytes of files go straight through. Names and links are given as they stand, so they may be absolute, climb,
+ * or hold
  * any byte but NUL: whoever makes files of them has to see to that.
- * Of extended headers path, linkpath, size, uid, gid and mtime count; others are passed over. Sparse files, volumes and global headers that rename are
+ * Of extended headers path, linkpath, size, uid, gid and mtime count; others are passed over. Sparse files, volumes and global headers that
+ * rename are
  * refused, and so are checksums that do not hold and bytes behind the end.
  * Ownership: a reader is embedded; tar_reader_release ends it.  Thread: any, one at a time.  Input trust: foreign bytes.
  * Limits: TAR_NAME_MAX a name, TAR_EXTENSION_MAX an extended header. */
@@ -21,13 +23,13 @@ enum tar_kind { TAR_FILE, TAR_DIR, TAR_SYMLINK, TAR_HARDLINK, TAR_CHAR, TAR_DEVI
 
 struct tar_entry {
     enum tar_kind kind;
-    bool plain;        /* read: nothing but the one ustar header, and in it no prefix and no link */
-    const char *name;  /* never empty; a folder's may end in '/'. Borrowed for the call */
-    const char *link;  /* of TAR_SYMLINK and TAR_HARDLINK, else "" */
-    uint64_t size;     /* of what follows; 0 but for TAR_FILE */
-    uint32_t mode;     /* 07777 */
+    bool plain;       /* read: nothing but the one ustar header, and in it no prefix and no link */
+    const char *name; /* never empty; a folder's may end in '/'. Borrowed for the call */
+    const char *link; /* of TAR_SYMLINK and TAR_HARDLINK, else "" */
+    uint64_t size;    /* of what follows; 0 but for TAR_FILE */
+    uint32_t mode;    /* 07777 */
     uint32_t uid, gid;
-    int64_t mtime;     /* seconds since 1970 */
+    int64_t mtime; /* seconds since 1970 */
     uint32_t major, minor;
 };
 
@@ -47,8 +49,8 @@ struct tar_reader {
     uint64_t left, pad; /* of the present entry or extension */
     unsigned zeros;     /* blocks of zeros at the end so far */
     bool in_entry;
-    char extension;     /* the kind of header whose body is coming; 0: none */
-    bool extended;      /* something is set for the next entry: */
+    char extension; /* the kind of header whose body is coming; 0: none */
+    bool extended;  /* something is set for the next entry: */
     struct buf body, name, link;
     bool has_size, has_uid, has_gid, has_mtime;
     uint64_t size;

@@ -26,6 +26,7 @@
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "control/variables.h"
+#include "control/tickets.h"
 #include "control/watch_kept.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/containers.davit.h"
@@ -300,6 +301,7 @@ static int listen_all(struct control *c, struct err *err)
 
 const struct control_service control_services[] = {
     {&davit_control_v1_api_token_service, api_tokens_handlers, false},
+    {&davit_control_v1_file_service, files_handlers, false},
     {&davit_control_v1_audit_service, audit_handlers, false},
     {&davit_control_v1_container_service, containers_handlers, false},
     {&davit_control_v1_control_plane_service, controlplane_handlers, false},
@@ -381,6 +383,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->people = people_new(c);
     c->registries = registries_new();
     c->plans = plans_new();
+    c->tickets = tickets_new();
     c->releases = releases_new(loop, options->release_dir);
     int rc = control_check_options(options, err);
     if (rc == 0)
@@ -469,6 +472,7 @@ struct control *control_stop(struct control *c)
         passes_save(c->passes);
     c->plans = plans_free(c->plans);
     c->people = people_free(c->people);
+    c->tickets = tickets_free(c->tickets);
     c->passes = passes_free(c->passes);
     c->registries = registries_free(c->registries);
     variables_stop(c);

@@ -41,6 +41,7 @@ struct plans;
 struct people;
 struct registries;
 struct hmap;
+struct tickets;
 
 struct control {
     struct loop *loop;
@@ -55,6 +56,7 @@ struct control {
     struct passes *passes; /* sessions and API tokens */
     struct people *people;
     struct plans *plans; /* of clean-ups, see cleaning.h */
+    struct tickets *tickets; /* of files, see tickets.h */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
     usec_t strange_handshakes; /* a bucket, see tunnel.h */
@@ -152,6 +154,7 @@ extern const struct rpc_handler people_handlers[];
 extern const struct rpc_handler api_tokens_handlers[];
 extern const struct rpc_handler variables_handlers[];
 extern const struct rpc_handler registries_handlers[];
+extern const struct rpc_handler files_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

@@ -6,6 +6,7 @@
 
 #include "control/control_internal.h"
 #include "control/doors.h"
+#include "control/files.h"
 #include "control/front_pages.h"
 
 enum { FIELDS_MAX = 16 };
@@ -148,7 +149,7 @@ static void serve(const struct control *c, struct rpc_page *p, bool local, const
         (void)rpc_page_write(p, body);
 }
 
-static void answer(const struct control *c, struct rpc_page *p, bool local)
+static void answer(struct control *c, struct rpc_page *p, bool local)
 {
     struct str rest = str_from(rpc_page_target(p)), path = str_cut(&rest, '?');
     const char *verb = rpc_page_method(p);
@@ -157,6 +158,8 @@ static void answer(const struct control *c, struct rpc_page *p, bool local)
         plain(p, 503, STR("the control plane is stopping\n"));
     else if (!doors_host_ok(c, local, host_of(p)))
         plain(p, 421, STR("this control plane is not called that; open it by its address, or by the name of davit up --hostname\n"));
+    else if (file_page_wanted(p))
+        file_page(p, c, local);
     else if (!a)
         plain(p, 404, STR("there is nothing here\n"));
     else if (strcmp(verb, "GET") != 0 && strcmp(verb, "HEAD") != 0)

@@ -26,7 +26,8 @@ static int on_entry(void *arg, const struct tar_entry *e, struct err *err)
     s->open = true;
     s->want = e->size;
     s->got = 0;
-    if (buf_printf(&s->names, "%d %s %s %llu %o %u %u;", (int)e->kind, e->name, e->link, (unsigned long long)e->size, e->mode, e->uid, e->gid) < 0)
+    if (buf_printf(&s->names, "%d %s %s %llu %o %u %u;", (int)e->kind, e->name, e->link, (unsigned long long)e->size, e->mode,
+                   e->uid, e->gid) < 0)
         return err_set(err, ERR_EXHAUSTED, "enough");
     return s->again || tar_put(&s->copy, e) == 0 ? 0 : err_set(err, ERR_EXHAUSTED, "enough");
 }
@@ -67,10 +68,12 @@ static int read_all(struct str in, size_t piece, struct seen *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct seen s = {.copy = BUF_INIT(BYTES_MAX), .names = BUF_INIT(BYTES_MAX)}, t = {.again = true, .names = BUF_INIT(BYTES_MAX)};
+    struct seen s = {.copy = BUF_INIT(BYTES_MAX), .names = BUF_INIT(BYTES_MAX)},
+                t = {.again = true, .names = BUF_INIT(BYTES_MAX)};
     if (size == 0)
         return 0;
-    if (read_all((struct str){(const char *)data + 1, size - 1}, (size_t)data[0] * 5 + 1, &s) == 0 && buf_append(&s.copy, tar_zeros, TAR_END) == 0) {
+    if (read_all((struct str){(const char *)data + 1, size - 1}, (size_t)data[0] * 5 + 1, &s) == 0 &&
+        buf_append(&s.copy, tar_zeros, TAR_END) == 0) {
         BUG_ON(read_all(buf_str(&s.copy), 4096, &t) != 0);
         BUG_ON(!str_eq(buf_str(&s.names), buf_str(&t.names)));
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* policy — what the owner of this machine forbids, whoever commands it: policy.yaml in the agent's directory.
  *
- *     exec: forbid              # allow (default) | forbid
+ *     exec: forbid              # commands and files in containers: allow (default) | forbid
  *     self-update: forbid
  *     images:                   # only from these; also allow (default) or forbid
  *       - docker.io/library/web # REGISTRY/REPOSITORY; a * stands for any text within a part, and as the last part for any number of parts

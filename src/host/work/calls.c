@@ -20,6 +20,7 @@ static const struct kind {
     {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_LIST, "call-volume-list", call_volume_list},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_REMOVE, "call-volume-remove", call_volume_remove},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_CONTAINER, "call-container", call_container},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_FILE, "call-file", call_file},
 };
 
 /* Credit is given back in parts of at least so much, so that keystrokes cost no message each. */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Archives: what is written is read back, at every cut; what foreign programs write; what is refused. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/mem.h"
 #include "base/tar.h"
@@ -17,8 +18,8 @@ static int on_entry(void *arg, const struct tar_entry *e, struct err *err)
 {
     struct buf *seen = arg;
     (void)err;
-    return buf_printf(seen, "%d%s|%s|%s|%llu|%o|%u.%u|%lld:", (int)e->kind, e->plain ? "p" : "", e->name, e->link, (unsigned long long)e->size, e->mode, e->uid,
-                      e->gid, (long long)e->mtime);
+    return buf_printf(seen, "%d%s|%s|%s|%llu|%o|%u.%u|%lld:", (int)e->kind, e->plain ? "p" : "", e->name, e->link,
+                      (unsigned long long)e->size, e->mode, e->uid, e->gid, (long long)e->mtime);
 }
 
 static int on_bytes(void *arg, struct str bytes, struct err *err)
@@ -140,15 +141,42 @@ static void test_foreign_headers(void **state)
     } all[] = {
         {'L', "00000000007", "ustar  ", "longest", "0|longest||2|644|0.0|0:ok;", 0},
         {'L', "\x80\0\0\0\0\0\0\0\0\0\0\7", "ustar  ", "longest", "0|longest||2|644|0.0|0:ok;", 0},
-        {'x', "00000000014", "ustar\0" "00", "12 path=a b\n", "0|a b||2|644|0.0|0:ok;", 0},
-        {'x', "00000000016", "ustar\0" "00", "14 mtime=12.7\n", "0|file||2|644|0.0|12:ok;", 0},
-        {'x', "00000000014", "ustar\0" "00", "12 who=a=bc\n", "0|file||2|644|0.0|0:ok;", 0},
-        {'g', "00000000014", "ustar\0" "00", "12 comm=a b\n", "0p|file||2|644|0.0|0:ok;", 0},
-        {'g', "00000000014", "ustar\0" "00", "12 path=a b\n", "", -ERR_INVALID},
-        {'x', "00000000014", "ustar\0" "00", "13 path=a b\n", "", -ERR_INVALID},
-        {'x', "00000000014", "ustar\0" "00", "12 pathea b\n", "", -ERR_INVALID},
-        {'x', "00000000010", "ustar\0" "00", "8 path=\n", "", -ERR_INVALID},
-        {'x', "00000000014", "ustar\0" "00", "12 size=-12\n", "", -ERR_INVALID},
+        {'x', "00000000014",
+         "ustar\0"
+         "00",
+         "12 path=a b\n", "0|a b||2|644|0.0|0:ok;", 0},
+        {'x', "00000000016",
+         "ustar\0"
+         "00",
+         "14 mtime=12.7\n", "0|file||2|644|0.0|12:ok;", 0},
+        {'x', "00000000014",
+         "ustar\0"
+         "00",
+         "12 who=a=bc\n", "0|file||2|644|0.0|0:ok;", 0},
+        {'g', "00000000014",
+         "ustar\0"
+         "00",
+         "12 comm=a b\n", "0p|file||2|644|0.0|0:ok;", 0},
+        {'g', "00000000014",
+         "ustar\0"
+         "00",
+         "12 path=a b\n", "", -ERR_INVALID},
+        {'x', "00000000014",
+         "ustar\0"
+         "00",
+         "13 path=a b\n", "", -ERR_INVALID},
+        {'x', "00000000014",
+         "ustar\0"
+         "00",
+         "12 pathea b\n", "", -ERR_INVALID},
+        {'x', "00000000010",
+         "ustar\0"
+         "00",
+         "8 path=\n", "", -ERR_INVALID},
+        {'x', "00000000014",
+         "ustar\0"
+         "00",
+         "12 size=-12\n", "", -ERR_INVALID},
         {'S', "00000000000", "ustar  ", "", "", -ERR_INVALID},
         {'V', "00000000000", "ustar  ", "", "", -ERR_INVALID},
         {'0', "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "ustar  ", "", "", -ERR_INVALID},
@@ -185,7 +213,11 @@ static void test_limits_of_names_and_extensions(void **state)
         body[strlen(body)] = '=';
         body[n - 1] = '\n';
         (void)snprintf(size, sizeof(size), "%011o", (unsigned)n);
-        assert_int_equal(one('x', size, "ustar\0" "00", body, &seen), n == TAR_EXTENSION_MAX ? 0 : -ERR_EXHAUSTED);
+        assert_int_equal(one('x', size,
+                             "ustar\0"
+                             "00",
+                             body, &seen),
+                         n == TAR_EXTENSION_MAX ? 0 : -ERR_EXHAUSTED);
     }
 }
 
@@ -197,15 +229,19 @@ static void test_nothing_behind_the_end(void **state)
     assert_int_equal(feed(buf_str(&tar), 512, &seen), 0);
     assert_int_equal(buf_append(&tar, tar_zeros, TAR_END), 0);
     assert_int_equal(feed(buf_str(&tar), 512, &seen), 0);
-    raw(&tar, "file", '0', "00000000002", "ustar\0" "00", "ok");
+    raw(&tar, "file", '0', "00000000002",
+        "ustar\0"
+        "00",
+        "ok");
     assert_int_equal(feed(buf_str(&tar), 512, &seen), -ERR_INVALID);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_is_written_is_read), cmocka_unit_test(test_sizes_beyond_the_octal_field), cmocka_unit_test(test_foreign_headers),
-        cmocka_unit_test(test_limits_of_names_and_extensions), cmocka_unit_test(test_nothing_behind_the_end),
+        cmocka_unit_test(test_what_is_written_is_read), cmocka_unit_test(test_sizes_beyond_the_octal_field),
+        cmocka_unit_test(test_foreign_headers),         cmocka_unit_test(test_limits_of_names_and_extensions),
+        cmocka_unit_test(test_nothing_behind_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
