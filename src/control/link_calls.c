@@ -21,7 +21,6 @@ struct progress {
 struct link_call {
     struct list node;
     struct link *link; /* NULL: it has ended, or the link */
-    struct control *control;
     uint64_t id;
     char server[SERVER_NAME_SIZE];
     bool closing;      /* given up; CallClose found no room yet */
@@ -182,7 +181,6 @@ int link_call_open(struct server *s, Davit__Link__V1__CallOpen *open, struct lin
         return err_set(err, ERR_UNAVAILABLE, "the link of server \"%s\" takes nothing now", s->name);
     struct link_call *c = NEW(struct link_call);
     c->link = l;
-    c->control = l->control;
     c->id = open->call_id;
     c->allowed = LINK_CALL_CREDIT;
     c->last = SIZE_MAX;
