@@ -2,7 +2,8 @@
 /* actions — start, stop and restart of a service's containers, and its removal. Each says what it found, so that a repeat is harmless. */
 #include <string.h>
 
-#include "host/work/work_internal.h"
+#include "host/work/desired.h"
+#include "host/work/secret_files.h"
 
 enum { STOP_SECONDS = 10, STOP_SECONDS_MAX = 300 };
 
@@ -47,9 +48,22 @@ static int each_container(struct action *a, bool newest,
     return rc < 0 ? rc : 0;
 }
 
+/* After a reboot its secret files are not there, and the engine starts no container without their folder. */
+static int secrets_back(const struct action *a, const struct docker_summary *s, struct err *err)
+{
+    const struct desired_service *d = a->w->desired ? desired_get(a->w->desired, a->c->project, a->c->service) : NULL;
+    const char *deployment = docker_map_get(&s->labels, LABEL_DEPLOYMENT);
+
+    if (!d || !deployment || strcmp(deployment, d->deploy->deployment_id) != 0)
+        return 0;
+    return secret_files_write(a->w, d->deploy->spec, s->name, NULL, err);
+}
+
 static int start_one(struct action *a, const struct docker_summary *s, struct err *err)
 {
-    return docker_container_start(a->w->docker, s->id, deadline_in(2 * USEC_MINUTE), err);
+    int rc = secrets_back(a, s, err);
+
+    return rc < 0 ? rc : docker_container_start(a->w->docker, s->id, deadline_in(2 * USEC_MINUTE), err);
 }
 
 static int stop_one(struct action *a, const struct docker_summary *s, struct err *err)
@@ -59,7 +73,9 @@ static int stop_one(struct action *a, const struct docker_summary *s, struct err
 
 static int restart_one(struct action *a, const struct docker_summary *s, struct err *err)
 {
-    return docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
+    int rc = secrets_back(a, s, err);
+
+    return rc < 0 ? rc : docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
 }
 
 static int step_start(struct job *job, void *ctx, struct err *err)
