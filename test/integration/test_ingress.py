@@ -83,10 +83,10 @@ def driver(place):
 
 @pytest.fixture
 def ingress(place, driver):
-    """With a route of project a at most, to a1 alone."""
-    yield driver
+    """With one route, of project a to a1."""
     driver.call("remove", "b", "web")
     driver.set("a", "web", ["a.example.org"], place.servers("a1"))
+    return driver
 
 
 def test_a_route_leads_to_its_service(place, ingress, docker):
@@ -264,6 +264,7 @@ def test_a_restarted_agent_finds_it_running_and_mends_what_is_not_as_told(place,
         assert place.weights() == {"a1": 100, "a2": 100} and place.pid() == pid
         # And ended by hand, which the engine leaves at that.
         place.docker.call("POST", f"/containers/{CONTAINER}/kill", b"")
+        assert again.call("drained", "a", "web", "a1", 60000, timeout=30)[0] == 0
         again.call("restore")
         assert place.get("a.example.org")[0] == 200 and place.pid() != pid
 

@@ -134,6 +134,17 @@ int ingress_restore(struct ingress *in, const struct ingress_service *all, size_
     return rc;
 }
 
+/* Does HAProxy not run at all? Its connections have ended with it then. */
+static bool is_gone(struct ingress *in)
+{
+    struct docker_container c = {0};
+    enum seat seat = SEAT_RUNS;
+    int rc = ingress_seat(in, &seat, &c, deadline_in(INGRESS_CALL), NULL);
+    bool gone = rc == 0 && (seat == SEAT_EMPTY || c.state != DOCKER_STATE_RUNNING);
+    docker_container_release(&c);
+    return gone;
+}
+
 int ingress_drained(struct ingress *in, const char *project, const char *service, const char *server, usec_t limit, unsigned *ret_left,
                     struct err *err)
 {
@@ -141,16 +152,12 @@ int ingress_drained(struct ingress *in, const char *project, const char *service
     usec_t end = deadline_in(limit);
     *ret_left = 0;
     for (;;) {
-        struct docker_container c = {0};
-        enum seat seat = SEAT_RUNS;
         struct err why = ERR_INIT;
         int rc = ingress_load(in, backend, server, ret_left, &why);
-        if (rc == 0 && *ret_left == 0)
+        if (rc < 0 ? is_gone(in) : *ret_left == 0) {
+            *ret_left = 0;
             return 0;
-        /* Connections end with HAProxy. */
-        if (rc < 0 && ingress_seat(in, &seat, &c, deadline_in(INGRESS_CALL), NULL) == 0 && seat == SEAT_EMPTY)
-            return 0;
-        docker_container_release(&c);
+        }
         if (clock_mono() >= end) {
             if (rc < 0 && err)
                 *err = why;
