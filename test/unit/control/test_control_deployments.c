@@ -16,6 +16,13 @@
 #define WORK         (&davit_control_v1_workload_service)
 #define STATE(word)  DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_##word
 
+#define WHOLE(name, body)                                                                                                        \
+    static void name(void **state)                                                                                               \
+    {                                                                                                                            \
+        (void)state;                                                                                                             \
+        fixture_run(body);                                                                                                       \
+    }
+
 struct pending_call {
     struct fixture *f;
     const char *method;
@@ -354,12 +361,7 @@ static void cancel_over_restart_body(struct fixture *f)
     (void)rpc_message_free(m);
     agent_close(&a);
 }
-
-static void cancel_over_restart(void **state)
-{
-    (void)state;
-    fixture_run(cancel_over_restart_body);
-}
+WHOLE(cancel_over_restart, cancel_over_restart_body)
 
 /* An agent of before cannot be asked; the caller is told what helps. */
 static void old_agent_body(struct fixture *f)
@@ -390,12 +392,7 @@ static void old_agent_body(struct fixture *f)
     CHECK(fixture_call(f, WORK, "ScaleService", &r.base, &m, &err) == -(int)ERR_PRECONDITION && strstr(err.hint, "update the agent"));
     agent_close(&a);
 }
-
-static void old_agent(void **state)
-{
-    (void)state;
-    fixture_run(old_agent_body);
-}
+WHOLE(old_agent, old_agent_body)
 
 /* --- Rolling back ----------------------------------------------------------------------------------------------------------------- */
 
@@ -552,12 +549,7 @@ static void scale_body(struct fixture *f)
     CHECK(scale(f, NULL, 2, NULL, &err) == -(int)ERR_INVALID && strstr(err.msg, "port 8080"));
     agent_close(&a);
 }
-
-static void scale_up_and_down(void **state)
-{
-    (void)state;
-    fixture_run(scale_body);
-}
+WHOLE(scale_up_and_down, scale_body)
 
 /* --- Hostnames -------------------------------------------------------------------------------------------------------------------- */
 
@@ -595,12 +587,7 @@ static void hostnames_body(struct fixture *f)
     (void)rpc_message_free(obey(&a, NULL, NULL));
     agent_close(&a);
 }
-
-static void hostnames(void **state)
-{
-    (void)state;
-    fixture_run(hostnames_body);
-}
+WHOLE(hostnames, hostnames_body)
 
 int main(void)
 {
