@@ -6,6 +6,7 @@
 #include "control/bucket.h"
 #include "ident/key.h"
 #include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 #include "ident/proof.h"
 
 int access_start(struct control *c, struct err *err)
@@ -138,20 +139,20 @@ static int make_next(struct server *s, struct str spki, struct audit_record *ent
 
 struct roots_job {
     const char *dir;
-    struct buf *out;
+    struct buf *roots, *cross;
     struct err err;
 };
 
 static int read_roots(void *arg)
 {
     struct roots_job *j = arg;
-    return pki_read(j->dir, "root.crt", j->out, &j->err);
+    return pki_control_tell(j->dir, j->roots, j->cross, &j->err);
 }
 
 /* They go along, as with a certificate: the host may have those of before a change. */
 static int add_roots(struct control *c, struct credential *ret, struct err *err)
 {
-    struct roots_job j = {.dir = c->opt.state_dir, .out = &ret->roots, .err = ERR_INIT};
+    struct roots_job j = {.dir = c->opt.state_dir, .roots = &ret->roots, .cross = &ret->cross, .err = ERR_INIT};
     int rc = lane_call(c->fast, read_roots, &j, deadline_in(STORE_WAIT));
     if (rc < 0 && err && j.err.code)
         *err = j.err;

@@ -49,7 +49,7 @@ void credentials_heard(struct server *s, const char *error);
 
 /* What goes to the server. credential_release, also after a failure. */
 struct credential {
-    struct buf chain, roots;
+    struct buf chain, roots, cross;
     struct buf token; /* in tunnel mode, in place of the chain: see access.h */
     usec_t token_expires;
     uint32_t generation;

@@ -9,17 +9,20 @@
 #include "control/bucket.h"
 #include "control/credentials.h"
 #include "ident/jwt.h"
+#include "ident/pki_roots.h"
 #include "ident/proof.h"
 
 void credential_init(struct credential *k)
 {
-    *k = (struct credential){.chain = BUF_INIT(CERT_PEM_MAX), .roots = BUF_INIT(CERT_PEM_MAX), .token = BUF_INIT(JWT_MAX)};
+    *k = (struct credential){
+        .chain = BUF_INIT(CERT_PEM_MAX), .roots = BUF_INIT(CERT_PEM_MAX), .cross = BUF_INIT(CERT_PEM_MAX), .token = BUF_INIT(JWT_MAX)};
 }
 
 void credential_release(struct credential *k)
 {
     buf_release(&k->chain);
     buf_release(&k->roots);
+    buf_release(&k->cross);
     buf_release(&k->token);
 }
 
@@ -73,13 +76,13 @@ static int sign(void *arg)
 {
     struct job *j = arg;
     int rc = pki_control_sign_agent(j->dir, j->csr, j->server_id, j->made->generation, j->life, &j->made->chain, &j->issued, &j->err);
-    return rc < 0 ? rc : pki_read(j->dir, "root.crt", &j->made->roots, &j->err);
+    return rc < 0 ? rc : pki_control_tell(j->dir, &j->made->roots, &j->made->cross, &j->err);
 }
 
 static int read_roots(void *arg)
 {
     struct job *j = arg;
-    return pki_read(j->dir, "root.crt", &j->made->roots, &j->err);
+    return pki_control_tell(j->dir, &j->made->roots, &j->made->cross, &j->err);
 }
 
 /* Of those that are let in no more, and of those that never connected, only the last ones are kept. */

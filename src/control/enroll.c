@@ -16,6 +16,7 @@
 #include "control/sealed.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 #include "ident/proof.h"
 #include "ident/token.h"
 
@@ -225,7 +226,7 @@ struct issue {
     uint32_t generation;
     usec_t now, life;
     bool tunnel;
-    struct buf chain, root, spki; /* chain: in tunnel mode the access token */
+    struct buf chain, root, cross, spki; /* chain: in tunnel mode the access token */
     struct pki_issued issued;
     struct err err;
     const Davit__Common__V1__SystemInfo *system;
@@ -253,13 +254,13 @@ static int sign(void *arg)
     struct issue *i = arg;
     int rc = pki_control_sign_agent(i->dir, i->csr, i->server_id, i->generation, i->life, &i->chain,
                                     &i->issued, &i->err);
-    return rc < 0 ? rc : pki_read(i->dir, "root.crt", &i->root, &i->err);
+    return rc < 0 ? rc : pki_control_tell(i->dir, &i->root, &i->cross, &i->err);
 }
 
 static int read_root(void *arg)
 {
     struct issue *i = arg;
-    return pki_read(i->dir, "root.crt", &i->root, &i->err);
+    return pki_control_tell(i->dir, &i->root, &i->cross, &i->err);
 }
 
 static const char *mode_of(const struct issue *i)
@@ -306,6 +307,7 @@ static int answer(struct rpc_call *call, struct server *s, const struct issue *i
     m.access_token = lend(i->tunnel ? made : NULL);
     m.access_token_expires_us = i->tunnel ? expires : 0;
     m.ca_pem = lend(buf_cstr(&i->root));
+    m.cross_pem = lend(buf_cstr(&i->cross));
     m.generation = generation;
     m.profile = lend(profiles[s->profile >= 0 && s->profile < 4 ? s->profile : 0]);
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the server went away");
@@ -469,6 +471,7 @@ static int judge_and_answer(struct control *c, struct rpc_call *call, const Davi
     for (unsigned look = 0; rc >= 0 && look < LOOKS_MAX; look++) {
         buf_clear(&i->chain);
         buf_clear(&i->root);
+        buf_clear(&i->cross);
         buf_clear(&i->system_wire);
         rc = judge_once(c, call, r, i, key, source, err);
         if (rc != 1)
@@ -488,6 +491,7 @@ static int enroll_by(struct control *c, struct rpc_call *call, const ProtobufCMe
                       .system = r->system,
                       .chain = BUF_INIT(CERT_PEM_MAX),
                       .root = BUF_INIT(CERT_PEM_MAX),
+                      .cross = BUF_INIT(CERT_PEM_MAX),
                       .spki = BUF_INIT(PROOF_SPKI_MAX),
                       .system_wire = BUF_INIT(RPC_MESSAGE_MAX),
                       .err = ERR_INIT,
@@ -506,6 +510,7 @@ static int enroll_by(struct control *c, struct rpc_call *call, const ProtobufCMe
         log_event(LOG_NOTICE, "enrolment refused", "peer", source, "reason", err->msg, NULL);
     buf_release(&i.chain);
     buf_release(&i.root);
+    buf_release(&i.cross);
     buf_release(&i.spki);
     buf_release(&i.system_wire);
     return rc;

@@ -186,6 +186,7 @@ static int recover(struct server *s, struct rpc_call *call, const char *source, 
         return rc;
     credential.certificate_pem = lend(buf_cstr(&k.chain));
     credential.ca_pem = lend(buf_cstr(&k.roots));
+    credential.cross_pem = lend(buf_cstr(&k.cross));
     credential.generation = k.generation;
     credential.access_token = lend(buf_cstr(&k.token));
     credential.access_token_expires_us = k.token_expires;

@@ -39,6 +39,7 @@ static void answer(struct link *l, const struct credential *k)
     Davit__Link__V1__Credential credential = DAVIT__LINK__V1__CREDENTIAL__INIT;
     credential.certificate_pem = lend(buf_cstr(&k->chain));
     credential.ca_pem = lend(buf_cstr(&k->roots));
+    credential.cross_pem = lend(buf_cstr(&k->cross));
     credential.generation = k->generation;
     credential.access_token = lend(buf_cstr(&k->token));
     credential.access_token_expires_us = k->token_expires;

@@ -318,3 +318,42 @@ int cert_verify_chain(struct str chain_pem, struct str roots_pem, unsigned usage
     sk_X509_pop_free(roots, X509_free);
     return rc;
 }
+
+/* Is there a certificate of the key with @pin in @vouchers that one of @known signed? */
+static bool vouched(const uint8_t pin[SPKI_HASH_SIZE], STACK_OF(X509) * vouchers, STACK_OF(X509) * known, usec_t when)
+{
+    bool found = false;
+    for (int i = 0; !found && i < sk_X509_num(vouchers); i++) {
+        X509 *one = sk_X509_value(vouchers, i);
+        EVP_PKEY *pkey = X509_get0_pubkey(one);
+        uint8_t hash[SPKI_HASH_SIZE];
+        STACK_OF(X509) *alone = sk_X509_new_null();
+        if (alone && pkey && X509_check_ca(one) == 1 && ident__spki_hash(pkey, hash, NULL) == 0 && memcmp(hash, pin, sizeof(hash)) == 0 &&
+            sk_X509_push(alone, one) > 0)
+            found = verify(alone, known, 0, when, NULL) == 0;
+        sk_X509_free(alone);
+    }
+    return found;
+}
+
+int cert_roots_believed(struct str granted, struct str known, struct str vouchers, usec_t when, struct buf *out, struct err *err)
+{
+    struct cert_roots ours, theirs;
+    int rc = cert_roots_read(granted, &theirs, err);
+    if (rc == 0)
+        rc = cert_roots_read(known, &ours, err);
+    if (rc < 0)
+        return rc;
+    if (!cert_roots_meet(&ours, &theirs))
+        return err_set(err, ERR_INVALID, "none of the roots that came with them is one of the present ones");
+    STACK_OF(X509) *list = read_all(granted, CERT_ROOTS_MAX), *trust = read_all(known, CERT_ROOTS_MAX);
+    STACK_OF(X509) *with = vouchers.n && vouchers.n <= CERT_PEM_MAX ? read_all(vouchers, CERT_CHAIN_MAX) : NULL;
+    for (int i = 0; rc == 0 && i < sk_X509_num(list); i++)
+        if (cert_roots_have(&ours, theirs.v[i].pin) || (with && vouched(theirs.v[i].pin, with, trust, when)))
+            rc = cert_to_pem(&(struct cert){sk_X509_value(list, i)}, out, err);
+    sk_X509_pop_free(list, X509_free);
+    sk_X509_pop_free(trust, X509_free);
+    sk_X509_pop_free(with, X509_free);
+    ERR_clear_error();
+    return rc;
+}

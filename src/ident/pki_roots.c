@@ -194,6 +194,12 @@ int pki_control_cross(const char *dir, struct buf *out, struct err *err)
     return rc < 0 || roots.n < 2 ? rc : pki_read(dir, PKI_CROSS, out, err);
 }
 
+int pki_control_tell(const char *dir, struct buf *roots, struct buf *cross, struct err *err)
+{
+    int rc = pki_read(dir, "root.crt", roots, err);
+    return rc < 0 ? rc : pki_control_cross(dir, cross, err);
+}
+
 int pki_control_chain(const char *dir, struct buf *out, struct err *err)
 {
     int rc = pki_read(dir, "controlplane.crt", out, err);

@@ -64,5 +64,7 @@ int pki_control_roots(const char *dir, struct cert_roots *ret, struct err *err) 
 int pki_control_chain(const char *dir, struct buf *out, struct err *err) MUST_USE;
 /* Appends the cross certificate while there are two roots. */
 int pki_control_cross(const char *dir, struct buf *out, struct err *err) MUST_USE;
+/* Appends what a server is told of the roots: to @roots the list, to @cross the cross certificate while there are two. */
+int pki_control_tell(const char *dir, struct buf *roots, struct buf *cross, struct err *err) MUST_USE;
 
 #endif

@@ -257,7 +257,8 @@ static int check_answer(struct enrolment *e, struct err *err)
 {
     const Davit__Link__V1__EnrollResponse *a = e->answer;
     struct str chain = str_from(a->certificate_pem), root = str_from(a->ca_pem);
-    struct cert_roots roots;
+    struct str vouchers = *a->cross_pem ? str_from(a->cross_pem) : chain;
+    AUTO_BUF named = BUF_INIT(CERT_PEM_MAX);
     AUTO_CERT cert = NULL;
     struct cert_info leaf;
     struct err why = ERR_INIT;
@@ -266,11 +267,13 @@ static int check_answer(struct enrolment *e, struct err *err)
     if (e->edge)
         return enroll_tunnel_check(a, e->token, e->key, &e->root, &why) < 0 ? bad_answer(err, why.msg) : 0;
     AUTO_FREE char *uri = str_printf("davit://server/%s", a->server_id);
-    if (cert_roots_read(root, &roots, &why) < 0 || !cert_roots_have(&roots, e->token->pin))
+    if (cert_pem_by_pin(root, e->token->pin, &named) != 0)
         return bad_answer(err, "its root is not the one that the token names");
     if (cert_from_pem(chain, &cert, &why) < 0 || cert_info(cert, &leaf, &why) < 0)
         return bad_answer(err, why.msg);
-    if (cert_verify_chain(chain, root, CERT_CLIENT, floor_time_judge(leaf.not_before), NULL, &why) < 0)
+    usec_t when = floor_time_judge(leaf.not_before);
+    if (cert_roots_believed(root, buf_str(&named), vouchers, when, &e->root, &why) < 0 ||
+        cert_verify_chain(chain, buf_str(&e->root), CERT_CLIENT, when, NULL, &why) < 0)
         return bad_answer(err, why.msg);
     if (!str_eq(str_from(leaf.uri), str_from(uri)))
         return bad_answer(err, "the certificate is for another server");
@@ -311,7 +314,7 @@ static int activate(struct enrolment *e, struct err *err)
     AUTO_FREE char *key = agent_config_path(c, "client.key");
     AUTO_FREE char *proof = agent_config_path(c, e->edge ? TUNNEL_TOKEN_FILE : "client.crt");
     const char *granted = e->edge ? a->access_token : a->certificate_pem;
-    struct str believed = e->edge ? buf_str(&e->root) : str_from(a->ca_pem);
+    struct str believed = buf_str(&e->root);
     AUTO_FREE char *ca = agent_config_path(c, "ca.crt");
     if (unlink(config) != 0 && errno != ENOENT)
         return err_sys(err, errno, "%s cannot be removed", config);

@@ -93,20 +93,17 @@ static int bad(struct err *err, const char *what)
     return -(int)ERR_DATA_LOSS;
 }
 
-int renew_roots_check(struct str present, struct str granted, struct err *err)
+/* Of what was granted, what is believed; without a word about roots the present ones stay. */
+static int believe(const struct renew_check *k, const Davit__Link__V1__Credential *c, usec_t when, struct buf *roots, struct err *err)
 {
-    struct cert_roots old, fresh;
-    int rc = cert_roots_read(granted, &fresh, err);
-    if (rc == 0)
-        rc = cert_roots_read(present, &old, err);
-    if (rc == 0 && !cert_roots_meet(&old, &fresh))
-        rc = err_set(err, ERR_INVALID, "none of the roots that came with them is one of the present ones");
-    return rc;
+    if (!*c->ca_pem)
+        return buf_append_str(roots, k->roots_pem);
+    return cert_roots_believed(str_from(c->ca_pem), k->roots_pem, str_from(*c->cross_pem ? c->cross_pem : c->certificate_pem), when, roots, err);
 }
 
-int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *c, struct err *err)
+int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *c, struct buf *roots, struct err *err)
 {
-    struct str chain = str_from(c->certificate_pem), roots = str_from(*c->ca_pem ? c->ca_pem : NULL);
+    struct str chain = str_from(c->certificate_pem);
     AUTO_FREE char *uri = str_printf("davit://server/%s", k->server_id);
     AUTO_CERT cert = NULL;
     struct cert_info leaf;
@@ -122,9 +119,9 @@ int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *
     usec_t when = k->now > leaf.not_before ? k->now : leaf.not_before;
     if (cert_verify_chain(chain, k->roots_pem, CERT_CLIENT, when, NULL, &why) < 0)
         return bad(err, why.msg);
-    if (roots.n && renew_roots_check(k->roots_pem, roots, &why) < 0)
+    if (believe(k, c, when, roots, &why) < 0)
         return bad(err, why.msg);
-    if (roots.n && cert_verify_chain(chain, roots, CERT_CLIENT, when, NULL, &why) < 0)
+    if (cert_verify_chain(chain, buf_str(roots), CERT_CLIENT, when, NULL, &why) < 0)
         return bad(err, "the certificate does not lead to the roots that came with it");
     if (renew_due(k->server_id, issued_at(leaf.not_before), leaf.not_after) <= k->now)
         return bad(err, "the certificate is too near to its end");
@@ -221,7 +218,8 @@ static int install(struct renew *r, const struct key *key, const Davit__Link__V1
                                       .generation = r->id.generation,
                                       .now = floor_time_now(&r->time)};
     AUTO_SECRET pem = NULL;
-    int rc = renew_check(&check, c, err);
+    AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
+    int rc = renew_check(&check, c, &roots, err);
     if (rc == 0)
         rc = key_to_pem(key, &pem, err);
     if (rc < 0)
@@ -229,7 +227,7 @@ static int install(struct renew *r, const struct key *key, const Davit__Link__V1
     struct disk_job j = {.r = r, .generation = c->generation, .err = ERR_INIT};
     j.parts.key_pem = secret_reveal(pem);
     j.parts.cert_pem = str_from(c->certificate_pem);
-    j.parts.ca_pem = *c->ca_pem ? str_from(c->ca_pem) : buf_str(&r->id.ca_pem);
+    j.parts.ca_pem = buf_str(&roots);
     rc = off_loop(r, install_job, &j, err);
     if (rc < 0)
         return rc;

@@ -78,10 +78,8 @@ struct renew_check {
     uint32_t generation;  /* of what we have */
     usec_t now;
 };
-/* May the roots @granted (PEM) take the place of the @present ones? They must be a list of roots that has one of the present ones in it. 0 or
- * -ERR_INVALID. */
-int renew_roots_check(struct str present, struct str granted, struct err *err) MUST_USE;
-/* Is @c good to be made the active credentials? 0 or -ERR_DATA_LOSS with the reason. */
-int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *c, struct err *err) MUST_USE;
+/* Is @c good to be made the active credentials? 0, then @roots (of at least CERT_PEM_MAX) has the roots that are believed from then on; or
+ * -ERR_DATA_LOSS with the reason. */
+int renew_check(const struct renew_check *k, const Davit__Link__V1__Credential *c, struct buf *roots, struct err *err) MUST_USE;
 
 #endif

@@ -209,21 +209,22 @@ int tunnel_install(struct tunnel *t, const Davit__Link__V1__Credential *c, bool 
     const struct tunnel_held held = {
         .server_id = t->config.server_id, .key = t->key, .generation = t->claims.generation, .now = floor_time_now(&t->time), .sealed = sealed,
         .roots_pem = buf_str(&t->id.ca_pem)};
-    struct str token = str_from(c->access_token), roots;
+    struct str token = str_from(c->access_token);
+    AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
     struct jwt_claims claims;
     int rc = tunnel_judge(&held, c, &claims, &roots, err);
     if (rc < 0)
         return rc;
-    struct tunnel_job j = {.token = token, .roots = roots, .err = ERR_INIT};
+    struct tunnel_job j = {.token = token, .roots = buf_str(&roots), .err = ERR_INIT};
     rc = tunnel_write(t, &j, err);
     if (rc < 0)
         return rc;
     (void)secret_free(t->token);
     t->token = secret_new(token);
     t->claims = claims;
-    if (roots.n)
+    if (roots.len)
         buf_clear(&t->id.ca_pem);
-    (void)buf_append_str(&t->id.ca_pem, roots);
+    (void)buf_append_str(&t->id.ca_pem, buf_str(&roots));
     if (t->session)
         session_set_roots(t->session, buf_str(&t->id.ca_pem));
     t->rotate = t->recover = false;

@@ -96,8 +96,9 @@ struct tunnel_held {
 };
 /* What of @c is believed. Of an answer to a recovery that is the access token alone: never the roots, for the edge could be the control plane
  * then; nor is it held against our clock or the generation before, since a token that the edge made up opens nothing, and must not keep out
- * the true one that the next recovery brings. *ret_roots: borrowed from @c, empty: those that we have stay. 0 or -ERR_DATA_LOSS. */
-int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct str *ret_roots,
+ * the true one that the next recovery brings. @roots (of at least CERT_PEM_MAX): those that are believed from
+ * then on, empty: those that we have stay. 0 or -ERR_DATA_LOSS. */
+int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct buf *roots,
                  struct err *err) MUST_USE;
 
 #endif

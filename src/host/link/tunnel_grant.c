@@ -31,20 +31,18 @@ usec_t tunnel_too_soon(const struct jwt_claims *claims)
     return life / 10 < TUNNEL_TOO_SOON ? life / 10 : TUNNEL_TOO_SOON;
 }
 
-int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct str *ret_roots,
+int tunnel_judge(const struct tunnel_held *h, const Davit__Link__V1__Credential *c, struct jwt_claims *ret, struct buf *roots,
                  struct err *err)
 {
     struct jwt_claims claims;
     struct err why = ERR_INIT;
-    struct str roots = h->sealed ? str_from(c->ca_pem) : (struct str){0};
     int rc = tunnel_check_token(str_from(c->access_token), h->server_id, h->key, h->sealed ? h->generation : 0, &claims, err);
     if (rc < 0)
         return rc;
     if (h->sealed && claims.expires <= clock_add(h->now, tunnel_too_soon(&claims)))
         return err_set(err, ERR_DATA_LOSS, "the access token was not accepted: it is too near to its end");
-    if (roots.n && renew_roots_check(h->roots_pem, roots, &why) < 0)
+    if (h->sealed && *c->ca_pem && cert_roots_believed(str_from(c->ca_pem), h->roots_pem, str_from(c->cross_pem), h->now, roots, &why) < 0)
         return err_set(err, ERR_DATA_LOSS, "the roots that came with the access token were not accepted: %s", why.msg);
     *ret = claims;
-    *ret_roots = roots;
     return 0;
 }

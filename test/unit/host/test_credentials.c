@@ -25,7 +25,7 @@ struct ctx {
     struct err err;
     struct key *root_key, *key;
     struct cert *root;
-    struct buf pem, ca;
+    struct buf pem, ca, believed;
     struct secret *key_pem;
 };
 
@@ -40,6 +40,7 @@ static int setup(void **state)
     x->c.generation = 1;
     buf_init(&x->pem, CERT_PEM_MAX);
     buf_init(&x->ca, CERT_PEM_MAX);
+    buf_init(&x->believed, CERT_PEM_MAX);
     assert_int_equal(key_generate(&x->root_key, &x->err), 0);
     assert_int_equal(cert_make_root(x->root_key, "root", 10, &x->root, &x->err), 0);
     assert_int_equal(cert_to_pem(x->root, &x->ca, &x->err), 0);
@@ -59,6 +60,7 @@ static int teardown(void **state)
     x->key_pem = secret_free(x->key_pem);
     buf_release(&x->pem);
     buf_release(&x->ca);
+    buf_release(&x->believed);
     free(x);
     return 0;
 }
@@ -271,10 +273,16 @@ static void test_out_of_date_is_an_outcome_of_its_own(void **state)
     assert_int_equal(agent_identity_load(&x->c, &id, &x->err), -ERR_PRECONDITION);
 }
 
+static struct buf *fresh(struct ctx *x)
+{
+    buf_clear(&x->believed);
+    return &x->believed;
+}
+
 static void refuses(struct ctx *x, const struct renew_check *k, const Davit__Link__V1__Credential *c, const char *why)
 {
     x->err = ERR_INIT;
-    assert_int_equal(renew_check(k, c, &x->err), -ERR_DATA_LOSS);
+    assert_int_equal(renew_check(k, c, fresh(x), &x->err), -ERR_DATA_LOSS);
     if (!strstr(x->err.msg, why))
         fail_msg("\"%s\" in \"%s\"", why, x->err.msg);
 }
@@ -290,7 +298,7 @@ static void test_a_grant_is_checked_before_a_file_changes(void **state)
     c.generation = 5;
     c.certificate_pem = (char *)(uintptr_t)buf_cstr(&x->pem);
     c.ca_pem = (char *)(uintptr_t)buf_cstr(&x->ca);
-    assert_int_equal(renew_check(&k, &c, &x->err), 0);
+    assert_int_equal(renew_check(&k, &c, fresh(x), &x->err), 0);
     k.generation = 5;
     refuses(x, &k, &c, "generation does not grow");
     k.generation = 4;
@@ -318,7 +326,8 @@ static void test_a_grant_is_checked_before_a_file_changes(void **state)
     refuses(x, &k, &c, "none of the roots");
     assert_int_equal(cert_to_pem(x->root, &pem, &x->err), 0); /* two roots, while they change */
     c.ca_pem = (char *)(uintptr_t)buf_cstr(&pem);
-    assert_int_equal(renew_check(&k, &c, &x->err), 0);
+    assert_int_equal(renew_check(&k, &c, fresh(x), &x->err), 0);
+    assert_true(str_eq(buf_str(&x->believed), buf_str(&x->ca))); /* nobody vouches for the other */
     k.roots_pem = buf_str(&pem);
     AUTO_BUF other_pem = BUF_INIT(CERT_PEM_MAX);
     assert_int_equal(cert_to_pem(foreign, &other_pem, &x->err), 0);
@@ -328,12 +337,12 @@ static void test_a_grant_is_checked_before_a_file_changes(void **state)
     refuses(x, &k, &c, "");
 }
 
-/* A list of roots is taken only when it is one, and has a root in it that is believed already: else the present ones stay. */
+/* A list of roots is taken only when it is one, and has a root in it that is believed already: else the present ones stay. And of a list only those
+ * are taken that one of the present ones vouches for: whoever has the control plane's keys, but not the root's, cannot add one. */
 static void test_roots_that_are_granted(void **state)
 {
     struct ctx *x = *state;
-    AUTO_BUF list = BUF_INIT(CERT_PEM_MAX);
-    struct cert_roots none;
+    AUTO_BUF list = BUF_INIT(CERT_PEM_MAX), believed = BUF_INIT(CERT_PEM_MAX);
     make(x, URI, USEC_DAY);
     struct str present = buf_str(&x->ca);
     assert_int_equal(buf_append_str(&list, present), 0);
@@ -343,13 +352,14 @@ static void test_roots_that_are_granted(void **state)
         assert_int_equal(key_generate(&key, &x->err), 0);
         assert_int_equal(cert_make_root(key, "root", 10, &root, &x->err), 0);
         assert_int_equal(cert_to_pem(root, &list, &x->err), 0);
-        assert_int_equal(renew_roots_check(present, buf_str(&list), &x->err), n <= CERT_ROOTS_MAX ? 0 : -ERR_INVALID);
+        buf_clear(&believed);
+        assert_int_equal(cert_roots_believed(buf_str(&list), present, present, clock_real(), &believed, &x->err),
+                         n <= CERT_ROOTS_MAX ? 0 : -ERR_INVALID);
+        assert_true(str_eq(buf_str(&believed), n <= CERT_ROOTS_MAX ? present : STR("")));
     }
-    assert_int_equal(renew_roots_check(present, (struct str){list.data + x->ca.len, x->ca.len}, &x->err), -ERR_INVALID);
-    assert_int_equal(renew_roots_check(present, buf_str(&x->pem), &x->err), -ERR_INVALID); /* not of an authority */
-    assert_int_equal(renew_roots_check(present, STR("garbage"), &x->err), -ERR_INVALID);
-    assert_int_equal(renew_roots_check(present, STR(""), &x->err), -ERR_INVALID);
-    assert_int_equal(cert_roots_read(STR("garbage"), &none, NULL), -ERR_INVALID);
+    const struct str bad[] = {{list.data + x->ca.len, x->ca.len}, buf_str(&x->pem), STR("garbage"), STR("")};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(cert_roots_believed(bad[i], present, present, clock_real(), &believed, &x->err), -ERR_INVALID);
 }
 
 static void test_renewal_is_spread_and_failures_back_off(void **state)

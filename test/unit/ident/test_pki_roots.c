@@ -431,6 +431,45 @@ static void test_lists(void **state)
     assert_true(cert_roots_meet(&one, &one) && !cert_roots_meet(&one, &roots));
 }
 
+/* Who holds the old root takes the new one beside it by the cross certificate, and by nothing else; who holds the new one does not take the old. */
+static void test_believed(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(made_release) struct made m;
+    AUTO_BUF list = BUF_INIT(CERT_PEM_MAX), cross = BUF_INIT(CERT_PEM_MAX), out = BUF_INIT(CERT_PEM_MAX), other = BUF_INIT(CERT_PEM_MAX);
+    struct cert_roots roots;
+    usec_t now = clock_real();
+    make(f, &m);
+    assert_int_equal(pki_control_tell(f->control, &list, &cross, NULL), 0);
+    assert_int_equal(cross.len, 0);
+    assert_int_equal(pki_control_begin(f->control, &m.b, NULL), 0);
+    buf_clear(&list);
+    assert_int_equal(pki_control_tell(f->control, &list, &cross, NULL), 0);
+    assert_int_equal(cert_roots_believed(buf_str(&list), buf_str(&f->old), buf_str(&cross), now, &out, NULL), 0);
+    assert_true(str_eq(buf_str(&out), buf_str(&list)));
+    struct str without[] = {STR(""), STR("garbage"), buf_str(&f->old), m.b.root};
+    for (size_t i = 0; i < ARRAY_LEN(without); i++) {
+        buf_clear(&out);
+        assert_int_equal(cert_roots_believed(buf_str(&list), buf_str(&f->old), without[i], now, &out, NULL), 0);
+        assert_true(str_eq(buf_str(&out), buf_str(&f->old)));
+    }
+    buf_clear(&out); /* the cross certificate has an end */
+    assert_int_equal(cert_roots_believed(buf_str(&list), buf_str(&f->old), buf_str(&cross), now + 20 * 365 * USEC_DAY, &out, NULL), 0);
+    assert_int_equal(cert_roots_read(buf_str(&out), &roots, NULL), 0);
+    assert_int_equal(roots.n, 1);
+    buf_clear(&out);
+    assert_int_equal(cert_roots_believed(buf_str(&list), m.b.root, buf_str(&cross), now, &out, NULL), 0);
+    assert_true(str_eq(buf_str(&out), m.b.root));
+    /* Of a stranger's authority, signed by itself. */
+    AUTO_FREE char *dir = str_printf("%s/stranger", f->top);
+    assert_int_equal(pki_user_init(dir, NULL), 0);
+    assert_int_equal(pki_read(dir, "root.crt", &other, NULL), 0);
+    buf_clear(&out);
+    assert_int_equal(buf_append_str(&list, buf_str(&other)), 0);
+    assert_int_equal(cert_roots_believed(buf_str(&list), buf_str(&f->old), buf_str(&other), now, &out, NULL), 0);
+    assert_true(str_eq(buf_str(&out), buf_str(&f->old)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +480,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_next_is_no_link, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unfit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_believed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
