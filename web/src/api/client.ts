@@ -3,8 +3,11 @@
  * toProblem, so that code, message and hint look alike everywhere. Who is logged out is told once, whatever call found it out. */
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import { ContainerService, FileService } from "../gen/davit/control/v1/containers_pb";
 import { CredentialService } from "../gen/davit/control/v1/credentials_pb";
 import { DoctorService } from "../gen/davit/control/v1/doctor_pb";
+import { EnvironmentService, RegistryService } from "../gen/davit/control/v1/environment_pb";
+import { ImageService } from "../gen/davit/control/v1/images_pb";
 import { ApiTokenService, SessionService } from "../gen/davit/control/v1/people_pb";
 import { ServerService } from "../gen/davit/control/v1/servers_pb";
 import { StatusService } from "../gen/davit/control/v1/status_pb";
@@ -92,3 +95,8 @@ export const doctors = createClient(DoctorService, transport);
 export const credentials = createClient(CredentialService, transport);
 export const sessions = createClient(SessionService, transport);
 export const apiTokens = createClient(ApiTokenService, transport);
+export const environments = createClient(EnvironmentService, transport);
+export const registries = createClient(RegistryService, transport);
+export const images = createClient(ImageService, transport);
+export const containers = createClient(ContainerService, transport);
+export const files = createClient(FileService, transport);

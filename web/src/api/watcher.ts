@@ -7,7 +7,8 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import { WatchResponseSchema, type WatchRequest, type WatchResponse, WatchRequestSchema } from "../gen/davit/control/v1/watch_pb";
-import { decodeHint, type Problem } from "./client";
+import type { Problem } from "./client";
+import { endOf, FLAG_END, frameOf, PREFIX } from "./envelope";
 import { subscribeRequest, unsubscribeRequest, type Topic } from "./topics";
 
 export type TopicState = "loading" | "ready" | "failed";
@@ -53,9 +54,6 @@ const TRY_AGAIN_MS = 1_500;
 /** A connection that stood this long was a good one: the next loss begins with the shortest wait. */
 const STEADY_MS = 5_000;
 
-const FLAG_END = 2;
-const PREFIX = 5;
-
 interface Entry {
     topic: Topic<unknown>;
     id: number;
@@ -73,35 +71,13 @@ interface Entry {
 }
 
 export function envelope(message: WatchRequest): Uint8Array {
-    const body = toBinary(WatchRequestSchema, message);
-    const out = new Uint8Array(PREFIX + body.length);
-    new DataView(out.buffer).setUint32(1, body.length);
-    out.set(body, PREFIX);
-    return out;
+    return frameOf(toBinary(WatchRequestSchema, message));
 }
 
 /** Jitter is applied after the cap, so that many tabs do not come back at once. */
 export function backoff(attempt: number, random: number): number {
     const base = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, 16));
     return Math.round(base * (0.75 + random * 0.5));
-}
-
-/* The end of a stream as Connect tells it: undefined where it ended well. */
-function endOf(body: Uint8Array): Problem | undefined {
-    try {
-        const end = JSON.parse(new TextDecoder().decode(body)) as {
-            error?: { code?: string; message?: string };
-            metadata?: Record<string, string[]>;
-        };
-        if (!end.error) return undefined;
-        return {
-            code: end.error.code ?? "unknown",
-            message: end.error.message ?? "",
-            hint: decodeHint(end.metadata?.["davit-hint"]?.[0] ?? null),
-        };
-    } catch {
-        return { code: "internal", message: "The end of the watch could not be read.", hint: "" };
-    }
 }
 
 export class Watch {

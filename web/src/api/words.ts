@@ -11,7 +11,7 @@ import {
 import { DoctorVerdict } from "../gen/davit/common/v1/system_pb";
 import { ServerProfile, ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
 import { RolloutStepState } from "../gen/davit/control/v1/updates_pb";
-import type { Service } from "../gen/davit/control/v1/workloads_pb";
+import type { Deployment, Service } from "../gen/davit/control/v1/workloads_pb";
 
 export type Tone = "ok" | "warn" | "bad" | "pending" | "neutral";
 
@@ -54,6 +54,8 @@ const deploymentStates: Record<number, Word> = {
     [DeploymentState.ACTIVE]: say("active", "ok", "This is what runs."),
     [DeploymentState.FAILED]: say("failed", "bad", "It did not come up. What ran before goes on."),
     [DeploymentState.SUPERSEDED]: say("superseded", "neutral", "A later deployment took its place."),
+    [DeploymentState.ROLLED_BACK]: say("rolled-back", "neutral", "A rollback to an earlier one took its place."),
+    [DeploymentState.CANCELLED]: say("cancelled", "neutral", "It was called off before it was active."),
     [DeploymentState.REMOVED]: say("removed", "neutral", "The service was removed."),
     [DeploymentState.ROLLED_BACK]: say("rolled-back", "neutral", "A rollback to an earlier deployment took its place."),
     [DeploymentState.CANCELLED]: say("cancelled", "neutral", "It was cancelled before it was active. What ran before goes on."),
@@ -65,6 +67,16 @@ export function deploymentState(state: DeploymentState): Word {
 
 export function deploymentEnded(state: DeploymentState): boolean {
     return state >= DeploymentState.ACTIVE;
+}
+
+const EARLIER_MAX = 20;
+
+/** What of a service's deployments can be gone back to, the newest first: what was active once and is not now. */
+export function earlier(list: Deployment[], active: string): Deployment[] {
+    return list
+        .filter((d) => d.wasActive && d.id !== active)
+        .sort((a, b) => (a.createdUs < b.createdUs ? 1 : -1))
+        .slice(0, EARLIER_MAX);
 }
 
 const stepStates: Record<number, Word> = {
@@ -84,9 +96,12 @@ const steps = new Map([
     ["network", "Make the network"],
     ["volumes", "Make the volumes"],
     ["create", "Make the container"],
+    ["admit", "See whether there is room"],
     ["stop_old", "Stop the one before, where it is in the way"],
     ["start", "Start it"],
     ["health", "Check that it is healthy"],
+    ["route", "Lead requests to it"],
+    ["drain", "Let the one before finish"],
     ["commit", "Make it the active one"],
     ["retire", "Retire the one before"],
 ]);
@@ -152,7 +167,8 @@ export function serviceState(s: Service): Word {
         return say("running, deployment failed", "warn", "The newest deployment failed; the one before serves.");
     if (s.state === DeploymentState.FAILED)
         return say("failed", "bad", s.failure || "The newest deployment failed and nothing runs.");
-    if (s.state === DeploymentState.ACTIVE || s.state === DeploymentState.SUPERSEDED) {
+    /* A newest one that was called off changed nothing. */
+    if (s.state === DeploymentState.ACTIVE || s.state === DeploymentState.SUPERSEDED || s.state === DeploymentState.CANCELLED) {
         const worst = s.containers.map(containerState).find((w) => w.tone === "bad" || w.tone === "warn");
         if (worst) return worst;
         if (!s.containers.length) return say("no container", "bad", "Its container is gone. Deploy it again.");

@@ -126,3 +126,19 @@ export function useCall(): Call {
         },
     };
 }
+
+/** What a page asks for once, and again when it changed something. */
+export function useLoad<T>(load: () => Promise<T>) {
+    const value = useSignal<T | undefined>(undefined);
+    const problem = useSignal<Problem | undefined>(undefined);
+    const again = async () => {
+        try {
+            value.value = await load();
+            problem.value = undefined;
+        } catch (error) {
+            problem.value = toProblem(error);
+        }
+    };
+    useEffect(() => void again(), []);
+    return { value: value.value, problem: problem.value, again };
+}

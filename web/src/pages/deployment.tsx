@@ -11,6 +11,7 @@ import { Ago, Button, Card, CopyButton, Empty, inert, KeyValues, Notice, Page, S
 import { href, Link } from "../shell/router";
 import { Clip, Loaded, StateBadge } from "./common";
 import { took } from "./deployments";
+import { CancelDeployment } from "./service_deeds";
 
 const marks: Record<number, Step["state"]> = {
     [StepState.RUNNING]: "running",
@@ -108,6 +109,14 @@ function Facts({ d, containerId }: { d: Deployment; containerId: string }) {
                     },
                     { label: "Took", value: took(d) },
                     { label: "By", value: d.triggeredBy ? <Clip text={d.triggeredBy} /> : "-" },
+                    d.sourceDeploymentId !== "" && {
+                        label: "Repeats",
+                        value: (
+                            <Link class="mono" href={href("deployments", d.sourceDeploymentId)}>
+                                {short(d.sourceDeploymentId)}
+                            </Link>
+                        ),
+                    },
                     containerId !== "" && {
                         label: "Container",
                         value: (
@@ -185,6 +194,7 @@ export function DeploymentPage({ id }: { id: string }) {
                 { title: "Services", href: "/services" },
                 ...(d?.spec ? [{ title: d.spec.name, href: href("services", d.spec.project, d.spec.name) }] : []),
             ]}
+            actions={d && state !== undefined && !deploymentEnded(state) && <CancelDeployment d={d} />}
             state={
                 state !== undefined && (
                     <span role="status">

@@ -33,6 +33,7 @@ import {
 import { href } from "../shell/router";
 import { Clip, ContainerBadge, Loaded, ServerBadge } from "./common";
 import { AgentCard, DoctorCard, EditServer, Fix, RemoveServer, RotateServer } from "./server_deeds";
+import { ForeignContainers, PruneServer, ServerImages, ServerVolumes } from "./server_things";
 import { NewToken } from "./server_token";
 import { UsagePlots } from "./usage";
 
@@ -288,7 +289,27 @@ function credentialText(s: Server): string {
     return `generation ${s.generationConnected}${s.generation > s.generationConnected ? ` (${s.generation} issued)` : ""}`;
 }
 
-type Deed = "" | "edit" | "remove" | "rotate" | "token";
+/* Asked for when somebody wants to see it: the engine has to look through all that it has. */
+function Things({ server }: { server: string }) {
+    const shown = useSignal(false);
+    if (!shown.value)
+        return (
+            <Card title="Images, volumes, containers of others">
+                <Button icon="layers" onClick={() => (shown.value = true)}>
+                    Look them up
+                </Button>
+            </Card>
+        );
+    return (
+        <>
+            <ForeignContainers server={server} online />
+            <ServerImages server={server} online />
+            <ServerVolumes server={server} />
+        </>
+    );
+}
+
+type Deed = "" | "edit" | "remove" | "rotate" | "token" | "prune";
 
 function Detail({ server, model }: { server: Server; model: ServerModel }) {
     const deed = useSignal<Deed>("");
@@ -319,6 +340,11 @@ function Detail({ server, model }: { server: Server; model: ServerModel }) {
                                     icon: "shield",
                                     onSelect: () => (deed.value = "rotate"),
                                 },
+                            server.state === ServerState.ONLINE && {
+                                label: "Clean up",
+                                icon: "filter",
+                                onSelect: () => (deed.value = "prune"),
+                            },
                             { label: "Remove server", icon: "trash", danger: true, onSelect: () => (deed.value = "remove") },
                         ]}
                     />
@@ -358,6 +384,8 @@ function Detail({ server, model }: { server: Server; model: ServerModel }) {
                     />
                 </Card>
             )}
+            {server.state === ServerState.ONLINE && <Things server={server.name} />}
+            {deed.value === "prune" && <PruneServer server={server.name} onClose={close} />}
             <div class="two-columns">
                 <div class="column">
                     <SystemCard server={server} />

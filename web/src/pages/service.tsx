@@ -7,7 +7,7 @@ import { workloads as api } from "../api/client";
 import { count, hostPort, short } from "../api/format";
 import { deploymentsTopic, serverTopic, serviceKey, servicesTopic, usageTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
-import { deploymentEnded, deploymentState, servicePorts } from "../api/words";
+import { deploymentEnded, deploymentState, earlier, servicePorts } from "../api/words";
 import { DeploymentState, type Container, type PortPublish } from "../gen/davit/common/v1/service_pb";
 import type { Deployment, Service } from "../gen/davit/control/v1/workloads_pb";
 import type { Server } from "../gen/davit/control/v1/servers_pb";
@@ -32,13 +32,18 @@ import {
     toast,
     type Column,
 } from "../parts";
+import { later } from "../shell/later";
 import { href, Link, navigate, query, setQuery } from "../shell/router";
 import { Clip, ContainerBadge, Loaded, ServiceBadge, useCall, type Call } from "./common";
 import { DeploymentTable } from "./deployments";
+import { RollbackDialog, ScaleDialog } from "./service_deeds";
+import { ServiceVariables } from "./service_env";
+import { ServiceFiles } from "./service_files";
 import { ServiceLogs } from "./service_logs";
 import { UsagePlots } from "./usage";
 
 const DEPLOYMENTS_SHOWN = 100;
+const TerminalView = later(() => import("./terminal").then((module) => module.TerminalView));
 
 const isLoopback = (host: string) => host === "" || host === "::1" || host === "localhost" || host.startsWith("127.");
 
@@ -107,6 +112,26 @@ function Facts({ service, server }: { service: Service; server: Server | undefin
                             </Link>
                         ),
                     },
+                    service.routes.length > 0 && {
+                        label: "Hostnames",
+                        value: (
+                            <span class="port-list">
+                                {service.routes.map((r) => (
+                                    <a
+                                        key={r.hostname}
+                                        class="port mono"
+                                        href={`http://${r.hostname}/`}
+                                        target="_blank"
+                                        rel="noopener noreferrer"
+                                    >
+                                        {inert(r.hostname)}
+                                        <Icon name="out" size={12} label="opens in a new tab" />
+                                    </a>
+                                ))}
+                            </span>
+                        ),
+                    },
+                    service.replicas > 1 && { label: "Containers", value: count(service.replicas, "container") },
                     {
                         label: "Ports",
                         value: ports.length ? (
@@ -281,16 +306,19 @@ function RemoveDialog({ service, open, onClose }: { service: Service; open: bool
     );
 }
 
+type DialogName = "" | "stop" | "remove" | "rollback" | "scale";
+
 function Actions({
     service,
     call,
-    onStop,
-    onRemove,
+    back,
+    onDialog,
 }: {
     service: Service;
     call: Call;
-    onStop: () => void;
-    onRemove: () => void;
+    /** Is there a deployment to go back to? */
+    back: boolean;
+    onDialog: (which: DialogName) => void;
 }) {
     const running = service.containers.some((c) => c.state === "running" || c.state === "restarting");
     const any = service.containers.length > 0;
@@ -314,7 +342,7 @@ function Actions({
                 </Button>
             )}
             {any && running && (
-                <Button icon="stop" busy={call.busy === "stop"} disabled={disabled && call.busy !== "stop"} onClick={onStop}>
+                <Button icon="stop" busy={call.busy === "stop"} disabled={disabled && call.busy !== "stop"} onClick={() => onDialog("stop")}>
                     Stop
                 </Button>
             )}
@@ -332,16 +360,23 @@ function Actions({
             <Button icon="deploy" href={`/deploy?from=${encodeURIComponent(service.deploymentId)}`}>
                 Redeploy
             </Button>
-            <Menu label="More" items={[{ label: "Remove service", icon: "trash", danger: true, onSelect: onRemove }]} />
+            <Menu
+                label="More"
+                items={[
+                    { label: "Roll back", icon: "history", disabled: !back, onSelect: () => onDialog("rollback") },
+                    { label: "Scale", icon: "layers", disabled: disabled || !any, onSelect: () => onDialog("scale") },
+                    { label: "Remove service", icon: "trash", danger: true, onSelect: () => onDialog("remove") },
+                ]}
+            />
         </>
     );
 }
 
-const TABS = ["logs", "metrics", "deployments", "containers"];
+const TABS = ["logs", "metrics", "deployments", "containers", "variables", "files", "terminal"];
 
 function Detail({ service }: { service: Service }) {
     const call = useCall();
-    const dialog = useSignal<"" | "stop" | "remove">("");
+    const dialog = useSignal<DialogName>("");
     const server = useWatch(serverTopic(service.serverId)).model?.server;
     const deployments = useWatch(deploymentsTopic({ project: service.project, service: service.name, limit: DEPLOYMENTS_SHOWN }));
     const list = useMemo(
@@ -370,8 +405,8 @@ function Detail({ service }: { service: Service }) {
                 <Actions
                     service={service}
                     call={call}
-                    onStop={() => (dialog.value = "stop")}
-                    onRemove={() => (dialog.value = "remove")}
+                    back={earlier(list, service.activeDeploymentId).length > 0}
+                    onDialog={(which) => (dialog.value = which)}
                 />
             }
         >
@@ -387,6 +422,9 @@ function Detail({ service }: { service: Service }) {
                     { id: "metrics", title: "Metrics" },
                     { id: "deployments", title: "Deployments", count: deployments.model ? list.length : undefined },
                     { id: "containers", title: "Containers", count: service.containers.length },
+                    { id: "variables", title: "Variables" },
+                    { id: "files", title: "Files" },
+                    { id: "terminal", title: "Terminal" },
                 ]}
             >
                 {tab === "logs" && <ServiceLogs project={service.project} name={service.name} />}
@@ -407,7 +445,14 @@ function Detail({ service }: { service: Service }) {
                         />
                     </Card>
                 )}
+                {tab === "variables" && <ServiceVariables project={service.project} service={service.name} />}
+                {tab === "files" && (
+                    <ServiceFiles project={service.project} service={service.name} containers={service.containers} />
+                )}
+                {tab === "terminal" && <TerminalView containers={service.containers} />}
             </Tabs>
+            {dialog.value === "rollback" && <RollbackDialog service={service} list={list} onClose={() => (dialog.value = "")} />}
+            {dialog.value === "scale" && <ScaleDialog service={service} onClose={() => (dialog.value = "")} />}
             <Confirm
                 title={`Stop service ${serviceKey(service)}`}
                 open={dialog.value === "stop"}

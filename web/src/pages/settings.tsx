@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What belongs to the person and the programs that come in: password, sessions, API tokens, and how it looks.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 
 import { apiTokens, sessions, toProblem, type Problem } from "../api/client";
 import type { ApiToken, Session } from "../gen/davit/control/v1/people_pb";
@@ -33,12 +32,15 @@ import {
 import { loadSession, session } from "../session";
 import { query, setQuery } from "../shell/router";
 import { choice, choose, type Choice } from "../shell/theme";
+import { useLoad } from "./common";
+import { Registries } from "./registries";
 import { passwordFault } from "./setup";
 import { deviceName } from "./useragent";
 
 const TABS = [
     { id: "sessions", title: "Sessions" },
     { id: "tokens", title: "API tokens" },
+    { id: "registries", title: "Registries" },
     { id: "password", title: "Password" },
     { id: "look", title: "Appearance" },
 ];
@@ -58,27 +60,12 @@ export function SettingsPage() {
             <Tabs label="Settings" tabs={TABS} current={tab} onChange={(id) => setQuery({ tab: id })}>
                 {tab === "sessions" && <Sessions />}
                 {tab === "tokens" && <Tokens />}
+                {tab === "registries" && <Registries />}
                 {tab === "password" && <Password />}
                 {tab === "look" && <Look />}
             </Tabs>
         </Page>
     );
-}
-
-/** What a page asks for once, and again when it changed something. */
-function useLoad<T>(load: () => Promise<T>) {
-    const value = useSignal<T | undefined>(undefined);
-    const problem = useSignal<Problem | undefined>(undefined);
-    const again = async () => {
-        try {
-            value.value = await load();
-            problem.value = undefined;
-        } catch (error) {
-            problem.value = toProblem(error);
-        }
-    };
-    useEffect(() => void again(), []);
-    return { value: value.value, problem: problem.value, again };
 }
 
 /** One deed at a time, with what went wrong. */

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which page stands at which address.
-import type { ComponentType } from "preact";
-import { useEffect } from "preact/hooks";
-import { signal } from "@preact/signals";
-
-import { toProblem, type Problem } from "../api/client";
 import { DeployPage } from "../pages/deploy";
 import { DeploymentPage } from "../pages/deployment";
 import { OverviewPage } from "../pages/overview";
@@ -13,7 +8,7 @@ import { ServersPage } from "../pages/servers";
 import { ServicePage } from "../pages/service";
 import { ServicesPage } from "../pages/services";
 import { SettingsPage } from "../pages/settings";
-import { ErrorBox } from "../parts/feedback";
+import { later } from "./later";
 
 type Params = Record<string, string>;
 
@@ -22,27 +17,6 @@ export interface Route {
     /** Which entry of the navigation is lit. */
     nav: string;
     page: (params: Params) => preact.JSX.Element;
-}
-
-/** A page that few look at is fetched when it is asked for. */
-function later(load: () => Promise<ComponentType>) {
-    const loaded = signal<ComponentType | undefined>(undefined);
-    const problem = signal<Problem | undefined>(undefined);
-    const fetch = () => {
-        problem.value = undefined;
-        load().then(
-            (page) => (loaded.value = page),
-            (error) => (problem.value = toProblem(error)),
-        );
-    };
-    return function Later() {
-        useEffect(() => {
-            if (!loaded.value) fetch();
-        }, []);
-        if (problem.value) return <ErrorBox problem={problem.value} retry={fetch} />;
-        const Page = loaded.value;
-        return Page ? <Page /> : <span />;
-    };
 }
 
 const UiPage = later(() => import("../pages/ui").then((module) => module.UiPage));
