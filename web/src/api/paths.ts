@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* paths: paths and rights of files in containers, and command lines, as people type and read them. Pure. */
+/* paths: paths and rights of files in containers, as people type and read them. Pure. */
 
 /** "/a/b" and "c" -> "/a/b/c". */
 export function joinPath(folder: string, name: string): string {
@@ -19,12 +19,4 @@ export function cleanPath(text: string): string {
 /** 0o755 -> "rwxr-xr-x". */
 export function modeText(mode: number): string {
     return [6, 3, 0].map((at) => ["r", "w", "x"].map((c, i) => ((mode >> at) & (4 >> i) ? c : "-")).join("")).join("");
-}
-
-/** Words of a command line, with quotes, as a shell takes them apart. */
-export function wordsOf(line: string): string[] {
-    const words: string[] = [];
-    for (const m of line.matchAll(/"((?:[^"\\]|\\.)*)"|'([^']*)'|((?:[^\s"'\\]|\\.)+)/g))
-        words.push(m[2] ?? (m[1] ?? m[3] ?? "").replace(/\\(.)/g, "$1"));
-    return words;
 }

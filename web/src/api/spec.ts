@@ -12,6 +12,8 @@ export const VOLUMES_MAX = 32;
 export const PORTS_MAX = 64;
 export const PATH_MAX = 1024;
 export const IMAGE_MAX = 512;
+export const ROUTES_MAX = 8;
+export const REPLICAS_MAX = 32;
 
 export interface EnvRow {
     name: string;
@@ -28,6 +30,10 @@ export interface VolumeRow {
     path: string;
     readOnly: boolean;
 }
+export interface RouteRow {
+    hostname: string;
+    port: string;
+}
 export interface SpecForm {
     project: string;
     name: string;
@@ -36,6 +42,10 @@ export interface SpecForm {
     env: EnvRow[];
     ports: PortRow[];
     volumes: VolumeRow[];
+    routes: RouteRow[];
+    replicas: string;
+    /** Of the deployment that the form began with; it has no fields for these. */
+    kept: Pick<MessageInitShape<typeof ServiceSpecSchema>, "binds" | "allow">;
     cpus: string;
     memory: string;
     pids: string;
@@ -63,6 +73,9 @@ export function emptyForm(): SpecForm {
         env: [],
         ports: [],
         volumes: [],
+        routes: [],
+        replicas: "",
+        kept: {},
         cpus: "",
         memory: "",
         pids: "",
@@ -272,6 +285,27 @@ function checkPorts(form: SpecForm, problems: Problems): void {
     });
 }
 
+/** RFC 1123, as the ingress takes it. */
+export function isHostname(s: string): boolean {
+    return s.length <= 253 && s.split(".").every((part) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(part));
+}
+
+function checkRoutes(form: SpecForm, problems: Problems): void {
+    const seen = new Set<string>();
+    if (form.routes.length > ROUTES_MAX)
+        problems.set("routes", `${form.routes.length} hostnames; at most ${ROUTES_MAX} are allowed`);
+    form.routes.forEach((r, i) => {
+        const host = r.hostname.trim().toLowerCase();
+        if (!isHostname(host)) problems.set(`routes.${i}.hostname`, "a hostname as shop.example.com, without port and path");
+        else if (seen.has(host)) problems.set(`routes.${i}.hostname`, "it is given twice");
+        if (r.port.trim() && !parsePort(r.port)) problems.set(`routes.${i}.port`, "1 to 65535, or nothing");
+        seen.add(host);
+    });
+    const n = form.replicas.trim();
+    if (n && (!/^\d{1,3}$/.test(n) || Number(n) < 1 || Number(n) > REPLICAS_MAX))
+        problems.set("replicas", `1 to ${REPLICAS_MAX}, or nothing for as many as it has`);
+}
+
 function checkHealth(form: SpecForm, problems: Problems): void {
     const within = (field: string, text: string, min: number, max: number, allowed: string) => {
         const ms = parseMs(text);
@@ -312,6 +346,7 @@ export function checkForm(form: SpecForm): Problems {
     checkEnv(form, problems);
     checkPorts(form, problems);
     checkVolumes(form, problems);
+    checkRoutes(form, problems);
     checkLimits(form, problems);
     checkHealth(form, problems);
     return problems;
@@ -335,6 +370,9 @@ export function specOf(form: SpecForm): MessageInitShape<typeof ServiceSpecSchem
             protocol: p.protocol,
         })),
         volumes: form.volumes.map((v) => ({ name: v.name, path: v.path, readOnly: v.readOnly })),
+        routes: form.routes.map((r) => ({ hostname: r.hostname.trim().toLowerCase(), port: parsePort(r.port) ?? 0 })),
+        replicas: Number(form.replicas.trim() || 0),
+        ...form.kept,
         restart: form.restart,
         pull: form.pull,
         readOnly: form.readOnly,
@@ -357,6 +395,8 @@ const serverFields = new Map([
     ["ports.container_port", "ports"],
     ["ports.host_port", "ports"],
     ["ports.protocol", "ports"],
+    ["routes.hostname", "routes"],
+    ["routes.port", "routes"],
     ["health.kind", "health.path"],
 ]);
 const formFields = [
@@ -367,6 +407,8 @@ const formFields = [
     "env",
     "volumes",
     "ports",
+    "routes",
+    "replicas",
     "cpu",
     "memory",
     "pids_limit",
@@ -399,6 +441,8 @@ export function cliOf(form: SpecForm, server: string): string {
         put("--publish", `${host}${p.hostPort.trim() || 0}:${p.containerPort.trim()}${p.protocol === "udp" ? "/udp" : ""}`);
     }
     for (const v of form.volumes) if (v.name && v.path) put("--volume", `${v.name}:${v.path}${v.readOnly ? ":ro" : ""}`);
+    for (const r of form.routes) if (r.hostname.trim()) put("--route", r.hostname.trim() + (r.port.trim() ? `:${r.port.trim()}` : ""));
+    put("--replicas", form.replicas.trim());
     put("--cpus", form.cpus.trim());
     put("--memory", form.memory.trim());
     put("--pids", form.pids.trim());

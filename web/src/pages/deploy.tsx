@@ -4,7 +4,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 
-import { toProblem, workloads as api, type Problem } from "../api/client";
+import { environments, toProblem, workloads as api, type Problem } from "../api/client";
 import { checkForm, cliOf, emptyForm, fieldOf, nameOfImage, registryOf, specOf, type Problems, type SpecForm } from "../api/spec";
 import { deploymentTopic, serversTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
@@ -27,7 +27,7 @@ import {
 } from "../parts";
 import { navigate, query } from "../shell/router";
 import { Away } from "./common";
-import { EnvRows, PortRows, VolumeRows } from "./deploy_rows";
+import { EnvRows, PortRows, RouteRows, VolumeRows } from "./deploy_rows";
 
 function randomId(): string {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -54,6 +54,9 @@ function formOf(s: ServiceSpec): SpecForm {
             protocol: p.protocol || "tcp",
         })),
         volumes: s.volumes.map((v) => ({ name: v.name, path: v.path, readOnly: v.readOnly })),
+        routes: s.routes.map((r) => ({ hostname: r.hostname, port: text(r.port) })),
+        replicas: "",
+        kept: { binds: s.binds, allow: s.allow },
         cpus: s.cpuMilli ? String(Number(s.cpuMilli) / 1000) : "",
         memory,
         pids: text(s.pidsLimit),
@@ -68,6 +71,12 @@ function formOf(s: ServiceSpec): SpecForm {
         healthRetries: text(s.health?.retries ?? 0),
         healthGrace: ms(s.health?.graceMs ?? 0),
     };
+}
+
+/* Who gets requests is checked first: with the first hostname the check that the control plane would choose stands in the form. */
+function checkedIfFirst(form: SpecForm, routes: SpecForm["routes"]): Partial<SpecForm> {
+    const first = form.routes.length === 0 && routes.length > 0 && form.healthKind === HealthKind.NONE;
+    return first ? { healthKind: HealthKind.HTTP, healthPath: "/health" } : {};
 }
 
 interface PartProps {
@@ -191,6 +200,13 @@ function Limits({ form, change, problems }: PartProps) {
                     hint="For example 128m or 2g."
                 />
                 <TextField
+                    label="Containers"
+                    value={form.replicas}
+                    onInput={(replicas) => change({ replicas })}
+                    error={problems.get("replicas")}
+                    placeholder="as many as it has"
+                />
+                <TextField
                     label="Processes"
                     value={form.pids}
                     onInput={(pids) => change({ pids })}
@@ -290,7 +306,7 @@ function Health({ form, change, problems }: PartProps) {
                         value={form.healthGrace}
                         onInput={(healthGrace) => change({ healthGrace })}
                         error={problems.get("health.grace")}
-                        placeholder="2s"
+                        placeholder="30s"
                         hint="Failures do not count before."
                     />
                 </div>
@@ -314,7 +330,7 @@ function Registry({ image, login, onChange }: { image: string; login: Login; onC
                     value={login.user}
                     onInput={(user) => onChange({ ...login, user })}
                     autocomplete="off"
-                    hint={`For ${registryOf(image) || "the engine's own registry"}. Sent with this one pull, never stored.`}
+                    hint={`For ${registryOf(image) || "the engine's own registry"}, for this one pull. To keep one: Settings, Registries.`}
                 />
                 <TextField
                     label="Registry password"
@@ -328,7 +344,13 @@ function Registry({ image, login, onChange }: { image: string; login: Login; onC
     );
 }
 
-/* Fills the form from a deployment, once; which variables had a value that is not told. */
+/* Names of the variables that each deployment of the service gets by itself. */
+async function storedNames(spec: ServiceSpec): Promise<ReadonlySet<string>> {
+    const list = await environments.listVariables({ project: spec.project, service: spec.name });
+    return new Set(list.variables.map((v) => v.name));
+}
+
+/* Fills the form from a deployment, once; which variables had a value that is not told. Those that are kept beside it come by themselves. */
 function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set<string>) => void) {
     const use = useWatch(id ? deploymentTopic(id) : undefined);
     const filled = useRef(false);
@@ -336,7 +358,14 @@ function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set
     useEffect(() => {
         if (filled.current || !d?.spec) return;
         filled.current = true;
-        fill(formOf(d.spec), d.serverName, new Set(d.spec.env.map((e) => e.name)));
+        const spec = d.spec;
+        void storedNames(spec)
+            .catch(() => new Set<string>())
+            .then((stored) => {
+                const form = formOf(spec);
+                const env = form.env.filter((e) => !stored.has(e.name));
+                fill({ ...form, env }, d.serverName, new Set(env.map((e) => e.name)));
+            });
     }, [d]);
     return { problem: use.problem, loading: id !== "" && use.state === "loading" };
 }
@@ -436,6 +465,13 @@ export function DeployPage() {
                 <Card title="Ports">
                     <p class="field-hint rows-hint">Address and port on the server, then the port in the container.</p>
                     <PortRows rows={form.value.ports} onChange={(ports) => change({ ports })} problems={problems.value} />
+                </Card>
+                <Card title="Hostnames" note="through the ingress of its server">
+                    <RouteRows
+                        rows={form.value.routes}
+                        onChange={(routes) => change({ routes, ...checkedIfFirst(form.value, routes) })}
+                        problems={problems.value}
+                    />
                 </Card>
                 <Card title="Environment">
                     {empty.length > 0 && (

@@ -4,7 +4,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 
-import { parseEnvText, type EnvRow, type PortRow, type Problems, type VolumeRow } from "../api/spec";
+import { parseEnvText, type EnvRow, type PortRow, type Problems, type RouteRow, type VolumeRow } from "../api/spec";
 import { Button, Checkbox, IconButton, SelectField, TextArea, TextField } from "../parts";
 
 interface RowsProps<T> {
@@ -217,6 +217,41 @@ export function VolumeRows({ rows, onChange, problems }: RowsProps<VolumeRow>) {
                         error={problems.get(`volumes.${i}.path`)}
                     />
                     <Checkbox label="Read only" checked={row.readOnly} onChange={(readOnly) => change({ readOnly })} />
+                </>
+            )}
+        />
+    );
+}
+
+export function RouteRows({ rows, onChange, problems }: RowsProps<RouteRow>) {
+    return (
+        <Rows
+            rows={rows}
+            onChange={onChange}
+            what="Hostname"
+            add="Add hostname"
+            fresh={{ hostname: "", port: "" }}
+            error={problems.get("routes")}
+            render={(row, i, change) => (
+                <>
+                    <TextField
+                        bare
+                        label={`Hostname ${i + 1}`}
+                        placeholder="shop.example.com"
+                        mono
+                        value={row.hostname}
+                        onInput={(hostname) => change({ hostname })}
+                        error={problems.get(`routes.${i}.hostname`)}
+                    />
+                    <TextField
+                        bare
+                        label={`Port in the container of hostname ${i + 1}`}
+                        placeholder="the first exposed"
+                        mono
+                        value={row.port}
+                        onInput={(port) => change({ port })}
+                        error={problems.get(`routes.${i}.port`)}
+                    />
                 </>
             )}
         />

@@ -84,7 +84,14 @@ export function Registries() {
     const call = useCall();
     const rows = list.value?.registries ?? [];
     const columns: Column<Registry>[] = [
-        { id: "server", title: "Registry", render: (r) => <Clip text={r.server} mono />, sort: (r) => r.server, text: (r) => r.server, card: "title" },
+        {
+            id: "server",
+            title: "Registry",
+            render: (r) => <Clip text={r.server} mono />,
+            sort: (r) => r.server,
+            text: (r) => r.server,
+            card: "title",
+        },
         { id: "user", title: "User", render: (r) => <Clip text={r.username} />, text: (r) => r.username },
         { id: "by", title: "Set by", render: (r) => <Clip text={r.changedBy || "-"} />, width: "9rem", card: "hide" },
         { id: "changed", title: "Set", render: (r) => <Ago us={r.changedUs} />, sort: (r) => r.changedUs, width: "8rem" },

@@ -91,21 +91,40 @@ export function ServerImages({ server, online }: { server: string; online: boole
     const nameOf = (i: Image) => i.tags[0] ?? i.digests[0] ?? short(i.id.replace("sha256:", ""));
     const check = (i: Image) =>
         void call
-            .run("check", () => api.checkImage({ server, image: nameOf(i) }).then((r) => {
-                const differs = r.check?.differs;
-                toast({
-                    tone: differs ? "warn" : "ok",
-                    title: differs ? `The registry has another ${inert(nameOf(i))}` : `${inert(nameOf(i))} is what the registry has`,
-                    ...(differs ? { text: "Deploy with pull: always to take it." } : {}),
-                });
-            }));
+            .run("check", async () => {
+                const { check: found } = await api.checkImage({ server, image: nameOf(i) });
+                const name = inert(nameOf(i));
+                if (found?.differs)
+                    toast({ tone: "warn", title: `The registry has another ${name}`, text: "Deploy with pull: always to take it." });
+                else toast({ tone: "ok", title: `${name} is what the registry has` });
+            });
     const rows = list.value?.images ?? [];
     const columns: Column<Image>[] = [
-        { id: "name", title: "Image", render: (i) => <Clip text={nameOf(i)} mono />, sort: nameOf, text: (i) => [...i.tags, ...i.digests].join(" "), card: "title" },
-        { id: "id", title: "Id", render: (i) => <Clip text={short(i.id.replace("sha256:", ""))} mono />, width: "8.5rem", card: "hide" },
+        {
+            id: "name",
+            title: "Image",
+            render: (i) => <Clip text={nameOf(i)} mono />,
+            sort: nameOf,
+            text: (i) => [...i.tags, ...i.digests].join(" "),
+            card: "title",
+        },
+        {
+            id: "id",
+            title: "Id",
+            render: (i) => <Clip text={short(i.id.replace("sha256:", ""))} mono />,
+            width: "8.5rem",
+            card: "hide",
+        },
         { id: "size", title: "Size", render: (i) => bytes(i.bytes), sort: (i) => i.bytes, align: "end", width: "6.5rem" },
         { id: "used", title: "Used by", render: (i) => <Clip text={users(i.usedBy)} />, text: (i) => i.usedBy.join(" ") },
-        { id: "made", title: "Made", render: (i) => <Ago us={i.createdUs} />, sort: (i) => i.createdUs, align: "end", width: "8rem" },
+        {
+            id: "made",
+            title: "Made",
+            render: (i) => <Ago us={i.createdUs} />,
+            sort: (i) => i.createdUs,
+            align: "end",
+            width: "8rem",
+        },
         {
             id: "deeds",
             title: "",
@@ -186,10 +205,29 @@ export function ServerVolumes({ server }: { server: string }) {
     const call = useCall();
     const rows = list.value?.volumes ?? [];
     const columns: Column<Volume>[] = [
-        { id: "name", title: "Volume", render: (v) => <Clip text={v.name} mono />, sort: (v) => v.name, text: (v) => v.name, card: "title" },
-        { id: "service", title: "Service", render: (v) => <Clip text={v.project ? `${v.project}/${v.service}` : "not of Davit"} />, text: (v) => v.service },
+        {
+            id: "name",
+            title: "Volume",
+            render: (v) => <Clip text={v.name} mono />,
+            sort: (v) => v.name,
+            text: (v) => v.name,
+            card: "title",
+        },
+        {
+            id: "service",
+            title: "Service",
+            render: (v) => <Clip text={v.project ? `${v.project}/${v.service}` : "not of Davit"} />,
+            text: (v) => v.service,
+        },
         { id: "used", title: "Used by", render: (v) => <Clip text={users(v.usedBy)} /> },
-        { id: "made", title: "Made", render: (v) => <Ago us={v.createdUs} />, sort: (v) => v.createdUs, align: "end", width: "8rem" },
+        {
+            id: "made",
+            title: "Made",
+            render: (v) => <Ago us={v.createdUs} />,
+            sort: (v) => v.createdUs,
+            align: "end",
+            width: "8rem",
+        },
         {
             id: "deeds",
             title: "",
@@ -344,14 +382,23 @@ export function ForeignContainers({ server, online }: { server: string; online: 
     const deed = useSignal<{ container: Container; act: Act } | undefined>(undefined);
     const call = useCall();
     const rows = (list.value?.containers ?? []).filter((c) => c.foreign);
-    const run = (container: Container, act: Act, force = false) =>
-        containersApi.controlContainer({ server, container: container.id, action: act, force }, { timeoutMs: 90_000 }).then(() => list.again());
+    const run = (c: Container, action: Act, force = false) =>
+        containersApi
+            .controlContainer({ server, container: c.id, action, force }, { timeoutMs: 90_000 })
+            .then(() => list.again());
     const ask = (container: Container, act: Act) => {
         if (act === "start") run(container, act).catch((e) => toastProblem("It was not started", toProblem(e)));
         else deed.value = { container, act };
     };
     const columns: Column<Container>[] = [
-        { id: "name", title: "Name", render: (c) => <Clip text={c.name || short(c.id)} />, sort: (c) => c.name, text: (c) => c.name, card: "title" },
+        {
+            id: "name",
+            title: "Name",
+            render: (c) => <Clip text={c.name || short(c.id)} />,
+            sort: (c) => c.name,
+            text: (c) => c.name,
+            card: "title",
+        },
         { id: "state", title: "State", render: (c) => <ContainerBadge container={c} />, sort: (c) => c.state, width: "8rem" },
         { id: "image", title: "Image", render: (c) => <Clip text={c.image} mono />, text: (c) => c.image },
         {

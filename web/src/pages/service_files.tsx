@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import { files as api, toProblem, type Problem } from "../api/client";
-import { bytes } from "../api/format";
+import { bytes, count } from "../api/format";
 import { cleanPath, joinPath, modeText, parentPath } from "../api/paths";
 import type { FileEntry } from "../gen/davit/common/v1/objects_pb";
 import type { Container } from "../gen/davit/common/v1/service_pb";
@@ -42,6 +42,11 @@ interface Send {
     problem?: Problem;
 }
 
+function sendText(s: Send): string {
+    if (s.problem) return inert(s.problem.message);
+    return s.part === undefined ? "waits" : `${Math.floor(s.part * 100)} %`;
+}
+
 /* fetch tells no progress of what it sends. */
 function put(path: string, file: File, told: (part: number) => void): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -49,9 +54,7 @@ function put(path: string, file: File, told: (part: number) => void): Promise<vo
         x.open("PUT", path);
         x.upload.onprogress = (e) => e.lengthComputable && told(e.loaded / e.total);
         x.onload = () =>
-            x.status < 300
-                ? resolve()
-                : reject(new Error(x.getResponseHeader("content-type")?.startsWith("text/plain") ? x.responseText : `It was refused (${x.status}).`));
+            x.status < 300 ? resolve() : reject(new Error(x.responseText.slice(0, 500) || `It was refused (${x.status}).`));
         x.onerror = () => reject(new TypeError("failed to fetch"));
         x.setRequestHeader("content-type", "application/octet-stream");
         x.send(file);
@@ -178,12 +181,12 @@ export function ServiceFiles({ project, service, containers }: { project: string
                 await put(made.path, file, (part) => told({ part }));
                 told({ part: 1 });
             } catch (e) {
-                told({ problem: e instanceof Error && !(e instanceof TypeError) ? { code: "", message: e.message, hint: "" } : toProblem(e) });
+                told({ problem: toProblem(e) });
             }
         }
         const failed = sending.value.filter((s) => s.problem);
         if (failed.length === 0) {
-            toast({ tone: "ok", title: picked.length === 1 ? `${inert(picked[0]!.name)} is there` : `${picked.length} files are there` });
+            toast({ tone: "ok", title: picked.length === 1 ? `${inert(picked[0]!.name)} is there` : `${count(picked.length, "file")} are there` });
             sending.value = [];
         }
         load();
@@ -239,7 +242,7 @@ export function ServiceFiles({ project, service, containers }: { project: string
                 <Notice
                     key={s.name}
                     tone={s.problem ? "bad" : "pending"}
-                    title={`${inert(s.name)}: ${s.problem ? inert(s.problem.message) : s.part === undefined ? "waits" : `${Math.floor(s.part * 100)} %`}`}
+                    title={`${inert(s.name)}: ${sendText(s)}`}
                 >
                     {s.problem?.hint && <p class="notice-fix wrap">{inert(s.problem.hint)}</p>}
                 </Notice>

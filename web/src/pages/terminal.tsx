@@ -8,7 +8,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { execute, type Process } from "../api/exec";
 import type { Problem } from "../api/client";
-import { wordsOf } from "../api/paths";
+import { parseCommand } from "../api/spec";
 import type { Container } from "../gen/davit/common/v1/service_pb";
 import { Button, Card, Empty, ErrorBox, inert, Notice, SelectField, TextField } from "../parts";
 
@@ -117,7 +117,7 @@ export function TerminalView({ containers }: { containers: Container[] }) {
             </Empty>
         );
     const begin = () => {
-        const words = wordsOf(command.value);
+        const words = parseCommand(command.value) ?? [];
         if (!chosen || words.length === 0) return;
         ended.value = undefined;
         run.value = { id: (run.value?.id ?? 0) + 1, container: chosen, command: words, user: user.value.trim() };

@@ -173,3 +173,21 @@ test("the same from a terminal, without values", () => {
     );
     assert.equal(spec.specOf(f).env?.[0]?.value, "s3cret");
 });
+
+test("hostnames and containers", () => {
+    const host = (hostname: string, port = "") => ({ routes: [{ hostname, port }] });
+    assert.ok(spec.isHostname("a") && spec.isHostname("shop.example.com") && spec.isHostname("a".repeat(63) + ".b"));
+    for (const s of ["", "a..b", "-a.b", "a_b", "a".repeat(64), "a/b", "a:80", ("a".repeat(49) + ".").repeat(5) + "abcd"])
+        assert.ok(!spec.isHostname(s), s);
+    assert.deepEqual(bad(host("Shop.Example.com", "8080")), []);
+    assert.deepEqual(bad(host("shop", "0")), ["routes.0.port"]);
+    assert.deepEqual(bad({ routes: [host("a").routes[0]!, host("A").routes[0]!] }), ["routes.1.hostname"]);
+    const many = (n: number) => Array.from({ length: n }, (_, i) => ({ hostname: `h${i}`, port: "" }));
+    assert.deepEqual(bad({ routes: many(spec.ROUTES_MAX) }), []);
+    assert.deepEqual(bad({ routes: many(spec.ROUTES_MAX + 1) }), ["routes"]);
+    assert.deepEqual(bad({ replicas: "32" }), []);
+    assert.deepEqual(bad({ replicas: "33" }), ["replicas"]);
+    const made = spec.specOf(form({ ...host("Shop", "80"), replicas: "3", kept: { allow: ["network:host"] } }));
+    assert.deepEqual([made.routes, made.replicas, made.allow], [[{ hostname: "shop", port: 80 }], 3, ["network:host"]]);
+    assert.deepEqual(spec.fieldOf("routes.hostname: shop.x belongs to a/b"), { field: "routes", text: "shop.x belongs to a/b" });
+});
