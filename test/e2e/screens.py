@@ -23,7 +23,9 @@ while :; do
 done & wait $!
 """
 PAGES = {"overview": "/", "servers": "/servers", "server": "/servers/edge-1", "services": "/services", "service": "/services/shop/web",
-         "service-metrics": "/services/shop/web?tab=metrics", "deploy": "/deploy", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
+         "service-metrics": "/services/shop/web?tab=metrics", "service-variables": "/services/shop/web?tab=variables",
+         "service-files": "/services/shop/web?tab=files", "service-terminal": "/services/shop/web?tab=terminal", "registries": "/settings?tab=registries",
+         "deploy": "/deploy", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
 
 
 @pytest.fixture
@@ -48,6 +50,8 @@ def lived_in(davit, docker):
     away.wait("SERVER_STATE_OFFLINE", 90)
     davit.json("server", "add", "attic")
     davit.json("token", "add", "backup-job", "--scope", "read")
+    davit.run("env", "set", "--project", "shop", "web", "LEVEL=info")
+    davit.run("env", "set", "--project", "shop", "web", "--secret", "--file", "stripe-key", "STRIPE_KEY=-", stdin="sk_live_1234")
     return davit
 
 

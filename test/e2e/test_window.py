@@ -328,3 +328,103 @@ def test_a_phone_is_wide_enough(window, service):
         window.run("await page.getByRole('main').waitFor(); await page.waitForTimeout(200)")
         wide = window.run("return await page.evaluate(() => document.documentElement.scrollWidth)")
         assert wide <= 390, f"{path} is {wide} wide"
+
+
+# --- What is in a service ------------------------------------------------------------------------------------------------------
+def test_variables_are_set_masked_and_revealed(window, service):
+    window.fresh()
+    window.goto(f"/services/default/{service}?tab=variables")
+    window.sees("No variables")
+    window.click("button", "Add")
+    window.fill("Name", "API_KEY")
+    window.run("await page.getByRole('dialog').getByLabel('Value').fill(arg)", "canary-4711")
+    window.click("button", "Save")
+    window.sees("API_KEY")
+    window.sees_not("canary-4711")
+    window.click("button", "Paste")
+    window.run("await page.getByRole('dialog').getByLabel('Lines').fill(arg)", "LEVEL=info\nno line\n")
+    window.click("button", "Set them")
+    window.sees("Nothing was set")
+    window.run("await page.getByRole('dialog').getByLabel('Lines').fill(arg)", "# comment\nLEVEL=info\n")
+    window.run("await page.getByLabel('They are secrets').uncheck()")
+    window.click("button", "Set them")
+    window.wait_for("return (await page.getByRole('row').filter({hasText: 'LEVEL'}).innerText()).includes('info')")
+    window.click("button", "Reveal")
+    window.wait_for("return await page.getByRole('dialog').getByLabel('API_KEY').inputValue() === 'canary-4711'")
+    window.click("button", "Close")
+    window.harmless()
+    window.clean()
+    assert any(e["action"].endswith("RevealVariable") for e in window.davit.json("audit", "ls")["entries"])
+
+
+def test_a_terminal_in_the_browser(window, service):
+    """What is typed arrives, what is written shows, and the policy of the page is kept."""
+    window.fresh()
+    window.goto(f"/services/default/{service}?tab=terminal")
+    window.click("button", "Open")
+    window.wait_for("return (await page.locator('.xterm-rows').innerText()).includes('#')")
+    window.run("await page.locator('.xterm-helper-textarea').focus(); await page.keyboard.type('echo $((6*7))-$TERM\\n')")
+    window.wait_for("return (await page.locator('.xterm-rows').innerText()).includes('42-xterm-256color')")
+    window.run("await page.keyboard.type('exit 3\\n')")
+    window.sees("exit code 3")
+    window.clean()
+
+
+def test_files_are_walked_put_in_and_taken_out(window, service):
+    window.fresh()
+    window.goto(f"/services/default/{service}?tab=files")
+    window.click("button", "tmp")
+    window.wait_for("return await page.getByLabel('Folder', {exact: true}).inputValue() === '/tmp'")
+    window.run("await page.getByLabel('Files to upload').setInputFiles({name: arg, mimeType: 'text/html', buffer: Buffer.from('<script>alert(3)</script>')})", INERT[:4] + ".html")
+    window.sees(INERT[:4] + ".html")
+    got = window.run("const wait = page.waitForEvent('download'); await page.getByRole('button', {name: /^Download/}).first().click();"
+                     "const d = await wait; const s = await d.createReadStream(); let t = ''; for await (const c of s) t += c; return t")
+    assert got == "<script>alert(3)</script>"
+    window.run("await page.getByRole('button', {name: /^Remove/}).first().click()")
+    window.run("await page.getByRole('dialog').getByRole('button', {name: 'Remove', exact: true}).click()")
+    window.sees("Nothing in this folder")
+    window.harmless()
+    window.clean()
+
+
+def test_scaled_and_rolled_back(window, service):
+    window.fresh()
+    window.goto(f"/services/default/{service}")
+    window.click("button", "More")
+    window.click("menuitem", "Scale")
+    window.run("await page.getByRole('dialog').getByLabel('Containers').fill('2')")
+    window.run("await page.getByRole('dialog').getByRole('button', {name: 'Scale', exact: true}).click()")
+    window.sees("2 containers", 60)
+    window.davit.run("deploy", "--name", service, "--pull", "never", "--replicas", "1", "--env", "ROUND=2", "davit-test/loud:1", timeout=90)
+    window.goto(f"/services/default/{service}")
+    window.click("button", "More")
+    window.click("menuitem", "Roll back")
+    window.run("await page.getByRole('dialog').getByRole('button', {name: 'Roll back', exact: true}).click()")
+    window.wait_for("return page.url().includes('/deployments/')")
+    window.sees("It runs", 60)
+    window.sees("Repeats")
+    window.clean()
+
+
+def test_what_a_server_has_and_cleaning_up(window, service):
+    assert service
+    window.fresh()
+    local, = (s["name"] for s in window.davit.json("server", "ls")["servers"] if s.get("local"))
+    window.goto(f"/servers/{local}")
+    window.click("button", "Look them up")
+    window.sees("davit-test/loud:1")
+    window.harmless()
+    window.click("button", "More")
+    window.click("menuitem", "Clean up")
+    window.click("button", "Make a plan")
+    window.wait_for("return await page.getByText(/Nothing to clean up|What would go/).count() + await page.getByRole('list', {name: 'What would go'}).count() > 0")
+    window.click("button", "Cancel")
+    window.goto("/settings?tab=registries")
+    window.click("button", "Add")
+    window.fill("Registry", "registry.example:5000")
+    window.fill("User", "robot")
+    window.fill("Password or token", "canary-4712")
+    window.click("button", "Save")
+    window.sees("registry.example:5000")
+    window.harmless()
+    window.clean()
