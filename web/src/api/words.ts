@@ -57,8 +57,6 @@ const deploymentStates: Record<number, Word> = {
     [DeploymentState.ROLLED_BACK]: say("rolled-back", "neutral", "A rollback to an earlier one took its place."),
     [DeploymentState.CANCELLED]: say("cancelled", "neutral", "It was called off before it was active."),
     [DeploymentState.REMOVED]: say("removed", "neutral", "The service was removed."),
-    [DeploymentState.ROLLED_BACK]: say("rolled-back", "neutral", "A rollback to an earlier deployment took its place."),
-    [DeploymentState.CANCELLED]: say("cancelled", "neutral", "It was cancelled before it was active. What ran before goes on."),
 };
 
 export function deploymentState(state: DeploymentState): Word {
