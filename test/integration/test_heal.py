@@ -101,12 +101,13 @@ def test_defaults_are_narrow_and_each_right_wants_its_name_and_the_owners_leave(
         assert "failure" not in d.deploy(spec_of(project, web_image))
         [c] = containers(docker, project)
         host = c["HostConfig"]
-        assert sorted(x.removeprefix("CAP_") for x in host["CapAdd"]) == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID",
-                                                                         "SETUID"]
+        kept = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+        assert sorted(x.removeprefix("CAP_") for x in host["CapAdd"]) == kept
         assert host["CapDrop"] == ["ALL"] and host["SecurityOpt"] == ["no-new-privileges"] and host["PidsLimit"] == 512
         assert not host["Privileged"] and not host["Devices"] and not host["PidMode"] and host["IpcMode"] != "host"
         assert host["NetworkMode"] == f"davit-{project}" and c["Mounts"] == []
-        for more, said in (({"binds": [{"source": "/etc", "path": "/x"}]}, "source:/etc"), ({"binds": [{"source": str(data), "path": "/proc"}]}, "target:/proc"),
+        for more, said in (({"binds": [{"source": "/etc", "path": "/x"}]}, "source:/etc"),
+                           ({"binds": [{"source": str(data), "path": "/proc"}]}, "target:/proc"),
                            ({"binds": [{"source": "/var/run/docker.sock", "path": "/s"}]}, "source:/var/run"), ({"allow": ["all"]}, "privileged"),
                            ({"volumes": [{"name": "v", "path": "/lib"}]}, "target:/lib")):
             failure = d.deploy(spec_of(project, web_image, **more))["failure"]

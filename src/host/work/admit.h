@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* admit — before anything of a deployment is fetched or made: is there room for it? A disk that runs full takes the services down that run already.
- * Thread: loop; one statvfs of the engine's data root, which blocks. A data root that this machine does not have (an engine elsewhere) is not judged. */
+ * Thread: loop; one statvfs of the engine's data root, which blocks. A data root that this machine does not have (an engine elsewhere) is not
+ * judged. */
 #ifndef DAVIT_HOST_WORK_ADMIT_H
 #define DAVIT_HOST_WORK_ADMIT_H
 

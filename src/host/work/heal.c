@@ -192,7 +192,8 @@ static bool looks_ill(struct work *w, const struct desired_service *s)
     for (unsigned i = 1; i <= s->replicas && i <= REPLICAS_MAX && !ill; i++) {
         AUTO_FREE char *name = deploy_name(&d, i);
         const struct seen *seen = find_seen(w, name);
-        ill = heal_judge(seen != NULL, seen ? seen->state : DOCKER_STATE_UNKNOWN, seen ? seen->exit_code : 0, s->deploy->spec->restart) != HEAL_NOTHING;
+        enum docker_state state = seen ? seen->state : DOCKER_STATE_UNKNOWN;
+        ill = heal_judge(seen != NULL, state, seen ? seen->exit_code : 0, s->deploy->spec->restart) != HEAL_NOTHING;
     }
     deploy_release(&d);
     return ill;

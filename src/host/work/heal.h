@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* heal — keeps what is desired (desired.h) running without anybody's command: after a reboot, after a container was removed or ended, with the control
- * plane away.  It looks when containers change, when the engine comes back, and each HEAL_EVERY.
+/* heal — keeps what is desired (desired.h) running without anybody's command: after a reboot, after a container was removed or ended, with the
+ * control plane away.  It looks when containers change, when the engine comes back, and each HEAL_EVERY.
  * It makes what is missing again and starts what ended, and nothing else: what is not desired is left alone, and so is what its user stopped, what is
  * paused, and what ended by itself where its restart policy says that it stays so.  It holds the service in the queue of commands meanwhile, and does
  * nothing while a command for it waits or runs. Per service it waits longer after each act, HEAL_BASE to HEAL_CAP; HEAL_CALM without one and the

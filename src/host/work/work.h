@@ -73,8 +73,8 @@ void work_cancel(struct work *w, uint64_t seq, const char *id);
 /* Frees the fields that work_command filled, and zeroes them. */
 void work_result_release(Davit__Link__V1__CommandResult *r);
 
-/* From now on keeps what is desired running, see heal.h. Call it once what the journal holds was resumed, so that it meets no half-done command; a repeat
- * is harmless. */
+/* From now on keeps what is desired running, see heal.h. Call it once what the journal holds was resumed, so that it meets no half-done command; a
+ * repeat is harmless. */
 void work_heal(struct work *w);
 
 /* Sends the full list of our containers (ContainerStates with full = true) in a later turn: at once when the engine was heard, else as

@@ -22,7 +22,8 @@ static struct pool pool_of(const char *text)
 static void test_pools_are_read_strictly(void **state)
 {
     static const char *const good[] = {POOL_DEFAULT, "172.30.0.0/16/27", "10.0.0.0/8/24", "192.168.7.0/29/29"};
-    static const char *const bad[] = {"", "10.0.0.0", "10.0.0.0/8", "10.0.0.0/8/25", "10.0.0.1/8/24", "10.0.0.0/7/16", "10.0.0.0/24/30", "10.0.0.0/24/23",
+    static const char *const bad[] = {"", "10.0.0.0", "10.0.0.0/8",
+                                      "10.0.0.0/8/25", "10.0.0.1/8/24", "10.0.0.0/7/16", "10.0.0.0/24/30", "10.0.0.0/24/23",
                                       "10.0.0/8/24", "::/8/24", "10.0.0.0/8/24/1", "10.0.0.0/8/24 ", "a/b/c", "10.0.0.0//24", "256.0.0.0/8/24"};
     struct pool p;
     (void)state;
