@@ -151,7 +151,7 @@ int haproxy_servers_begin(struct haproxy_table *t, struct str answer, struct err
 
 int haproxy_servers_next(struct haproxy_table *t, struct haproxy_server *ret, struct err *err)
 {
-    struct str c[HAPROXY_COLUMNS_MAX];
+    struct str c[HAPROXY_COLUMNS_MAX] = {{0}};
     uint64_t port = 0, weight = 0, state = 0;
     int rc = haproxy_table_next(t, c, err);
     if (rc <= 0)
@@ -168,7 +168,7 @@ int haproxy_load(struct str answer, const char *server, unsigned *ret, struct er
 {
     static const char *const columns[] = {"svname", "scur", "qcur"};
     struct haproxy_table t;
-    struct str c[HAPROXY_COLUMNS_MAX];
+    struct str c[HAPROXY_COLUMNS_MAX] = {{0}};
     int rc = haproxy_table_begin(&t, answer, ',', columns, ARRAY_LEN(columns), err);
     *ret = 0;
     while (rc >= 0 && (rc = haproxy_table_next(&t, c, err)) == 1) {

@@ -170,7 +170,7 @@ static int change_servers(struct change *c, struct err *err)
 static int bring(struct change *c, bool look, struct err *err)
 {
     struct ingress *in = c->in;
-    enum seat seat;
+    enum seat seat = SEAT_EMPTY;
     char loaded[ROUTES_GENERATION_SIZE] = "";
     int rc = ingress_files_prepare(in, c->deadline, err);
     if (rc == 0)
