@@ -12,7 +12,7 @@ import pytest
 from lib import images
 from lib.work import Driver, Proxy, ended, entries, open_log
 
-STEPS = ["pull", "inspect", "network", "volumes", "create", "stop_old", "start", "health", "commit", "retire"]
+STEPS = ["pull", "inspect", "network", "volumes", "create", "stop_old", "start", "health", "route", "drain", "commit", "retire"]
 DONE, FAILED, UNDONE = "STEP_STATE_DONE", "STEP_STATE_FAILED", "STEP_STATE_UNDONE"
 
 
@@ -195,7 +195,7 @@ def test_same_deployment_again_is_harmless(driver, docker, web_image, project):
     assert c["State"]["Running"] and c["State"]["StartedAt"] == started
 
 
-@pytest.mark.parametrize("die", ["4:before", "4:1", "5:1", "6:1", "7:1", "8:1", "9:1"])
+@pytest.mark.parametrize("die", ["4:before", "4:1", "5:1", "6:1", "7:1", "8:1", "9:1", "10:1", "11:1"])
 def test_agent_that_dies_in_a_deployment(docker, web_image, project, free_port, die):
     port = [{"hostPort": free_port(), "containerPort": 8080}]
     spec = spec_of(project, web_image, health=HTTP, ports=port, volumes=[{"name": "d", "path": "/d"}])

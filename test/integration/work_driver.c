@@ -3,6 +3,7 @@
  * stdin and prints those of the agent the same way, plus {"journal": ...} lines for what would be journaled.
  *
  * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full] [--desired DIR]
+ *             [--ingress FOLDER IMAGE ADDR:PORT]
  * --die kills the process the moment before (STATE "before") or after (STATE a number) that record is written; --resume makes the first
  * command a resumed one; --desired keeps what shall run in DIR, and keeps it running. End of stdin: stops the module and ends. */
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include "base/hmap.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/reach/ingress.h"
 #include "host/work/desired.h"
 #include "host/work/work.h"
 #include "ident/seal.h"
@@ -27,6 +29,7 @@ struct driver {
     struct docker *docker;
     struct work *work;
     struct desired *desired;
+    struct ingress *ingress;
     struct stream *in;
     struct buf line;
     int die_index, resume_index;
@@ -100,6 +103,9 @@ static void take_message(struct driver *d, Davit__Link__V1__ControlMessage *m)
         BUG_ON(fiber_spawn(d->loop, "command", run_command, r, NULL) < 0);
         return;
     }
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CANCEL_COMMAND:
+        work_cancel(d->work, m->cancel_command->seq, m->cancel_command->id);
+        break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_OPEN: work_log_open(d->work, m->log_open); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CREDIT: work_log_credit(d->work, m->log_credit); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_OPEN: work_call_open(d->work, m->call_open); break;
@@ -155,6 +161,7 @@ static void stop(void *arg)
         exit(3);
     }
     d->work = work_free(d->work);
+    d->ingress = ingress_free(d->ingress);
     d->docker = docker_free(d->docker);
     d->desired = desired_close(d->desired);
 }
@@ -198,6 +205,17 @@ static void open_desired(struct driver *d, const char *dir)
     }
 }
 
+static void open_ingress(struct driver *d, char *const *words)
+{
+    const struct ingress_config config = {.loop = d->loop,
+                                          .docker = d->docker,
+                                          .server_id = "srv-test",
+                                          .folder = words[0],
+                                          .image = words[1],
+                                          .listen = words[2]};
+    d->ingress = ingress_new(&config);
+}
+
 int main(int argc, char **argv)
 {
     static const struct stream_handler handler = {.on_read = on_read, .on_eof = on_eof, .on_error = on_error};
@@ -207,6 +225,7 @@ int main(int argc, char **argv)
     uint64_t ms = 0;
     const char *desired = NULL;
     bool full = false;
+    char *const *ingress = NULL;
 
     for (int i = 2; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -220,6 +239,8 @@ int main(int argc, char **argv)
             config.policy = argv[++i < argc ? i : 0];
         else if (strcmp(argv[i], "--desired") == 0)
             desired = argv[++i < argc ? i : 0];
+        else if (strcmp(argv[i], "--ingress") == 0 && i + 3 < argc)
+            ingress = &argv[(i += 3) - 2];
         else if (strcmp(argv[i], "--full") == 0)
             full = true;
         else
@@ -234,6 +255,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "work_driver: %s\n", err.msg);
         return 1;
     }
+    if (ingress)
+        open_ingress(&d, ingress);
+    config.ingress = d.ingress;
     config.loop = d.loop;
     config.docker = d.docker;
     config.usage_interval = ms * USEC_MSEC;

@@ -79,6 +79,13 @@ class Driver:
     def action(self, project, service, action, **more):
         return self.command(action={"project": project, "service": service, "action": action, "stopTimeoutS": 3}, **more)
 
+    def scale(self, project, service, deployment, replicas, **more):
+        return self.command(scaleService={"project": project, "service": service, "deploymentId": deployment, "replicas": replicas}, **more)
+
+    def cancel(self, cmd_id, seq=None):
+        """The latest command, unless @seq says which."""
+        self.send(cancelCommand={"seq": str(seq or self.seq), "id": cmd_id})
+
     def remove(self, project, service, volumes=False):
         return self.command(removeService={"project": project, "service": service, "volumes": volumes})
 

@@ -146,6 +146,9 @@ static bool address_of(const Davit__Link__V1__Command *m, struct str *project, s
     } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE) {
         p = m->remove_service->project;
         name = m->remove_service->service;
+    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE) {
+        p = m->scale_service->project;
+        name = m->scale_service->service;
     }
     *project = str_from(p);
     *service = str_from(name);

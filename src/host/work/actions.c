@@ -2,17 +2,19 @@
 /* actions — start, stop and restart of a service's containers, and its removal. Each says what it found, so that a repeat is harmless. */
 #include <string.h>
 
-#include "host/work/desired.h"
+#include "host/reach/ingress.h"
+#include "host/work/deploy.h"
 #include "host/work/secret_files.h"
 
-enum { STOP_SECONDS = 10, STOP_SECONDS_MAX = 300 };
+enum { STOP_SECONDS_MAX = 300 };
 
 struct action {
     struct command *c;
     struct work *w;
     unsigned stop_s;
     unsigned changed, unchanged;
-    bool restarted; /* since the command came */
+    Davit__Link__V1__Deploy *active; /* the deployment that is active, owned; NULL: not known */
+    struct deploy d;                 /* of it */
     char id[DOCKER_ID_SIZE];
     /* Removal: */
     char **volumes; /* that containers of the service mounted, owned */
@@ -26,106 +28,173 @@ static usec_t stop_deadline(const struct action *a)
 
 /* --- start, stop, restart ---------------------------------------------------------------------------------------------------------- */
 
-/* The containers of the service; with @newest only the newest one, which is the active one. */
-static int each_container(struct action *a, bool newest,
-                          int (*fn)(struct action *a, const struct docker_summary *s, struct err *err), struct err *err)
+/* What is known of the service; nothing of one that an agent of an earlier version deployed: then there is no route either. */
+static void load(struct action *a)
+{
+    const struct desired_service *s = a->w->desired ? desired_get(a->w->desired, a->c->project, a->c->service) : NULL;
+
+    if (!s)
+        return;
+    a->active = deploy_copy(s->deploy);
+    deploy_init(&a->d, a->w, a->c, a->active);
+    a->d.job = NULL; /* it makes nothing */
+    a->d.replicas = s->replicas <= REPLICAS_MAX ? s->replicas : REPLICAS_MAX;
+}
+
+static void unload(struct action *a)
+{
+    if (a->active)
+        deploy_release(&a->d);
+    deploy_copy_free(a->active);
+}
+
+static bool is_active(const struct action *a, const struct docker_summaries *l, const struct docker_summary *c)
+{
+    const char *newest = docker_map_get(&l->items[0].labels, LABEL_DEPLOYMENT);
+    const char *its = docker_map_get(&c->labels, LABEL_DEPLOYMENT);
+
+    if (a->active)
+        return !deploy_leaves(&a->d, c);
+    return newest && its && strcmp(newest, its) == 0;
+}
+
+static int lower_first(const void *x, const void *y)
+{
+    const struct docker_summary *a = x, *b = y;
+    unsigned n = replica_number(&a->labels), m = replica_number(&b->labels);
+
+    return n < m ? -1 : n > m;
+}
+
+/* The containers of the service by their numbers; with @active only those of the deployment that is active. */
+static int each_container(struct action *a, struct job *job, bool active,
+                          int (*fn)(struct action *a, struct job *job, const struct docker_summary *s, struct err *err), struct err *err)
 {
     struct docker_summaries l = {0};
+    struct docker_summary *sorted = NULL;
+    size_t n = 0;
     int rc = service_containers(a->w, a->c->project, a->c->service, &l, deadline_in(ENGINE_CALL), err);
 
     if (rc == 0 && l.n == 0)
-        rc =
-            err_set(err, ERR_NOT_FOUND, "service %s of project %s has no container on this server", a->c->service, a->c->project);
-    for (size_t i = 0; rc >= 0 && i < l.n && (i == 0 || !newest); i++) {
-        (void)str_copy(a->id, sizeof(a->id), str_from(l.items[0].id));
-        rc = fn(a, &l.items[i], err);
+        rc = err_set(err, ERR_NOT_FOUND, "service %s of project %s has no container on this server", a->c->service, a->c->project);
+    if (rc == 0)
+        sorted = mem_zalloc(l.n, sizeof(*sorted));
+    for (size_t i = 0; sorted && i < l.n; i++)
+        if (!active || is_active(a, &l, &l.items[i]))
+            sorted[n++] = l.items[i];
+    if (n > 1)
+        qsort(sorted, n, sizeof(*sorted), lower_first);
+    for (size_t i = 0; rc >= 0 && i < n; i++) {
+        if (i == 0)
+            (void)str_copy(a->id, sizeof(a->id), str_from(sorted[0].id));
+        rc = fn(a, job, &sorted[i], err);
         if (rc == DOCKER_UNCHANGED)
             a->unchanged++;
         else if (rc == 0)
             a->changed++;
     }
+    free(sorted);
     docker_summaries_release(&l);
     return rc < 0 ? rc : 0;
 }
 
-/* After a reboot its secret files are not there, and the engine starts no container without their folder. */
-static int secrets_back(const struct action *a, const struct docker_summary *s, struct err *err)
+static bool is_routed(const struct action *a)
 {
-    const struct desired_service *d = a->w->desired ? desired_get(a->w->desired, a->c->project, a->c->service) : NULL;
-    const char *deployment = docker_map_get(&s->labels, LABEL_DEPLOYMENT);
-
-    if (!d || !deployment || strcmp(deployment, d->deploy->deployment_id) != 0)
-        return 0;
-    return secret_files_write(a->w, d->deploy->spec, s->name, NULL, err);
+    return a->active && deploy_routed(&a->d);
 }
 
-static int start_one(struct action *a, const struct docker_summary *s, struct err *err)
+static int write_secrets(struct action *a, const struct docker_summary *s, struct err *err)
 {
-    int rc = secrets_back(a, s, err);
+    return a->active ? secret_files_write(a->w, a->active->spec, s->name, NULL, err) : 0;
+}
 
+static int start_one(struct action *a, struct job *job, const struct docker_summary *s, struct err *err)
+{
+    int rc = write_secrets(a, s, err);
+
+    (void)job;
     return rc < 0 ? rc : docker_container_start(a->w->docker, s->id, deadline_in(2 * USEC_MINUTE), err);
 }
 
-static int stop_one(struct action *a, const struct docker_summary *s, struct err *err)
+static int stop_one(struct action *a, struct job *job, const struct docker_summary *s, struct err *err)
 {
+    (void)job;
     return docker_container_stop(a->w->docker, s->id, a->stop_s, stop_deadline(a), err);
 }
 
-static int restart_one(struct action *a, const struct docker_summary *s, struct err *err)
-{
-    int rc = secrets_back(a, s, err);
-
-    return rc < 0 ? rc : docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
-}
-
-static int step_start(struct job *job, void *ctx, struct err *err)
-{
-    (void)job;
-    return each_container(ctx, true, start_one, err);
-}
-
-static int step_stop(struct job *job, void *ctx, struct err *err)
-{
-    (void)job;
-    return each_container(ctx, false, stop_one, err);
-}
-
-static int look_at_start(struct action *a, const struct docker_summary *s, struct err *err)
+/* Has it started since the command came? After a crash that was this command. */
+static int look_at_start(struct action *a, const struct docker_summary *s, bool *ret, struct err *err)
 {
     struct docker_container c = {0};
     int rc = docker_container_inspect(a->w->docker, s->id, &c, deadline_in(ENGINE_CALL), err);
 
-    if (rc == 0)
-        a->restarted = engine_time(c.started) >= a->c->journal->received;
+    *ret = rc == 0 && a->c->journal && a->c->journal->received && engine_time(c.started) >= a->c->journal->received;
     docker_container_release(&c);
     return rc;
 }
 
-/* It has no label to find it by, but a time: has the container started since the command came? */
-static int probe_restart(struct job *job, void *ctx, struct err *err)
+/* One at a time, and the next one only after this one is healthy and has its requests again. */
+static int restart_one(struct action *a, struct job *job, const struct docker_summary *s, struct err *err)
 {
-    struct action *a = ctx;
+    bool done = false;
+    bool rolling = is_routed(a);
+    int rc = job->resumed_at >= 0 ? look_at_start(a, s, &done, err) : 0;
 
-    (void)job;
-    if (!a->c->journal || !a->c->journal->received)
-        return 0;
-    int rc = each_container(a, true, look_at_start, err);
-    return rc < 0 ? rc : a->restarted;
+    a->d.held = s->name;
+    if (rc >= 0 && rolling && !done)
+        rc = deploy_hold(&a->d, job, ROUTE_NOW, err);
+    if (rc >= 0 && !done)
+        rc = write_secrets(a, s, err);
+    if (rc >= 0 && !done)
+        rc = docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
+    if (rc >= 0 && rolling)
+        rc = health_wait(&a->d, job, replica_number(&s->labels), err);
+    a->d.held = NULL;
+    if (rc < 0 || !rolling)
+        return rc;
+    return deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err);
 }
 
-static int step_restart(struct job *job, void *ctx, struct err *err)
+static int run_start(struct job *job, void *ctx, struct err *err)
 {
-    (void)job;
-    return each_container(ctx, true, restart_one, err);
+    struct action *a = ctx;
+    int rc = record_stopped(a->c, false, err);
+
+    if (rc >= 0)
+        rc = each_container(a, job, true, start_one, err);
+    for (unsigned i = 1; rc >= 0 && is_routed(a) && a->changed > 0 && i <= a->d.replicas; i++)
+        rc = health_wait(&a->d, job, i, err);
+    return rc >= 0 && is_routed(a) ? deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err) : rc;
+}
+
+static int run_stop(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    int rc = record_stopped(a->c, true, err);
+
+    if (rc >= 0 && is_routed(a))
+        rc = deploy_hold(&a->d, job, ROUTE_CLOSED, err);
+    if (rc >= 0)
+        rc = each_container(a, job, false, stop_one, err);
+    return rc >= 0 && is_routed(a) ? deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err) : rc;
+}
+
+static int run_restart(struct job *job, void *ctx, struct err *err)
+{
+    struct action *a = ctx;
+    int rc = record_stopped(a->c, false, err);
+
+    return rc < 0 ? rc : each_container(a, job, true, restart_one, err);
 }
 
 #define ACTION_TIMEOUT (10 * USEC_MINUTE)
 static const struct job_step start_steps[] = {
-    {.name = "start", .run = step_start, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that runs"}};
+    {.name = "start", .run = run_start, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that runs"}};
 static const struct job_step stop_steps[] = {
-    {.name = "stop", .run = step_stop, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that does not run"}};
+    {.name = "stop", .run = run_stop, .timeout = ACTION_TIMEOUT, .no_probe = "it leaves a container alone that does not run"}};
 static const struct job_step restart_steps[] = {
-    {.name = "restart", .probe = probe_restart, .run = step_restart, .timeout = ACTION_TIMEOUT}};
+    {.name = "restart", .run = run_restart, .timeout = USEC_HOUR,
+     .no_probe = "taken up again it leaves a container alone that started since the command came"}};
 
 /* What is the same at the end of every job here. 0 or -ERR_CANCELLED; *ret_ok: it succeeded. */
 static int conclude(struct command *c, const struct job *job, bool *ret_ok)
@@ -167,7 +236,9 @@ int action_command(struct command *c)
         command_fail(c, &err, "unimplemented", NULL);
         return 0;
     }
+    load(&a);
     (void)command_job(c, steps, 1, &a, &job); /* its state says more */
+    unload(&a);
     int rc = conclude(c, &job, &ok);
     if (!ok)
         return rc;
@@ -209,8 +280,15 @@ static int step_remove_containers(struct job *job, void *ctx, struct err *err)
 {
     struct action *a = ctx;
     struct docker_summaries l = {0};
-    int rc = service_containers(a->w, a->c->project, a->c->service, &l, job_deadline(job), err);
+    int rc = record_removed(a->c, err);
 
+    /* What does not lead there any more is not missed. */
+    if (rc >= 0 && a->w->ingress)
+        rc = routes_ready(a->w, job_deadline(job), err);
+    if (rc >= 0 && a->w->ingress)
+        rc = ingress_remove(a->w->ingress, a->c->project, a->c->service, job_deadline(job), err);
+    if (rc >= 0)
+        rc = service_containers(a->w, a->c->project, a->c->service, &l, job_deadline(job), err);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         const char *id = l.items[i].id;
         job_note(job, 0, "removing %s", l.items[i].name);

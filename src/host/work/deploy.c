@@ -87,7 +87,7 @@ static int check_health(struct deploy *d, struct err *err)
     return deploy_reason(d, -ERR_PRECONDITION, "invalid");
 }
 
-static int check_replicas(struct deploy *d, struct err *err)
+int deploy_check_replicas(struct deploy *d, struct err *err)
 {
     if (d->replicas <= 1 || (d->spec->n_ports == 0 && !on_host_network(d->spec)))
         return 0;
@@ -116,7 +116,9 @@ int step_inspect(struct job *job, void *ctx, struct err *err)
     if (rc >= 0)
         rc = deploy_count(d, job_deadline(job), err);
     if (rc >= 0)
-        rc = check_replicas(d, err);
+        rc = deploy_check_replicas(d, err);
+    if (rc >= 0)
+        rc = deploy_check_routes(d, job_deadline(job), err);
     if (rc < 0)
         return rc;
     note_digest(d);
@@ -127,13 +129,18 @@ int step_inspect(struct job *job, void *ctx, struct err *err)
     return 0;
 }
 
+/* From here the old containers may go. */
 static int step_commit(struct job *job, void *ctx, struct err *err)
 {
-    /* The journal's record is the whole effect: from here the old containers may go. */
-    (void)job;
-    (void)ctx;
-    (void)err;
-    return 0;
+    struct deploy *d = ctx;
+    int rc = deploy_count(d, job_deadline(job), err);
+
+    if (rc >= 0)
+        rc = deploy_image(d, job_deadline(job), err);
+    if (rc < 0)
+        return rc;
+    note_digest(d);
+    return record_active(d, job_deadline(job), err);
 }
 
 /* --- the command ------------------------------------------------------------------------------------------------------------------- */
@@ -149,7 +156,9 @@ static const struct job_step steps[] = {
                        .no_probe = "it stops those that run; the undo finds the others again"},
     {.name = "start", .run = step_start, .undo = undo_start, .timeout = STOP_ALL, .no_probe = "it leaves a container alone that runs"},
     {.name = "health", .run = step_health, .timeout = 8 * USEC_HOUR, .interruptible = true, .no_probe = "it only looks"},
-    {.name = "commit", .run = step_commit, .timeout = ENGINE_CALL, .commit = true, .no_probe = "the record is the effect"},
+    {.name = "route", .run = step_route, .undo = undo_route, .timeout = 3 * USEC_MINUTE, .no_probe = "the ingress is told the whole, not a change"},
+    {.name = "drain", .run = step_drain, .timeout = 3 * USEC_MINUTE, .interruptible = true, .no_probe = "it only waits"},
+    {.name = "commit", .run = step_commit, .timeout = 2 * ENGINE_CALL, .commit = true, .no_probe = "what is desired is written whole"},
     {.name = "retire", .run = step_retire, .timeout = STOP_ALL, .no_probe = "it removes the older containers that are still there"},
 };
 
@@ -185,7 +194,7 @@ static void succeed(struct deploy *d, const struct job *job)
         command_outcome(c, "%srunning", many);
 }
 
-static void fail(struct deploy *d, struct job *job)
+void deploy_fail(struct deploy *d, struct job *job)
 {
     const char *reason = d->reason && job->err.code != ERR_CANCELLED ? d->reason : reason_of(&job->err);
 
@@ -221,7 +230,7 @@ int deploy_command(struct command *c)
     if (job.state == JOB_DONE) {
         succeed(&d, &job);
     } else if (job.state == JOB_UNDONE) {
-        fail(&d, &job);
+        deploy_fail(&d, &job);
     } else if (job.state != JOB_SUSPENDED) {
         (void)err_set(&err, ERR_DATA_LOSS, "the journal of this command does not fit this agent");
         command_fail(c, &err, "interrupted", NULL);

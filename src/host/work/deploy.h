@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* deploy — the state of one deployment while it runs, or of another change to the containers of a service, shared by its steps.  What a step needs
  * from an earlier one it can find again by names and labels, so that a resumed job may begin at any step.
- * A service's containers fall into classes: those that stay, those that come (made by this command), those that leave. One stays or comes when it is of
- * the deployment and its number is at most `replicas`; the others leave.
+ * A service's containers fall into classes: those that stay, those that come (made by this command), those that leave. One stays or comes when it is
+ * of the deployment and its number is at most `replicas`; the others leave.
  * Ownership: on the stack of the command's fiber; deploy_release at the end.  Thread: loop. */
 #ifndef DAVIT_HOST_WORK_DEPLOY_H
 #define DAVIT_HOST_WORK_DEPLOY_H
 
+#include "host/work/desired.h"
 #include "host/work/work_internal.h"
 
 enum { REPLICAS_MAX = 32, STOP_SECONDS = 10, STEP_STOP_OLD = 5 /* in a deployment's table */ };
@@ -25,6 +26,9 @@ struct deploy {
     unsigned replicas; /* 1..REPLICAS_MAX; 0 until deploy_count */
     enum deploy_strategy { STRATEGY_UNKNOWN, STRATEGY_BLUE_GREEN, STRATEGY_RECREATE } strategy;
     char digest[DOCKER_DIGEST_SIZE]; /* the image's own id where no registry has given one */
+    char pinned[DOCKER_DIGEST_SIZE]; /* id of the image to use whatever the spec's name means by now; "": what it means */
+    bool scales;                     /* only the number changes: those that run are taken for healthy */
+    const char *held;                /* name of a container that gets no new connection, borrowed; NULL: none */
     const char *image_ref;           /* by which the engine knows the image, borrowed; after deploy_image */
     char id[DOCKER_ID_SIZE]; /* of the first container, "" while unknown */
     uint32_t ran;            /* bit N - 1: number N ran already when its start was reached */
@@ -57,6 +61,52 @@ bool deploy_ran(const struct deploy *d);
 int deploy_strategy(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
 /* By which check a container counts as healthy: the spec's, or the image's own where the spec has no word about it. After deploy_image. */
 Davit__Common__V1__HealthKind deploy_health(const struct deploy *d);
+
+/* -ERR_INVALID where the service cannot have so many containers. After deploy_count. */
+int deploy_check_replicas(struct deploy *d, struct err *err) MUST_USE;
+/* The failed job becomes the command's result. */
+void deploy_fail(struct deploy *d, struct job *job);
+
+/* --- deploy_route.c ---- */
+
+/* Who gets requests. Containers that do not run never do. */
+enum route_mode {
+    ROUTE_HELD,   /* those that stay; those that leave get no new ones */
+    ROUTE_BOTH,   /* all */
+    ROUTE_SWITCH, /* those that come and stay; those that leave get no new ones */
+    ROUTE_NOW,    /* those that come and stay: the ones of the deployment */
+    ROUTE_BACK,   /* those that stay and leave; those that came get no new ones */
+    ROUTE_BEFORE, /* those that stay and leave, as before the command */
+    ROUTE_CLOSED  /* nobody gets new ones */
+};
+/* Does or did a hostname lead to the service, and is there an ingress? */
+bool deploy_routed(const struct deploy *d);
+/* Tells the ingress. 0 also where there is none. As ingress_set. */
+int deploy_route(struct deploy *d, enum route_mode mode, usec_t deadline, struct err *err) MUST_USE;
+/* The same, then waits a while for the connections of those that get no new ones. */
+int deploy_hold(struct deploy *d, struct job *job, enum route_mode mode, struct err *err) MUST_USE;
+/* The port that hostnames lead to. */
+int deploy_route_port(struct deploy *d, uint16_t *ret, usec_t deadline, struct err *err) MUST_USE;
+/* Can the hostnames of the spec lead here? Notes the reason if not. */
+int deploy_check_routes(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+
+/* One service as the ingress is told of it, and what that points to: freed by route_part_free. @s has a route. */
+struct route_part;
+struct ingress_service;
+int route_part_of(struct work *w, const struct desired_service *s, struct route_part **ret, struct ingress_service *ret_service, usec_t deadline,
+                  struct err *err) MUST_USE;
+/* Accepts NULL. */
+void route_part_free(struct route_part *p);
+
+/* --- record.c: what is desired from now on. No-ops where nobody keeps it. ---- */
+
+/* The deployment, with its number of containers and the port of its routes settled. */
+int record_active(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+int record_stopped(struct command *c, bool stopped, struct err *err) MUST_USE;
+int record_removed(struct command *c, struct err *err) MUST_USE;
+/* A copy that outlives what is desired; never NULL. Freed with its secrets wiped. */
+Davit__Link__V1__Deploy *deploy_copy(const Davit__Link__V1__Deploy *msg) MUST_USE;
+void deploy_copy_free(Davit__Link__V1__Deploy *copy);
 
 /* --- replicas.c ---- */
 
@@ -101,6 +151,8 @@ struct health {
 };
 /* The defaults where the spec says 0; grace is counted from @now (monotonic). */
 void health_setup(struct health *h, struct deploy *d, struct job *job, usec_t now);
+/* @wanted, or where it is 0 the first port that the image exposes or the spec publishes. @what for the error: "health check". */
+int deploy_port(struct deploy *d, uint32_t wanted, const char *what, uint16_t *ret, usec_t deadline, struct err *err) MUST_USE;
 /* Waits for the verdict about container @replica. The grace time begins now. */
 int health_wait(struct deploy *d, struct job *job, unsigned replica, struct err *err) MUST_USE;
 
@@ -122,5 +174,8 @@ int step_start(struct job *job, void *ctx, struct err *err);
 int undo_start(struct job *job, void *ctx, struct err *err);
 int step_retire(struct job *job, void *ctx, struct err *err);
 int step_health(struct job *job, void *ctx, struct err *err);     /* health.c */
+int step_route(struct job *job, void *ctx, struct err *err);      /* deploy_route.c */
+int undo_route(struct job *job, void *ctx, struct err *err);
+int step_drain(struct job *job, void *ctx, struct err *err);
 
 #endif

@@ -166,6 +166,9 @@ int step_stop_old(struct job *job, void *ctx, struct err *err)
         job_note(job, 100, "not needed");
         return 0;
     }
+    rc = deploy_hold(d, job, ROUTE_HELD, err);
+    if (rc < 0)
+        return rc;
     rc = deploy_list(d, &l, job_deadline(job), err);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         const struct docker_summary *c = &l.items[i];
@@ -226,6 +229,8 @@ int undo_stop_old(struct job *job, void *ctx, struct err *err)
     }
     if (rc >= 0)
         rc = bring_back(d, job, err);
+    if (rc >= 0 && deploy_routed(d))
+        rc = deploy_route(d, ROUTE_BEFORE, job_deadline(job), err);
     if (rc >= 0 || fiber_cancelled())
         return rc < 0 ? rc : 0;
     /* It ran before. An engine that is going down or a port that is not free yet refuses with any code: worth another try. */
@@ -239,6 +244,10 @@ int step_retire(struct job *job, void *ctx, struct err *err)
     struct docker_summaries l = {0};
     int rc = deploy_count(d, job_deadline(job), err);
 
+    if (rc >= 0 && job->resumed_at >= 0)
+        rc = deploy_hold(d, job, ROUTE_SWITCH, err);
+    if (rc >= 0)
+        rc = deploy_route(d, ROUTE_NOW, job_deadline(job), err);
     if (rc >= 0)
         rc = deploy_list(d, &l, job_deadline(job), err);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {

@@ -35,26 +35,23 @@ static uint16_t tcp_port(const char *text)
     return (uint16_t)v;
 }
 
-static int choose_port(struct health *h, const Davit__Common__V1__HealthCheck *check, struct err *err)
+int deploy_port(struct deploy *d, uint32_t wanted, const char *what, uint16_t *ret, usec_t deadline, struct err *err)
 {
-    struct deploy *d = h->d;
-    int rc = 0;
+    uint16_t port = (uint16_t)wanted;
+    int rc = port == 0 ? deploy_image(d, deadline, err) : 0;
 
-    h->port = (uint16_t)check->port;
-    if (h->port == 0) {
-        rc = deploy_image(d, job_deadline(h->job), err);
-        if (rc < 0)
-            return rc;
-        for (size_t i = 0; i < d->image.n_ports && h->port == 0; i++)
-            h->port = tcp_port(d->image.ports[i]);
-    }
-    for (size_t i = 0; i < d->spec->n_ports && h->port == 0; i++)
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < d->image.n_ports && port == 0; i++)
+        port = tcp_port(d->image.ports[i]);
+    for (size_t i = 0; i < d->spec->n_ports && port == 0; i++)
         if (strcmp(d->spec->ports[i]->protocol, "udp") != 0)
-            h->port = (uint16_t)d->spec->ports[i]->container_port;
-    if (h->port != 0)
+            port = (uint16_t)d->spec->ports[i]->container_port;
+    *ret = port;
+    if (port != 0)
         return 0;
-    (void)err_set(err, ERR_INVALID, "the health check has no port, and the image exposes none");
-    err_hint(err, "set the health check's port");
+    (void)err_set(err, ERR_INVALID, "the %s has no port, and the image exposes none", what);
+    err_hint(err, "set the %s's port", what);
     return deploy_reason(d, -ERR_INVALID, "invalid");
 }
 
@@ -274,10 +271,12 @@ static int wait_each(struct deploy *d, struct job *job, unsigned first, unsigned
     int rc = deploy_image(d, job_deadline(job), err);
 
     for (unsigned i = first; rc >= 0 && i <= last; i++) {
+        if (d->scales && (d->ran >> (i - 1) & 1))
+            continue;
         health_setup(&h, d, job, now);
         h.replica = i;
         if (h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP)
-            rc = choose_port(&h, d->spec->health, err);
+            rc = deploy_port(d, d->spec->health->port, "health check", &h.port, job_deadline(job), err);
         if (rc >= 0)
             rc = wait_verdict(&h, err);
         if (rc < 0)

@@ -130,8 +130,8 @@ int deploy_image(struct deploy *d, usec_t deadline, struct err *err)
 
     if (d->image.pool)
         return 0;
-    d->image_ref = d->spec->image;
-    int rc = docker_image_inspect(d->w->docker, d->spec->image, &d->image, deadline, err);
+    d->image_ref = *d->pinned ? d->pinned : d->spec->image;
+    int rc = docker_image_inspect(d->w->docker, d->image_ref, &d->image, deadline, err);
     if (rc != -ERR_NOT_FOUND || !digest)
         return rc;
     struct err by_id = ERR_INIT;

@@ -69,10 +69,12 @@ struct work *work_new(const struct work_config *config)
     event_init(&w->idle, w->loop);
     event_init(&w->pull_ended, w->loop);
     event_init(&w->networks_free, w->loop);
+    event_init(&w->routes_done, w->loop);
     work_set_usage_interval(w, config->usage_interval);
     logs_start(w);
     calls_start(w);
     BUG_ON(watch_start(w) < 0 || sampler_start(w) < 0);
+    routes_start(w);
     return w;
 }
 
@@ -107,6 +109,7 @@ struct work *work_free(struct work *w)
     event_release(&w->idle);
     event_release(&w->pull_ended);
     event_release(&w->networks_free);
+    event_release(&w->routes_done);
     free(w->server_id);
     free(w->policy);
     free(w->pools);
@@ -339,6 +342,7 @@ static int dispatch(struct command *c)
     switch (c->msg->body_case) {
     case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY: return deploy_command(c);
     case DAVIT__LINK__V1__COMMAND__BODY_ACTION: return action_command(c);
+    case DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE: return scale_command(c);
     default: return remove_command(c);
     }
 }
@@ -362,6 +366,10 @@ static int address(struct command *c)
     case DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE:
         c->project = m->remove_service->project;
         c->service = m->remove_service->service;
+        return 0;
+    case DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE:
+        c->project = m->scale_service->project;
+        c->service = m->scale_service->service;
         return 0;
     default: return -ERR_UNIMPLEMENTED;
     }

@@ -51,6 +51,8 @@ struct work {
 
     unsigned pulls;
     struct event pull_ended;
+    bool routes_known, routes_busy; /* was the ingress told of all services */
+    struct event routes_done;
     bool networks_held;
     struct event networks_free;
 
@@ -140,10 +142,19 @@ const char *image_pull_reason(struct work *w, const struct err *err);
 int deploy_command(struct command *c) MUST_USE;
 int action_command(struct command *c) MUST_USE;
 int remove_command(struct command *c) MUST_USE;
-/* Their tables of steps: of a deployment; of start, stop, restart and removal (room for ACTION_TABLES), returns how many. */
+int scale_command(struct command *c) MUST_USE; /* scale.c */
+/* Their tables of steps: of a deployment; of scaling; of start, stop, restart and removal (room for ACTION_TABLES), returns how many. */
 void deploy_table(struct job_table *ret);
+void scale_table(struct job_table *ret);
 enum { ACTION_TABLES = 4 };
 size_t action_tables(struct job_table *ret);
+
+/* --- route_watch.c ---- */
+
+/* Waits: the ingress was told of all services that are desired; before that it must not be told of one. 0 also where there is none. */
+int routes_ready(struct work *w, usec_t deadline, struct err *err) MUST_USE;
+/* Sees to that, and that it hears of containers that came and went by themselves. */
+void routes_start(struct work *w);
 
 /* --- watch.c ---- */
 

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""test_work_routes: containers that take over from others behind the ingress, and how many there are: the agent's side of workloads and HAProxy as
+it is in Debian against a real Docker Engine, through test/integration/work_driver.c."""
+import pathlib
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+
+import pytest
+
+from lib import haproxy_image, images, proc
+from lib.ingress import CONTAINER, Load, get
+from lib.work import Driver
+
+HTTP = {"kind": "HEALTH_KIND_HTTP", "path": "/health", "port": 8080, "intervalMs": 200, "timeoutMs": 1000, "retries": 2, "graceMs": 3000}
+NONE = {"kind": "HEALTH_KIND_NONE", "graceMs": 100}
+
+
+class Place:
+    """One agent with a way in, and a project of its own per test."""
+
+    def __init__(self, docker):
+        self.docker, self.port = docker, proc.free_port()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="davit-routes."))
+        self.folder.chmod(0o700)
+        self.image = images.web(docker)
+        self.words = ["--desired", self.folder, "--ingress", self.folder / "ingress", haproxy_image.make(docker), f"127.0.0.1:{self.port}"]
+
+    def open(self, *more):
+        return Driver(self.docker.sock, *self.words, *more)
+
+    def get(self, host, path="/health"):
+        return get(self.port, host, path)[0]
+
+    def gone(self, host):
+        """Nothing leads there any more: no such name, or no ingress, which goes with the last name."""
+        try:
+            return self.get(host) in (404, 503)
+        except OSError:
+            return True
+
+    def ours(self, project):
+        found = [self.docker.inspect(c["Id"]) for c in self.docker.containers(f"davit.project={project}")]
+        return sorted((c for c in found if c["State"]["Status"] != "removing"), key=lambda c: int(c["Config"]["Labels"]["davit.replica"]))
+
+    def clear(self, project):
+        label = f"davit.project={project}"
+        for c in self.docker.containers(label):
+            self.docker.remove(c["Id"])
+        for n in self.docker.networks(label):
+            for c in self.docker.json("GET", f"/networks/{n['Id']}").get("Containers") or {}:
+                self.docker.json("POST", f"/networks/{n['Id']}/disconnect", {"Container": c, "Force": True})
+            self.docker.call("DELETE", f"/networks/{n['Id']}")
+        for v in self.docker.volumes(label):
+            self.docker.call("DELETE", f"/volumes/{v['Name']}")
+
+
+@pytest.fixture(scope="module")
+def place(docker):
+    p = Place(docker)
+    yield p
+    docker.remove(CONTAINER)
+    shutil.rmtree(p.folder)
+
+
+@pytest.fixture
+def project(place):
+    name = "r" + uuid.uuid4().hex[:8]
+    yield name
+    with place.open() as d:  # what it does not know to be gone it would make again
+        d.remove(name, "web", volumes=True)
+    place.clear(name)
+
+
+@pytest.fixture
+def agent(place, project):
+    """Ends before the project is cleared away."""
+    with place.open() as d:
+        yield d
+
+
+def spec_of(place, project, **more):
+    return {"project": project, "name": "web", "image": place.image, "health": HTTP, **more}
+
+
+def route(project):
+    return [{"hostname": f"{project}.test"}]
+
+
+def ok(result):
+    assert "failure" not in result, result
+    return result
+
+
+def notes(d, cmd_id, step):
+    return [m["progress"]["progress"].get("message", "") for m in d.seen
+            if m.get("progress", {}).get("id") == cmd_id and m["progress"]["progress"]["step"] == step]
+
+
+# --- How it is replaced -----------------------------------------------------------------------------------------------------------
+@pytest.mark.req("CX-5")
+@pytest.mark.parametrize("more,strategy", [({}, "blue-green"), ({"health": NONE}, "no health check"),
+                                           ({"volumes": [{"name": "d", "path": "/d"}]}, "a volume"),
+                                           ({"ports": [{"hostPort": 0, "containerPort": 8080}]}, "a port")])
+def test_the_strategy_is_told_and_kept(agent, place, project, more, strategy):
+    if "ports" in more:
+        more = {"ports": [{"hostPort": proc.free_port(), "containerPort": 8080}]}
+    ok(agent.deploy(spec_of(place, project, **more)))
+    r = ok(agent.deploy(spec_of(place, project, **more)))
+    assert any(strategy in n for n in notes(agent, r["id"], "inspect")), notes(agent, r["id"], "inspect")
+    # The old one went before the new one started, or only after the commit.
+    stopped = any(n.startswith("stopping") for n in notes(agent, r["id"], "stop_old"))
+    assert stopped == (strategy != "blue-green")
+    assert [c["Id"] for c in place.ours(project)] == [r["containerId"]]
+
+
+@pytest.mark.req("CX-5")
+def test_the_images_own_check_is_enough(agent, place, docker, project):
+    image = images.make(docker, "davit-test/checks-itself:1", ["/bin/sh", "-c", images.WAITING + "sleep 600 & wait"],
+                        changes=["HEALTHCHECK --interval=300ms --retries=1 CMD true"])
+    r = ok(agent.deploy({"project": project, "name": "web", "image": image}))
+    assert any("blue-green" in n for n in notes(agent, r["id"], "inspect"))
+    assert docker.inspect(r["containerId"])["State"]["Health"]["Status"] == "healthy"
+
+
+# --- Replicas ---------------------------------------------------------------------------------------------------------------------
+@pytest.mark.req("WK-13", "WK-8")
+def test_scaling_loses_no_request(agent, place, project):
+    dep = str(uuid.uuid4())
+    ok(agent.deploy(spec_of(place, project, routes=route(project)), dep))
+    assert place.get(f"{project}.test") == 200
+    with Load(place.port, f"{project}.test") as load:
+        assert ok(agent.scale(project, "web", dep, 3))["outcome"] == "3 running"
+        assert [c["Name"] for c in place.ours(project)] == [f"/davit-{project}-web-{dep[:8]}{s}" for s in ("", "-2", "-3")]
+        again = ok(agent.scale(project, "web", dep, 3))
+        assert again["outcome"] == "already 3 running"
+        # A new deployment without a number takes over the one that is there.
+        new = str(uuid.uuid4())
+        assert ok(agent.deploy(spec_of(place, project, routes=route(project)), new))["outcome"] == "3 running, 3 older containers removed"
+        assert ok(agent.action(project, "web", "ACTION_RESTART"))["outcome"] == "restarted"
+        ok(agent.scale(project, "web", new, 1))
+        assert [c["Name"] for c in place.ours(project)] == [f"/davit-{project}-web-{new[:8]}"]
+    assert load.count > 20 and not load.failed, (load.count, load.failed[:5])
+    assert agent.scale(project, "web", dep, 2)["failure"]["reason"] == "aborted"
+    assert agent.scale(project, "web", new, 33)["failure"]["reason"] == "invalid"
+    assert agent.scale(project, "none", new, 2)["failure"]["reason"] == "not_found"
+    ok(agent.action(project, "web", "ACTION_STOP"))
+    assert place.get(f"{project}.test") == 503
+    assert agent.scale(project, "web", new, 2)["failure"]["reason"] == "stopped"
+    ok(agent.action(project, "web", "ACTION_START"))
+    assert place.get(f"{project}.test") == 200
+    assert agent.remove(project, "web")["outcome"] == "removed"
+    assert place.gone(f"{project}.test") and not place.docker.networks(f"davit.project={project}")
+
+
+@pytest.mark.req("CX-4", "WK-8")
+def test_old_ones_keep_serving_when_the_new_ones_fail(agent, place, project):
+    dep = str(uuid.uuid4())
+    ok(agent.deploy(spec_of(place, project, routes=route(project), replicas=2), dep))
+    before = [c["Id"] for c in place.ours(project)]
+    with Load(place.port, f"{project}.test", clients=2) as load:
+        r = agent.deploy(spec_of(place, project, routes=route(project), health={**HTTP, "path": "/none", "graceMs": 1}))
+        assert r["failure"]["reason"] == "health_bad_status", r
+        # The route fails only after the verdict: what was begun there is taken back as well.
+        r = agent.scale(project, "web", dep, 4, wait=False)
+        agent.wait(lambda m: m.get("progress", {}).get("id") == r and m["progress"]["progress"]["step"] == "health")
+        agent.cancel(r)
+        assert agent.result(r)["failure"]["reason"] == "cancelled"
+    assert [c["Id"] for c in place.ours(project)] == before and not load.failed, load.failed[:5]
+
+
+@pytest.mark.req("WK-8")
+def test_recreated_replicas_are_started_again_when_the_new_ones_fail(agent, place, project):
+    more = {"volumes": [{"name": "d", "path": "/d"}], "routes": route(project), "replicas": 2}
+    ok(agent.deploy(spec_of(place, project, **more)))
+    before = [c["Id"] for c in place.ours(project)]
+    r = agent.deploy(spec_of(place, project, **more, command=["/bin/sh", "-c", "exit 3"]))
+    assert r["failure"]["reason"] == "exited", r
+    steps = [s for s, state in agent.steps(r["id"]) if state == "STEP_STATE_DONE"]
+    assert steps.index("pull") < steps.index("stop_old")
+    after = place.ours(project)
+    assert [c["Id"] for c in after] == before and all(c["State"]["Running"] for c in after)
+    end = time.monotonic() + 5
+    while place.get(f"{project}.test") != 200:
+        assert time.monotonic() < end
+    ok(agent.deploy(spec_of(place, project, **more)))
+    assert not {c["Id"] for c in place.ours(project)} & set(before)
+
+
+@pytest.mark.req("WK-13")
+def test_what_cannot_be_is_refused_before_anything_is_made(agent, place, docker, project):
+    port = [{"hostPort": proc.free_port(), "containerPort": 8080}]
+    r = agent.deploy(spec_of(place, project, ports=port, replicas=2))
+    assert r["failure"]["reason"] == "invalid", r
+    with Driver(docker.sock) as plain:
+        assert plain.deploy(spec_of(place, project, routes=route(project)))["failure"]["reason"] == "no_ingress"
+    ok(agent.deploy(spec_of(place, project, routes=route(project))))
+    r = agent.deploy({**spec_of(place, project, routes=route(project)), "name": "other"})
+    assert r["failure"]["reason"] == "hostname_taken" and "web" in r["failure"]["message"], r
+    assert len(place.ours(project)) == 1
+    # A deployment whose hostname went takes the route away; nobody else's.
+    ok(agent.deploy(spec_of(place, project)))
+    assert place.gone(f"{project}.test")
+
+
+# --- Cancelling --------------------------------------------------------------------------------------------------------------------
+@pytest.mark.req("CX-4")
+def test_a_pull_a_health_check_and_a_command_that_waits_end_at_once(agent, place, docker, project):
+    def cancelled(cmd_id, seq=None):
+        at = time.monotonic()
+        agent.cancel(cmd_id, seq)
+        r = agent.result(cmd_id)
+        assert r["failure"]["code"] == 1 and r["failure"]["reason"] == "cancelled", r
+        assert time.monotonic() - at < 4
+
+    first = ok(agent.deploy(spec_of(place, project)))
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+        silent = f"127.0.0.1:{registry.getsockname()[1]}/none:1"
+        pull = agent.deploy(spec_of(place, project, image=silent), wait=False)
+        agent.wait(lambda m: m.get("progress", {}).get("id") == pull)
+        time.sleep(0.3)
+        waits = agent.deploy(spec_of(place, project), wait=False)
+        cancelled(waits)
+        cancelled(pull, agent.seq - 1)
+    sick = agent.deploy(spec_of(place, project, health={**HTTP, "path": "/none", "graceMs": 60000}), wait=False)
+    agent.wait(lambda m: m.get("progress", {}).get("id") == sick and m["progress"]["progress"]["step"] == "health")
+    cancelled(sick)
+    agent.cancel(sick)
+    agent.cancel("nobody", 999)
+    assert [c["Id"] for c in place.ours(project)] == [first["containerId"]]
+
+
+# --- Crashes -------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.req("WK-8")
+@pytest.mark.parametrize("die", ["8:1", "9:1", "10:1", "11:1"])
+def test_an_agent_that_dies_at_the_switch_leaves_one_that_serves(place, docker, project, die):
+    dep, cmd, host = str(uuid.uuid4()), str(uuid.uuid4()), f"{project}.test"
+    with place.open() as d:
+        ok(d.deploy(spec_of(place, project, routes=route(project), replicas=2)))
+    spec = spec_of(place, project, routes=route(project), replicas=2)
+    with place.open("--die", die) as d:
+        d.deploy(spec, dep, cmd_id=cmd, wait=False)
+        d.p.wait(60)
+        d.reader.join(10)
+        last = [m["journal"] for m in d.seen if "journal" in m][-1]
+    assert place.get(host) == 200
+    with place.open("--resume", f"{last['index']}:{last['state']}") as d:
+        ok(d.deploy(spec, dep, cmd_id=cmd))
+    assert [c["Name"] for c in place.ours(project)] == [f"/davit-{project}-web-{dep[:8]}{s}" for s in ("", "-2")]
+    assert place.get(host) == 200
