@@ -220,8 +220,8 @@ def test_a_pull_a_health_check_and_a_command_that_waits_end_at_once(agent, place
         silent = f"127.0.0.1:{registry.getsockname()[1]}/none:1"
         pull = agent.deploy(spec_of(place, project, image=silent), wait=False)
         agent.wait(lambda m: m.get("progress", {}).get("id") == pull)
-        time.sleep(0.3)
         waits = agent.deploy(spec_of(place, project), wait=False)
+        time.sleep(0.3)  # until both are where they wait
         cancelled(waits)
         cancelled(pull, agent.seq - 1)
     sick = agent.deploy(spec_of(place, project, health={**HTTP, "path": "/none", "graceMs": 60000}), wait=False)
