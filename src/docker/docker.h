@@ -86,7 +86,7 @@ struct docker_info {
 int docker_info_get(struct docker *d, struct docker_info *ret, usec_t deadline, struct err *err) MUST_USE;
 void docker_info_release(struct docker_info *i);
 
-/* --- Images (docker_image.c, docker_image_list.c, docker_pull.c) ------------------------------------------------------------------------------------------------- */
+/* --- Images (docker_image.c, docker_image_list.c, docker_pull.c) ---------------------------------------------------------------------- */
 
 struct docker_auth {
     const char *server;   /* as in the image reference; "" for the default registry */
