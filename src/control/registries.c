@@ -112,7 +112,7 @@ static int from_row(const struct control *c, const struct rows *r, struct login 
     int rc = sealed_get(c, SEALED_REGISTRY, id, row_blob(r, 1), &wire, err);
     if (rc == 0 && rpc_unpack(&davit__common__v1__registry_auth__descriptor, secret_reveal(wire), &m, NULL) < 0)
         rc = err_set(err, ERR_DATA_LOSS, "the login for %s cannot be read", l->server);
-    if (rc < 0) {
+    if (rc < 0 || !m) {
         (void)login_free(l);
         return rc;
     }

@@ -147,7 +147,10 @@ def make_old(control, planted):
         for later in ("DELETE FROM schema_migrations WHERE name != 'begin'", "DROP TABLE audit", "DROP TABLE rollout_steps", "DROP TABLE rollouts",
                       "ALTER TABLE certificates DROP COLUMN chain", "ALTER TABLE certificates DROP COLUMN spki",
                       "ALTER TABLE servers DROP COLUMN roots", "DROP TABLE sessions", "DROP TABLE setup_links", "DROP TABLE people",
-                      "DROP TABLE api_tokens", "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac"):
+                      "DROP TABLE api_tokens", "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac",
+                      "DROP TABLE hostnames", "DROP TABLE variables", "DROP TABLE registries", "ALTER TABLE deployments DROP COLUMN source",
+                      "ALTER TABLE deployments DROP COLUMN activated_us", "ALTER TABLE commands DROP COLUMN cancel",
+                      "ALTER TABLE services DROP COLUMN replicas"):
             db.execute(later)
         db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]

@@ -200,7 +200,7 @@ export function ServiceFiles({ project, service, containers }: { project: string
     return (
         <>
             <Card
-                title={<Path path={path.value} go={(to) => (path.value = to)} />}
+                title="Files"
                 actions={
                     <>
                         {sorted.length > 1 && (
@@ -222,6 +222,7 @@ export function ServiceFiles({ project, service, containers }: { project: string
                 }
                 flush
             >
+                <Path path={path.value} go={(to) => (path.value = to)} />
                 {look.problem && <ErrorBox problem={look.problem} retry={load} />}
                 {call.problem && <ErrorBox problem={call.problem} />}
                 {!shown && !look.problem && <SkeletonTable />}
