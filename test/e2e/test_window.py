@@ -422,7 +422,7 @@ def test_what_a_server_has_and_cleaning_up(window, service):
     window.goto("/settings?tab=registries")
     window.click("button", "Add")
     for label, text in (("Registry", "registry.example:5000"), ("User", "robot"), ("Password or token", "canary-4712")):
-        window.run("await page.getByRole('dialog').getByLabel(arg[0]).fill(arg[1])", [label, text])
+        window.run("await page.getByRole('dialog').locator('.field').filter({hasText: arg[0]}).locator('input').first().fill(arg[1])", [label, text])
     window.click("button", "Save")
     window.sees("registry.example:5000")
     window.harmless()
