@@ -110,6 +110,8 @@ def lanes(davit, n):
         yield made
     finally:
         for lane in made:
+            if lane.p and lane.p.running():  # else it heals what is removed here
+                lane.end()
             for c in lane.containers():
                 davit.engine.remove(c["Id"])
             for network in davit.engine.networks(f"davit.project={lane.project}"):

@@ -418,7 +418,7 @@ static void archives(void)
     CHECK(st.kind == 'f' && st.size == strlen("from outside") && strcmp(st.name, "hello") == 0);
     docker_path_stat_release(&st);
     CHECK_OK(docker_archive_stat(engine, id, "/tmp", &st, SOON, &err));
-    CHECK(st.kind == 'd' && st.mode == 01777);
+    CHECK(st.kind == 'd' && st.mode == 0755);
     docker_path_stat_release(&st);
     CHECK_OK(docker_archive_stat(engine, id, "/bin/sh", &st, SOON, &err));
     CHECK(st.kind == 'l' && strcmp(st.target, "/bin/busybox") == 0);

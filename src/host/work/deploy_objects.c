@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { SUBNET_TRIES = 8 };
+
 /* --- network -------------------------------------------------------------------------------------------------------------------- */
 
 /* The project's network: 1 ours, 0 absent, -ERR_EXISTS when it is somebody else's. *ret_made: by this command. */
@@ -59,14 +61,21 @@ static int make_network(struct deploy *d, usec_t deadline, struct err *err)
 
     if (rc != 0)
         return rc;
-    char subnet[POOL_TEXT_SIZE];
-    if ((rc = choose_subnet(d, subnet, deadline, err)) < 0)
-        return rc;
     AUTO_FREE char *label = deploy_job_label(d, "network");
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
+    char subnet[POOL_TEXT_SIZE];
     const struct docker_network_spec spec = {.name = d->network, .subnet = subnet, .labels = labels, .n_labels = ARRAY_LEN(labels)};
-    return docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
+    /* Somebody else may take the range between our look and our making: the engine says so in words only. */
+    for (unsigned tries = 0; tries < SUBNET_TRIES; tries++) {
+        *err = ERR_INIT;
+        if ((rc = choose_subnet(d, subnet, deadline, err)) < 0)
+            return rc;
+        rc = docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
+        if (rc >= 0 || !strcasestr(err->msg, "overlap"))
+            return rc;
+    }
+    return rc;
 }
 
 int step_network(struct job *job, void *ctx, struct err *err)
