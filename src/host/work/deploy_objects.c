@@ -34,8 +34,9 @@ int probe_network(struct job *job, void *ctx, struct err *err)
     return find_network(ctx, &made, job_deadline(job), err);
 }
 
-/* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. */
-static int choose_subnet(struct deploy *d, char ret[POOL_TEXT_SIZE], usec_t deadline, struct err *err)
+/* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. None of the @n_tried. */
+static int choose_subnet(struct deploy *d, char tried[][POOL_TEXT_SIZE], unsigned n_tried, char ret[POOL_TEXT_SIZE], usec_t deadline,
+                         struct err *err)
 {
     struct docker_networks l = {0};
     struct pool_nets used = {0};
@@ -45,6 +46,8 @@ static int choose_subnet(struct deploy *d, char ret[POOL_TEXT_SIZE], usec_t dead
         AUTO_FREE char *what = str_printf("network %s", l.items[i].name);
         rc = pool_nets_add(&used, str_from(l.items[i].subnet), what, err);
     }
+    for (unsigned i = 0; rc >= 0 && i < n_tried; i++)
+        rc = pool_nets_add(&used, str_from(tried[i]), "what the engine refused", err);
     if (rc >= 0)
         rc = pool_nets_host(&used, err);
     if (rc >= 0)
@@ -64,13 +67,14 @@ static int make_network(struct deploy *d, usec_t deadline, struct err *err)
     AUTO_FREE char *label = deploy_job_label(d, "network");
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
-    char subnet[POOL_TEXT_SIZE];
-    const struct docker_network_spec spec = {.name = d->network, .subnet = subnet, .labels = labels, .n_labels = ARRAY_LEN(labels)};
-    /* Somebody else may take the range between our look and our making: the engine says so in words only. */
-    for (unsigned tries = 0; tries < SUBNET_TRIES; tries++) {
+    char tried[SUBNET_TRIES][POOL_TEXT_SIZE];
+    struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
+    /* Somebody else may have taken the range, and the engine tells of a network only when it is complete. That it overlaps it says in words only. */
+    for (unsigned i = 0; i < SUBNET_TRIES; i++) {
         *err = ERR_INIT;
-        if ((rc = choose_subnet(d, subnet, deadline, err)) < 0)
+        if ((rc = choose_subnet(d, tried, i, tried[i], deadline, err)) < 0)
             return rc;
+        spec.subnet = tried[i];
         rc = docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
         if (rc >= 0 || !strcasestr(err->msg, "overlap"))
             return rc;
