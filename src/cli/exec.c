@@ -159,7 +159,7 @@ static int take(struct session *s, const Davit__Control__V1__ExecResponse *m, st
         rc = show(s, STDERR_FILENO, m->error_output, err);
     if (rc < 0 || !m->ended)
         return rc;
-    s->exit_code = m->exit_code;
+    s->exit_code = m->exit_code < 0 || m->exit_code > 255 ? 255 : m->exit_code; /* what a status of ours can be */
     return 1;
 }
 
@@ -203,7 +203,8 @@ static void on_pause(int signum, void *arg)
     (void)signum;
     terminal_restore();
     (void)raise(SIGSTOP);
-    (void)terminal_raw(NULL);
+    if (((const struct session *)arg)->input)
+        (void)terminal_raw(NULL);
     on_size(SIGWINCH, arg);
 }
 
@@ -259,7 +260,7 @@ static int run_fibers(struct cli *cli, struct session *s, struct err *err)
 static int attach(struct cli *cli, struct session *s, struct err *err)
 {
     int rc = watch_signals(cli, s, err);
-    if (rc == 0 && s->tty && isatty(STDIN_FILENO))
+    if (rc == 0 && s->tty && s->input && isatty(STDIN_FILENO)) /* else nobody would read the ^C of a raw one */
         rc = terminal_raw(err);
     if (rc == 0)
         rc = run_fibers(cli, s, err);

@@ -201,4 +201,6 @@ static int run_exec(struct rpc_call *call, void *ctx, const ProtobufCMessage *re
     return rc;
 }
 
-const struct rpc_handler exec_handlers[] = {{.run = run_exec}};
+CONTROL_HANDLER(run_exec)
+
+const struct rpc_handler exec_handlers[] = {{.run = run_exec_tracked}};

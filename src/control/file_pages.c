@@ -188,7 +188,7 @@ static int judge(struct control *c, struct rpc_page *p, bool local, bool writes,
     return rc < 0 ? rc : k && k->pass ? 0 : err_set(err, ERR_UNAUTHENTICATED, "you are not logged in");
 }
 
-void file_page(struct rpc_page *p, struct control *c, bool local)
+static void answer(struct rpc_page *p, struct control *c, bool local)
 {
     struct err err = ERR_INIT;
     struct use u = {.page = p, .c = c};
@@ -212,4 +212,11 @@ void file_page(struct rpc_page *p, struct control *c, bool local)
     else
         use_ticket(&u, writes, &err);
     u.what = rpc_message_free(u.what);
+}
+
+void file_page(struct rpc_page *p, struct control *c, bool local)
+{
+    c->fibers++; /* control_stop waits for it */
+    answer(p, c, local);
+    control_fiber_end(c);
 }

@@ -297,7 +297,7 @@ void link_calls_progress(struct link *l, const Davit__Link__V1__CallProgress *m)
     struct link_call *c = find(l, m->call_id);
     struct progress *p, *same = NULL;
     ProtobufCMessage *copy = NULL;
-    if (!c)
+    if (!c || protobuf_c_message_get_packed_size(&m->base) > LINK_CALL_PROGRESS_SIZE)
         return;
     list_each(p, &c->progress, struct progress, node)
         if (str_eq(str_from(step_of(p->m)), str_from(step_of(m))))

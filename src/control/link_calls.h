@@ -3,7 +3,7 @@
  * A handler opens one on its fiber, sends and takes data, and reads the end; nothing is journaled, and the loss of the link ends it.
  * Ownership: link_call_open .. link_call_free by the caller.  Thread: loop, on one fiber but for link_call_send; calls marked "waits" may wait.
  * Limits: LINK_CALLS_MAX per link, LINK_CALL_CREDIT of data on the way to us per call, LINK_CALL_PIECE a message, LINK_CALL_PROGRESS steps whose
- * newest progress waits to be read; an agent that sends more than it has credit for loses its link.  Input trust: the agent's identity is proved,
+ * newest progress waits to be read (one of more than LINK_CALL_PROGRESS_SIZE bytes is passed over); an agent that sends more than it has credit for loses its link.  Input trust: the agent's identity is proved,
  * what it sends is not believed. */
 #ifndef DAVIT_CONTROL_LINK_CALLS_H
 #define DAVIT_CONTROL_LINK_CALLS_H
@@ -11,7 +11,8 @@
 #include "control/servers.h"
 #include "davit/link/v1/link.pb-c.h"
 
-enum { LINK_CALLS_MAX = 64, LINK_CALL_CREDIT = 256 * 1024, LINK_CALL_PIECE = 64 * 1024, LINK_CALL_PROGRESS = 256 };
+enum { LINK_CALLS_MAX = 64, LINK_CALL_CREDIT = 256 * 1024, LINK_CALL_PIECE = 64 * 1024, LINK_CALL_PROGRESS = 256,
+       LINK_CALL_PROGRESS_SIZE = 16 * 1024 };
 
 struct link_call;
 

@@ -70,6 +70,8 @@ int tickets_make(struct tickets *t, const char *pass, const Davit__Control__V1__
 {
     uint8_t random[(TICKET_NAME_SIZE - 1) / 2];
     ProtobufCMessage *copy = NULL;
+    if (protobuf_c_message_get_packed_size(&what->base) > TICKET_WHAT_MAX)
+        return err_set(err, ERR_INVALID, "path: it is too long");
     drop_old(t, now);
     make_room(t, pass);
     if (t->n >= TICKETS_MAX || rpc_copy(&what->base, &copy) != 0)

@@ -12,6 +12,7 @@
 
 #include "host/link/policy.h"
 #include "host/work/calls.h"
+#include "host/work/files.h"
 #include "rpc/rpc.h"
 
 enum { EXEC_READ = 32 * 1024, EXEC_HELD_MAX = 4096, EXEC_RESIZE_TRIES = 5 };
@@ -290,6 +291,8 @@ static int look_up(struct exec *x, const char *name, const char **reason, struct
 {
     struct docker_container c = {0};
     int rc = docker_container_inspect(x->w->docker, name, &c, deadline_in(ENGINE_CALL), err);
+    if (rc == 0 && files_is_ours(&c)) /* it has the engine's socket or keys, past every policy */
+        rc = err_set(err, ERR_DENIED, "%s is a part of Davit: no commands are run in it", c.name);
     if (rc == 0 && c.state != DOCKER_STATE_RUNNING) {
         rc = err_set(err, ERR_PRECONDITION, "container \"%.80s\" does not run", *c.name ? c.name : name);
         *reason = "not_running";

@@ -8,7 +8,7 @@
  *   REMOVE: inside.h; the engine has no call for it. Where there is no such way (an agent that is not root), by the container's own rm, while it
  * runs;
  *   else it is refused.
- * Davit's own containers (ingress, control plane) and the one of the agent are refused.
+ * Davit's own containers (ingress, control plane) and the one of the agent are refused, as they are by exec.
  * Input trust: paths from users; archives from containers.  Limits: below. */
 #ifndef DAVIT_HOST_WORK_FILES_H
 #define DAVIT_HOST_WORK_FILES_H

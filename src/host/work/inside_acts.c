@@ -86,6 +86,17 @@ static int judge_place(struct inside *in, const char *real)
     return 0;
 }
 
+/* Is something mounted on @leaf? The kernel lets nobody remove or replace what is mounted on where he sees the mount, but we are outside of the
+ * container: its mount would be torn off, and with it the volume or the file of a running program. */
+static bool is_mount(int dir, const char *leaf)
+{
+    int fd = open2(dir, leaf, O_PATH | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+    int errnum = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    return fd < 0 && errnum == EXDEV;
+}
+
 /* A folder that was opened, and a name in it. */
 struct spot {
     int dir;
@@ -231,6 +242,10 @@ static int empty(struct removal *r, int fd, unsigned depth)
             rc = 1;
             break;
         }
+        if (is_mount(dirfd(d), e->d_name)) {
+            rc = failed(in, EXDEV, in->whole);
+            break;
+        }
         if (unlinkat(dirfd(d), e->d_name, 0) == 0 || errno == ENOENT)
             continue;
         if (errno != EISDIR && errno != EPERM) {
@@ -290,6 +305,8 @@ static int job_remove(void *arg)
         rc = err_set(&in->err, ERR_DENIED, "%s is not removed: it is %s, which no container can do without", in->whole, s->real);
     if (rc == 0 && fstatat(s->dir, s->leaf, &st, AT_SYMLINK_NOFOLLOW) != 0)
         rc = failed(in, errno, in->whole);
+    if (rc == 0 && is_mount(s->dir, s->leaf))
+        rc = failed(in, EBUSY, in->whole);
     if (rc == 0 && S_ISDIR(st.st_mode))
         rc = remove_folder(r, s);
     else if (rc == 0 && unlinkat(s->dir, s->leaf, 0) != 0)
@@ -354,6 +371,8 @@ static int begin_placing(struct placing *p)
         return rc;
     if (there && !S_ISREG(st.st_mode))
         return err_set(&in->err, ERR_PRECONDITION, "%s is %s", in->whole, S_ISDIR(st.st_mode) ? "a folder" : "no file");
+    if (there && is_mount(p->spot.dir, p->spot.leaf))
+        return failed(in, EBUSY, in->whole);
     if (p->owner.mode == 0)
         p->owner = there ? (struct inside_owner){st.st_mode & 07777, st.st_uid, st.st_gid} : (struct inside_owner){0644, 0, 0};
     if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))

@@ -63,11 +63,20 @@ static void test_limits(void **state)
     assert_true(take(t, other, "other", 1));
     (void)tickets_free(t);
     t = tickets_new();
+    char path[TICKET_WHAT_MAX + 1] = "";
+    memset(path, 'x', TICKET_WHAT_MAX);
+    q.path = path;
+    assert_int_equal(tickets_make(t, "one more", &q, TICKET_LIFE, name, NULL), -(int)ERR_INVALID);
+    path[TICKET_WHAT_MAX - 3] = '\0'; /* a tag and two bytes of length stand before it */
+    assert_int_equal(tickets_make(t, "long", &q, TICKET_LIFE, name, NULL), 0);
+    (void)tickets_free(t);
+    t = tickets_new();
     for (unsigned i = 0; i < TICKETS_MAX; i++) {
         char pass[PASS_ID_SIZE];
         (void)snprintf(pass, sizeof(pass), "s%u", i);
         make(t, pass, 0, name);
     }
+    q.path = (char *)(uintptr_t) "/x";
     assert_int_equal(tickets_make(t, "one more", &q, 1, name, NULL), -(int)ERR_EXHAUSTED);
     assert_int_equal(tickets_make(t, "one more", &q, TICKET_LIFE, name, NULL), 0);
     (void)tickets_free(t);

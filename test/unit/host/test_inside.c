@@ -7,12 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,7 +33,7 @@
 #define EQ(a, b)   CHECK((a) == (b))
 #define SAME(a, b) CHECK(strcmp(a, b) == 0)
 
-static char top[64], root[80], outside[80];
+static char top[64], root[160], outside[80];
 
 static char *below(const char *folder, const char *path)
 {
@@ -91,6 +96,7 @@ static int teardown(void **state)
 }
 
 static struct loop *the_loop;
+static pid_t container;
 
 static int removes(const char *path, bool recursive)
 {
@@ -290,6 +296,61 @@ static void race_body(struct loop *loop)
     holds(outside, "/sub/kept", "kept");
 }
 
+/* Mounts that only the container sees: the root is that of a process with mounts of its own, as /proc/PID/root is. */
+static _Noreturn void be_container(int ready)
+{
+    AUTO_FREE char *data = below(root, "/data"), *passwd = below(root, "/etc/passwd"), *kept = below(outside, "/kept");
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    bool ok = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+              mount(outside, data, NULL, MS_BIND, NULL) == 0 && mount(kept, passwd, NULL, MS_BIND, NULL) == 0;
+    if (write(ready, ok ? "1" : "0", 1) == 1)
+        (void)pause();
+    _exit(0);
+}
+
+static void foreign_mounts_body(struct loop *loop)
+{
+    AUTO_FREE char *shown = NULL;
+    the_loop = loop;
+    AUTO_FREE char *inner = str_printf("/proc/%d/root%s", (int)container, root);
+    shown = str_printf("%s/data/kept", inner);
+    (void)str_copy(root, sizeof(root), str_from(inner));
+    EQ(removes("/data", false), -(int)ERR_PRECONDITION);
+    EQ(removes("/data", true), -(int)ERR_PRECONDITION);
+    EQ(removes("/etc/passwd", false), -(int)ERR_PRECONDITION);
+    EQ(places("/etc/passwd", "bad", 0), -(int)ERR_PRECONDITION);
+    folder(root, "/gone");
+    EQ(removes("/gone", false), 0);
+    EQ(places("/data/new", "in the volume", 0), 0);
+    holds(outside, "/new", "in the volume");
+    struct stat st;
+    EQ(stat(shown, &st), 0); /* still mounted */
+    holds(root, "/etc/passwd", "kept");
+    holds(outside, "/kept", "kept");
+}
+
+/* req: WK-4 */
+static void test_what_is_mounted_in_the_container_stays(void **state)
+{
+    int ready[2];
+    char ok = '0';
+    (void)state;
+    EQ(pipe2(ready, O_CLOEXEC), 0);
+    container = fork();
+    CHECK(container >= 0);
+    if (container == 0)
+        be_container(ready[1]);
+    EQ(read(ready[0], &ok, 1), 1);
+    if (ok == '1')
+        on_fiber(foreign_mounts_body);
+    (void)close(ready[0]);
+    (void)close(ready[1]);
+    (void)kill(container, SIGKILL);
+    EQ(waitpid(container, NULL, 0), container);
+    if (ok != '1')
+        skip(); /* not root */
+}
+
 static void test_nothing_outside_is_removed(void **state)
 {
     (void)state;
@@ -355,6 +416,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_outside_is_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_folders_that_no_container_can_do_without, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_file_is_put_in_place, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_mounted_in_the_container_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(test_listings, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_renames_at_the_wrong_moment, setup, teardown),
