@@ -3,8 +3,8 @@
  * A handler opens one on its fiber, sends and takes data, and reads the end; nothing is journaled, and the loss of the link ends it.
  * Ownership: link_call_open .. link_call_free by the caller.  Thread: loop, on one fiber but for link_call_send; calls marked "waits" may wait.
  * Limits: LINK_CALLS_MAX per link, LINK_CALL_CREDIT of data on the way to us per call, LINK_CALL_PIECE a message, LINK_CALL_PROGRESS steps whose
- * newest progress waits to be read (one of more than LINK_CALL_PROGRESS_SIZE bytes is passed over); an agent that sends more than it has credit for loses its link.  Input trust: the agent's identity is proved,
- * what it sends is not believed. */
+ * newest progress waits to be read (one of more than LINK_CALL_PROGRESS_SIZE bytes is passed over); an agent that sends more than it has credit for
+ * loses its link.  Input trust: the agent's identity is proved, what it sends is not believed. */
 #ifndef DAVIT_CONTROL_LINK_CALLS_H
 #define DAVIT_CONTROL_LINK_CALLS_H
 

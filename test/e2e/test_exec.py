@@ -181,14 +181,26 @@ def test_in_a_container_that_does_not_run(up, docker):
         docker.remove(ident)
 
 
+@pytest.mark.req("WK-3")
+def test_not_in_what_is_davits_own(up, docker):
+    made = {"Image": "davit-test/busybox:1", "Labels": {"davit.purpose": "ingress"}}
+    ident = docker.json("POST", "/containers/create", made, query={"name": f"own-{os.getpid()}"})["Id"]
+    try:
+        got = up.run("exec", "--container", ident, "--", "true", check=False)
+        assert got.rc != 0 and "part of Davit" in got.err
+    finally:
+        docker.remove(ident)
+
+
 @pytest.mark.req("CB-15")
 def test_the_owner_of_a_server_forbids_it(up):
     policy = up.home / "agent/policy.yaml"
     policy.write_text("exec: forbid\n")
     policy.chmod(0o600)
     try:
-        got = up.run("exec", "box", "--", "touch", "/tmp/was-here", check=False)
-        assert got.rc != 0 and "policy" in got.err
+        for args in (("exec", "box", "--", "touch", "/tmp/was-here"), ("files", "cat", "box:/etc/passwd"), ("files", "mkdir", "box:/tmp/was-here")):
+            got = up.run(*args, check=False)
+            assert got.rc != 0 and "policy" in got.err, (args, got)
     finally:
         policy.unlink()
     assert up.run("exec", "box", "--", "ls", "/tmp/was-here", check=False).rc == 1

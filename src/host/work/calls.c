@@ -79,10 +79,10 @@ static void send(struct call *c, Davit__Link__V1__AgentMessage *m)
         work_send(c->w, m);
 }
 
-static int wait_to_send(struct call *c)
+static int wait_to_send(struct call *c, usec_t deadline)
 {
     while (c->credit == 0 && !c->closed) {
-        int rc = event_wait(&c->more, USEC_INFINITY);
+        int rc = event_wait(&c->more, deadline);
         if (rc < 0)
             return rc;
     }
@@ -92,10 +92,15 @@ static int wait_to_send(struct call *c)
 
 int call_send(struct call *c, unsigned output, struct str bytes)
 {
+    return call_send_within(c, output, bytes, USEC_INFINITY);
+}
+
+int call_send_within(struct call *c, unsigned output, struct str bytes, usec_t stall)
+{
     while (bytes.n > 0) {
         Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
         Davit__Link__V1__CallData data = DAVIT__LINK__V1__CALL_DATA__INIT;
-        int rc = wait_to_send(c);
+        int rc = wait_to_send(c, stall == USEC_INFINITY ? stall : deadline_in(stall));
         if (rc < 0)
             return rc;
         size_t n = bytes.n < CALL_PIECE ? bytes.n : CALL_PIECE;

@@ -20,6 +20,8 @@ const Davit__Link__V1__CallOpen *call_open_message(const struct call *c);
 /* Waits for credit and for room in the link, and sends data, in pieces. 0 or -ERR_CANCELLED. @output see CallData. May run on another fiber of the
  * same call, but one at a time. */
 int call_send(struct call *c, unsigned output, struct str bytes) MUST_USE;
+/* The same, but -ERR_DEADLINE when the other side takes nothing for the time of @stall. */
+int call_send_within(struct call *c, unsigned output, struct str bytes, usec_t stall) MUST_USE;
 /* Waits for input. 0 with *ret (borrowed until the next call of this function); 1: there is no more; -ERR_CANCELLED, -ERR_DEADLINE. May run on
  * another fiber of the same call, which ends before the function of the call returns. */
 int call_input(struct call *c, struct str *ret, usec_t deadline) MUST_USE;

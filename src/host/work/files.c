@@ -116,17 +116,23 @@ static int out_entry(void *arg, const struct tar_entry *e, struct err *err)
     return 0;
 }
 
+/* While its archive is read the engine does nothing else with the container, so nobody may hold it up for ever. */
+static int pass_out(struct out *o, struct str bytes)
+{
+    int rc = call_send_within(o->call, 0, bytes, FILES_STALL);
+    return rc == -(int)ERR_DEADLINE ? err_set(&o->err, ERR_DEADLINE, "what came was not taken for too long") : rc;
+}
+
 static int out_bytes(void *arg, struct str bytes, struct err *err)
 {
-    struct out *o = arg;
     (void)err;
-    return call_send(o->call, 0, bytes);
+    return pass_out(arg, bytes);
 }
 
 static int out_sink(void *arg, struct str bytes)
 {
     struct out *o = arg;
-    return o->raw ? call_send(o->call, 0, bytes) : tar_feed(&o->tar, bytes, &o->err);
+    return o->raw ? pass_out(o, bytes) : tar_feed(&o->tar, bytes, &o->err);
 }
 
 static int send_archive(struct file_call *f, const char *path, bool raw, struct err *err)

@@ -103,7 +103,6 @@ int call_exec(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason
         (void)c, (void)end, (void)reason;                                                                       \
         return err_set(err, ERR_INTERNAL, "not here");                                                          \
     }
-OTHER(call_file)
 OTHER(call_image_list)
 OTHER(call_image_pull)
 OTHER(call_image_check)
@@ -113,6 +112,15 @@ OTHER(call_prune_apply)
 OTHER(call_volume_list)
 OTHER(call_volume_remove)
 OTHER(call_container)
+
+/* Bytes that are not all taken. */
+int call_file(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err)
+{
+    (void)end;
+    (void)reason;
+    int rc = call_send_within(c, 0, STR("1234567890"), 20 * USEC_MSEC);
+    return err_set(err, rc < 0 ? (enum err_code)-rc : ERR_INTERNAL, "not taken");
+}
 
 /* --- Around a test ---- */
 
@@ -274,6 +282,23 @@ static void test_what_is_closed_says_no_more(void **state)
     assert_int_equal(said.exit_code, 42);
 }
 
+/* req: WK-4 */
+static void test_who_takes_nothing_is_waited_for_so_long_and_no_longer(void **state)
+{
+    struct work *w = *state;
+    Davit__Link__V1__CallOpen m = DAVIT__LINK__V1__CALL_OPEN__INIT;
+    Davit__Link__V1__FileCall file = DAVIT__LINK__V1__FILE_CALL__INIT;
+    m.call_id = 1;
+    m.credit_bytes = 5;
+    m.body_case = DAVIT__LINK__V1__CALL_OPEN__BODY_FILE;
+    m.file = &file;
+    work_call_open(w, &m);
+    settle(w);
+    assert_int_equal(said.data, 5);
+    assert_int_equal(said.ends, 1);
+    assert_int_equal(said.code, ERR_DEADLINE);
+}
+
 /* req: WK-3 */
 static void test_a_kind_that_is_not_known(void **state)
 {
@@ -294,6 +319,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_byte_beyond_ends_the_call, setup, teardown),
         cmocka_unit_test_setup_teardown(test_so_many_at_once_and_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_closed_says_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_takes_nothing_is_waited_for_so_long_and_no_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_kind_that_is_not_known, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
