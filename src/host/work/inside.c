@@ -284,6 +284,7 @@ static int find_root(struct inside *in, struct work *w, const struct docker_cont
     if (folder_maps_users(c->merged_dir))
         return err_set(&in->err, ERR_PRECONDITION, "the engine maps the users of this container to others");
     in->read_only = m->read_only;
+    in->part = true;
     in->folder = str_dup(str_from(m->source));
     free(in->path);
     in->path = str_printf("/%s", in->whole + strlen(m->target) + (in->whole[strlen(m->target)] == '/'));
@@ -315,4 +316,9 @@ int inside_open_at(struct loop *loop, const char *folder, const char *path, stru
     in->root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     *ret = in;
     return 0;
+}
+
+void inside_be_part(struct inside *in)
+{
+    in->part = true;
 }

@@ -43,5 +43,7 @@ int inside_place(struct inside *in, int fd, uint64_t size, const struct inside_o
 bool inside_is_top(const char *path);
 /* For tests: a folder of this machine as the root. */
 int inside_open_at(struct loop *loop, const char *folder, const char *path, struct inside **ret, struct err *err) MUST_USE;
+/* For tests: it is a volume of a container that does not run. */
+void inside_be_part(struct inside *in);
 
 #endif

@@ -55,6 +55,21 @@ static int failed(struct inside *in, int errnum, const char *what)
     return err_sys(&in->err, errnum, "%s", what);
 }
 
+static int leads_out(struct inside *in)
+{
+    return err_set(&in->err, ERR_PRECONDITION, "a link on the way to %s leads out of the volume; name it by the path where that leads", in->whole);
+}
+
+/* Opens the folder @path below the root, negative with in->err. */
+static int open_below(struct inside *in, const char *path, uint64_t flags)
+{
+    path += in->part ? strspn(path, "/") : 0;
+    int fd = open2(in->root, *path ? path : ".", flags | O_DIRECTORY, in->part ? RESOLVE_BENEATH : RESOLVE_IN_ROOT);
+    if (fd >= 0)
+        return fd;
+    return in->part && errno == EXDEV ? leads_out(in) : failed(in, errno, in->whole);
+}
+
 /* Where @fd is, as seen from the root. */
 static int real_path(const struct inside *in, int fd, char dst[REAL_SIZE])
 {
@@ -114,9 +129,9 @@ static int spot_of(struct inside *in, struct str path, struct spot *s)
     if (leaf.n == 0 || leaf.n > FILES_NAME_MAX || str_eq(leaf, STR(".")) || str_eq(leaf, STR("..")))
         return err_set(&in->err, ERR_INVALID, "%s is not the name of a file", in->whole);
     (void)str_copy(s->leaf, sizeof(s->leaf), leaf);
-    s->dir = open2(in->root, *folder ? folder : ".", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
+    s->dir = open_below(in, folder, O_PATH);
     if (s->dir < 0)
-        return failed(in, errno, in->whole);
+        return s->dir;
     if (real_path(in, s->dir, s->real) < 0)
         return err_set(&in->err, ERR_PRECONDITION, "%s was moved meanwhile", in->whole);
     size_t n = strlen(s->real);
@@ -167,9 +182,9 @@ static int job_list(void *arg)
     struct listing *l = arg;
     struct inside *in = l->in;
     char real[REAL_SIZE];
-    int fd = open2(in->root, in->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK, RESOLVE_IN_ROOT), rc = 0;
+    int fd = open_below(in, in->path, O_RDONLY | O_NONBLOCK), rc = 0;
     if (fd < 0)
-        return failed(in, errno, in->whole);
+        return fd;
     if (real_path(in, fd, real) == 0)
         rc = judge_place(in, real);
     DIR *d = rc == 0 ? fdopendir(fd) : NULL;
@@ -350,6 +365,8 @@ static int find_target(struct placing *p, struct stat *st, bool *ret_there)
         if (n <= 0)
             return failed(in, n < 0 ? errno : EINVAL, in->whole);
         target[n] = '\0';
+        if (in->part && *target == '/')
+            return leads_out(in);
         struct str folder = {path, (size_t)(strrchr(path, '/') - path) + 1};
         char *next = str_printf(STR_FMT "%s", STR_ARG(*target == '/' ? STR("") : folder), target);
         free(path);

@@ -16,6 +16,7 @@ struct inside {
     char *path;     /* below root, "/..." */
     char *whole;    /* as the container sees it */
     bool read_only; /* a volume that is mounted so */
+    bool part;      /* root is a volume, not the container's: a link that is absolute or climbs out means nothing there */
     char **mounts;  /* where others are mounted that are not to be seen here */
     size_t n_mounts;
     char *id, *engine; /* of the container; address */

@@ -34,6 +34,7 @@
 #define SAME(a, b) CHECK(strcmp(a, b) == 0)
 
 static char top[64], root[160], outside[80];
+static bool as_part;
 
 static char *below(const char *folder, const char *path)
 {
@@ -76,6 +77,7 @@ static void holds(const char *base, const char *path, const char *text)
 static int setup(void **state)
 {
     (void)state;
+    as_part = false;
     (void)str_copy(top, sizeof(top), STR("/tmp/davit-inside-XXXXXX"));
     CHECK(mkdtemp(top));
     (void)snprintf(root, sizeof(root), "%s/root", top);
@@ -96,12 +98,20 @@ static int teardown(void **state)
 }
 
 static struct loop *the_loop;
+
+static struct inside *open_at(const char *path)
+{
+    struct inside *in = NULL;
+    EQ(inside_open_at(the_loop, root, path, &in, NULL), 0);
+    if (as_part)
+        inside_be_part(in);
+    return in;
+}
 static pid_t container;
 
 static int removes(const char *path, bool recursive)
 {
-    struct inside *in = NULL;
-    EQ(inside_open_at(the_loop, root, path, &in, NULL), 0);
+    struct inside *in = open_at(path);
     int rc = inside_remove(in, recursive, NULL);
     (void)inside_close(in);
     return rc;
@@ -109,12 +119,11 @@ static int removes(const char *path, bool recursive)
 
 static int places(const char *path, const char *text, uint32_t mode)
 {
-    struct inside *in = NULL;
     const struct inside_owner owner = {.mode = mode};
     int fd = memfd_create("bytes", MFD_CLOEXEC);
     CHECK(fd >= 0);
     EQ(fd_write_all(fd, text, strlen(text), NULL), 0);
-    EQ(inside_open_at(the_loop, root, path, &in, NULL), 0);
+    struct inside *in = open_at(path);
     int rc = inside_place(in, fd, strlen(text), &owner, NULL);
     (void)inside_close(in);
     (void)close(fd);
@@ -123,9 +132,8 @@ static int places(const char *path, const char *text, uint32_t mode)
 
 static int lists(const char *path, struct buf *out, bool *ret_truncated)
 {
-    struct inside *in = NULL;
+    struct inside *in = open_at(path);
     Davit__Link__V1__FileEnd *end = NULL;
-    EQ(inside_open_at(the_loop, root, path, &in, NULL), 0);
     int rc = inside_list(in, &end, NULL);
     (void)inside_close(in);
     for (size_t i = 0; rc == 0 && i < end->n_entries && i < 20; i++)
@@ -210,6 +218,32 @@ static void place_body(struct loop *loop)
     AUTO_BUF seen = BUF_INIT(4096);
     EQ(lists("/data", &seen, NULL), 0);
     CHECK(!strstr(buf_cstr(&seen), ".davit-"));
+}
+
+/* Of a volume that is looked at without its container: what a link means that leaves it is not known. */
+static void part_body(struct loop *loop)
+{
+    AUTO_BUF seen = BUF_INIT(4096);
+    the_loop = loop;
+    as_part = true;
+    folder(root, "/data/sub");
+    lead("/etc", "/data/abs");
+    lead("../../etc", "/data/up");
+    lead("/etc/passwd", "/data/file");
+    lead("../etc", "/data/in");
+    EQ(places("/data/abs/passwd", "bad", 0), -(int)ERR_PRECONDITION);
+    EQ(places("/data/up/passwd", "bad", 0), -(int)ERR_PRECONDITION);
+    EQ(places("/data/file", "bad", 0), -(int)ERR_PRECONDITION);
+    EQ(removes("/data/abs/passwd", false), -(int)ERR_PRECONDITION);
+    EQ(lists("/data/abs", &seen, NULL), -(int)ERR_PRECONDITION);
+    holds(root, "/etc/passwd", "in");
+    EQ(places("/data/in/passwd", "new", 0), 0);
+    holds(root, "/etc/passwd", "new");
+    EQ(places("/top", "t", 0), 0);
+    EQ(removes("/data/file", false), 0); /* the link alone */
+    EQ(removes("/data/sub", false), 0);
+    EQ(lists("/", &seen, NULL), 0);
+    SAME(buf_cstr(&seen), "data dir 0 ;etc dir 0 ;top file 1 ;");
 }
 
 static void list_body(struct loop *loop)
@@ -369,6 +403,13 @@ static void test_a_file_is_put_in_place(void **state)
     on_fiber(place_body);
 }
 
+/* req: WK-4 */
+static void test_links_of_a_volume_alone(void **state)
+{
+    (void)state;
+    on_fiber(part_body);
+}
+
 static void test_listings(void **state)
 {
     (void)state;
@@ -417,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_folders_that_no_container_can_do_without, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_file_is_put_in_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_mounted_in_the_container_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_links_of_a_volume_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_listings, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_renames_at_the_wrong_moment, setup, teardown),
