@@ -121,7 +121,11 @@ static int attempt(struct job *job, bool probe, struct err *err)
             return rc < 0 ? rc : 0;
     }
     job->waiting = s->interruptible ? fiber_self() : NULL;
-    rc = call(job, s->run, err);
+    /* While the journal was written nobody waited that could be interrupted. */
+    if (job->waiting && job->cancel && job->state == JOB_RUNNING)
+        rc = -ERR_CANCELLED;
+    else
+        rc = call(job, s->run, err);
     job->waiting = NULL;
     fiber_uninterrupt();
     return rc;
@@ -234,7 +238,8 @@ static int run_step(struct job *job, bool probe)
 {
     struct err err = ERR_INIT;
 
-    if (job->cancel) {
+    /* A commit that was begun before a crash may have been made. */
+    if (job->cancel && !(probe && job->steps[job->index].commit)) {
         (void)err_set(&err, ERR_CANCELLED, "cancelled");
         return fail(job, &err);
     }

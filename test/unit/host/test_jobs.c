@@ -34,6 +34,8 @@ struct world {
     int wait_at;
     int journal_fails_at;
     int cancel_at;
+    int cancel_in_journal; /* while this step is written down */
+    struct job *job;
     struct event never;
 };
 
@@ -67,6 +69,8 @@ static int on_journal(void *arg, unsigned index, const char *name, enum step_sta
     w->last = (int)index;
     w->last_state = state;
     w->records++;
+    if (w->cancel_in_journal == (int)index && state == STEP_RUNNING)
+        job_cancel(w->job);
     if (here && w->crash == AFTER_JOURNAL) {
         hang(w);
         return -ERR_CANCELLED;
@@ -151,7 +155,7 @@ static void world_init(struct world *w, struct loop *loop)
 {
     memset(w, 0, sizeof(*w));
     w->loop = loop;
-    w->last = w->crash_at = w->fail_at = w->undo_fails_at = w->wait_at = w->journal_fails_at = w->cancel_at = -1;
+    w->last = w->crash_at = w->fail_at = w->undo_fails_at = w->wait_at = w->journal_fails_at = w->cancel_at = w->cancel_in_journal = -1;
     w->fail_times = 1;
     event_init(&w->never, loop);
 }
@@ -168,6 +172,7 @@ static void start_at(struct run *r, struct world *w, int resume, const char *nam
     *r = (struct run){.w = w, .resume = resume};
     r->journal = (struct job_journal){.step = on_journal, .arg = w, .resume_state = resume >= 0 ? w->last_state : STEP_NONE, .resume_name = name};
     r->job = (struct job){.loop = w->loop, .steps = table, .n_steps = N, .ctx = w, .journal = &r->journal};
+    w->job = &r->job;
     assert_int_equal(fiber_spawn(w->loop, "job", on_fiber, r, &r->fiber), 0);
     loop_advance(w->loop, 5 * USEC_MINUTE);
 }
@@ -410,6 +415,7 @@ static void begin(struct run *r, struct world *w)
     *r = (struct run){.w = w, .resume = -1};
     r->journal = (struct job_journal){.step = on_journal, .arg = w};
     r->job = (struct job){.loop = w->loop, .steps = table, .n_steps = N, .ctx = w, .journal = &r->journal};
+    w->job = &r->job;
     assert_int_equal(fiber_spawn(w->loop, "job", on_fiber, r, &r->fiber), 0);
     loop_advance(w->loop, 2 * USEC_SEC);
 }
@@ -440,6 +446,43 @@ static void test_cancel_breaks_off_a_step_that_only_waits(void **state)
     loop_advance(w.loop, 2 * USEC_SEC);
     assert_false(r.over);
     finish(&r);
+}
+
+/* The step that waits has not begun when its user changes his mind. */
+static void test_cancel_while_the_journal_is_written(void **state)
+{
+    struct world w;
+    struct run r;
+
+    world_init(&w, *state);
+    w.wait_at = w.cancel_in_journal = LOOKS;
+    begin(&r, &w);
+    assert_true(r.over);
+    assert_int_equal(r.job.state, JOB_UNDONE);
+    assert_int_equal(r.job.err.code, ERR_CANCELLED);
+    assert_string_equal(w.order, "+0+1-1-0");
+    finish(&r);
+}
+
+/* What a commit made is not undone by who did not see it end. */
+static void test_cancel_after_a_crash_in_the_commit_comes_too_late(void **state)
+{
+    struct world w;
+    struct run r;
+
+    for (int last = COMMIT - 1; last <= COMMIT; last++) {
+        world_init(&w, *state);
+        for (int i = 0; i <= last; i++)
+            w.there[i] = true;
+        w.last_state = STEP_RUNNING;
+        r = (struct run){.w = &w, .resume = last};
+        r.journal = (struct job_journal){.step = on_journal, .arg = &w, .resume_state = STEP_RUNNING};
+        r.job = (struct job){.loop = w.loop, .steps = table, .n_steps = N, .ctx = &w, .journal = &r.journal, .cancel = true};
+        assert_int_equal(fiber_spawn(w.loop, "job", on_fiber, &r, &r.fiber), 0);
+        loop_advance(w.loop, 5 * USEC_MINUTE);
+        assert_int_equal(r.job.state, last == COMMIT ? JOB_DONE : JOB_UNDONE);
+        finish(&r);
+    }
 }
 
 static void test_journal_that_fails_stops_the_job(void **state)
@@ -519,6 +562,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_deadline_of_a_step, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel_breaks_off_a_step_that_only_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancel_while_the_journal_is_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancel_after_a_crash_in_the_commit_comes_too_late, setup, teardown),
         cmocka_unit_test_setup_teardown(test_journal_that_fails_stops_the_job, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resume_out_of_the_table, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_name_of_a_step_counts_more_than_its_number, setup, teardown),
