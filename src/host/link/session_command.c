@@ -494,6 +494,17 @@ static void resume_one(struct session *s, const struct journal_entry *e)
     start_run(s, (Davit__Link__V1__Command *)m, e);
 }
 
+/* Has every command that had begun before the crash been given to the work, which keeps the order? One that waits for credentials changed nothing
+ * yet. */
+static bool begun_are_given(const struct session *s)
+{
+    const struct run *r;
+    list_each (r, &s->runs, struct run, node)
+        if (r->resume_step >= 0 && !r->given && !r->parked && !is_update(r))
+            return false;
+    return true;
+}
+
 /* One at a time, and not many more than may run: new ones wait for these, so these cannot wait for new ones. */
 static void resume_main(void *arg)
 {
@@ -522,6 +533,8 @@ static void resume_main(void *arg)
     s->resuming = false;
     cancels_drop(s);
     event_pulse(&s->order);
+    while (rc != -(int)ERR_CANCELLED && !begun_are_given(s))
+        rc = event_wait(&s->order, USEC_INFINITY);
     if (s->work && rc != -(int)ERR_CANCELLED)
         work_heal(s->work);
 }
