@@ -104,7 +104,8 @@ static int begin(struct change *c, struct err *err)
 static int anew(struct change *c, struct err *err)
 {
     struct ingress *in = c->in;
-    int rc = ingress_files_read(in, &c->before, c->deadline, err);
+    /* What was read already is what HAProxy accepted; on disk may stand by now what it could not be brought to. */
+    int rc = c->before.len > 0 ? 0 : ingress_files_read(in, &c->before, c->deadline, err);
     if (rc == 0)
         rc = propose(c, err);
     if (rc < 0)
