@@ -145,6 +145,11 @@ static bool is_gone(struct ingress *in)
     return gone;
 }
 
+int ingress_mend(struct ingress *in, usec_t deadline, struct err *err)
+{
+    return in->table.n > 0 && is_gone(in) ? ingress_restore(in, NULL, 0, deadline, err) : 0;
+}
+
 int ingress_drained(struct ingress *in, const char *project, const char *service, const char *server, usec_t limit, unsigned *ret_left,
                     struct err *err)
 {

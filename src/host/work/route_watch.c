@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* route_watch — the ingress knows what it shall know: at the start of the agent it is told of everything that is desired, and again of each service
- * whose containers came, went or started anew without a command: their addresses may be others. */
+ * whose containers came, went or started anew without a command (their addresses may be others), or that a command has changed. What it could not be
+ * told is tried again, and a HAProxy that somebody stopped is started. */
 #include <string.h>
 
 #include "base/log.h"
 #include "host/reach/ingress.h"
 #include "host/work/deploy.h"
 
+enum { TOLD_MAX = 2 * DESIRED_MAX };
 #define SETTLE      (300 * USEC_MSEC)
 #define LOOK_EVERY  (30 * USEC_SEC)
 #define RETRY_EVERY (5 * USEC_SEC)
@@ -132,55 +134,102 @@ static int tell(struct work *w, const struct desired_service *s, struct err *err
     return rc;
 }
 
-/* The first service whose containers are others than the ingress was told of; NULL: all is well. @told: signature by name, values malloc'ed. */
-static const struct desired_service *changed(struct work *w, struct hmap *told)
+/* What the ingress was told of one service. */
+struct told {
+    uint64_t signature;
+    usec_t again; /* when it is to be told once more, whatever its containers; 0: it knows */
+};
+
+static void told_clear(struct hmap *all)
+{
+    struct hmap_entry *e;
+
+    while ((e = hmap_first(all)) != NULL)
+        free(hmap_remove(all, hmap_key(e)));
+}
+
+/* Never NULL. Those that are not desired any more go when there are too many: then all are told of again. */
+static struct told *told_of(struct hmap *all, const Davit__Common__V1__ServiceSpec *spec)
+{
+    AUTO_FREE char *name = str_printf("%s/%s", spec->project, spec->name);
+    struct told *t = hmap_get(all, str_from(name));
+
+    if (t)
+        return t;
+    if (hmap_count(all) >= TOLD_MAX)
+        told_clear(all);
+    t = NEW(struct told);
+    t->again = 1;
+    BUG_ON(hmap_put(all, str_from(name), t, NULL) < 0);
+    return t;
+}
+
+/* The first service whose containers are others than the ingress was told of, or that a command has changed; NULL: all is well. *ret_again: when to
+ * look again, no later than it was. */
+static const struct desired_service *changed(struct work *w, struct hmap *all, struct told **ret, usec_t *ret_again)
 {
     for (size_t i = 0; i < desired_count(w->desired); i++) {
         const struct desired_service *s = desired_at(w->desired, i);
         const Davit__Common__V1__ServiceSpec *spec = s->deploy->spec;
-        if (spec->n_routes == 0 || is_busy(w, spec->project, spec->name))
+        if (spec->n_routes == 0)
             continue;
-        AUTO_FREE char *name = str_printf("%s/%s", spec->project, spec->name);
-        uint64_t now = signature(w, spec->project, spec->name), *was = hmap_get(told, str_from(name));
-        if (was && *was == now)
+        struct told *t = told_of(all, spec);
+        if (is_busy(w, spec->project, spec->name)) {
+            t->again = 1; /* it may fail to undo what it told */
+            if (deadline_in(RETRY_EVERY) < *ret_again)
+                *ret_again = deadline_in(RETRY_EVERY);
             continue;
-        if (!was) {
-            was = NEW(uint64_t);
-            if (hmap_put(told, str_from(name), was, NULL) < 0) {
-                free(was);
-                return NULL;
-            }
         }
-        *was = now;
-        return s;
+        uint64_t now = signature(w, spec->project, spec->name);
+        if (t->signature != now || (t->again && clock_mono() >= t->again)) {
+            t->signature = now;
+            t->again = 0;
+            *ret = t;
+            return s;
+        }
+        if (t->again && t->again < *ret_again)
+            *ret_again = t->again;
     }
     return NULL;
+}
+
+/* When to look again. */
+static usec_t look(struct work *w, struct hmap *all)
+{
+    usec_t again = deadline_in(LOOK_EVERY);
+    const struct desired_service *s;
+    struct err err = ERR_INIT;
+    struct told *t = NULL;
+
+    if (ingress_mend(w->ingress, deadline_in(CALL_WAIT), &err) < 0 && !fiber_cancelled())
+        log_err(LOG_WARN, &err, "the ingress does not run and cannot be started", NULL);
+    while (!fiber_cancelled() && (s = changed(w, all, &t, &again)) != NULL) {
+        err = ERR_INIT;
+        if (tell(w, s, &err) >= 0 || fiber_cancelled())
+            continue;
+        t->again = deadline_in(RETRY_EVERY);
+        log_err(LOG_WARN, &err, "the ingress cannot be told of a service", NULL);
+    }
+    return again;
 }
 
 static void route_main(void *arg)
 {
     struct work *w = arg;
-    struct hmap *told = hmap_new(2 * DESIRED_MAX);
-    struct err err = ERR_INIT;
+    struct hmap *all = hmap_new(TOLD_MAX);
 
-    while (!fiber_cancelled() && routes_ready(w, deadline_in(CALL_WAIT), &err) < 0) {
-        log_err(LOG_WARN, &err, "the ingress cannot be told of the services yet", NULL);
-        err = ERR_INIT;
-        (void)fiber_sleep(RETRY_EVERY);
-    }
     while (!fiber_cancelled()) {
-        const struct desired_service *s;
-        while (!fiber_cancelled() && (s = changed(w, told)) != NULL) {
-            err = ERR_INIT;
-            if (tell(w, s, &err) < 0 && !fiber_cancelled())
-                log_err(LOG_WARN, &err, "the ingress cannot be told of a service", NULL);
-        }
-        if (watch_wait(w, deadline_in(LOOK_EVERY)) == 0)
+        struct err err = ERR_INIT;
+        if (routes_ready(w, deadline_in(CALL_WAIT), &err) < 0) {
+            if (!fiber_cancelled())
+                log_err(LOG_WARN, &err, "the ingress cannot be told of the services yet", NULL);
+            (void)fiber_sleep(RETRY_EVERY);
+        } else if (watch_wait(w, look(w, all)) == 0) {
             (void)fiber_sleep(SETTLE);
+        }
     }
-    for (struct hmap_entry *e = hmap_first(told); e; e = hmap_next(e))
-        free(hmap_value(e));
-    hmap_free(told);
+    told_clear(all);
+    hmap_free(all);
 }
 
 void routes_start(struct work *w)
