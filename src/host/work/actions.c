@@ -103,6 +103,17 @@ static bool is_routed(const struct action *a)
     return a->active && deploy_routed(&a->d);
 }
 
+/* Has the ingress been told of anything yet? What only goes does not wait for one that cannot be had: once it can, it is told of what is desired. */
+static bool is_ready(const struct action *a, struct job *job)
+{
+    struct err err = ERR_INIT;
+
+    if (routes_ready(a->w, job_deadline(job), &err) == 0)
+        return true;
+    job_note(job, 0, "without the ingress: %s", err.msg);
+    return false;
+}
+
 static int write_secrets(struct action *a, const struct docker_summary *s, struct err *err)
 {
     return a->active ? secret_files_write(a->w, a->active->spec, s->name, NULL, err) : 0;
@@ -136,6 +147,7 @@ static int look_at_start(struct action *a, const struct docker_summary *s, bool 
 /* One at a time, and the next one only after this one is healthy and has its requests again. */
 static int restart_one(struct action *a, struct job *job, const struct docker_summary *s, struct err *err)
 {
+    struct err ignored = ERR_INIT;
     bool done = false;
     bool rolling = is_routed(a);
     int rc = job->resumed_at >= 0 ? look_at_start(a, s, &done, err) : 0;
@@ -150,9 +162,10 @@ static int restart_one(struct action *a, struct job *job, const struct docker_su
     if (rc >= 0 && rolling)
         rc = health_wait(&a->d, job, replica_number(&s->labels), err);
     a->d.held = NULL;
-    if (rc < 0 || !rolling)
-        return rc;
-    return deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err);
+    /* Nobody undoes this: it gets its requests again, as far as it runs. */
+    if (rc < 0 && rolling && !fiber_cancelled())
+        (void)deploy_route(&a->d, ROUTE_NOW, deadline_in(2 * ENGINE_CALL), &ignored);
+    return rc < 0 || !rolling ? rc : deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err);
 }
 
 static int run_start(struct job *job, void *ctx, struct err *err)
@@ -171,12 +184,15 @@ static int run_stop(struct job *job, void *ctx, struct err *err)
 {
     struct action *a = ctx;
     int rc = record_stopped(a->c, true, err);
+    bool routed = rc >= 0 && is_routed(a) && is_ready(a, job);
 
-    if (rc >= 0 && is_routed(a))
+    if (rc >= 0 && fiber_cancelled())
+        return -ERR_CANCELLED;
+    if (routed)
         rc = deploy_hold(&a->d, job, ROUTE_CLOSED, err);
     if (rc >= 0)
         rc = each_container(a, job, false, stop_one, err);
-    return rc >= 0 && is_routed(a) ? deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err) : rc;
+    return rc >= 0 && routed ? deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err) : rc;
 }
 
 static int run_restart(struct job *job, void *ctx, struct err *err)
@@ -283,9 +299,10 @@ static int step_remove_containers(struct job *job, void *ctx, struct err *err)
     int rc = record_removed(a->c, err);
 
     /* What does not lead there any more is not missed. */
-    if (rc >= 0 && a->w->ingress)
-        rc = routes_ready(a->w, job_deadline(job), err);
-    if (rc >= 0 && a->w->ingress)
+    bool told = rc >= 0 && a->w->ingress && is_ready(a, job);
+    if (rc >= 0 && fiber_cancelled())
+        return -ERR_CANCELLED;
+    if (told)
         rc = ingress_remove(a->w->ingress, a->c->project, a->c->service, job_deadline(job), err);
     if (rc >= 0)
         rc = service_containers(a->w, a->c->project, a->c->service, &l, job_deadline(job), err);

@@ -133,10 +133,16 @@ static int set(struct deploy *d, enum route_mode mode, const struct route *hosts
 int deploy_route(struct deploy *d, enum route_mode mode, usec_t deadline, struct err *err)
 {
     struct route before = {0}, now = {0};
+    struct err unready = ERR_INIT;
     int rc = d->w->ingress ? deploy_count(d, deadline, err) : 1;
 
     if (rc == 0)
-        rc = routes_ready(d->w, deadline, err);
+        rc = routes_ready(d->w, deadline, &unready);
+    /* What leads nowhere is not kept up by an ingress that cannot be had: once it can, it is told of what is desired. */
+    if (rc < 0 && unready.code != ERR_OK && mode == ROUTE_NOW && !deploy_routed(d) && !fiber_cancelled())
+        return 0;
+    if (rc < 0 && unready.code != ERR_OK && err)
+        *err = unready;
     if (rc == 0 && d->spec->n_routes > 0)
         rc = deploy_route_port(d, &now.port, deadline, err);
     if (rc != 0)
