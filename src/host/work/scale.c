@@ -107,6 +107,7 @@ int scale_command(struct command *c)
     }
     deploy_init(&d, c->w, c, msg);
     d.scales = true;
+    (void)str_copy(d.digest, sizeof(d.digest), str_from(desired_get(c->w->desired, c->project, c->service)->image_digest));
     int rc = pin_image(&d, deadline_in(ENGINE_CALL), &err);
     if (rc < 0 && !fiber_cancelled() && c->resume_step < 0) {
         command_fail(c, &err, reason_of(&err), NULL);
