@@ -187,8 +187,12 @@ int step_stop_old(struct job *job, void *ctx, struct err *err)
 /* After a crash nobody remembers which containers were stopped: those of the newest of the other deployments that has ever run. */
 static void recall_stopped(struct deploy *d, const struct docker_summaries *l)
 {
+    const struct desired_service *s = d->w->desired ? desired_get(d->w->desired, d->spec->project, d->spec->name) : NULL;
     const char *before = NULL;
 
+    /* Its user had stopped them. */
+    if (s && s->stopped)
+        return;
     for (size_t i = 0; i < l->n; i++) {
         const char *deployment = docker_map_get(&l->items[i].labels, LABEL_DEPLOYMENT);
         if (!deployment || deploy_owns(d, &l->items[i].labels) || l->items[i].state == DOCKER_STATE_CREATED)

@@ -68,14 +68,9 @@ static Davit__Link__V1__Deploy *wanted(const struct watched *v, unsigned *ret_re
 
     if (!s || s->stopped)
         return NULL;
-    size_t n = davit__link__v1__deploy__get_packed_size(s->deploy);
-    AUTO_FREE uint8_t *packed = mem_alloc(n);
-    (void)davit__link__v1__deploy__pack(s->deploy, packed);
-    Davit__Link__V1__Deploy *m = davit__link__v1__deploy__unpack(NULL, n, packed);
-    explicit_bzero(packed, n);
+    Davit__Link__V1__Deploy *m = deploy_copy(s->deploy);
     *ret_replicas = s->replicas < REPLICAS_MAX ? s->replicas : REPLICAS_MAX;
-    if (m)
-        spec_pin_image(m->spec, s->image_digest);
+    spec_pin_image(m->spec, s->image_digest);
     return m;
 }
 
@@ -143,7 +138,7 @@ static void heal_service(struct watched *v)
     if (rc < 0 && !fiber_cancelled())
         log_err(LOG_WARN, &err, "a service that shall run could not be healed", "project", v->project, "service", v->service, NULL);
     deploy_release(&d);
-    davit__link__v1__deploy__free_unpacked(m, NULL);
+    deploy_copy_free(m);
 }
 
 static void heal_run(void *arg)

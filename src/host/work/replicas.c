@@ -104,6 +104,10 @@ int deploy_count(struct deploy *d, usec_t deadline, struct err *err)
     if (d->replicas > 0)
         return 0;
     d->replicas = d->spec->replicas;
+    /* One that is missing just now is one of them all the same. */
+    const struct desired_service *s = d->w->desired ? desired_get(d->w->desired, d->spec->project, d->spec->name) : NULL;
+    if (d->replicas == 0 && s)
+        d->replicas = s->replicas < REPLICAS_MAX ? s->replicas : REPLICAS_MAX;
     if (d->replicas > 0)
         return 0;
     int rc = deploy_list(d, &l, deadline, err);
