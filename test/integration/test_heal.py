@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from lib import proc
+from lib import images, proc
 from lib.work import Driver
 
 QUICK = {"kind": "HEALTH_KIND_NONE", "graceMs": 100}
@@ -89,6 +89,25 @@ def test_what_ended_by_itself_with_restart_no_stays(docker, web_image, project, 
         assert not c["State"]["Running"]
         docker.remove(c["Id"])
         proc.wait_for(lambda: running(docker, project), 20, text="one that is missing is made all the same")
+
+
+@pytest.mark.req("WK-16")
+def test_what_is_healed_after_scaling_is_of_the_image_that_was_deployed(docker, web_image, project, tmp_path):
+    name, dep = f"davit-test/{project}:1", str(uuid.uuid4())
+    other = images.web(docker, "davit-test/web-other:1", "other\n")
+    docker.tag(web_image, name)
+    try:
+        with Driver(docker.sock, "--desired", tmp_path) as d:
+            assert "failure" not in d.deploy(spec_of(project, name), dep)
+            assert "failure" not in d.scale(project, "web", dep, 2)
+            first = running(docker, project, 2)
+            docker.tag(other, name)  # from now on the name means another one
+            docker.remove(first[1]["Id"])
+            again = proc.wait_for(lambda: running(docker, project, 2), 20, text="the container that was removed by hand")
+            assert {c["Image"] for c in again} == {first[0]["Image"]}
+            assert "failure" not in d.remove(project, "web")
+    finally:
+        docker.remove_image(name)
 
 
 @pytest.mark.req("WK-12")

@@ -250,3 +250,27 @@ def test_an_agent_that_dies_at_the_switch_leaves_one_that_serves(place, docker, 
         ok(d.deploy(spec, dep, cmd_id=cmd))
     assert [c["Name"] for c in place.ours(project)] == [f"/davit-{project}-web-{dep[:8]}{s}" for s in ("", "-2")]
     assert place.get(host) == 200
+
+
+# --- With nobody's command ------------------------------------------------------------------------------------------------------------
+@pytest.mark.req("WK-16")
+def test_routes_follow_what_is_healed_and_the_way_in_comes_back(agent, place, docker, project):
+    def serves():
+        try:
+            return place.get(f"{project}.test") == 200
+        except OSError:
+            return False
+
+    def told():
+        config = (place.folder / "ingress/config/haproxy.cfg").read_text()
+        at = [c["NetworkSettings"]["Networks"][f"davit-{project}"]["IPAddress"] for c in place.ours(project)]
+        return len(at) == 2 and all(a and f" {a}:8080 weight 100" in config for a in at)
+
+    ok(agent.deploy(spec_of(place, project, routes=route(project), replicas=2)))
+    for c in place.ours(project):
+        docker.remove(c["Id"])
+    proc.wait_for(lambda: told() and serves(), 20, text="both, and requests for them")
+    was = docker.inspect(CONTAINER)["Id"]
+    docker.remove(CONTAINER)
+    proc.wait_for(serves, 45, text="an ingress that somebody removed")
+    assert docker.inspect(CONTAINER)["Id"] != was

@@ -408,3 +408,9 @@ int session_pause(struct session *s, usec_t deadline)
     set_state(s, SESSION_NEW);
     return 0;
 }
+
+void session_set_hold(struct session *s, enum session_hold hold)
+{
+    s->hold = hold;
+    event_pulse(&s->order);
+}

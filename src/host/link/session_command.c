@@ -582,12 +582,6 @@ int session_join(struct session *s, usec_t deadline)
 
 /* --- Holding back ---- */
 
-void session_set_hold(struct session *s, enum session_hold hold)
-{
-    s->hold = hold;
-    event_pulse(&s->order);
-}
-
 int session_drain(struct session *s, usec_t deadline)
 {
     for (;;) {
