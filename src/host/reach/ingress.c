@@ -11,6 +11,7 @@
 /* HAProxy's account where the agent is root: a number that no distribution gives to anybody. */
 enum { NOBODY_ELSE = 65080 };
 #define DRAIN_STEP (50 * USEC_MSEC)
+#define MEND_AFTER USEC_SEC
 
 struct ingress *ingress_new(const struct ingress_config *config)
 {
@@ -134,20 +135,30 @@ int ingress_restore(struct ingress *in, const struct ingress_service *all, size_
     return rc;
 }
 
-/* Does HAProxy not run at all? Its connections have ended with it then. */
-static bool is_gone(struct ingress *in)
+/* Does HAProxy not run at all? Its connections have ended with it then. @ret_again: but the engine is about to start it. */
+static bool is_gone(struct ingress *in, bool *ret_again)
 {
     struct docker_container c = {0};
     enum seat seat = SEAT_RUNS;
     int rc = ingress_seat(in, &seat, &c, deadline_in(INGRESS_CALL), NULL);
     bool gone = rc == 0 && (seat == SEAT_EMPTY || c.state != DOCKER_STATE_RUNNING);
+    *ret_again = gone && seat != SEAT_EMPTY && c.state == DOCKER_STATE_RESTARTING;
     docker_container_release(&c);
     return gone;
 }
 
 int ingress_mend(struct ingress *in, usec_t deadline, struct err *err)
 {
-    return in->table.n > 0 && is_gone(in) ? ingress_restore(in, NULL, 0, deadline, err) : 0;
+    bool again = false;
+    /* One that has just crashed is the engine's to start, and is not to be ended again for that. */
+    for (unsigned i = 0; i < 2; i++) {
+        if (in->table.n == 0 || !is_gone(in, &again) || again)
+            return 0;
+        int rc = i == 0 ? fiber_sleep(MEND_AFTER) : 0;
+        if (rc < 0)
+            return err_set(err, (enum err_code)-rc, "nobody waits any more for the ingress");
+    }
+    return ingress_restore(in, NULL, 0, deadline, err);
 }
 
 int ingress_drained(struct ingress *in, const char *project, const char *service, const char *server, usec_t limit, unsigned *ret_left,
@@ -155,11 +166,12 @@ int ingress_drained(struct ingress *in, const char *project, const char *service
 {
     AUTO_FREE char *backend = str_printf("%s.%s", project, service);
     usec_t end = deadline_in(limit);
+    bool again = false;
     *ret_left = 0;
     for (;;) {
         struct err why = ERR_INIT;
         int rc = ingress_load(in, backend, server, ret_left, &why);
-        if (rc < 0 ? is_gone(in) : *ret_left == 0) {
+        if (rc < 0 ? is_gone(in, &again) : *ret_left == 0) {
             *ret_left = 0;
             return 0;
         }

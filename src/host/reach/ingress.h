@@ -69,7 +69,7 @@ int ingress_drained(struct ingress *in, const char *project, const char *service
 int ingress_restore(struct ingress *in, const struct ingress_service *all, size_t n, usec_t deadline, struct err *err) MUST_USE;
 
 /* Waits: as ingress_restore of the table as it is, if HAProxy does not run: somebody removed or stopped its container, which the engine leaves at
- * that. One question to the engine where all is well, none without a route. */
+ * that; one that crashed the engine starts itself. One question to the engine where all is well, none without a route. */
 int ingress_mend(struct ingress *in, usec_t deadline, struct err *err) MUST_USE;
 
 /* The hostname's owner: 0 with project and service (borrowed until something waits), 1: nobody's. */
