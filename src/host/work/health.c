@@ -108,7 +108,9 @@ static int try_http(struct health *h, const char *addr, struct err *err)
 static int check_runs(struct health *h, const struct docker_container *c, struct err *err)
 {
     if (h->first) {
-        h->restarts = (h->d->ran >> (h->replica - 1) & 1) ? c->restart_count : 0;
+        /* What it did before this command is not held against it. */
+        bool before = (h->d->ran >> (h->replica - 1) & 1) || !deploy_made(h->d, &c->labels, "create");
+        h->restarts = before ? c->restart_count : 0;
         h->first = false;
     }
     if (c->state == DOCKER_STATE_RUNNING && c->restart_count <= h->restarts)
