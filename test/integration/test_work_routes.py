@@ -269,7 +269,7 @@ def test_routes_follow_what_is_healed_and_the_way_in_comes_back(agent, place, do
     ok(agent.deploy(spec_of(place, project, routes=route(project), replicas=2)))
     for c in place.ours(project):
         docker.remove(c["Id"])
-    proc.wait_for(lambda: told() and serves(), 20, text="both, and requests for them")
+    proc.wait_for(lambda: told() and serves(), 30, text="both, and requests for them")
     was = docker.inspect(CONTAINER)["Id"]
     docker.remove(CONTAINER)
     proc.wait_for(serves, 45, text="an ingress that somebody removed")
