@@ -16,6 +16,7 @@ class Lane:
 
     def __init__(self, davit, n):
         self.davit, self.engine, self.version, self.runs = davit, davit.engine, 0, 0
+        self.pool = f"10.{220 + n}.0.0/16/24"  # of its own: two agents of one engine may choose the same range at once
         self.r = Remote(davit, f"s-{n}")
         self.project = f"p-{n}"
         self.image = images.busybox(davit.engine)
@@ -31,7 +32,8 @@ class Lane:
         self.faulted = fault is not None
         log = self.davit.top / f"agent-{self.r.name}.{self.runs}.log"
         self.report = faults.Report(self.davit.top / f"report-{self.r.name}.{self.runs}")
-        words = [*(fault.prefix(self.report.path, wait=True) if fault else ()), self.davit.bin / "davit-agent", "run", "--config-dir", self.r.dir]
+        words = [*(fault.prefix(self.report.path, wait=True) if fault else ()), self.davit.bin / "davit-agent", "run", "--config-dir", self.r.dir,
+                 "--address-pool", self.pool]
         self.p = proc.Background(words, log, env=self.davit.env | (faults.ENV if fault else {}) | (env or {}))
         self.davit.background.append(self.p)
         proc.wait_for(lambda: "connected to the control plane" in self.p.text() or not self.p.running(), 20, every=0.02, text="a link")
