@@ -319,7 +319,8 @@ int cert_verify_chain(struct str chain_pem, struct str roots_pem, unsigned usage
     return rc;
 }
 
-/* Is there a certificate of the key with @pin in @vouchers that one of @known signed? */
+/* Is there a certificate of the key with @pin in @vouchers that one of @known signed, and that may stand above others? An intermediate's may not:
+ * the control plane holds those keys, and would make a root of one. */
 static bool vouched(const uint8_t pin[SPKI_HASH_SIZE], STACK_OF(X509) * vouchers, STACK_OF(X509) * known, usec_t when)
 {
     bool found = false;
@@ -328,8 +329,8 @@ static bool vouched(const uint8_t pin[SPKI_HASH_SIZE], STACK_OF(X509) * vouchers
         EVP_PKEY *pkey = X509_get0_pubkey(one);
         uint8_t hash[SPKI_HASH_SIZE];
         STACK_OF(X509) *alone = sk_X509_new_null();
-        if (alone && pkey && X509_check_ca(one) == 1 && ident__spki_hash(pkey, hash, NULL) == 0 && memcmp(hash, pin, sizeof(hash)) == 0 &&
-            sk_X509_push(alone, one) > 0)
+        if (alone && pkey && X509_check_ca(one) == 1 && X509_get_pathlen(one) != 0 && ident__spki_hash(pkey, hash, NULL) == 0 &&
+            memcmp(hash, pin, sizeof(hash)) == 0 && sk_X509_push(alone, one) > 0)
             found = verify(alone, known, 0, when, NULL) == 0;
         sk_X509_free(alone);
     }

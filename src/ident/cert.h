@@ -121,8 +121,8 @@ bool cert_roots_have(const struct cert_roots *roots, const uint8_t pin[SPKI_HASH
 /* Do the two have a root in common? Who holds one list takes another one only then: else the next connection would be the last. */
 bool cert_roots_meet(const struct cert_roots *a, const struct cert_roots *b);
 /* What of the list @granted may take the place of the list @known: appends to @out those that are in @known, and those whose key has a certificate in
- * @vouchers (PEM, any, at most CERT_CHAIN_MAX) that leads to one of @known at real time @when. A root that nobody vouches for is left out: who could
- * add one would command from then on. 0; -ERR_INVALID: @granted is no list, or has none of @known in it. */
+ * @vouchers (PEM, any, at most CERT_CHAIN_MAX) that leads to one of @known at real time @when and is no intermediate (path length 0). A root that
+ * nobody vouches for is left out: who could add one would command from then on. 0; -ERR_INVALID: @granted is no list, or has none of @known in it. */
 int cert_roots_believed(struct str granted, struct str known, struct str vouchers, usec_t when, struct buf *out, struct err *err) MUST_USE;
 
 /* --- Requests --- */

@@ -470,6 +470,31 @@ static void test_believed(void **state)
     assert_true(str_eq(buf_str(&out), buf_str(&f->old)));
 }
 
+/* The control plane holds the keys of the intermediates, and each has a certificate of the root: that makes no root of it. */
+static void test_no_intermediate_vouches(void **state)
+{
+    static const char *const names[] = {"server-ca", "agents-ca", "sandboxes-ca"};
+    struct fixture *f = *state;
+    usec_t now = clock_real();
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *key_path = str_printf("%s/%s.key", f->control, names[i]);
+        AUTO_FREE char *cert_name = str_printf("%s.crt", names[i]);
+        AUTO_BUF list = BUF_INIT(CERT_PEM_MAX), voucher = BUF_INIT(CERT_PEM_MAX), out = BUF_INIT(CERT_PEM_MAX);
+        AUTO_KEY key = NULL;
+        AUTO_CERT fake = NULL;
+        struct cert_roots roots;
+        assert_int_equal(key_load(key_path, &key, NULL), 0);
+        assert_int_equal(cert_make_root(key, "Davit root", 3650, &fake, NULL), 0);
+        assert_int_equal(buf_append_str(&list, buf_str(&f->old)), 0);
+        assert_int_equal(cert_to_pem(fake, &list, NULL), 0);
+        assert_int_equal(cert_roots_read(buf_str(&list), &roots, NULL), 0);
+        assert_int_equal(roots.n, 2);
+        assert_int_equal(pki_read(f->control, cert_name, &voucher, NULL), 0);
+        assert_int_equal(cert_roots_believed(buf_str(&list), buf_str(&f->old), buf_str(&voucher), now, &out, NULL), 0);
+        assert_true(str_eq(buf_str(&out), buf_str(&f->old)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unfit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
         cmocka_unit_test_setup_teardown(test_believed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_intermediate_vouches, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
