@@ -222,29 +222,38 @@ static void each_place(const struct work *w, void (*fn)(int parent, void *arg), 
     places_release(all, n);
 }
 
-static void remove_fn(int parent, void *arg)
+/* Is it a folder in which nothing was written at @until or later? */
+static bool is_older(int parent, const char *name, usec_t until)
 {
-    remove_below(parent, arg);
+    struct stat st;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
+        return false;
+    return (usec_t)st.st_mtim.tv_sec * USEC_SEC + (usec_t)st.st_mtim.tv_nsec / 1000 < until;
 }
 
-void secret_files_remove(const struct work *w, const char *container)
+struct removal {
+    const char *container;
+    usec_t until;
+};
+
+static void remove_fn(int parent, void *arg)
 {
+    const struct removal *r = arg;
+    if (is_older(parent, r->container, r->until))
+        remove_below(parent, r->container);
+}
+
+void secret_files_remove(const struct work *w, const char *container, usec_t until)
+{
+    struct removal r = {container, until};
     if (is_name(container))
-        each_place(w, remove_fn, (void *)(uintptr_t)container);
+        each_place(w, remove_fn, &r);
 }
 
 struct sweep {
     bool (*keep)(void *arg, const char *container);
     void *arg;
 };
-
-static bool is_old(int parent, const char *name)
-{
-    struct stat st;
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
-        return false;
-    return (usec_t)st.st_mtim.tv_sec * USEC_SEC + SECRET_FILES_YOUNG < clock_real();
-}
 
 static void sweep_fn(int parent, void *arg)
 {
@@ -257,8 +266,9 @@ static void sweep_fn(int parent, void *arg)
         return;
     }
     struct dirent *e;
+    usec_t now = clock_real(), until = now > SECRET_FILES_YOUNG ? now - SECRET_FILES_YOUNG : 0;
     for (int i = 0; i < DIRS_MAX && (e = readdir(d)); i++)
-        if (is_name(e->d_name) && is_old(parent, e->d_name) && !s->keep(s->arg, e->d_name))
+        if (is_name(e->d_name) && is_older(parent, e->d_name, until) && !s->keep(s->arg, e->d_name))
             remove_below(parent, e->d_name);
     (void)closedir(d);
 }

@@ -20,8 +20,9 @@ bool secret_files_any(const Davit__Common__V1__ServiceSpec *spec);
  * NULL) is the folder then, malloc'ed, else NULL. -ERR_PRECONDITION when nothing here is in memory: they are never written elsewhere. */
 int secret_files_write(const struct work *w, const Davit__Common__V1__ServiceSpec *spec, const char *container, char **ret_dir,
                        struct err *err) MUST_USE;
-/* After the container has gone. Harmless when there are none. */
-void secret_files_remove(const struct work *w, const char *container);
+/* After the container has gone: those that were written before real time @until, when it started; newer ones are of another container that was made
+ * under its name meanwhile. Harmless when there are none. */
+void secret_files_remove(const struct work *w, const char *container, usec_t until);
 /* Removes what no container has any more: neither @keep(@arg, its name) nor written within SECRET_FILES_YOUNG, when one may be in the making. */
 #define SECRET_FILES_YOUNG (10 * USEC_MINUTE)
 void secret_files_sweep(const struct work *w, bool (*keep)(void *arg, const char *container), void *arg);

@@ -120,7 +120,7 @@ static void forget(struct watch *wt, const char *id, struct delta *d)
     if (!s)
         return;
     delta_add(&d->removed, &d->n_removed, s->id);
-    secret_files_remove(wt->w, s->name);
+    secret_files_remove(wt->w, s->name, s->started);
     d->ours = true;
     seen_free(s);
 }

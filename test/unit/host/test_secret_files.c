@@ -94,10 +94,15 @@ static void test_written_and_removed(void **state)
     assert_int_equal(fd_read_file(file, &content, NULL), 0);
     assert_true(str_eq(buf_str(&content), STR("other")));
 
-    secret_files_remove(&f->w, CONTAINER);
+    /* Written after the container that is gone had started: they are of another one of this name. */
+    usec_t written = (usec_t)two.st_mtim.tv_sec * USEC_SEC;
+    secret_files_remove(&f->w, CONTAINER, written);
+    secret_files_remove(&f->w, CONTAINER, 0);
+    assert_int_equal(access(file, F_OK), 0);
+    secret_files_remove(&f->w, CONTAINER, clock_real() + USEC_SEC);
     assert_int_equal(access(dir, F_OK), -1);
-    secret_files_remove(&f->w, CONTAINER);
-    secret_files_remove(&f->w, "..");
+    secret_files_remove(&f->w, CONTAINER, clock_real() + USEC_SEC);
+    secret_files_remove(&f->w, "..", clock_real() + USEC_SEC);
 }
 
 static void test_none(void **state)
