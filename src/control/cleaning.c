@@ -39,6 +39,15 @@ struct ask_job {
     unsigned kept;     /* of it, once active and not active now */
 };
 
+/* One that is named by its digest, as of a rollback that is under way, may have no tag any more. */
+static void keep_image(struct ask_job *j, struct str image)
+{
+    struct str digest = image;
+    (void)str_cut(&digest, '@');
+    texts_add(&j->lists[KEEP], image);
+    texts_add(&j->lists[KEEP], digest);
+}
+
 /* What the deployment @id needs: the name of its image, and its volumes. */
 static int add_spec(struct ask_job *j, const char *id, struct str bytes, bool keep, struct err *err)
 {
@@ -52,7 +61,7 @@ static int add_spec(struct ask_job *j, const char *id, struct str bytes, bool ke
     const Davit__Common__V1__ServiceSpec *spec = (const Davit__Common__V1__ServiceSpec *)m;
     texts_add(&j->lists[OLD_IMAGES], str_from(spec->image));
     if (keep)
-        texts_add(&j->lists[KEEP], str_from(spec->image));
+        keep_image(j, str_from(spec->image));
     for (size_t i = 0; keep && i < spec->n_volumes; i++) {
         AUTO_FREE char *name = str_printf("davit-%s-%s", spec->project, spec->volumes[i]->name);
         texts_add(&j->lists[VOLUMES], str_from(name));

@@ -9,9 +9,10 @@ static const usec_t FIRST_AFTER = 60 * USEC_SEC, EVERY = 3600 * USEC_SEC;
 #define OVER                                                                                                                     \
     " AND state IN (5, 6, 7, 8, 9) AND NOT EXISTS (SELECT 1 FROM services s WHERE s.newest = ranked.id OR s.active = ranked.id)"
 
+/* Those that were active once are counted by themselves: however many fail, they do not crowd out what a rollback brings back. */
 static const char deployments_sql[] =
     "DELETE FROM deployments WHERE id IN (SELECT id FROM (SELECT id, state, row_number()"
-    " OVER (PARTITION BY project, service ORDER BY created_us DESC, id DESC) AS place FROM deployments) AS ranked"
+    " OVER (PARTITION BY project, service, activated_us > 0 ORDER BY created_us DESC, id DESC) AS place FROM deployments) AS ranked"
     " WHERE place > ?" OVER " LIMIT ?)";
 
 /* The last event stays: it tells whoever watches that the deployment is over. */

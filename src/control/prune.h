@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* prune — what is kept of the past: the newest PRUNE_DEPLOYMENTS_KEPT deployments of each service, and about PRUNE_EVENTS_KEPT events of
- * deployments in all, beside the last one of each. What is active, newest, or not over yet stays whatever its age. */
+/* prune — what is kept of the past: of each service the newest PRUNE_DEPLOYMENTS_KEPT deployments that were active once and as many others, and
+ * about PRUNE_EVENTS_KEPT events of deployments in all, beside the last one of each. What is active, newest, or not over yet stays whatever its
+ * age. */
 #ifndef DAVIT_CONTROL_PRUNE_H
 #define DAVIT_CONTROL_PRUNE_H
 

@@ -239,6 +239,9 @@ static int past_fn(struct db *db, void *arg, struct err *err)
             for (int64_t e = 1; rc == 0 && e <= 20; e++)
                 rc = db_exec(db, err, "INSERT INTO deployment_events VALUES (?, ?, 1, ?)", "tib", id, e, STR(""));
         }
+    /* Old, and active once. */
+    if (rc == 0)
+        rc = db_exec(db, err, "UPDATE deployments SET activated_us = 1 WHERE id = 'busy-6'", "");
     if (rc == 0)
         rc = db_exec(db, err, "INSERT INTO services VALUES ('p', 'busy', 's', 'busy-449', 'busy-0', 1, 1)", "");
     return rc ? rc : db_exec(db, err, "INSERT INTO services VALUES ('p', 'few', 's', 'few-2', '', 1, 1)", "");
@@ -284,8 +287,8 @@ static void test_the_past_is_bounded(void **state)
         assert_true(rounds < 20);
     }
     assert_int_equal(store_read_sync(f->store, left_fn, &left, NULL), 0);
-    /* The newest 200, and the two that are not over. */
-    assert_int_equal(left.busy, PRUNE_DEPLOYMENTS_KEPT + 2);
+    /* The newest 200, the two that are not over, and the one that was active once. */
+    assert_int_equal(left.busy, PRUNE_DEPLOYMENTS_KEPT + 3);
     assert_int_equal(left.few, 3);
     assert_int_equal(left.gone, PRUNE_DEPLOYMENTS_KEPT);
     assert_true(left.active == 1 && left.going_on == 1 && left.active_events == 20);

@@ -16,6 +16,7 @@
 
 #define GET(a, kind) agent_get((a), DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_##kind, &err)
 #define IMAGES       (&davit_control_v1_image_service)
+#define WORK         (&davit_control_v1_workload_service)
 #define CONTAINERS   (&davit_control_v1_container_service)
 #define DIGEST_A     "sha256:00000000000000000000000000000000000000000000000000000000000000aa"
 
@@ -235,7 +236,7 @@ static void test_containers(void **state)
 }
 
 /* Makes shop/web:N active with an image of its own digest. */
-static void deploy_image(struct fixture *f, struct agent *a, unsigned n)
+static void deploy_image(struct fixture *f, struct agent *a, unsigned n, char ret_id[40])
 {
     struct err err = ERR_INIT;
     AUTO_FREE char *image = str_printf("app/web:%u", n), *digest = str_printf("%.*s%02x", 69, DIGEST_A, n);
@@ -251,9 +252,39 @@ static void deploy_image(struct fixture *f, struct agent *a, unsigned n)
     msg.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_RESULT;
     msg.result = &r;
     CHECK(agent_put(a, &msg) == 0);
+    (void)str_copy(ret_id, 40, str_from(d->deployment_id));
     (void)rpc_message_free(m);
     (void)rpc_message_free(GET(a, RESULT_ACK));
     (void)rpc_message_free(d);
+}
+
+/* While a rollback to the oldest is under way its image is needed, by the digest: it may have no name any more. */
+static void a_rollback_keeps_its_image(struct fixture *f, struct agent *a, const char *first)
+{
+    struct err err = ERR_INIT;
+    struct pending p;
+    ProtobufCMessage *m = NULL;
+    Davit__Control__V1__RollbackRequest r = DAVIT__CONTROL__V1__ROLLBACK_REQUEST__INIT;
+    Davit__Control__V1__PlanPruneRequest ask = DAVIT__CONTROL__V1__PLAN_PRUNE_REQUEST__INIT;
+    Davit__Link__V1__CallEnd e = DAVIT__LINK__V1__CALL_END__INIT;
+    Davit__Common__V1__PrunePlan plan = DAVIT__COMMON__V1__PRUNE_PLAN__INIT;
+    AUTO_FREE char *digest = str_printf("%.*s%02x", 69, DIGEST_A, 1);
+    r.project = W("shop");
+    r.service = W("web");
+    r.deployment_id = W(first);
+    CHECK_OK(fixture_call(f, WORK, "Rollback", &r.base, &m, &err));
+    (void)rpc_message_free(m);
+    (void)rpc_message_free(GET(a, COMMAND));
+    begin(&p, f, IMAGES, "PlanPrune", &ask.base);
+    Davit__Link__V1__ControlMessage *got = GET(a, CALL_OPEN);
+    CHECK(got && has(got->call_open->prune_plan->keep_images, got->call_open->prune_plan->n_keep_images, digest));
+    e.result_case = DAVIT__LINK__V1__CALL_END__RESULT_PRUNE_PLAN;
+    e.prune_plan = &plan;
+    answer(a, got->call_open->call_id, &e);
+    end(&p);
+    CHECK(p.rc == 0);
+    (void)rpc_message_free(p.answer);
+    (void)rpc_message_free(got);
 }
 
 static void check_ask(const Davit__Link__V1__PrunePlanCall *k, bool volumes)
@@ -299,9 +330,10 @@ static void prune_body(struct fixture *f)
     ProtobufCMessage *m = NULL;
     Davit__Control__V1__PlanPruneRequest ask = DAVIT__CONTROL__V1__PLAN_PRUNE_REQUEST__INIT;
     Davit__Control__V1__ApplyPruneRequest apply = DAVIT__CONTROL__V1__APPLY_PRUNE_REQUEST__INIT;
+    char id[5][40];
     work_connect(f, &a, 1, 0);
     for (unsigned n = 1; n <= 5; n++)
-        deploy_image(f, &a, n);
+        deploy_image(f, &a, n, id[n - 1]);
     begin(&p, f, IMAGES, "PlanPrune", &ask.base);
     give_plan(&a, false, false);
     end(&p);
@@ -337,6 +369,7 @@ static void prune_body(struct fixture *f)
     /* Once. */
     CHECK(fixture_call(f, IMAGES, "ApplyPrune", &apply.base, &m, &err) == -(int)ERR_NOT_FOUND && err.hint[0]);
     (void)rpc_message_free(shown);
+    a_rollback_keeps_its_image(f, &a, id[0]);
     agent_close(&a);
     fixture_until(work_offline, f);
     CHECK(fixture_call(f, IMAGES, "PlanPrune", &ask.base, &m, &err) == -(int)ERR_UNAVAILABLE);
