@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "control/commands.h"
 #include "control/deployments.h"
+#include "control/links.h"
 #include "control/passes.h"
 #include "control/sealed.h"
 #include "control/variables.h"
@@ -191,6 +192,25 @@ static int answer(struct rpc_call *call, const char *id, bool same, const struct
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
+/* What agents of before would pass over in silence; a file would stand in the environment instead. */
+static const char *beyond_old_agents(const Davit__Common__V1__ServiceSpec *spec)
+{
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (*spec->env[i]->file)
+            return "secret files";
+    return spec->n_routes ? "routes" : spec->replicas > 1 ? "replicas" : spec->n_binds ? "binds" : spec->n_allow ? "rights" : NULL;
+}
+
+static int check_agent(const struct server *s, const Davit__Common__V1__ServiceSpec *spec, struct err *err)
+{
+    const char *what = s->link && !links_take_calls(s) ? beyond_old_agents(spec) : NULL;
+    if (!what)
+        return 0;
+    (void)err_set(err, ERR_PRECONDITION, "the agent of server \"%s\" is too old for %s", s->name, what);
+    err_hint(err, "update the agent: davit server update %s", s->name);
+    return -(int)ERR_PRECONDITION;
+}
+
 int deploys_submit(struct server *s, const struct deploy_new *n, char ret_id[40], struct err *err)
 {
     struct control *c = s->control;
@@ -200,10 +220,13 @@ int deploys_submit(struct server *s, const struct deploy_new *n, char ret_id[40]
     AUTO_BUF sealed = BUF_INIT(RPC_MESSAGE_MAX + SEAL_OVERHEAD);
     struct deploy_job j = {.n = n, .server_id = s->id, .server_name = s->name};
     char id[40];
+    int rc = check_agent(s, n->spec, err);
+    if (rc < 0)
+        return rc;
     if (rpc_pack(&n->spec->base, &bytes) != 0)
         return err_set(err, ERR_INVALID, "spec: larger than a message may be");
     rng_uuid(j.id);
-    int rc = sealed_put(c, SEALED_SPEC, j.id, buf_str(&bytes), &sealed, err);
+    rc = sealed_put(c, SEALED_SPEC, j.id, buf_str(&bytes), &sealed, err);
     if (rc < 0)
         return rc;
     j.sealed = buf_str(&sealed);

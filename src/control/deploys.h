@@ -18,7 +18,8 @@ struct deploy_new {
     bool force;                                  /* although the server is short of disk space */
 };
 /* Waits: @ret_id is that of the new deployment, or of the one that answered this request before. -ERR_PRECONDITION: the service runs on another
- * server; -ERR_EXISTS: a hostname leads to another service there; those of commands_submit. */
+ * server, or the connected agent is too old for what the spec asks; -ERR_EXISTS: a hostname leads to another service there; those of
+ * commands_submit. */
 int deploys_submit(struct server *s, const struct deploy_new *n, char ret_id[40], struct err *err) MUST_USE;
 /* 0 or -ERR_INVALID. NULL and "" are fine. */
 int deploys_check_request_id(const char *id, struct err *err) MUST_USE;
