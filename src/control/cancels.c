@@ -49,12 +49,13 @@ static int wait_for_agent(struct server *s, struct command *cmd, usec_t wait, st
     return rc < 0 ? err_set(err, (enum err_code) - rc, "the wait for the agent was given up") : 0;
 }
 
+/* 1: its command is not known yet, or not any more, for it or its result is being written. */
 static int give_up(struct control *c, const struct deployment_row *row, const char *by, usec_t wait, struct err *err)
 {
     struct server *s = servers_by_id(c, row->server_id);
     struct command *cmd = s ? commands_by_deployment(s, row->id) : NULL;
-    if (!cmd) /* its result is being written at this moment */
-        return 0;
+    if (!cmd)
+        return 1;
     (void)server_ref(s);
     (void)command_ref(cmd);
     int rc = commands_cancel(s, cmd, by, err);
@@ -72,18 +73,22 @@ int cancels_cancel(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     Davit__Control__V1__CancelDeploymentResponse m = DAVIT__CONTROL__V1__CANCEL_DEPLOYMENT_RESPONSE__INIT;
     struct deployment_row row = {.id = ""};
     usec_t wait = 0;
+    bool missed = false;
     int rc = workloads_wait(r->wait_s, CANCEL_WAIT_S, &wait, err);
     if (rc == 0)
         rc = find(c, r->deployment_id, &row, err);
     if (rc == 0 && !deployment_ended(row.state)) {
         rc = give_up(c, &row, caller_name(call), wait, err);
-        if (rc == 0)
+        missed = rc == 1;
+        if (rc >= 0)
             rc = find(c, row.id, &row, err);
     }
     if (rc < 0)
         return rc;
     if (deployment_ended(row.state) && row.state != DEPLOYMENT_CANCELLED)
         return too_late(&row, err);
+    if (!deployment_ended(row.state) && missed)
+        return err_set(err, ERR_UNAVAILABLE, "deployment %.8s is being recorded at this moment; try again", row.id);
     m.state = (Davit__Common__V1__DeploymentState)row.state;
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
