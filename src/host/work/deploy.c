@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/link/policy.h"
-
 void deploy_init(struct deploy *d, struct work *w, struct command *c, const Davit__Link__V1__Deploy *msg)
 {
     *d = (struct deploy){.w = w, .c = c, .msg = msg, .spec = msg->spec, .job = c ? c->msg->id : NULL, .image_ref = msg->spec->image};
@@ -98,22 +96,14 @@ int deploy_check_replicas(struct deploy *d, struct err *err)
     return deploy_reason(d, -ERR_INVALID, "invalid");
 }
 
-/* The image's digest as its registry has it; its own id where it came without one. The same image may be known under other names too: a digest of
- * one of those is not found under this name. */
+/* The image's digest as the registry of its name has it; its own id where it did not come from there, for nobody else knows it by that name. */
 static void note_digest(struct deploy *d)
 {
     if (*d->digest)
         return;
-    AUTO_FREE char *wanted = NULL;
-    const char *found = d->image.id;
-    (void)policy_image_name(d->spec->image, &wanted, NULL);
-    for (size_t i = 0; wanted && i < d->image.n_repo_digests; i++) {
-        AUTO_FREE char *name = NULL;
-        const char *at = strchr(d->image.repo_digests[i], '@');
-        if (at && policy_image_name(d->image.repo_digests[i], &name, NULL) == 0 && strcmp(name, wanted) == 0)
-            found = at + 1;
-    }
-    (void)str_copy(d->digest, sizeof(d->digest), str_from(found));
+    const char *asked = strchr(d->spec->image, '@');
+    const char *digest = image_digest_from(&d->image, d->spec->image, asked ? asked + 1 : "");
+    (void)str_copy(d->digest, sizeof(d->digest), str_from(*digest ? digest : d->image.id));
 }
 
 int step_inspect(struct job *job, void *ctx, struct err *err)

@@ -180,8 +180,7 @@ int call_image_pull(struct call *c, Davit__Link__V1__CallEnd *end, const char **
 
 /* --- Check --------------------------------------------------------------------------------------------------------------------------- */
 
-/* The digest under which this image came from the repository that @ref names, "" if it did not; @want: that one, if it is among them. */
-static const char *local_digest(const struct docker_image *m, const char *ref, const char *want)
+const char *image_digest_from(const struct docker_image *m, const char *ref, const char *want)
 {
     AUTO_FREE char *repository = NULL;
     const char *found = "";
@@ -222,7 +221,7 @@ int call_image_check(struct call *c, Davit__Link__V1__CallEnd *end, const char *
         return rc;
     Davit__Common__V1__ImageCheck *out = NEW(Davit__Common__V1__ImageCheck);
     davit__common__v1__image_check__init(out);
-    out->local_digest = answer_text(rc == 0 ? local_digest(&image, m->image, remote) : "", &room);
+    out->local_digest = answer_text(rc == 0 ? image_digest_from(&image, m->image, remote) : "", &room);
     out->remote_digest = answer_text(remote, &room);
     out->differs = strcmp(out->local_digest, out->remote_digest) != 0;
     docker_image_release(&image);

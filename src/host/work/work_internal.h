@@ -135,6 +135,8 @@ char *log_tail(struct work *w, const char *container, usec_t deadline) MUST_USE;
 
 /* --- image.c ---- */
 
+/* The digest under which @m came from the repository that @ref names, "" if it did not; @want: that one, if it is among them. Borrowed from @m. */
+const char *image_digest_from(const struct docker_image *m, const char *ref, const char *want);
 /* Which of the closed list a failed pull is. May wait. */
 const char *image_pull_reason(struct work *w, const struct err *err);
 

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "host/work/prune.h"
+#include "host/work/work_internal.h"
 
 #define SERVER "server-1"
 #define OLD    "sha256:00000000000000000000000000000000000000000000000000000000000000aa"
@@ -318,6 +319,20 @@ static void test_limit_and_hostile_names(void **state)
     free(items);
 }
 
+/* req: CX-7 */
+/* A rollback names the image by the digest that is known where its name leads, whatever other registries call it. */
+static void test_digest_of_the_name(void **state)
+{
+    const char *digests[] = {"other.example/web@sha256:1", "127.0.0.1:5000/web@sha256:2", "docker.io/library/web@sha256:3", "127.0.0.1:5000/web@sha256:4"};
+    const struct docker_image m = {.id = "sha256:id", .repo_digests = digests, .n_repo_digests = ARRAY_LEN(digests)};
+    (void)state;
+    assert_string_equal(image_digest_from(&m, "other.example/web:5", ""), "sha256:1");
+    assert_string_equal(image_digest_from(&m, "web:5", ""), "sha256:3");
+    assert_string_equal(image_digest_from(&m, "127.0.0.1:5000/web:5@sha256:2", "sha256:2"), "sha256:2");
+    assert_string_equal(image_digest_from(&m, "127.0.0.1:5000/other:5", ""), "");
+    assert_string_equal(image_digest_from(&m, "", ""), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_only_what_was_asked_for),
         cmocka_unit_test(test_incomplete),
         cmocka_unit_test(test_limit_and_hostile_names),
+        cmocka_unit_test(test_digest_of_the_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
