@@ -6,6 +6,7 @@
 #include "cli/secret_input.h"
 #include "davit/control/v1/environment.davit.h"
 #include "davit/control/v1/environment.pb-c.h"
+#include "spec/registry_name.h"
 
 enum { PASSWORD_MAX = 32 * 1024 };
 static const usec_t CALL_TIMEOUT = 15 * USEC_SEC;
@@ -41,7 +42,11 @@ static int run_login(struct cli *cli, const void *options, const char **operands
         err_hint(err, "davit registry login --user NAME SERVER");
         return -(int)ERR_INVALID;
     }
-    int rc = secret_input(o->password_file, "password", PASSWORD_MAX, &password, err);
+    /* Here first: what is no name goes nowhere. */
+    char named[REGISTRY_NAME_SIZE];
+    int rc = registry_name(str_from(n ? operands[0] : ""), named, err);
+    if (rc == 0)
+        rc = secret_input(o->password_file, "password", PASSWORD_MAX, &password, err);
     if (rc < 0)
         return rc;
     req.server = (char *)(uintptr_t)(n ? operands[0] : "");

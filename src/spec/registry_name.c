@@ -64,6 +64,11 @@ int registry_name(struct str server, char dst[REGISTRY_NAME_SIZE], struct err *e
     drop_tail(&s, STR("/"));
     drop_tail(&s, STR("/v1"));
     drop_tail(&s, STR("/v2"));
+    if (s.n && memchr(s.p, '@', s.n)) { /* not shown again: it may be "user:password@host" */
+        (void)err_set(err, ERR_INVALID, "server: a registry is named without who logs in");
+        err_hint(err, "write host or host:port, and the user with --user");
+        return -(int)ERR_INVALID;
+    }
     if (s.n && !is_server(s)) {
         (void)err_set(err, ERR_INVALID, "server: \"%.*s\" is no registry", (int)(server.n < 80 ? server.n : 80), server.p ? server.p : "");
         err_hint(err, "write host or host:port, as in the image's name; leave it out for " REGISTRY_HUB);

@@ -179,6 +179,11 @@ static void test_registry_names(void **state)
     is("-x.example", "none");
     is("a b.example", "none");
     is("x.example\nEvil: 1", "none");
+    /* A password that stands where it should not is not repeated. */
+    char name[REGISTRY_NAME_SIZE];
+    struct err err = ERR_INIT;
+    assert_int_equal(registry_name(STR("https://ann:hunter2@registry.example"), name, &err), -(int)ERR_INVALID);
+    assert_true(*err.hint && !strstr(err.msg, "hunter2"));
     char longest[300];
     memset(longest, 'a', sizeof(longest));
     memcpy(longest + 250, ".io:65535", 10);
