@@ -163,12 +163,28 @@ bool spec_is_env_file(struct str n)
     return true;
 }
 
+/* Where they are mounted nothing else can be. */
+static int check_place(const char *field, const char *path, struct err *err)
+{
+    struct str rest = str_from(path);
+    if (!str_starts(rest, STR(SPEC_FILES_AT)) || (path[sizeof(SPEC_FILES_AT) - 1] && path[sizeof(SPEC_FILES_AT) - 1] != '/'))
+        return 0;
+    return err_set(err, ERR_INVALID, "%s: %.80s is where the variables that are files come", field, path);
+}
+
 static int check_files(const Davit__Common__V1__ServiceSpec *s, struct err *err)
 {
+    int rc = 0;
     for (size_t i = 0; i < s->n_env; i++) {
         struct str file = str_from(s->env[i]->file);
         if (!file.n)
             continue;
+        for (size_t k = 0; rc == 0 && k < s->n_volumes; k++)
+            rc = check_place("volumes.path", s->volumes[k]->path, err);
+        for (size_t k = 0; rc == 0 && k < s->n_binds; k++)
+            rc = check_place("binds.path", s->binds[k]->path, err);
+        if (rc < 0)
+            return rc;
         if (!spec_is_env_file(file))
             return err_set(err, ERR_INVALID, "env.file: \"%.80s\" is not allowed; letters, digits and _.- (not . or - in front), at most %d",
                            s->env[i]->file, SPEC_FILE_MAX);

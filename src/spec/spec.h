@@ -39,6 +39,7 @@ enum {
     SPEC_SETTLE_MS = 2 * 1000
 };
 #define SPEC_HEALTH_PATH "/health"
+#define SPEC_FILES_AT    "/run/secrets" /* where variables that are files are in a container */
 
 /* 0 or -ERR_INVALID. @spec NULL is refused too. */
 int spec_check(const Davit__Common__V1__ServiceSpec *spec, struct err *err) MUST_USE;

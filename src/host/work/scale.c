@@ -76,7 +76,9 @@ static int active(struct command *c, Davit__Link__V1__Deploy **ret, struct err *
     }
     if (!s) {
         *reason = "not_found";
-        return err_set(err, ERR_NOT_FOUND, "no deployment of service %s of project %s is active on this server", c->service, c->project);
+        (void)err_set(err, ERR_NOT_FOUND, "no deployment of service %s of project %s is active on this server", c->service, c->project);
+        err_hint(err, "one that an agent of before deployed counts from its next deployment on");
+        return -ERR_NOT_FOUND;
     }
     if (strcmp(s->deploy->deployment_id, m->deployment_id) != 0) {
         *reason = "aborted";

@@ -10,8 +10,9 @@
 #define DAVIT_HOST_WORK_SECRET_FILES_H
 
 #include "host/work/work_internal.h"
+#include "spec/spec.h"
 
-#define SECRET_FILES_TARGET "/run/secrets"
+#define SECRET_FILES_TARGET SPEC_FILES_AT
 
 /* Has this spec variables that become files? */
 bool secret_files_any(const Davit__Common__V1__ServiceSpec *spec);

@@ -390,10 +390,7 @@ static void old_agent_body(struct fixture *f)
     r.service = W("web");
     r.replicas = 2;
     CHECK(fixture_call(f, WORK, "ScaleService", &r.base, &m, &err) == -(int)ERR_PRECONDITION && strstr(err.hint, "update the agent"));
-    /* Nor is it given what it would pass over in silence. */
-    err = (struct err)ERR_INIT;
-    want(&w, "web", "web:2", "a", "web.example.com");
-    CHECK(deploy(f, &w, id, NULL, &err) == -(int)ERR_PRECONDITION && strstr(err.msg, "too old for routes"));
+    CHECK((w.env.file = W("key")) && deploy(f, &w, id, NULL, &err) == -(int)ERR_PRECONDITION && strstr(err.msg, "too old for secret files"));
     agent_close(&a);
 }
 WHOLE(old_agent, old_agent_body)

@@ -240,6 +240,10 @@ static void specs(void **state)
     REFUSED("env.file", p.env[0].file = W(".."));
     REFUSED("env.file", p.env[0].file = W("-a"));
     REFUSED("env.file", p.env[0].file = p.env[1].file = W("tls.key"));
+    REFUSED("volumes.path", p.env[0].file = W("tls.key"); p.vol[0].path = W("/run/secrets"));
+    REFUSED("volumes.path", p.env[0].file = W("tls.key"); p.vol[0].path = W("/run/secrets/more"));
+    ALLOWED(p.env[0].file = W("tls.key"); p.vol[0].path = W("/run/secrets.d"));
+    ALLOWED(p.vol[0].path = W("/run/secrets"));
     ALLOWED(p.env[0].file = W("tls_Key-1.pem"); p.env[1].file = W("_x"));
     REFUSED("volumes.name", p.vol[0].name = W("a/b"));
     REFUSED("volumes.path", p.vol[0].path = W("data"));

@@ -323,7 +323,8 @@ static void test_limit_and_hostile_names(void **state)
 /* A rollback names the image by the digest that is known where its name leads, whatever other registries call it. */
 static void test_digest_of_the_name(void **state)
 {
-    const char *digests[] = {"other.example/web@sha256:1", "127.0.0.1:5000/web@sha256:2", "docker.io/library/web@sha256:3", "127.0.0.1:5000/web@sha256:4"};
+    const char *digests[] = {"other.example/web@sha256:1", "127.0.0.1:5000/web@sha256:2", "docker.io/library/web@sha256:3",
+                             "127.0.0.1:5000/web@sha256:4"};
     const struct docker_image m = {.id = "sha256:id", .repo_digests = digests, .n_repo_digests = ARRAY_LEN(digests)};
     (void)state;
     assert_string_equal(image_digest_from(&m, "other.example/web:5", ""), "sha256:1");
