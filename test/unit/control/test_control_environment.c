@@ -261,6 +261,45 @@ static void limits(void **state)
     fixture_run(limits_body);
 }
 
+/* What who can write to the database might try: a secret in the row of one that is shown, or of another service. */
+static int move_fn(struct db *db, void *arg, struct err *err)
+{
+    const char *sql = arg;
+    return db_exec(db, err, sql, "");
+}
+
+static void bound_body(struct fixture *f)
+{
+    static const char *const moves[] = {
+        "UPDATE variables SET content = (SELECT content FROM variables WHERE name = 'TOKEN') WHERE name = 'SHOWN'",
+        "UPDATE variables SET name = 'OTHER' WHERE name = 'TOKEN'",
+        "UPDATE variables SET service = 'web' WHERE service = 'db'",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(moves); i++) {
+        struct err err = ERR_INIT;
+        Davit__Control__V1__ListVariablesRequest r = DAVIT__CONTROL__V1__LIST_VARIABLES_REQUEST__INIT;
+        ProtobufCMessage *m = NULL;
+        r.project = W("shop");
+        r.service = W(i == 2 ? "web" : "db");
+        Davit__Control__V1__SetVariablesRequest set = DAVIT__CONTROL__V1__SET_VARIABLES_REQUEST__INIT;
+        set.project = W("shop");
+        set.service = W("db");
+        set.text = W("TOKEN=" CANARY "\nSHOWN=x\n");
+        CHECK_OK(store_write(f->c->store, move_fn, W("DELETE FROM variables"), deadline_in(10 * USEC_SEC), &err));
+        CHECK_OK(fixture_call(f, ENVIRONMENT, "SetVariables", &set.base, &m, &err));
+        (void)rpc_message_free(m);
+        CHECK_OK(store_write(f->c->store, move_fn, W(moves[i]), deadline_in(10 * USEC_SEC), &err));
+        CHECK(fixture_call(f, ENVIRONMENT, "ListVariables", &r.base, &m, &err) == -(int)ERR_DATA_LOSS);
+    }
+}
+
+/* req: CX-8 */
+static void bound_to_their_rows(void **state)
+{
+    (void)state;
+    fixture_run(bound_body);
+}
+
 /* --- Deployments take them along ------------------------------------------------------------------------------------------------------------ */
 
 static const Davit__Common__V1__EnvVar *env_of(const Davit__Common__V1__ServiceSpec *spec, const char *name)
@@ -472,7 +511,7 @@ static void many_registries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(variables), cmocka_unit_test(import),     cmocka_unit_test(limits),
+        cmocka_unit_test(variables), cmocka_unit_test(import),     cmocka_unit_test(limits),          cmocka_unit_test(bound_to_their_rows),
         cmocka_unit_test(merge),     cmocka_unit_test(registries), cmocka_unit_test(many_registries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
