@@ -3,6 +3,7 @@
 import { Component, type ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 
+import type { Problem } from "./api/client";
 import { FirstStart, LoginPage } from "./pages/login";
 import { SetupPage } from "./pages/setup";
 import { Button, ErrorBox, Toasts } from "./parts";
@@ -51,19 +52,24 @@ function ToLogin() {
     return null;
 }
 
+const ASK_AGAIN_MS = 3000;
+
+/** The first question was not answered: it is asked again by itself, as the text promises. */
+function NoAnswer({ problem }: { problem: Problem }) {
+    useEffect(() => {
+        const timer = setTimeout(() => void loadSession(), ASK_AGAIN_MS);
+        return () => clearTimeout(timer);
+    }, [problem]);
+    return (
+        <Bare>
+            <ErrorBox title="No answer from the control plane" problem={problem} retry={() => void loadSession()} />
+        </Bare>
+    );
+}
+
 function Page() {
     const at = path.value;
-    if (sessionProblem.value && !session.value) {
-        return (
-            <Bare>
-                <ErrorBox
-                    title="No answer from the control plane"
-                    problem={sessionProblem.value}
-                    retry={() => void loadSession()}
-                />
-            </Bare>
-        );
-    }
+    if (sessionProblem.value && !session.value) return <NoAnswer problem={sessionProblem.value} />;
     if (!session.value) return null;
     if (at === "/setup") return <SetupPage />;
     if (!session.value.ownerExists) return <FirstStart />;

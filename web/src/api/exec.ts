@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exec: a process in a container, over a WebSocket of its own. Wire: doc/rpc.md, "From a browser: WebSocket". */
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { ExecRequestSchema, ExecResponseSchema, type ExecStartSchema } from "../gen/davit/control/v1/containers_pb";
+import { ExecRequestSchema, ExecResponseSchema, type ExecResponse, type ExecStartSchema } from "../gen/davit/control/v1/containers_pb";
 import { loggedOut, type Problem } from "./client";
 import { endOf, frameOf, FLAG_END, PREFIX } from "./envelope";
 
@@ -47,7 +47,12 @@ export function execute(start: MessageInitShape<typeof ExecStartSchema>, handler
         if (!(data instanceof ArrayBuffer) || data.byteLength < PREFIX) return end(undefined);
         const body = new Uint8Array(data, PREFIX);
         if (new Uint8Array(data)[0]! & FLAG_END) return end(endOf(body));
-        const m = fromBinary(ExecResponseSchema, body);
+        let m: ExecResponse;
+        try {
+            m = fromBinary(ExecResponseSchema, body);
+        } catch {
+            return end({ code: "internal", message: "What the control plane sent cannot be read.", hint: "" });
+        }
         if (m.container) handler.started(m.container);
         if (m.output.length) handler.output(m.output);
         if (m.errorOutput.length) handler.output(m.errorOutput);

@@ -94,3 +94,12 @@ export function short(id: string): string {
 export function hostPort(host: string, port: number): string {
     return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
+
+/** A plot that has just begun has room for what comes. */
+export const SPAN_MIN_S = 120;
+
+/** From when to when a plot of @xs (seconds) reaches: never less than SPAN_MIN_S, also where there is one sample or none. */
+export function spanOf(xs: readonly number[], now = Date.now() / 1000): [number, number] {
+    const last = xs.at(-1) ?? now;
+    return [Math.min(xs[0] ?? last, last - SPAN_MIN_S), last];
+}

@@ -2,7 +2,7 @@
 /* spec: what somebody typed into the deploy form -> a ServiceSpec, with the rules of src/spec (which has the last word). Each problem names
  * its field, so that it is shown beside it. Pure. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { HealthKind, type ServiceSpecSchema } from "../gen/davit/common/v1/service_pb";
+import { HealthKind, type ServiceSpec, type ServiceSpecSchema } from "../gen/davit/common/v1/service_pb";
 
 export const ENV_MAX = 512;
 export const ENV_NAME_MAX = 256;
@@ -18,6 +18,9 @@ export const REPLICAS_MAX = 32;
 export interface EnvRow {
     name: string;
     value: string;
+    /** Of the deployment that the form began with: it is masked, or comes as a file. */
+    secret?: boolean;
+    file?: string;
 }
 export interface PortRow {
     host: string; // address, may be empty
@@ -45,7 +48,7 @@ export interface SpecForm {
     routes: RouteRow[];
     replicas: string;
     /** Of the deployment that the form began with; it has no fields for these. */
-    kept: Pick<MessageInitShape<typeof ServiceSpecSchema>, "binds" | "allow">;
+    kept: Pick<MessageInitShape<typeof ServiceSpecSchema>, "binds" | "allow" | "capAdd">;
     cpus: string;
     memory: string;
     pids: string;
@@ -359,7 +362,7 @@ export function specOf(form: SpecForm): MessageInitShape<typeof ServiceSpecSchem
         name: form.name,
         image: form.image.trim(),
         command: parseCommand(form.command) ?? [],
-        env: form.env.map((e) => ({ name: e.name, value: e.value })),
+        env: form.env.map((e) => ({ name: e.name, value: e.value, secret: e.secret ?? false, file: e.file ?? "" })),
         cpuMilli: BigInt(parseCpus(form.cpus) ?? 0),
         memoryBytes: parseMemory(form.memory) ?? 0n,
         pidsLimit: Number(form.pids.trim() || 0),
@@ -385,6 +388,45 @@ export function specOf(form: SpecForm): MessageInitShape<typeof ServiceSpecSchem
             retries: Number(form.healthRetries.trim() || 0),
             graceMs: parseMs(form.healthGrace) ?? 0,
         },
+    };
+}
+
+const number = (n: number | bigint) => (Number(n) ? String(n) : "");
+const msText = (n: number) => (n === 0 ? "" : n % 1000 ? `${n}ms` : `${n / 1000}s`);
+const quote = (s: string) => (/^[A-Za-z0-9_./:@=,+-]+$/.test(s) ? s : `'${s.replace(/'/g, "'\\''")}'`);
+
+/** What a deployment ran, as the form has it. Values of variables are not told by the control plane. */
+export function formOf(s: ServiceSpec): SpecForm {
+    const memory = s.memoryBytes && s.memoryBytes % (1n << 20n) === 0n ? `${s.memoryBytes >> 20n}m` : number(s.memoryBytes);
+    return {
+        project: s.project,
+        name: s.name,
+        image: s.image,
+        command: s.command.map(quote).join(" "),
+        env: s.env.map((e) => ({ name: e.name, value: "", secret: e.secret, file: e.file })),
+        ports: s.ports.map((p) => ({
+            host: p.hostIp,
+            hostPort: number(p.hostPort),
+            containerPort: number(p.containerPort),
+            protocol: p.protocol || "tcp",
+        })),
+        volumes: s.volumes.map((v) => ({ name: v.name, path: v.path, readOnly: v.readOnly })),
+        routes: s.routes.map((r) => ({ hostname: r.hostname, port: number(r.port) })),
+        replicas: "",
+        kept: { binds: s.binds, allow: s.allow, capAdd: s.capAdd },
+        cpus: s.cpuMilli ? String(Number(s.cpuMilli) / 1000) : "",
+        memory,
+        pids: number(s.pidsLimit),
+        restart: s.restart || "unless-stopped",
+        pull: s.pull || "missing",
+        readOnly: s.readOnly,
+        healthKind: s.health?.kind ?? HealthKind.NONE,
+        healthPath: s.health?.path || "/",
+        healthPort: number(s.health?.port ?? 0),
+        healthInterval: msText(s.health?.intervalMs ?? 0),
+        healthTimeout: msText(s.health?.timeoutMs ?? 0),
+        healthRetries: number(s.health?.retries ?? 0),
+        healthGrace: msText(s.health?.graceMs ?? 0),
     };
 }
 
@@ -427,7 +469,6 @@ export function fieldOf(message: string): { field: string; text: string } | unde
 
 /** The command that does the same, for whoever wants to do it again from a terminal. Values of variables are left out: they may be secret. */
 export function cliOf(form: SpecForm, server: string): string {
-    const quote = (s: string) => (/^[A-Za-z0-9_./:@=,+-]+$/.test(s) ? s : `'${s.replace(/'/g, "'\\''")}'`);
     const out = ["davit", "deploy"];
     const put = (flag: string, value: string) => value && out.push(flag, quote(value));
     if (form.project !== "default") put("--project", form.project);
@@ -449,9 +490,21 @@ export function cliOf(form: SpecForm, server: string): string {
     if (form.restart !== "unless-stopped") put("--restart", form.restart);
     if (form.pull !== "missing") put("--pull", form.pull);
     if (form.readOnly) out.push("--read-only");
+    for (const b of form.kept.binds ?? []) put("--bind", `${b.source}:${b.path}${b.readOnly ? ":ro" : ""}`);
+    for (const cap of form.kept.capAdd ?? []) put("--cap-add", cap);
+    for (const right of form.kept.allow ?? []) put("--allow", right);
+    /* With a hostname the control plane would check /health of itself. */
+    if (form.healthKind === HealthKind.NONE && form.routes.some((r) => r.hostname.trim())) out.push("--health", "none");
     if (form.healthKind === HealthKind.HTTP) put("--health", form.healthPort.trim() + form.healthPath);
     if (form.healthKind === HealthKind.TCP) put("--health", form.healthPort.trim() ? "tcp:" + form.healthPort.trim() : "tcp");
     if (form.healthKind === HealthKind.DOCKER) out.push("--health", "docker");
+    if (form.healthKind !== HealthKind.NONE) {
+        const time = (flag: string, text: string) => put(flag, /^\d+$/.test(text.trim()) ? `${text.trim()}s` : text.trim());
+        time("--health-interval", form.healthInterval);
+        time("--health-timeout", form.healthTimeout);
+        put("--health-retries", form.healthRetries.trim());
+        time("--health-grace", form.healthGrace);
+    }
     out.push(quote(form.image.trim() || "IMAGE"));
     const words = parseCommand(form.command) ?? [];
     if (words.length) out.push("--", ...words.map(quote));

@@ -77,6 +77,28 @@ export function findings(servers: Iterable<Server>, services: Iterable<Service>,
     return found.sort((a, b) => (a.tone === b.tone ? a.title.localeCompare(b.title) : a.tone === "bad" ? -1 : 1));
 }
 
+export interface Tally {
+    running: number;
+    failed: number;
+    begun: number;
+    stopped: number;
+    unseen: number;
+}
+
+/** Each service counted once: what cannot be seen, else what is broken, what serves, what is on its way, and what was stopped. */
+export function tally(services: Iterable<Service>): Tally {
+    const n: Tally = { running: 0, failed: 0, begun: 0, stopped: 0, unseen: 0 };
+    for (const s of services) {
+        const tone = serviceState(s).tone;
+        if (!s.serverOnline) n.unseen++;
+        else if (tone === "bad") n.failed++;
+        else if (s.containers.some((c) => c.state === "running")) n.running++;
+        else if (tone === "pending" || tone === "warn") n.begun++;
+        else n.stopped++;
+    }
+    return n;
+}
+
 /** What to do about one of a server's health reasons (src/control/servers.c makes them): a command for its machine or ours, or empty. */
 export function fixOf(reason: string, server: string): { text: string; command: string } {
     const fixes: [RegExp, string, string][] = [

@@ -127,18 +127,38 @@ export function useCall(): Call {
     };
 }
 
-/** What a page asks for once, and again when it changed something. */
-export function useLoad<T>(load: () => Promise<T>) {
-    const value = useSignal<T | undefined>(undefined);
+/** What a page asks for once, and again when it changed something or @of is another. Only the answer to what was asked last is taken. */
+export function useLoad<T>(load: () => Promise<T>, of = "") {
+    const value = useSignal<{ of: string; value: T } | undefined>(undefined);
     const problem = useSignal<Problem | undefined>(undefined);
+    const busy = useSignal(false);
+    const asked = useRef(0);
+    const latest = useRef({ load, of });
+    latest.current = { load, of };
     const again = async () => {
+        const mine = ++asked.current;
+        const { load, of } = latest.current;
+        busy.value = true;
         try {
-            value.value = await load();
+            const got = await load();
+            if (mine !== asked.current) return;
+            value.value = { of, value: got };
             problem.value = undefined;
         } catch (error) {
-            problem.value = toProblem(error);
+            if (mine === asked.current) problem.value = toProblem(error);
+        } finally {
+            if (mine === asked.current) busy.value = false;
         }
     };
-    useEffect(() => void again(), []);
-    return { value: value.value, problem: problem.value, again };
+    useEffect(() => {
+        problem.value = undefined;
+        void again();
+    }, [of]);
+    /* What was not reached is asked for again when the control plane is back. */
+    const open = watch.link.value === "open";
+    useEffect(() => {
+        if (open && problem.peek()?.code === "unavailable") void again();
+    }, [open]);
+    const got = value.value;
+    return { value: got && got.of === of ? got.value : undefined, problem: problem.value, busy: busy.value, again };
 }

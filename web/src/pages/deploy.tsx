@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import { environments, toProblem, workloads as api, type Problem } from "../api/client";
-import { checkForm, cliOf, emptyForm, fieldOf, nameOfImage, registryOf, specOf, type Problems, type SpecForm } from "../api/spec";
+import { checkForm, cliOf, emptyForm, fieldOf, formOf, nameOfImage, registryOf, specOf, type Problems, type SpecForm } from "../api/spec";
 import { deploymentTopic, serversTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
 import { healthKinds } from "../api/words";
@@ -32,45 +32,6 @@ import { EnvRows, PortRows, RouteRows, VolumeRows } from "./deploy_rows";
 function randomId(): string {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     return [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
-}
-
-const text = (n: number | bigint) => (Number(n) ? String(n) : "");
-const ms = (n: number) => (n === 0 ? "" : n % 1000 ? `${n}ms` : `${n / 1000}s`);
-const word = (w: string) => (/^[A-Za-z0-9_./:@=,+-]+$/.test(w) ? w : `'${w.replace(/'/g, "'\\''")}'`);
-
-/** What a deployment ran, as the form has it. Values of variables are not told by the control plane. */
-function formOf(s: ServiceSpec): SpecForm {
-    const memory = s.memoryBytes && s.memoryBytes % (1n << 20n) === 0n ? `${s.memoryBytes >> 20n}m` : text(s.memoryBytes);
-    return {
-        project: s.project,
-        name: s.name,
-        image: s.image,
-        command: s.command.map(word).join(" "),
-        env: s.env.map((e) => ({ name: e.name, value: "" })),
-        ports: s.ports.map((p) => ({
-            host: p.hostIp,
-            hostPort: text(p.hostPort),
-            containerPort: text(p.containerPort),
-            protocol: p.protocol || "tcp",
-        })),
-        volumes: s.volumes.map((v) => ({ name: v.name, path: v.path, readOnly: v.readOnly })),
-        routes: s.routes.map((r) => ({ hostname: r.hostname, port: text(r.port) })),
-        replicas: "",
-        kept: { binds: s.binds, allow: s.allow },
-        cpus: s.cpuMilli ? String(Number(s.cpuMilli) / 1000) : "",
-        memory,
-        pids: text(s.pidsLimit),
-        restart: s.restart || "unless-stopped",
-        pull: s.pull || "missing",
-        readOnly: s.readOnly,
-        healthKind: s.health?.kind ?? HealthKind.NONE,
-        healthPath: s.health?.path || "/",
-        healthPort: text(s.health?.port ?? 0),
-        healthInterval: ms(s.health?.intervalMs ?? 0),
-        healthTimeout: ms(s.health?.timeoutMs ?? 0),
-        healthRetries: text(s.health?.retries ?? 0),
-        healthGrace: ms(s.health?.graceMs ?? 0),
-    };
 }
 
 /* Who gets requests is checked first: with the first hostname the check that the control plane would choose stands in the form. */

@@ -66,7 +66,8 @@ export function EnvRows({ rows, onChange, problems, missing }: RowsProps<EnvRow>
     const take = () => {
         const read = parseEnvText(text.value);
         const names = new Set(read.rows.map((r) => r.name));
-        onChange([...rows.filter((r) => r.name && !names.has(r.name)), ...read.rows]);
+        const before = new Map(rows.map((r) => [r.name, r]));
+        onChange([...rows.filter((r) => r.name && !names.has(r.name)), ...read.rows.map((r) => ({ ...before.get(r.name), ...r }))]);
         bad.value = read.bad;
         text.value = read.bad.join("\n");
         pasting.value = read.bad.length > 0;
@@ -106,9 +107,12 @@ export function EnvRows({ rows, onChange, problems, missing }: RowsProps<EnvRow>
                             label={`Value of variable ${i + 1}`}
                             placeholder={missing.has(row.name) ? "as before? type it again" : "value"}
                             mono
+                            type={row.secret ? "password" : "text"}
+                            {...(row.secret ? { autocomplete: "new-password" } : {})}
                             value={row.value}
                             onInput={(value) => change({ value })}
                             error={problems.get(`env.${i}.value`)}
+                            {...(row.file ? { hint: `as /run/secrets/${row.file}` } : {})}
                         />
                     </>
                 )}

@@ -49,15 +49,14 @@ function FailureBox({ failure, deployment }: { failure: Failure; deployment: Dep
                         <Button size="small" icon="deploy" href={`/deploy?from=${encodeURIComponent(deployment.id)}`}>
                             Change and deploy again
                         </Button>
-                        <Button size="small" icon="logs" href={href("services", spec.project, spec.name)}>
-                            Open the log
+                        <Button size="small" icon="service" href={href("services", spec.project, spec.name)}>
+                            Open the service
                         </Button>
                     </div>
                 )
             }
         >
             {failure.hint && <p class="notice-fix wrap">{inert(failure.hint)}</p>}
-            {failure.reason && <p class="notice-code">{inert(failure.reason)}</p>}
             {failure.detail && (
                 <pre class="code-block detail" tabIndex={0} aria-label="What it said last">
                     {failure.detail.split("\n").map(inert).join("\n")}

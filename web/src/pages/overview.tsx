@@ -5,9 +5,8 @@ import { useMemo } from "preact/hooks";
 import { now } from "../api/clock";
 import { bytes, count, duration, ms } from "../api/format";
 import { deploymentsTopic, overviewTopic, serversTopic, servicesTopic } from "../api/topics";
-import { findings, type Finding } from "../api/verdict";
+import { findings, tally, type Finding } from "../api/verdict";
 import { useWatch } from "../api/watch";
-import { serviceState } from "../api/words";
 import type { GetStatusResponse } from "../gen/davit/control/v1/status_pb";
 import { ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
 import type { Service } from "../gen/davit/control/v1/workloads_pb";
@@ -122,9 +121,13 @@ function Numbers({
     servers: Map<string, Server>;
     services: Map<string, Service>;
 }) {
-    const states = [...services.values()].map((s) => serviceState(s).tone);
-    const bad = states.filter((t) => t === "bad").length;
-    const running = states.filter((t) => t === "ok").length;
+    const n = tally(services.values());
+    const rest = [
+        n.failed && `${n.failed} failed`,
+        n.begun && `${n.begun} starting`,
+        n.stopped && `${n.stopped} stopped`,
+        n.unseen && `${n.unseen} out of sight`,
+    ].filter(Boolean);
     const of = (state: ServerState) => [...servers.values()].filter((s) => s.state === state).length;
     const offline = of(ServerState.OFFLINE);
     const pending = of(ServerState.PENDING);
@@ -143,16 +146,16 @@ function Numbers({
             />
             <Stat
                 label="Services running"
-                value={running}
+                value={n.running}
                 unit={`of ${services.size}`}
                 href="/services"
-                tone={bad ? "bad" : "ok"}
-                note={bad ? `${bad} failed` : "none has failed"}
+                tone={n.failed ? "bad" : n.unseen ? "warn" : "ok"}
+                note={rest.join(", ") || "none has failed"}
             />
             <Stat
                 label="Containers running"
                 value={status ? status.containersRunning : <Skeleton width="2ch" />}
-                note="on all servers"
+                note="on all servers, of others too"
             />
             <Stat
                 label="Control plane"

@@ -28,8 +28,13 @@ function EditRegistry({ row, onDone, onClose }: { row: Registry | "new"; onDone:
     const server = useSignal(old?.server ?? "");
     const username = useSignal(old?.username ?? "");
     const password = useSignal("");
+    const tried = useSignal(false);
     const call = useCall();
-    const save = () =>
+    const badUser = username.value === "" ? "The user is missing." : undefined;
+    const badPassword = password.value === "" ? "The password is missing: the one that is kept is not told." : undefined;
+    const save = () => {
+        tried.value = true;
+        if (badUser || badPassword) return;
         void call
             .run("save", () => api.setRegistry({ server: server.value.trim(), username: username.value, password: password.value }))
             .then((ok) => {
@@ -37,6 +42,7 @@ function EditRegistry({ row, onDone, onClose }: { row: Registry | "new"; onDone:
                 toast({ tone: "ok", title: "The registry is known", text: "Pulls from it use this password from now on." });
                 onDone();
             });
+    };
     return (
         <Dialog title={old ? `Change ${inert(old.server)}` : "Add a registry"} open onClose={onClose} locked={call.busy !== ""}>
             <Form
@@ -63,7 +69,14 @@ function EditRegistry({ row, onDone, onClose }: { row: Registry | "new"; onDone:
                     placeholder="registry.example.com:5000"
                     hint="As in the name of an image. Empty: where images without one come from."
                 />
-                <TextField label="User" required value={username.value} onInput={(v) => (username.value = v)} autocomplete="off" />
+                <TextField
+                    label="User"
+                    required
+                    value={username.value}
+                    onInput={(v) => (username.value = v)}
+                    autocomplete="off"
+                    error={tried.value ? badUser : undefined}
+                />
                 <TextField
                     label="Password or token"
                     required
@@ -71,6 +84,7 @@ function EditRegistry({ row, onDone, onClose }: { row: Registry | "new"; onDone:
                     value={password.value}
                     onInput={(v) => (password.value = v)}
                     autocomplete="new-password"
+                    error={tried.value ? badPassword : undefined}
                 />
             </Form>
         </Dialog>

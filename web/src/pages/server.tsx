@@ -31,7 +31,7 @@ import {
     type Column,
 } from "../parts";
 import { href } from "../shell/router";
-import { Clip, ContainerBadge, Loaded, ServerBadge } from "./common";
+import { Away, Clip, ContainerBadge, Loaded, ServerBadge } from "./common";
 import { AgentCard, DoctorCard, EditServer, Fix, RemoveServer, RotateServer } from "./server_deeds";
 import { ForeignContainers, PruneServer, ServerImages, ServerVolumes } from "./server_things";
 import { NewToken } from "./server_token";
@@ -311,7 +311,7 @@ function Things({ server }: { server: string }) {
 
 type Deed = "" | "edit" | "remove" | "rotate" | "token" | "prune";
 
-function Detail({ server, model }: { server: Server; model: ServerModel }) {
+function Detail({ server, model, away }: { server: Server; model: ServerModel; away: boolean }) {
     const deed = useSignal<Deed>("");
     const close = () => (deed.value = "");
     const of = (d: Deed) => ({ server, open: deed.value === d, onClose: close });
@@ -351,6 +351,7 @@ function Detail({ server, model }: { server: Server; model: ServerModel }) {
                 </>
             }
         >
+            {away && <Away />}
             {model.removed && (
                 <Notice tone="warn" title="This server was removed">
                     What is shown is the last that was known.
@@ -407,7 +408,7 @@ function Detail({ server, model }: { server: Server; model: ServerModel }) {
 export function ServerPage({ name }: { name: string }) {
     const use = useWatch(serverTopic(name));
     const server = use.model?.server;
-    if (server && use.state !== "failed") return <Detail server={server} model={use.model!} />;
+    if (server && use.state !== "failed") return <Detail server={server} model={use.model!} away={use.away} />;
     return (
         <Page title={name} crumbs={[{ title: "Servers", href: "/servers" }]}>
             <Loaded

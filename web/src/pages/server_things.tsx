@@ -2,6 +2,7 @@
 /* server_things: what a server has besides services: images, volumes, containers that Davit did not make; and cleaning up, by a plan that is shown
  * first. They are asked for when somebody looks. */
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 
 import { containers as containersApi, images as api, toProblem } from "../api/client";
 import { bytes, count, short } from "../api/format";
@@ -36,10 +37,14 @@ function PullImage({ server, onDone, onClose }: { server: string; onDone: () => 
     const image = useSignal("");
     const layers = useSignal<ReadonlyMap<string, { text: string; percent: number }>>(new Map());
     const call = useCall();
+    const off = useRef(new AbortController());
+    useEffect(() => () => off.current.abort(), []);
     const pull = () =>
         void call
             .run("pull", async () => {
-                for await (const r of api.pullImage({ server, image: image.value.trim() }, { timeoutMs: 30 * 60_000 })) {
+                layers.value = new Map();
+                const how = { timeoutMs: 30 * 60_000, signal: off.current.signal };
+                for await (const r of api.pullImage({ server, image: image.value.trim() }, how)) {
                     const p = r.progress;
                     if (p) layers.value = new Map(layers.value).set(p.step, { text: p.message, percent: p.percent });
                     if (r.digest) toast({ tone: "ok", title: `${inert(image.value)} is on ${inert(server)}`, text: r.digest });
@@ -54,9 +59,8 @@ function PullImage({ server, onDone, onClose }: { server: string; onDone: () => 
                 error={call.problem}
                 actions={
                     <>
-                        <Button onClick={onClose} disabled={call.busy !== ""}>
-                            Cancel
-                        </Button>
+                        {/* A large image takes long: to wait for it here is nobody's duty. */}
+                        <Button onClick={onClose}>{call.busy ? "Call off" : "Cancel"}</Button>
                         <Button kind="primary" type="submit" busy={call.busy !== ""} disabled={image.value.trim() === ""}>
                             Pull
                         </Button>
@@ -194,6 +198,9 @@ export function ServerImages({ server, online }: { server: string; online: boole
                 }
             >
                 <p>No container uses it. To have it again it is pulled again.</p>
+                {removing.value && removing.value.tags.length > 1 && (
+                    <p class="wrap">All its names go: {inert(removing.value.tags.join(", "))}.</p>
+                )}
             </Confirm>
         </Card>
     );
@@ -375,6 +382,9 @@ export function PruneServer({ server, onClose }: { server: string; onClose: () =
 }
 
 type Act = "start" | "stop" | "restart" | "remove";
+const ACTS = ["start", "stop", "restart", "remove"] as const;
+const actWord = (act: Act) => act[0]!.toUpperCase() + act.slice(1);
+const isUp = (c: Container) => ["running", "restarting", "paused"].includes(c.state);
 
 /** Containers that Davit did not make: seen, and changed only by whoever names one. */
 export function ForeignContainers({ server, online }: { server: string; online: boolean }) {
@@ -409,11 +419,11 @@ export function ForeignContainers({ server, online }: { server: string; online: 
             render: (c) => (
                 <Menu
                     label={`What to do with ${inert(c.name)}`}
-                    items={(["start", "stop", "restart", "remove"] as const).map((act) => ({
-                        label: act[0]!.toUpperCase() + act.slice(1),
+                    items={ACTS.map((act) => ({
+                        label: actWord(act),
                         icon: act === "remove" ? "trash" : act === "start" ? "play" : act,
                         danger: act === "remove",
-                        disabled: !online || (act === "start") === (c.state === "running"),
+                        disabled: !online || (act === "start" ? isUp(c) : act !== "remove" && !isUp(c)),
                         onSelect: () => ask(c, act),
                     }))}
                 />
@@ -430,20 +440,21 @@ export function ForeignContainers({ server, online }: { server: string; online: 
                 <Table label="Containers that Davit did not make" rows={rows} columns={columns} rowKey={(c) => c.id} initialSort={{ id: "name" }} />
             )}
             <Confirm
-                title={`${act ?? ""} ${inert(container?.name ?? "")}`}
+                title={`${act ? actWord(act) : ""} ${inert(container?.name ?? "")}`}
                 open={deed.value !== undefined}
                 onClose={() => (deed.value = undefined)}
-                action={`${act ?? ""} it`}
+                action={`${act ? actWord(act) : ""} it`}
                 {...(act === "remove" && container ? { name: container.name } : {})}
                 busy={call.busy !== ""}
                 error={call.problem}
                 onConfirm={() =>
                     void call
-                        .run(act!, () => run(container!, act!, act === "remove" && container!.state === "running"))
+                        .run(act!, () => run(container!, act!, act === "remove" && isUp(container!)))
                         .then((ok) => ok && (deed.value = undefined))
                 }
             >
                 <p>Davit did not make this container. Whoever did may not expect it.</p>
+                {act === "remove" && container && isUp(container) && <p>It runs: it is killed first.</p>}
             </Confirm>
         </Card>
     );

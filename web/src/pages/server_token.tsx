@@ -207,6 +207,8 @@ function TokenDialog({ title, token, onClose }: { title: string; token: Token; o
             title={title}
             open
             wide
+            // Shown once: it takes a button.
+            locked
             onClose={onClose}
             footer={
                 <>

@@ -34,7 +34,7 @@ import {
 } from "../parts";
 import { later } from "../shell/later";
 import { href, Link, navigate, query, setQuery } from "../shell/router";
-import { Clip, ContainerBadge, Loaded, ServiceBadge, useCall, type Call } from "./common";
+import { Away, Clip, ContainerBadge, Loaded, ServiceBadge, useCall, type Call } from "./common";
 import { DeploymentTable } from "./deployments";
 import { RollbackDialog, ScaleDialog } from "./service_deeds";
 import { ServiceVariables } from "./service_env";
@@ -374,7 +374,7 @@ function Actions({
 
 const TABS = ["logs", "metrics", "deployments", "containers", "variables", "files", "terminal"];
 
-function Detail({ service }: { service: Service }) {
+function Detail({ service, away }: { service: Service; away: boolean }) {
     const call = useCall();
     const dialog = useSignal<DialogName>("");
     const server = useWatch(serverTopic(service.serverId)).model?.server;
@@ -410,6 +410,7 @@ function Detail({ service }: { service: Service }) {
                 />
             }
         >
+            {away && <Away />}
             {call.problem && <ErrorBox problem={call.problem} title="It was not done" />}
             <Troubles service={service} newest={newest} />
             <Facts service={service} server={server} />
@@ -474,7 +475,7 @@ function Detail({ service }: { service: Service }) {
 export function ServicePage({ project, name }: { project: string; name: string }) {
     const use = useWatch(servicesTopic({ project, service: name }));
     const service = use.model?.get(serviceKey({ project, name }));
-    if (service && use.state !== "failed") return <Detail service={service} />;
+    if (service && use.state !== "failed") return <Detail service={service} away={use.away} />;
     return (
         <Page title={name} crumbs={[{ title: "Services", href: "/services" }]}>
             <Loaded

@@ -3,14 +3,15 @@
 import { useSignal } from "@preact/signals";
 
 import { workloads as api } from "../api/client";
-import { count, short } from "../api/format";
+import { now } from "../api/clock";
+import { ago, count, short } from "../api/format";
 import { serviceKey } from "../api/topics";
 import { deploymentState, earlier } from "../api/words";
 import { DeploymentState } from "../gen/davit/common/v1/service_pb";
 import type { Deployment, Service } from "../gen/davit/control/v1/workloads_pb";
-import { Ago, Button, Choices, Confirm, Dialog, ErrorBox, Form, inert, NumberField, toast } from "../parts";
+import { Button, Choices, Confirm, Dialog, Form, inert, NumberField, toast } from "../parts";
 import { href, navigate } from "../shell/router";
-import { Clip, useCall } from "./common";
+import { useCall } from "./common";
 
 const REPLICAS_MAX = 32;
 
@@ -50,14 +51,9 @@ export function RollbackDialog({ service, list, onClose }: { service: Service; l
                         options={targets.map((d) => ({
                             value: d.id,
                             label: `${short(d.id)}, ${inert(d.spec?.image ?? "")}`,
-                            note: `${deploymentState(d.state).word}, by ${inert(d.triggeredBy || "-")}`,
+                            note: `${deploymentState(d.state).word}, begun ${ago(d.createdUs, now.value)} by ${inert(d.triggeredBy || "-")}`,
                         }))}
                     />
-                )}
-                {targets.length > 0 && (
-                    <p class="quiet">
-                        The first was begun <Ago us={targets[0]!.createdUs} />. <Clip text={targets[0]!.imageDigest} mono />
-                    </p>
                 )}
             </Form>
         </Dialog>
@@ -65,8 +61,8 @@ export function RollbackDialog({ service, list, onClose }: { service: Service; l
 }
 
 export function ScaleDialog({ service, onClose }: { service: Service; onClose: () => void }) {
-    const now = Math.max(1, service.replicas);
-    const wanted = useSignal<number | undefined>(now);
+    const has = Math.max(1, service.replicas);
+    const wanted = useSignal<number | undefined>(has);
     const call = useCall();
     const n = wanted.value;
     const fault = n !== undefined && Number.isInteger(n) && n >= 1 && n <= REPLICAS_MAX ? undefined : `From 1 to ${REPLICAS_MAX}.`;
@@ -93,7 +89,7 @@ export function ScaleDialog({ service, onClose }: { service: Service; onClose: (
                         <Button onClick={onClose} disabled={call.busy !== ""}>
                             Cancel
                         </Button>
-                        <Button kind="primary" type="submit" busy={call.busy !== ""} disabled={n === now}>
+                        <Button kind="primary" type="submit" busy={call.busy !== ""} disabled={n === has}>
                             Scale
                         </Button>
                     </>
@@ -108,7 +104,7 @@ export function ScaleDialog({ service, onClose }: { service: Service; onClose: (
                     max={REPLICAS_MAX}
                     step={1}
                     error={fault}
-                    hint={`Now ${now}. A new one gets requests when it is healthy; one that goes finishes those that it has.`}
+                    hint={`Now ${has}. A new one gets requests when it is healthy; one that goes finishes those that it has.`}
                 />
             </Form>
         </Dialog>
@@ -131,6 +127,7 @@ export function CancelDeployment({ d }: { d: Deployment }) {
                 onClose={close}
                 action="Call it off"
                 busy={call.busy !== ""}
+                error={call.problem}
                 onConfirm={() =>
                     void call
                         .run("cancel", async () => {
@@ -145,7 +142,6 @@ export function CancelDeployment({ d }: { d: Deployment }) {
                 }
             >
                 <p>What it made so far is removed. What ran before goes on.</p>
-                {call.problem && <ErrorBox problem={call.problem} />}
             </Confirm>
         </>
     );

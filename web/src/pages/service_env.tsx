@@ -9,7 +9,9 @@ import {
     Button,
     Card,
     Checkbox,
+    Code,
     Confirm,
+    CopyButton,
     CopyField,
     Dialog,
     Empty,
@@ -18,6 +20,7 @@ import {
     IconButton,
     inert,
     Notice,
+    Skeleton,
     SkeletonTable,
     Table,
     Tag,
@@ -33,8 +36,9 @@ interface Of {
     service: string;
 }
 
-const NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/;
-const FILE = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
+/* As src/spec has them. */
+const NAME = /^[A-Za-z_.-][A-Za-z0-9_.-]{0,255}$/;
+const FILE = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/;
 
 function EditVariable({ of, row, onDone, onClose }: { of: Of; row: Variable | "new"; onDone: () => void; onClose: () => void }) {
     const old = row === "new" ? undefined : row;
@@ -44,11 +48,17 @@ function EditVariable({ of, row, onDone, onClose }: { of: Of; row: Variable | "n
     const file = useSignal(old?.file ?? "");
     const tried = useSignal(false);
     const call = useCall();
-    const badName = NAME.test(name.value) ? undefined : "Letters, digits and _, not with a digit in front.";
-    const badFile = file.value === "" || FILE.test(file.value) ? undefined : "Letters, digits, '.', '_' and '-'.";
+    const badName = NAME.test(name.value) ? undefined : "Letters, digits and _.- without a digit in front, at most 256.";
+    const fileFault = () => {
+        if (file.value === "") return old?.file ? "Remove the variable and set it anew to have it in the environment again." : undefined;
+        return FILE.test(file.value) ? undefined : "Letters, digits and _.- without . or - in front, at most 63.";
+    };
+    const badFile = fileFault();
+    /* What is sent takes the place of what there is, and that is not shown here. */
+    const badValue = old?.secret && value.value === "" ? "The present value is not shown: type it again, or a new one." : undefined;
     const save = () => {
         tried.value = true;
-        if (badName || badFile) return;
+        if (badName || badFile || badValue) return;
         const one = { name: name.value, value: value.value, secret: secret.value, file: file.value };
         void call
             .run("save", () => api.setVariables({ ...of, variables: [one] }))
@@ -92,13 +102,19 @@ function EditVariable({ of, row, onDone, onClose }: { of: Of; row: Variable | "n
                     onInput={(text) => (value.value = text)}
                     rows={3}
                     mono
+                    error={tried.value ? badValue : undefined}
                     placeholder={old?.secret ? "a new value; the present one is not shown" : ""}
                 />
                 <Checkbox
                     label="Secret"
                     checked={secret.value}
+                    disabled={old?.secret ?? false}
                     onChange={(on) => (secret.value = on)}
-                    hint="Masked wherever it is shown. It is kept encrypted either way."
+                    hint={
+                        old?.secret
+                            ? "It stays one until it is removed."
+                            : "Masked wherever it is shown. It is kept encrypted either way."
+                    }
                 />
                 <TextField
                     label="As a file"
@@ -195,7 +211,14 @@ function Reveal({ of, row, onClose }: { of: Of; row: Variable; onClose: () => vo
     return (
         <Dialog title={`Value of ${inert(row.name)}`} open onClose={onClose}>
             {problem && <ErrorBox problem={problem} />}
-            {value && <CopyField label={inert(row.name)} text={value.value} />}
+            {!value && !problem && <Skeleton height="2rem" />}
+            {value && !value.value.includes("\n") && <CopyField label={inert(row.name)} text={value.value} />}
+            {value?.value.includes("\n") && (
+                <>
+                    <Code block>{value.value.split("\n").map(inert).join("\n")}</Code>
+                    <CopyButton text={value.value} label="Copy the value" />
+                </>
+            )}
             <p class="quiet">That you looked at it stands in the audit log.</p>
         </Dialog>
     );

@@ -27,7 +27,7 @@ import {
     toast,
     type Column,
 } from "../parts";
-import { Clip, useCall } from "./common";
+import { Clip, useCall, useLoad } from "./common";
 
 function take(path: string): void {
     const link = document.createElement("a");
@@ -153,46 +153,45 @@ export function ServiceFiles({ project, service, containers }: { project: string
         ? { project: "", service: "", server: chosen.serverId, container: chosen.id }
         : { project, service, server: "", container: "" };
     const path = useSignal("/");
-    const list = useSignal<{ at: string; entries: FileEntry[]; truncated: boolean } | undefined>(undefined);
     const removing = useSignal<FileEntry | undefined>(undefined);
     const sending = useSignal<Send[]>([]);
+    const under = useSignal(false);
     const picker = useRef<HTMLInputElement>(null);
-    const look = useCall();
     const call = useCall();
-    const at = `${chosen?.id ?? ""}:${path.value}`;
-    const load = () =>
-        void look.run("list", async () => {
-            const r = await api.listFiles({ target, path: path.value });
-            list.value = { at, entries: r.entries, truncated: r.truncated };
-        });
-    useEffect(load, [at]);
+    const list = useLoad(
+        async () => (chosen ? await api.listFiles({ target, path: path.value }) : undefined),
+        `${chosen?.id ?? ""}:${path.value}`,
+    );
+    const load = () => void list.again();
     const get = (e: FileEntry) =>
         void call.run("get", async () => {
             const made = await api.makeTicket({ target, path: joinPath(path.value, e.name), archive: e.kind !== "file" });
             take(made.path);
         });
     const send = async (picked: File[]) => {
+        /* Where it was begun, whatever is looked at meanwhile. */
+        const folder = path.value;
+        under.value = true;
         sending.value = picked.map((f) => ({ name: f.name, part: undefined }));
         for (const [i, file] of picked.entries()) {
             const told = (more: Partial<Send>) =>
                 (sending.value = sending.value.map((s, k) => (k === i ? { ...s, ...more } : s)));
             try {
-                const made = await api.makeTicket({ target, path: joinPath(path.value, file.name), write: true });
+                const made = await api.makeTicket({ target, path: joinPath(folder, file.name), write: true });
                 await put(made.path, file, (part) => told({ part }));
                 told({ part: 1 });
             } catch (e) {
                 told({ problem: toProblem(e) });
             }
         }
-        const failed = sending.value.filter((s) => s.problem);
-        if (failed.length === 0) {
+        under.value = false;
+        sending.value = sending.value.filter((s) => s.problem);
+        if (sending.value.length === 0)
             toast({ tone: "ok", title: picked.length === 1 ? `${inert(picked[0]!.name)} is there` : `${count(picked.length, "file")} are there` });
-            sending.value = [];
-        }
         load();
     };
     if (!chosen) return <Empty icon="folder" title="No container, no files" />;
-    const shown = list.value?.at === at ? list.value : undefined;
+    const shown = list.value;
     const columns = columnsOf(
         (e) => (path.value = joinPath(path.value, e.name)),
         (what, e) => (what === "get" ? get(e) : (removing.value = e)),
@@ -212,10 +211,10 @@ export function ServiceFiles({ project, service, containers }: { project: string
                                 options={sorted.map((c) => ({ value: c.id, label: inert(c.name) }))}
                             />
                         )}
-                        <Button size="small" icon="restart" busy={look.busy !== ""} onClick={load}>
+                        <Button size="small" icon="restart" busy={list.busy} onClick={load}>
                             Look again
                         </Button>
-                        <Button size="small" icon="upload" onClick={() => picker.current?.click()}>
+                        <Button size="small" icon="upload" busy={under.value} onClick={() => picker.current?.click()}>
                             Upload
                         </Button>
                     </>
@@ -223,9 +222,9 @@ export function ServiceFiles({ project, service, containers }: { project: string
                 flush
             >
                 <Path path={path.value} go={(to) => (path.value = to)} />
-                {look.problem && <ErrorBox problem={look.problem} retry={load} />}
-                {call.problem && <ErrorBox problem={call.problem} />}
-                {!shown && !look.problem && <SkeletonTable />}
+                {list.problem && <ErrorBox problem={list.problem} retry={load} />}
+                {call.problem && !removing.value && <ErrorBox problem={call.problem} />}
+                {!shown && !list.problem && <SkeletonTable />}
                 {shown && (
                     <Table
                         label={`Files in ${inert(path.value)}`}
@@ -244,6 +243,16 @@ export function ServiceFiles({ project, service, containers }: { project: string
                     key={s.name}
                     tone={s.problem ? "bad" : "pending"}
                     title={`${inert(s.name)}: ${sendText(s)}`}
+                    actions={
+                        s.problem && (
+                            <IconButton
+                                icon="close"
+                                size="small"
+                                label="Close"
+                                onClick={() => (sending.value = sending.value.filter((one) => one !== s))}
+                            />
+                        )
+                    }
                 >
                     {s.problem?.hint && <p class="notice-fix wrap">{inert(s.problem.hint)}</p>}
                 </Notice>

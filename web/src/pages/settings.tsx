@@ -2,7 +2,7 @@
 // What belongs to the person and the programs that come in: password, sessions, API tokens, and how it looks.
 import { useSignal } from "@preact/signals";
 
-import { apiTokens, sessions, toProblem, type Problem } from "../api/client";
+import { apiTokens, sessions } from "../api/client";
 import type { ApiToken, Session } from "../gen/davit/control/v1/people_pb";
 import {
     Ago,
@@ -17,6 +17,7 @@ import {
     ErrorBox,
     Form,
     Icon,
+    inert,
     KeyValues,
     Notice,
     Page,
@@ -32,7 +33,7 @@ import {
 import { loadSession, session } from "../session";
 import { query, setQuery } from "../shell/router";
 import { choice, choose, type Choice } from "../shell/theme";
-import { useLoad } from "./common";
+import { Clip, useCall, useLoad } from "./common";
 import { Registries } from "./registries";
 import { passwordFault } from "./setup";
 import { deviceName } from "./useragent";
@@ -68,33 +69,14 @@ export function SettingsPage() {
     );
 }
 
-/** One deed at a time, with what went wrong. */
-function useDeed() {
-    const busy = useSignal(false);
-    const problem = useSignal<Problem | undefined>(undefined);
-    const run = async (deed: () => Promise<void>) => {
-        if (busy.value) return;
-        busy.value = true;
-        problem.value = undefined;
-        try {
-            await deed();
-        } catch (error) {
-            problem.value = toProblem(error);
-        } finally {
-            busy.value = false;
-        }
-    };
-    return { busy: busy.value, problem: problem.value, run, forget: () => (problem.value = undefined) };
-}
-
 function Sessions() {
     const { value, problem, again } = useLoad(() => sessions.listSessions({}));
     const ending = useSignal<Session | "others" | undefined>(undefined);
-    const { busy, problem: refused, run, forget } = useDeed();
+    const { busy, problem: refused, run, clear } = useCall();
     const rows = value?.sessions ?? [];
 
     const end = () =>
-        run(async () => {
+        run("end", async () => {
             const which = ending.value!;
             const { revoked } = await sessions.revokeSession(which === "others" ? { allOthers: true } : { sessionId: which.id });
             ending.value = undefined;
@@ -113,7 +95,7 @@ function Sessions() {
             card: "title",
             render: (row) => (
                 <>
-                    <span class="clip" title={row.userAgent}>
+                    <span class="clip" title={inert(row.userAgent)}>
                         {deviceName(row.userAgent)}
                     </span>
                     {row.current && <Badge tone="ok">This one</Badge>}
@@ -179,12 +161,12 @@ function Sessions() {
                 title={ending.value === "others" ? "End all other sessions?" : "End this session?"}
                 open={ending.value !== undefined}
                 action="End"
-                busy={busy}
+                busy={busy !== ""}
                 error={refused}
                 onConfirm={() => void end()}
                 onClose={() => {
                     ending.value = undefined;
-                    forget();
+                    clear();
                 }}
             >
                 {ending.value === "others"
@@ -220,11 +202,11 @@ function Tokens() {
     const { value, problem, again } = useLoad(() => apiTokens.listApiTokens({}));
     const creating = useSignal(false);
     const revoking = useSignal<ApiToken | undefined>(undefined);
-    const { busy, problem: refused, run, forget } = useDeed();
+    const { busy, problem: refused, run, clear } = useCall();
     const rows = value?.tokens ?? [];
 
     const revoke = () =>
-        run(async () => {
+        run("revoke", async () => {
             const { name, id } = revoking.value!;
             await apiTokens.revokeApiToken({ token: id });
             revoking.value = undefined;
@@ -239,9 +221,7 @@ function Tokens() {
             sort: (row) => row.name,
             card: "title",
             render: (row) => (
-                <span class="clip" title={row.name}>
-                    {row.name}
-                </span>
+                <Clip text={row.name} />
             ),
         },
         { id: "state", title: "State", width: "8rem", sort: (row) => Number(row.revoked), render: tokenState },
@@ -328,12 +308,12 @@ function Tokens() {
                 title="Revoke this token?"
                 open={revoking.value !== undefined}
                 action="Revoke"
-                busy={busy}
+                busy={busy !== ""}
                 error={refused}
                 onConfirm={() => void revoke()}
                 onClose={() => {
                     revoking.value = undefined;
-                    forget();
+                    clear();
                 }}
             >
                 Programs that use <b class="wrap">{revoking.value?.name}</b> are refused from then on. It cannot be taken back.
@@ -348,13 +328,13 @@ function NewToken({ onClose, onMade }: { onClose: () => void; onMade: () => void
     const days = useSignal("30");
     const tried = useSignal(false);
     const made = useSignal<{ secret: string; token: ApiToken | undefined } | undefined>(undefined);
-    const { busy, problem, run } = useDeed();
+    const { busy, problem, run } = useCall();
     const lacking = name.value.trim() === "" ? "A token needs a name by which you know it again." : undefined;
 
     const create = () => {
         tried.value = true;
         if (lacking) return;
-        void run(async () => {
+        void run("create", async () => {
             const answer = await apiTokens.createApiToken({
                 name: name.value.trim(),
                 scope: scope.value,
@@ -395,17 +375,17 @@ function NewToken({ onClose, onMade }: { onClose: () => void; onMade: () => void
         );
     }
     return (
-        <Dialog title="New API token" open locked={busy} onClose={onClose}>
+        <Dialog title="New API token" open locked={busy !== ""} onClose={onClose}>
             <Form
                 label="New API token"
                 onSubmit={create}
                 error={problem}
                 actions={
                     <>
-                        <Button onClick={onClose} disabled={busy}>
+                        <Button onClick={onClose} disabled={busy !== ""}>
                             Cancel
                         </Button>
-                        <Button kind="primary" type="submit" busy={busy}>
+                        <Button kind="primary" type="submit" busy={busy !== ""}>
                             Create the token
                         </Button>
                     </>
@@ -439,7 +419,7 @@ function Password() {
     const fresh = useSignal("");
     const again = useSignal("");
     const tried = useSignal(false);
-    const { busy, problem, run } = useDeed();
+    const { busy, problem, run } = useCall();
     const fault = passwordFault(fresh.value);
     const differs = fresh.value === again.value ? undefined : "The two differ.";
     const lacking = old.value === "" ? "The password of now is missing." : undefined;
@@ -447,7 +427,7 @@ function Password() {
     const change = () => {
         tried.value = true;
         if (fault || differs || lacking) return;
-        void run(async () => {
+        void run("change", async () => {
             await sessions.changePassword({ oldPassword: old.value, newPassword: fresh.value });
             old.value = fresh.value = again.value = "";
             tried.value = false;
@@ -463,7 +443,7 @@ function Password() {
                     onSubmit={change}
                     error={problem}
                     actions={
-                        <Button kind="primary" type="submit" busy={busy}>
+                        <Button kind="primary" type="submit" busy={busy !== ""}>
                             Change the password
                         </Button>
                     }

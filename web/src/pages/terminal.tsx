@@ -9,6 +9,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { execute, type Process } from "../api/exec";
 import type { Problem } from "../api/client";
 import { parseCommand } from "../api/spec";
+import { theme } from "../shell/theme";
 import type { Container } from "../gen/davit/common/v1/service_pb";
 import { Button, Card, Empty, ErrorBox, inert, Notice, SelectField, TextField } from "../parts";
 
@@ -61,6 +62,7 @@ interface Run {
 
 function Screen({ run, onEnd }: { run: Run; onEnd: (code: number | undefined, problem: Problem | undefined) => void }) {
     const place = useRef<HTMLDivElement>(null);
+    const shown = useRef<Terminal | undefined>(undefined);
     useEffect(() => {
         const terminal = new Terminal({
             fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono") || "monospace",
@@ -72,6 +74,16 @@ function Screen({ run, onEnd }: { run: Run; onEnd: (code: number | undefined, pr
         const fit = new FitAddon();
         terminal.loadAddon(fit);
         const close = openWithSheets(terminal, place.current!);
+        shown.current = terminal;
+        /* It takes all keys, Tab as well; whoever has no mouse leaves it by this one. */
+        terminal.attachCustomKeyEventHandler((event) => {
+            if (event.key !== "F6" || !event.shiftKey) return true;
+            if (event.type === "keydown") {
+                event.preventDefault();
+                place.current?.closest("section")?.querySelector<HTMLElement>("header button")?.focus();
+            }
+            return false;
+        });
         fit.fit();
         const process: Process = execute(
             {
@@ -95,16 +107,22 @@ function Screen({ run, onEnd }: { run: Run; onEnd: (code: number | undefined, pr
         return () => {
             resized.disconnect();
             process.close();
+            shown.current = undefined;
             terminal.dispose();
             close();
         };
     }, []);
+    const dark = theme.value;
+    useEffect(() => {
+        if (shown.current) shown.current.options.theme = colours();
+    }, [dark]);
     return <div class="terminal" ref={place} aria-label={`Terminal in ${inert(run.container.name)}`} role="group" />;
 }
 
 export function TerminalView({ containers }: { containers: Container[] }) {
     const running = containers.filter((c) => c.state === "running").sort((a, b) => a.name.localeCompare(b.name));
     const which = useSignal("");
+    const fault = useSignal<string | undefined>(undefined);
     const command = useSignal("sh");
     const user = useSignal("");
     const run = useSignal<Run | undefined>(undefined);
@@ -117,8 +135,9 @@ export function TerminalView({ containers }: { containers: Container[] }) {
             </Empty>
         );
     const begin = () => {
-        const words = parseCommand(command.value) ?? [];
-        if (!chosen || words.length === 0) return;
+        const words = parseCommand(command.value);
+        fault.value = words === undefined ? "A quote is not closed." : words.length === 0 ? "A command is missing." : undefined;
+        if (!chosen || !words?.length) return;
         ended.value = undefined;
         run.value = { id: (run.value?.id ?? 0) + 1, container: chosen, command: words, user: user.value.trim() };
     };
@@ -126,7 +145,7 @@ export function TerminalView({ containers }: { containers: Container[] }) {
     return (
         <Card
             title="Terminal"
-            note={run.value && inert(run.value.container.name)}
+            note={run.value && `${inert(run.value.container.name)}${live ? ", Shift+F6 leaves it" : ""}`}
             actions={
                 live && (
                     <Button size="small" icon="close" onClick={() => (run.value = undefined)}>
@@ -157,6 +176,7 @@ export function TerminalView({ containers }: { containers: Container[] }) {
                         required
                         value={command.value}
                         onInput={(v) => (command.value = v)}
+                        error={fault.value}
                         mono
                         list={["sh", "bash", "psql -U postgres", "redis-cli"]}
                     />

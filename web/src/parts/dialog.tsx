@@ -20,6 +20,13 @@ export interface DialogProps {
     wide?: boolean;
 }
 
+const FIELDS = "textarea, input:not([readonly], [type=checkbox], [type=radio])";
+
+/** A click beside it, which happens, must not cost what was typed: then it takes Esc or a button. */
+function isTyped(dialog: HTMLElement): boolean {
+    return [...dialog.querySelectorAll<HTMLInputElement>(FIELDS)].some((field) => field.value !== "");
+}
+
 export function Dialog(props: DialogProps) {
     // Closed, its content is not there: what it holds begins anew each time.
     return props.open ? <OpenDialog {...props} /> : null;
@@ -53,7 +60,7 @@ function OpenDialog({ title, onClose, children, footer, locked, wide }: DialogPr
             onMouseDown={(event) => (pressed.current = event.target === dialog.current)}
             onClick={(event) => {
                 // Beside the dialog, pressed and let go there: not where a selection began inside.
-                if (pressed.current && event.target === dialog.current) close();
+                if (pressed.current && event.target === dialog.current && !isTyped(dialog.current!)) close();
             }}
         >
             <div class="dialog-box">
@@ -92,6 +99,8 @@ export function Confirm(props: ConfirmProps) {
 function OpenConfirm({ title, onClose, onConfirm, action, name, busy, error, danger = true, children }: ConfirmProps) {
     const typed = useSignal("");
     const form = useId();
+    // What went wrong with the thing before is not told of this one.
+    const before = useRef(error);
     const ready = name === undefined || typed.value === name;
     return (
         <Dialog
@@ -130,7 +139,7 @@ function OpenConfirm({ title, onClose, onConfirm, action, name, busy, error, dan
                         disabled={busy ?? false}
                     />
                 )}
-                {error && <ErrorBox problem={error} />}
+                {error && error !== before.current && <ErrorBox problem={error} />}
             </form>
         </Dialog>
     );

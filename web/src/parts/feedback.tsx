@@ -35,6 +35,9 @@ export function Empty({
     );
 }
 
+/* Codes that tell somebody something: the others say again, and worse, what the message says. */
+const TOLD_CODES = new Set(["internal", "data_loss"]);
+
 /** A failure: what happened, what to do about it, and once more. */
 export function ErrorBox({
     problem,
@@ -54,7 +57,7 @@ export function ErrorBox({
                 {title && <p class="notice-title">{title}</p>}
                 <p class={title ? "wrap" : "notice-title wrap"}>{inert(problem.message)}</p>
                 {problem.hint && <p class="notice-fix wrap">{inert(problem.hint)}</p>}
-                <p class="notice-code">{problem.code}</p>
+                {TOLD_CODES.has(problem.code) && <p class="notice-code">Code: {problem.code}</p>}
             </div>
             {retry && (
                 <Button size="small" icon="restart" busy={busy} onClick={retry}>
@@ -133,7 +136,8 @@ export function toast(text: ToastText): void {
 }
 
 export function toastProblem(title: string, problem: Problem): void {
-    toast({ tone: "bad", title, text: problem.hint ? `${problem.message}. ${problem.hint}` : problem.message });
+    const message = problem.message.replace(/\.$/, "");
+    toast({ tone: "bad", title, text: problem.hint ? `${message}. ${problem.hint}` : problem.message });
 }
 
 export function Toasts() {

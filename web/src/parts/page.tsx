@@ -5,6 +5,7 @@ import { useEffect } from "preact/hooks";
 
 import { Link } from "../shell/router";
 import { Icon } from "./icon";
+import { inert } from "./inert";
 
 export interface Crumb {
     title: string;
@@ -15,12 +16,12 @@ export function Breadcrumbs({ crumbs }: { crumbs: Crumb[] }) {
     return (
         <nav class="crumbs" aria-label="Breadcrumbs">
             <ol>
-                {crumbs.map((crumb) => (
+                {crumbs.map((crumb, i) => (
                     <li key={crumb.href}>
+                        {i > 0 && <Icon name="right" size={12} />}
                         <Link href={crumb.href} class="clip">
-                            {crumb.title}
+                            {inert(crumb.title)}
                         </Link>
-                        <Icon name="right" size={12} />
                     </li>
                 ))}
             </ol>
@@ -40,7 +41,9 @@ export interface PageProps {
     children?: ComponentChildren;
 }
 
-export function Page({ title, crumbs, state, subtitle, actions, narrow, children }: PageProps) {
+export function Page({ title: text, crumbs, state, subtitle, actions, narrow, children }: PageProps) {
+    // It may stand in the address, which anybody may have written.
+    const title = inert(text);
     useEffect(() => {
         document.title = `${title} · Davit`;
     }, [title]);

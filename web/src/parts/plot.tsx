@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
-import { bytes, rate } from "../api/format";
+import { bytes, rate, spanOf } from "../api/format";
 import { theme } from "../shell/theme";
 
 export interface PlotSeries {
@@ -42,9 +42,6 @@ function clock(seconds: number, fine: boolean): string {
     return `${pad(at.getHours())}:${pad(at.getMinutes())}${fine ? `:${pad(at.getSeconds())}` : ""}`;
 }
 
-/** A plot that has just begun has room for what comes. */
-const SPAN_MIN_S = 120;
-
 /** The top of an axis that people find even; bytes are counted in 1024s. */
 function top(max: number, unit: PlotUnit): number {
     // Below this all is nothing, and an axis of fractions of a byte says less than none.
@@ -69,7 +66,7 @@ function options(props: PlotProps, width: number): uPlot.Options {
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: {
-            x: { time: true, range: (_, min, max) => [Math.min(min, max - SPAN_MIN_S), max] },
+            x: { time: true, range: (u) => spanOf(u.data[0] as number[]) },
             y: { range: (_, __, max) => [0, props.max !== undefined && (max ?? 0) <= props.max ? props.max : top(max ?? 0, props.unit)] },
         },
         axes: [
@@ -117,7 +114,10 @@ export function Plot(props: PlotProps) {
         let gone = false;
         let watch: ResizeObserver | undefined;
         const element = box.current!;
-        void import("uplot").then(({ default: UPlot }) => {
+        const fetched = import("uplot");
+        // Where it cannot be fetched the numbers in words are what there is.
+        fetched.catch(() => undefined);
+        void fetched.then(({ default: UPlot }) => {
             if (gone) return;
             const hooks = { setCursor: [(u: uPlot) => (cursor.value = u.cursor.idx ?? null)] };
             const made = new UPlot(

@@ -12,6 +12,7 @@ const IN_PLACE = [
     { keys: "↑ ↓", about: "Through the rows of a table, once one is focused" },
     { keys: "Enter", about: "Open the row" },
     { keys: "Esc", about: "Close a dialog, empty a filter" },
+    { keys: "Shift+F6", about: "Leave a terminal" },
 ];
 
 export function Help() {

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 
-import { toProblem, type Problem } from "../api/client";
+import type { Problem } from "../api/client";
 import { ErrorBox } from "../parts/feedback";
 
 /** A page that few look at is fetched when it is asked for. */
@@ -15,14 +15,20 @@ export function later<P extends object = object>(load: () => Promise<ComponentTy
         problem.value = undefined;
         load().then(
             (page) => (loaded.value = page),
-            (error) => (problem.value = toProblem(error)),
+            // A newer control plane has other files, and browsers keep a failed one failed.
+            () =>
+                (problem.value = {
+                    code: "unavailable",
+                    message: "This part of the dashboard could not be fetched.",
+                    hint: "Load the page again: the control plane may be away, or be of another version by now.",
+                }),
         );
     };
     return function Later(props: P) {
         useEffect(() => {
             if (!loaded.value) fetch();
         }, []);
-        if (problem.value) return <ErrorBox problem={problem.value} retry={fetch} />;
+        if (problem.value) return <ErrorBox problem={problem.value} retry={() => location.reload()} />;
         const Page = loaded.value;
         return Page ? <Page {...props} /> : <span />;
     };

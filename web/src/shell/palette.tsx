@@ -5,7 +5,7 @@ import { useEffect, useId, useMemo, useRef } from "preact/hooks";
 
 import { serversTopic, servicesTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
-import { Icon, type IconName, KeyHint } from "../parts";
+import { Icon, type IconName, inert, KeyHint } from "../parts";
 import { stepTo } from "../parts/choose";
 import { NAV } from "./nav";
 import { openHelp } from "./help";
@@ -70,7 +70,7 @@ function OpenPalette() {
                 group: "Servers",
                 title: server.name,
                 icon: "server" as const,
-                note: server.system?.hostname,
+                note: server.system && inert(server.system.hostname),
                 run: () => navigate(href("servers", server.name)),
             })),
             ...[...(services.model?.values() ?? [])].map((service) => ({

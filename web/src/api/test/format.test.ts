@@ -55,3 +55,10 @@ test("failures keep code, message and hint", () => {
     assert.equal(toProblem(new TypeError("Failed to fetch")).code, "unavailable");
     assert.equal(toProblem(new ConnectError("", Code.Internal)).message, "It failed without a reason.");
 });
+
+test("a plot of one sample, or of none, reaches over two minutes and not over a day", () => {
+    assert.deepEqual(f.spanOf([1000]), [1000 - f.SPAN_MIN_S, 1000]);
+    assert.deepEqual(f.spanOf([], 5000), [5000 - f.SPAN_MIN_S, 5000]);
+    assert.deepEqual(f.spanOf([1000, 1100]), [980, 1100]);
+    assert.deepEqual(f.spanOf([1000, 2000]), [1000, 2000]);
+});

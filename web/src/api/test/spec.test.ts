@@ -2,7 +2,8 @@
 /* The rules of the deploy form: each limit at it and one beyond, and that the control plane's refusals find their field. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HealthKind } from "../../gen/davit/common/v1/service_pb";
+import { create } from "@bufbuild/protobuf";
+import { HealthKind, ServiceSpecSchema } from "../../gen/davit/common/v1/service_pb";
 import * as spec from "../spec";
 
 const form = (change: Partial<spec.SpecForm>): spec.SpecForm => ({ ...spec.emptyForm(), image: "nginx", name: "web", ...change });
@@ -190,4 +191,39 @@ test("hostnames and containers", () => {
     const made = spec.specOf(form({ ...host("Shop", "80"), replicas: "3", kept: { allow: ["network:host"] } }));
     assert.deepEqual([made.routes, made.replicas, made.allow], [[{ hostname: "shop", port: 80 }], 3, ["network:host"]]);
     assert.deepEqual(spec.fieldOf("routes.hostname: shop.x belongs to a/b"), { field: "routes", text: "shop.x belongs to a/b" });
+});
+
+test("a deployment from the form of one before loses nothing but values and the count of containers", () => {
+    const before = create(ServiceSpecSchema, {
+        project: "shop",
+        name: "web",
+        image: "nginx:1",
+        command: ["sh", "-c", "a 'b'"],
+        env: [{ name: "KEY", value: "", secret: true, file: "key" }],
+        cpuMilli: 500n,
+        memoryBytes: 128n << 20n,
+        volumes: [{ name: "data", path: "/data", readOnly: true }],
+        ports: [{ hostIp: "::1", hostPort: 8080, containerPort: 80, protocol: "udp" }],
+        health: { kind: HealthKind.HTTP, path: "/up", port: 81, intervalMs: 1500, timeoutMs: 2000, retries: 4, graceMs: 60_000 },
+        restart: "always",
+        pidsLimit: 99,
+        capAdd: ["NET_ADMIN"],
+        readOnly: true,
+        pull: "never",
+        replicas: 2,
+        routes: [{ hostname: "shop.example", port: 80 }],
+        binds: [{ source: "/srv/a", path: "/a", readOnly: true }],
+        allow: ["host-network"],
+    });
+    for (const field of ServiceSpecSchema.fields) {
+        const value = before[field.localName as keyof typeof before];
+        assert.ok(Array.isArray(value) ? value.length : value, `${field.name} is not in this test: has the form it?`);
+    }
+    const f = spec.formOf(before);
+    assert.deepEqual([...spec.checkForm(f).keys()], []);
+    assert.deepEqual(create(ServiceSpecSchema, spec.specOf(f)), create(ServiceSpecSchema, { ...before, replicas: 0 }));
+    const told = spec.cliOf(f, "");
+    for (const part of ["--bind /srv/a:/a:ro", "--cap-add NET_ADMIN", "--allow host-network", "--health 81/up", "--health-grace 60s"])
+        assert.ok(told.includes(part), `${part} in ${told}`);
+    assert.ok(spec.cliOf({ ...f, healthKind: HealthKind.NONE }, "").includes("--health none"));
 });

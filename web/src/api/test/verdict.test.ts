@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { DeploymentState } from "../../gen/davit/common/v1/service_pb";
 import { ServerSchema, ServerState } from "../../gen/davit/control/v1/servers_pb";
 import { ServiceSchema } from "../../gen/davit/control/v1/workloads_pb";
-import { findings, fixOf } from "../verdict";
+import { findings, fixOf, tally } from "../verdict";
 import { containerState, serverState, serviceState } from "../words";
 
 const NOW = 1_000_000;
@@ -105,4 +105,21 @@ test("each reason that the control plane gives has something to do about it", ()
         "duplicate: another agent at 1.2.3.4 (h) uses this identity",
     ])
         assert.ok(fixOf(reason, "web-1").text, reason);
+});
+
+test("each service is counted once, so that the numbers add up", () => {
+    const gone = { id: "c", state: "exited", exitCode: 0n };
+    const all = [
+        service({}),
+        service({ state: DeploymentState.FAILED }), // the one before serves
+        service({ state: DeploymentState.DEPLOYING }), // the one before serves meanwhile
+        service({ state: DeploymentState.FAILED, containers: [] }),
+        service({ containers: [{ id: "c", state: "running", health: "unhealthy" }] }),
+        service({ state: DeploymentState.DEPLOYING, containers: [] }),
+        service({ containers: [gone] }),
+        service({ serverOnline: false }),
+    ];
+    const n = tally(all);
+    assert.deepEqual(n, { running: 3, failed: 2, begun: 1, stopped: 1, unseen: 1 });
+    assert.equal(Object.values(n).reduce((a, b) => a + b), all.length);
 });
