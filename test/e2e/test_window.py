@@ -413,6 +413,8 @@ def test_what_a_server_has_and_cleaning_up(window, service):
     window.goto(f"/servers/{local}")
     window.click("button", "Look them up")
     window.sees("davit-test/loud:1")
+    window.run("await page.getByRole('button', {name: /^What to do with davit-test.loud:1/}).first().click()")
+    window.run("await page.getByRole('menuitem', {name: /^Ask the registry/}).click({trial: true}); await page.keyboard.press('Escape')")
     window.harmless()
     window.click("button", "More")
     window.click("menuitem", "Clean up")

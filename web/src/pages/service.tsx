@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* service: one service, live: what it does, its log, what it uses, its deployments, and what can be done with it. */
 import { useSignal } from "@preact/signals";
-import { useMemo } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 
 import { workloads as api } from "../api/client";
 import { count, hostPort, short } from "../api/format";
@@ -386,6 +386,9 @@ function Detail({ service, away }: { service: Service; away: boolean }) {
     const newest = deployments.model?.get(service.deploymentId);
     const asked = query.value.get("tab") ?? "";
     const tab = TABS.includes(asked) ? asked : "logs";
+    /* A shell goes on while another tab is looked at. */
+    const shell = useRef(false);
+    shell.current ||= tab === "terminal";
     const stop = () =>
         void call
             .run("stop", () =>
@@ -450,7 +453,11 @@ function Detail({ service, away }: { service: Service; away: boolean }) {
                 {tab === "files" && (
                     <ServiceFiles project={service.project} service={service.name} containers={service.containers} />
                 )}
-                {tab === "terminal" && <TerminalView containers={service.containers} />}
+                {shell.current && (
+                    <div hidden={tab !== "terminal"}>
+                        <TerminalView containers={service.containers} />
+                    </div>
+                )}
             </Tabs>
             {dialog.value === "rollback" && <RollbackDialog service={service} list={list} onClose={() => (dialog.value = "")} />}
             {dialog.value === "scale" && <ScaleDialog service={service} onClose={() => (dialog.value = "")} />}

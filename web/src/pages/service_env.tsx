@@ -102,6 +102,7 @@ function EditVariable({ of, row, onDone, onClose }: { of: Of; row: Variable | "n
                     onInput={(text) => (value.value = text)}
                     rows={3}
                     mono
+                    autoFocus={old !== undefined}
                     error={tried.value ? badValue : undefined}
                     placeholder={old?.secret ? "a new value; the present one is not shown" : ""}
                 />
@@ -182,6 +183,7 @@ function PasteVariables({ of, onDone, onClose }: { of: Of; onDone: () => void; o
                     }}
                     rows={10}
                     mono
+                    autoFocus
                     required
                     placeholder={"# as in an .env file\nDATABASE_URL=postgres://…\nLOG_LEVEL=info"}
                 />

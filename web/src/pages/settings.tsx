@@ -35,7 +35,7 @@ import { query, setQuery } from "../shell/router";
 import { choice, choose, type Choice } from "../shell/theme";
 import { Clip, useCall, useLoad } from "./common";
 import { Registries } from "./registries";
-import { passwordFault } from "./setup";
+import { NewPassword, useNewPassword } from "./setup";
 import { deviceName } from "./useragent";
 
 const TABS = [
@@ -416,20 +416,17 @@ function NewToken({ onClose, onMade }: { onClose: () => void; onMade: () => void
 
 function Password() {
     const old = useSignal("");
-    const fresh = useSignal("");
-    const again = useSignal("");
-    const tried = useSignal(false);
+    const fresh = useNewPassword();
+    const { password, again, tried, fault, differs } = fresh;
     const { busy, problem, run } = useCall();
-    const fault = passwordFault(fresh.value);
-    const differs = fresh.value === again.value ? undefined : "The two differ.";
     const lacking = old.value === "" ? "The password of now is missing." : undefined;
 
     const change = () => {
         tried.value = true;
         if (fault || differs || lacking) return;
         void run("change", async () => {
-            await sessions.changePassword({ oldPassword: old.value, newPassword: fresh.value });
-            old.value = fresh.value = again.value = "";
+            await sessions.changePassword({ oldPassword: old.value, newPassword: password.value });
+            old.value = password.value = again.value = "";
             tried.value = false;
             toast({ tone: "ok", title: "The password was changed", text: "All other sessions were ended." });
             await loadSession();
@@ -467,25 +464,7 @@ function Password() {
                         autocomplete="current-password"
                         error={tried.value ? lacking : undefined}
                     />
-                    <TextField
-                        label="New password"
-                        type="password"
-                        value={fresh.value}
-                        onInput={(text) => (fresh.value = text)}
-                        required
-                        autocomplete="new-password"
-                        error={tried.value ? fault : undefined}
-                        hint="10 characters or more. All other sessions end."
-                    />
-                    <TextField
-                        label="New password again"
-                        type="password"
-                        value={again.value}
-                        onInput={(text) => (again.value = text)}
-                        required
-                        autocomplete="new-password"
-                        error={tried.value ? differs : undefined}
-                    />
+                    <NewPassword of={fresh} label="New password" hint="All other sessions end." />
                 </Form>
             </div>
         </Card>

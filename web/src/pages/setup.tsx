@@ -31,12 +31,61 @@ export function passwordFault(password: string): string | undefined {
     return undefined;
 }
 
-export function SetupPage() {
-    const old = session.value?.ownerExists;
-    const name = useSignal("owner");
+/** A new password, typed twice. */
+export function useNewPassword() {
     const password = useSignal("");
     const again = useSignal("");
     const tried = useSignal(false);
+    const fault = passwordFault(password.value);
+    const differs = password.value === again.value ? undefined : "The two differ.";
+    return { password, again, tried, fault, differs };
+}
+
+export function NewPassword({
+    of,
+    label,
+    hint,
+    autoFocus = false,
+}: {
+    of: ReturnType<typeof useNewPassword>;
+    label: string;
+    hint: string;
+    autoFocus?: boolean;
+}) {
+    const { password, again, tried, fault, differs } = of;
+    return (
+        <>
+            <TextField
+                label={label}
+                name="password"
+                type="password"
+                value={password.value}
+                onInput={(text) => (password.value = text)}
+                required
+                autoFocus={autoFocus}
+                autocomplete="new-password"
+                error={tried.value ? fault : undefined}
+                hint={`${PASSWORD_MIN} characters or more. ${hint}`}
+            />
+            <TextField
+                label={`${label} again`}
+                name="again"
+                type="password"
+                value={again.value}
+                onInput={(text) => (again.value = text)}
+                required
+                autocomplete="new-password"
+                error={tried.value ? differs : undefined}
+            />
+        </>
+    );
+}
+
+export function SetupPage() {
+    const old = session.value?.ownerExists;
+    const name = useSignal("owner");
+    const fresh = useNewPassword();
+    const { password, tried, fault, differs } = fresh;
     const busy = useSignal(false);
     const problem = useSignal<Problem | undefined>(undefined);
 
@@ -46,8 +95,6 @@ export function SetupPage() {
     // Without a link there is nothing to set: the way in is the login, if there is one.
     if (secret === "") return session.value?.ownerExists ? <LoginPage /> : <FirstStart />;
 
-    const fault = passwordFault(password.value);
-    const differs = password.value === again.value ? undefined : "The two differ.";
     const submit = async () => {
         tried.value = true;
         if (fault || differs || busy.value) return;
@@ -102,28 +149,7 @@ export function SetupPage() {
                             autocomplete="username"
                         />
                     )}
-                    <TextField
-                        label="Password"
-                        name="password"
-                        type="password"
-                        value={password.value}
-                        onInput={(text) => (password.value = text)}
-                        required
-                        autoFocus
-                        autocomplete="new-password"
-                        error={tried.value ? fault : undefined}
-                        hint={`${PASSWORD_MIN} characters or more. A few words are easy to keep in mind.`}
-                    />
-                    <TextField
-                        label="Password again"
-                        name="again"
-                        type="password"
-                        value={again.value}
-                        onInput={(text) => (again.value = text)}
-                        required
-                        autocomplete="new-password"
-                        error={tried.value ? differs : undefined}
-                    />
+                    <NewPassword of={fresh} label="Password" hint="A few words are easy to keep in mind." autoFocus />
                 </Form>
             </div>
         </Bare>

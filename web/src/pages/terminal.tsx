@@ -102,7 +102,7 @@ function Screen({ run, onEnd }: { run: Run; onEnd: (code: number | undefined, pr
         terminal.onData((data) => process.input(text.encode(data)));
         terminal.onBinary((data) => process.input(Uint8Array.from(data, (c) => c.charCodeAt(0))));
         terminal.onResize(({ rows, cols }) => process.resize(rows, cols));
-        const resized = new ResizeObserver(() => fit.fit());
+        const resized = new ResizeObserver(() => place.current?.clientWidth && fit.fit());
         resized.observe(place.current!);
         return () => {
             resized.disconnect();

@@ -39,6 +39,14 @@ export function Tabs({
 }) {
     const id = useId();
     const list = useRef<HTMLDivElement>(null);
+    // On a phone there are more than fit: the one that is shown is in sight.
+    useEffect(() => {
+        const box = list.current?.getBoundingClientRect();
+        const tab = list.current?.querySelector("[aria-selected=true]")?.getBoundingClientRect();
+        if (!box || !tab) return;
+        if (tab.left < box.left) list.current!.scrollLeft -= box.left - tab.left;
+        else if (tab.right > box.right) list.current!.scrollLeft += tab.right - box.right;
+    }, [current]);
     return (
         <div class="tabs">
             <div
@@ -93,6 +101,17 @@ export interface MenuItem {
     href?: string;
 }
 
+const GAP = 4;
+
+/* Below the button, their right edges in line; above it where there is no room. */
+function placeBeside(list: HTMLElement, button: HTMLElement): void {
+    const at = button.getBoundingClientRect();
+    const below = at.bottom + GAP;
+    const top = below + list.offsetHeight > innerHeight - GAP ? at.top - GAP - list.offsetHeight : below;
+    list.style.top = `${Math.max(GAP, top)}px`;
+    list.style.left = `${Math.max(GAP, at.right - list.offsetWidth)}px`;
+}
+
 export function Menu({
     label,
     icon = "dots",
@@ -114,7 +133,17 @@ export function Menu({
 
     useEffect(() => {
         if (!open.value) return undefined;
-        root.current?.querySelector<HTMLElement>("[role=menuitem]:not(:disabled)")?.focus();
+        const list = root.current?.querySelector<HTMLElement>("[role=menu]");
+        const place = () => list && button.current && placeBeside(list, button.current);
+        // Above all that cuts off what it holds, as rows of a table do; a browser that knows no popover has it where it stands.
+        if (list && "showPopover" in list) {
+            list.popover = "manual";
+            list.showPopover();
+            place();
+            addEventListener("scroll", place, { passive: true, capture: true });
+            addEventListener("resize", place);
+        }
+        root.current?.querySelector<HTMLElement>("[role=menuitem]:not(:disabled)")?.focus({ preventScroll: true });
         const away = (event: Event) => {
             if (!root.current?.contains(event.target as Node)) open.value = false;
         };
@@ -123,6 +152,8 @@ export function Menu({
         return () => {
             removeEventListener("pointerdown", away);
             removeEventListener("focusin", away);
+            removeEventListener("scroll", place, { capture: true });
+            removeEventListener("resize", place);
         };
     }, [open.value]);
 
@@ -143,6 +174,8 @@ export function Menu({
         );
         if (to === undefined) return;
         event.preventDefault();
+        // The row of a table it stands in would move as well.
+        event.stopPropagation();
         entries[to]?.focus();
     };
     return (

@@ -122,6 +122,7 @@ function OpenConfirm({ title, onClose, onConfirm, action, name, busy, error, dan
             <form
                 id={form}
                 class="form"
+                noValidate
                 onSubmit={(event) => {
                     event.preventDefault();
                     if (ready && !busy) onConfirm();

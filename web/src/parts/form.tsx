@@ -90,11 +90,7 @@ export function TextField(props: TextFieldProps) {
                     list={list ? `${id}-list` : undefined}
                     onInput={(event) => onInput(event.currentTarget.value)}
                     ref={(element) => {
-                        // The attribute works at the first load of a page only.
-                        if (autoFocus && element && !element.dataset.focused) {
-                            element.dataset.focused = "1";
-                            requestAnimationFrame(() => element.focus());
-                        }
+                        if (autoFocus) focusOnce(element);
                     }}
                 />
                 {suffix && <span class="input-suffix">{suffix}</span>}
@@ -132,9 +128,23 @@ export function NumberField({ value, onInput, ...rest }: NumberFieldProps) {
     );
 }
 
-export function TextArea(
-    props: Common & { value: string; onInput: (value: string) => void; rows?: number; mono?: boolean; placeholder?: string },
-) {
+/* The attribute works at the first load of a page only. */
+function focusOnce(element: HTMLElement | null): void {
+    if (!element || element.dataset.focused) return;
+    element.dataset.focused = "1";
+    requestAnimationFrame(() => element.focus());
+}
+
+export interface TextAreaProps extends Common {
+    value: string;
+    onInput: (value: string) => void;
+    rows?: number;
+    mono?: boolean;
+    placeholder?: string;
+    autoFocus?: boolean;
+}
+
+export function TextArea(props: TextAreaProps) {
     const { id, aria } = useField(props);
     return (
         <Frame {...props} id={id}>
@@ -148,6 +158,9 @@ export function TextArea(
                 placeholder={props.placeholder}
                 disabled={props.disabled}
                 spellcheck={false}
+                ref={(element) => {
+                    if (props.autoFocus) focusOnce(element);
+                }}
                 onInput={(event) => props.onInput(event.currentTarget.value)}
             />
         </Frame>
