@@ -312,7 +312,7 @@ async function storedNames(spec: ServiceSpec): Promise<ReadonlySet<string>> {
 }
 
 /* Fills the form from a deployment, once; which variables had a value that is not told. Those that are kept beside it come by themselves. */
-function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set<string>) => void) {
+function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set<string>, stored: string[]) => void) {
     const use = useWatch(id ? deploymentTopic(id) : undefined);
     const filled = useRef(false);
     const d = use.model?.deployment;
@@ -325,7 +325,8 @@ function useFrom(id: string, fill: (form: SpecForm, server: string, missing: Set
             .then((stored) => {
                 const form = formOf(spec);
                 const env = form.env.filter((e) => !stored.has(e.name));
-                fill({ ...form, env }, d.serverName, new Set(env.map((e) => e.name)));
+                const ofService = form.env.map((e) => e.name).filter((name) => stored.has(name));
+                fill({ ...form, env }, d.serverName, new Set(env.map((e) => e.name)), ofService);
             });
     }, [d]);
     return { problem: use.problem, loading: id !== "" && use.state === "loading" };
@@ -338,6 +339,7 @@ export function DeployPage() {
     const server = useSignal(query.value.get("server") ?? "");
     const login = useSignal<Login>({ user: "", password: "" });
     const missing = useSignal<ReadonlySet<string>>(new Set());
+    const stored = useSignal<string[]>([]);
     const emptied = useSignal(false);
     const named = useRef({ value: false });
     const problems = useSignal<Problems>(new Map());
@@ -345,7 +347,8 @@ export function DeployPage() {
     const busy = useSignal(false);
     const page = useRef<HTMLFormElement>(null);
     const servers = useWatch(serversTopic());
-    const from = useFrom(query.value.get("from") ?? "", (f, s, names) => {
+    const from = useFrom(query.value.get("from") ?? "", (f, s, names, ofService) => {
+        stored.value = ofService;
         form.value = f;
         server.value = s;
         missing.value = names;
@@ -440,6 +443,11 @@ export function DeployPage() {
                             <p>Type these again: {inert(empty.join(", "))}.</p>
                             <Checkbox label="They shall be empty" checked={emptied.value} onChange={(v) => (emptied.value = v)} />
                         </Notice>
+                    )}
+                    {stored.value.length > 0 && (
+                        <p class="field-hint rows-hint">
+                            From the variables of the service: {inert(stored.value.join(", "))}. What is typed here goes before.
+                        </p>
                     )}
                     <EnvRows
                         rows={form.value.env}

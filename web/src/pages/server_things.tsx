@@ -307,10 +307,12 @@ function Plan({ items, of }: { items: PruneItem[]; of: string }) {
 export function PruneServer({ server, onClose }: { server: string; onClose: () => void }) {
     const volumes = useSignal(false);
     const plan = useSignal<PrunePlan | undefined>(undefined);
+    const typed = useSignal("");
     const call = useCall();
     const make = () =>
         void call.run("plan", async () => {
             plan.value = undefined;
+            typed.value = "";
             plan.value = (await api.planPrune({ server, volumes: volumes.value }, { timeoutMs: 120_000 })).plan;
         });
     const apply = () =>
@@ -327,6 +329,8 @@ export function PruneServer({ server, onClose }: { server: string; onClose: () =
             })
             .then((ok) => ok && onClose());
     const items = plan.value?.items ?? [];
+    /* What cannot be taken back: their data is gone. */
+    const losing = items.some((i) => i.kind === "volume");
     return (
         <Dialog
             title={`Clean up ${inert(server)}`}
@@ -347,7 +351,7 @@ export function PruneServer({ server, onClose }: { server: string; onClose: () =
                         <Button
                             kind="danger"
                             busy={call.busy === "apply"}
-                            disabled={items.length === 0 || !plan.value.complete}
+                            disabled={items.length === 0 || !plan.value.complete || (losing && typed.value !== server)}
                             onClick={apply}
                         >
                             Remove {count(items.length, "thing")}
@@ -377,6 +381,15 @@ export function PruneServer({ server, onClose }: { server: string; onClose: () =
             )}
             {plan.value && items.length === 0 && <Notice tone="ok" title="Nothing to clean up" />}
             {items.length > 0 && <Plan items={items} of="What would go" />}
+            {losing && (
+                <TextField
+                    label={`All data of these volumes is gone then. Type ${server} to confirm`}
+                    value={typed.value}
+                    onInput={(text) => (typed.value = text)}
+                    required
+                    mono
+                />
+            )}
         </Dialog>
     );
 }

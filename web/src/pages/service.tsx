@@ -47,15 +47,18 @@ const TerminalView = later(() => import("./terminal").then((module) => module.Te
 
 const isLoopback = (host: string) => host === "" || host === "::1" || host === "localhost" || host.startsWith("127.");
 
+/* It is what a server says: nothing else becomes part of a link. */
+const isAddress = (text: string) => /^[0-9A-Fa-f.:]+$/.test(text);
+
 /* Where a viewer reaches a port; undefined: only on the machine itself, which the viewer may not be on. */
 function portUrl(p: PortPublish, server: Server | undefined): string | undefined {
     const viewer = location.hostname.replace(/^\[|\]$/g, "");
     if (p.protocol === "udp" || !p.hostPort) return undefined;
     if (isLoopback(p.hostIp))
         return server?.local && isLoopback(viewer) ? `http://${hostPort(p.hostIp || "127.0.0.1", p.hostPort)}/` : undefined;
-    if (p.hostIp !== "0.0.0.0" && p.hostIp !== "::") return `http://${hostPort(p.hostIp, p.hostPort)}/`;
+    if (p.hostIp !== "0.0.0.0" && p.hostIp !== "::" && isAddress(p.hostIp)) return `http://${hostPort(p.hostIp, p.hostPort)}/`;
     const host = server?.local ? viewer : server?.preferredAddress;
-    return host ? `http://${hostPort(host, p.hostPort)}/` : undefined;
+    return host && (server?.local || isAddress(host)) ? `http://${hostPort(host, p.hostPort)}/` : undefined;
 }
 
 function Port({ port, server }: { port: PortPublish; server: Server | undefined }) {

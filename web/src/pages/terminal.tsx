@@ -70,6 +70,8 @@ function Screen({ run, onEnd }: { run: Run; onEnd: (code: number | undefined, pr
             theme: colours(),
             scrollback: 5000,
             allowProposedApi: false,
+            /* Links are the text of others: none of them leads anywhere. */
+            linkHandler: { activate: () => undefined },
         });
         const fit = new FitAddon();
         terminal.loadAddon(fit);

@@ -98,6 +98,11 @@ export function UsagePlots({ series, cpus }: { series: UsageSeries[]; cpus?: num
             {[cpu, memory, network, disk].map((chart) => (
                 <UsagePlot key={chart.label} chart={chart} series={shown} />
             ))}
+            {series.length > shown.length && (
+                <p class="quiet">
+                    The first {shown.length} of {series.length} are shown.
+                </p>
+            )}
         </div>
     );
 }
