@@ -302,7 +302,8 @@ def test_the_page_is_small_and_quick(window):
     assert paint <= 1000
 
 
-PAGES = ["/", "/servers", "/services", "/services/default/loud", "/servers/web-1", "/deploy", "/settings", "/settings?tab=tokens", "/settings?tab=password", "/ui"]
+PAGES = ["/", "/servers", "/services", "/services/default/loud", *(f"/services/default/loud?tab={tab}" for tab in ("variables", "files", "terminal")),
+         "/servers/web-1", "/deploy", "/settings", *(f"/settings?tab={tab}" for tab in ("tokens", "registries", "password")), "/ui"]
 
 
 @pytest.mark.all_tier

@@ -54,7 +54,7 @@ function put(path: string, file: File, told: (part: number) => void): Promise<vo
         x.open("PUT", path);
         x.upload.onprogress = (e) => e.lengthComputable && told(e.loaded / e.total);
         x.onload = () =>
-            x.status < 300 ? resolve() : reject(new Error(x.responseText.slice(0, 500) || `It was refused (${x.status}).`));
+            x.status < 300 ? resolve() : reject(new Error(x.responseText.slice(0, 500).trim() || `It was refused (${x.status}).`));
         x.onerror = () => reject(new TypeError("failed to fetch"));
         x.setRequestHeader("content-type", "application/octet-stream");
         x.send(file);

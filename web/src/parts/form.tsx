@@ -158,6 +158,7 @@ export function TextArea(props: TextAreaProps) {
                 placeholder={props.placeholder}
                 disabled={props.disabled}
                 spellcheck={false}
+                autofocus={props.autoFocus}
                 ref={(element) => {
                     if (props.autoFocus) focusOnce(element);
                 }}
