@@ -15,6 +15,7 @@ import urllib.request
 import pytest
 
 from lib import images, proc, remote
+from lib.tiers import long
 
 NAMES = ["-f", "two\nlines", "caf\u00e9 \u65e5\u672c", "a..b", "with space"]
 
@@ -144,7 +145,7 @@ def test_archives_by_pipe(up, tmp_path):
 
 
 @pytest.mark.req("WK-4")
-@pytest.mark.parametrize("kind", ["stopped", "scratch", "scratch running"])
+@pytest.mark.parametrize("kind", [long("stopped"), "scratch", "scratch running"])
 def test_containers_that_do_not_run_or_have_no_shell(up, docker, made, tmp_path, kind):
     image = "davit-test/busybox:1"
     if "scratch" in kind:
@@ -396,7 +397,7 @@ def move_much(up, tmp_path, size):
 @pytest.mark.smoke
 @pytest.mark.req("WK-4")
 def test_much_in_little_memory(up, tmp_path):
-    move_much(up, tmp_path, 64 << 20)
+    move_much(up, tmp_path, (64 if os.environ.get("DAVIT_TREE") == "release" else 16) << 20)
 
 
 @pytest.mark.smoke

@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from lib import images
+from lib.tiers import long
 from lib.work import Driver, Proxy, ended, entries, open_log
 
 STEPS = ["pull", "inspect", "network", "volumes", "create", "stop_old", "start", "health", "route", "drain", "commit", "retire"]
@@ -195,7 +196,7 @@ def test_same_deployment_again_is_harmless(driver, docker, web_image, project):
     assert c["State"]["Running"] and c["State"]["StartedAt"] == started
 
 
-@pytest.mark.parametrize("die", ["4:before", "4:1", "5:1", "6:1", "7:1", "8:1", "9:1", "10:1", "11:1"])
+@pytest.mark.parametrize("die", ["4:before", long("4:1"), "5:1", long("6:1"), "7:1", long("8:1"), "9:1", long("10:1"), long("11:1")])
 def test_agent_that_dies_in_a_deployment(docker, web_image, project, free_port, die):
     port = [{"hostPort": free_port(), "containerPort": 8080}]
     spec = spec_of(project, web_image, health=HTTP, ports=port, volumes=[{"name": "d", "path": "/d"}])
@@ -215,7 +216,7 @@ def test_agent_that_dies_in_a_deployment(docker, web_image, project, free_port, 
     assert c["Name"].endswith(dep[:8]) and c["State"]["Running"] and c["Id"] == r["containerId"]
 
 
-@pytest.mark.parametrize("die", ["7:3", "6:4", "5:4", "4:4"])
+@pytest.mark.parametrize("die", ["7:3", long("6:4"), long("5:4"), "4:4"])
 def test_agent_that_dies_while_undoing(docker, web_image, project, free_port, die):
     port = [{"hostPort": free_port(), "containerPort": 8080}]
     with Driver(docker.sock) as d:

@@ -12,6 +12,7 @@ import pytest
 
 from lib import haproxy_image, images, proc
 from lib.ingress import CONTAINER, Load, get
+from lib.tiers import long
 from lib.work import Driver
 
 HTTP = {"kind": "HEALTH_KIND_HTTP", "path": "/health", "port": 8080, "intervalMs": 200, "timeoutMs": 1000, "retries": 2, "graceMs": 3000}
@@ -234,7 +235,7 @@ def test_a_pull_a_health_check_and_a_command_that_waits_end_at_once(agent, place
 
 # --- Crashes -------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("WK-8")
-@pytest.mark.parametrize("die", ["8:1", "9:1", "10:1", "11:1"])
+@pytest.mark.parametrize("die", ["8:1", long("9:1"), "10:1", long("11:1")])
 def test_an_agent_that_dies_at_the_switch_leaves_one_that_serves(place, docker, project, die):
     dep, cmd, host = str(uuid.uuid4()), str(uuid.uuid4()), f"{project}.test"
     with place.open() as d:
