@@ -4,6 +4,7 @@ import pytest
 
 import peers
 from lib import proc
+from lib.tiers import long
 
 JS = peers.HERE / "js"
 
@@ -48,8 +49,8 @@ BROWSER = [c for c in BY_TURNS if c not in ("client_streaming", "compressed_stre
 
 @pytest.mark.req("MA-2")
 @pytest.mark.parametrize("transport,names", [
-    ("grpc", EVERY), ("grpc+gzip", EVERY), ("connect-h2", [*EVERY, "get"]), ("connect-h2+json+gzip", [*EVERY, "get"]),
-    ("connect-h1", BY_TURNS), ("connect-h1+json+gzip", BY_TURNS)])
+    ("grpc", EVERY), long("grpc+gzip", EVERY), ("connect-h2", [*EVERY, "get"]), ("connect-h2+json+gzip", [*EVERY, "get"]),
+    long("connect-h1", BY_TURNS), ("connect-h1+json+gzip", BY_TURNS)])
 def test_connect_node_client(node, pki, mtls_server, transport, names):
     r = run_js(node, "connect_client.js", pki.folder, "client", f"https://{mtls_server}", transport, *names)
     peers.all_ok(r, names)
