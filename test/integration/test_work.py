@@ -50,6 +50,10 @@ def ours(docker, project, service=None):
     return [docker.inspect(c["Id"]) for c in found]
 
 
+def notes_of(driver, cmd_id):
+    return [m["progress"]["progress"].get("message", "") for m in driver.seen if m.get("progress", {}).get("id") == cmd_id]
+
+
 # --- Deploy --------------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("CL-10", "CL-11", "CL-12")
 def test_container_is_what_was_asked_for(driver, docker, web_image, project):
@@ -118,25 +122,40 @@ def test_missing_tag(driver, registry, project):
     assert driver.deploy(spec_of(project, f"{registry.host}/app/none:1"))["failure"]["reason"] == "image_not_found"
 
 
-@pytest.mark.req("CL-14")
+def test_a_disk_that_is_short_takes_nothing_more_unless_told_to(docker, web_image, project):
+    with Driver(docker.sock, "--disk-reserve", 1 << 62) as d:
+        failure = d.deploy(spec_of(project, "davit-test/never-fetched:1", pull="always"))["failure"]
+        assert failure["reason"] == "disk_short" and "davit prune" in failure["hint"], failure
+        assert f"at least {1 << 42} MiB shall be" in failure["message"]
+        assert not ours(docker, project) and not docker.networks(f"davit.project={project}")
+        r = d.command(deploy={"deploymentId": str(uuid.uuid4()), "spec": spec_of(project, web_image, health=QUICK), "force": True})
+        assert "failure" not in r and len(ours(docker, project)) == 1, r
+
+
+@pytest.mark.req("CL-14", "CX-6")
 def test_failed_health_leaves_the_old_one_serving(driver, docker, web_image, project):
     first = driver.deploy(spec_of(project, web_image, health=HTTP))
     assert "failure" not in first
     for change, reason in (({"path": "/missing"}, "health_bad_status"), ({"port": 9}, "health_refused")):
         r = driver.deploy(spec_of(project, web_image, health={**HTTP, **change, "graceMs": 1}))
         assert r["failure"]["reason"] == reason, r
+        tries = [n for n in notes_of(driver, r["id"]) if n.startswith("attempt")]
+        assert [t[:14] for t in tries] == [f"attempt {i} of 3" for i in (1, 2, 3)], tries
         assert "ready" in r["failure"]["detail"]
         c, = ours(docker, project)
         assert c["Id"] == first["containerId"] and c["State"]["Running"] and c["RestartCount"] == 0
         assert ("create", UNDONE) in driver.steps(r["id"]) and ("commit", DONE) not in driver.steps(r["id"])
 
 
+@pytest.mark.req("CX-6")
 def test_health_timeout(driver, docker, project):
     image = images.make(docker, "davit-test/slow-answer:1", ["/bin/sh", "-c", images.WAITING + "httpd -f -p 8080 -h /www & wait"],
                         {"www/cgi-bin/slow": ("#!/bin/sh\nsleep 30\n", 0o755)})
     slow = {**HTTP, "path": "/cgi-bin/slow", "timeoutMs": 300, "retries": 2, "graceMs": 500}
     r = driver.deploy(spec_of(project, image, health=slow))
     assert r["failure"]["reason"] == "health_timeout", r
+    said = [n.split(":")[0] for n in notes_of(driver, r["id"]) if n.startswith(("not yet", "attempt"))]
+    assert said[0] == "not yet" and said[-2:] == ["attempt 1 of 2", "attempt 2 of 2"] and len(set(said)) == 3, said
 
 
 def test_tcp_and_engine_health(driver, docker, web_image, project):

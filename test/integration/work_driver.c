@@ -3,7 +3,7 @@
  * stdin and prints those of the agent the same way, plus {"journal": ...} lines for what would be journaled.
  *
  * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full] [--desired DIR]
- *             [--ingress FOLDER IMAGE ADDR:PORT]
+ *             [--ingress FOLDER IMAGE ADDR:PORT] [--disk-reserve BYTES]
  * --die kills the process the moment before (STATE "before") or after (STATE a number) that record is written; --resume makes the first
  * command a resumed one; --desired keeps what shall run in DIR, and keeps it running. End of stdin: stops the module and ends. */
 #include <errno.h>
@@ -230,6 +230,8 @@ int main(int argc, char **argv)
     for (int i = 2; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--usage-ms") == 0 && str_to_u64(str_from(value), 1000000, &ms) == 0)
+            i++;
+        else if (strcmp(argv[i], "--disk-reserve") == 0 && str_to_u64(str_from(value), UINT64_MAX, &config.disk_reserve) == 0)
             i++;
         else if (strcmp(argv[i], "--die") == 0)
             parse_point(argv[++i < argc ? i : 0], &d.die_index, &d.die_state);

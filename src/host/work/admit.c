@@ -18,6 +18,15 @@ uint64_t admit_reserve(uint64_t total, uint64_t reserve)
     return !reserve && r > total / 4 ? total / 4 : r;
 }
 
+enum admit_room admit_judge(uint64_t free_bytes, uint64_t total, uint64_t reserve)
+{
+    uint64_t r = admit_reserve(total, reserve);
+
+    if (free_bytes < r)
+        return ADMIT_SHORT;
+    return free_bytes - r < r ? ADMIT_LOW : ADMIT_ROOM;
+}
+
 int deploy_admit(struct deploy *d, struct job *job, struct err *err)
 {
     struct docker_info info = {0};
@@ -31,15 +40,16 @@ int deploy_admit(struct deploy *d, struct job *job, struct err *err)
     if (!seen)
         return 0;
     uint64_t free_bytes = (uint64_t)st.f_bavail * st.f_frsize, total = (uint64_t)st.f_blocks * st.f_frsize;
-    uint64_t reserve = admit_reserve(total, d->w->disk_reserve);
-    if (free_bytes >= 2 * reserve)
+    enum admit_room room = admit_judge(free_bytes, total, d->w->disk_reserve);
+    if (room == ADMIT_ROOM)
         return 0;
-    if (free_bytes >= reserve || d->msg->force) {
+    if (room == ADMIT_LOW || d->msg->force) {
         job_note(job, 0, "only %llu MiB of the disk are free", (unsigned long long)(free_bytes / MIB));
         return 0;
     }
-    (void)err_set(err, ERR_PRECONDITION, "the disk of this server is short: %llu MiB of %llu MiB are free, at least %llu MiB shall be",
-                  (unsigned long long)(free_bytes / MIB), (unsigned long long)(total / MIB), (unsigned long long)(reserve / MIB));
+    const unsigned long long mib[] = {free_bytes / MIB, total / MIB, admit_reserve(total, d->w->disk_reserve) / MIB};
+    (void)err_set(err, ERR_PRECONDITION, "the disk of this server is short: %llu MiB of %llu MiB are free, at least %llu MiB shall be", mib[0],
+                  mib[1], mib[2]);
     err_hint(err, "davit prune shows what can go");
     return deploy_reason(d, -ERR_PRECONDITION, "disk_short");
 }

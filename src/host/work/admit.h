@@ -10,6 +10,10 @@
 /* How much must stay free of @total bytes: @reserve, or where that is 0 the greater of 1 GiB and 3 %, at most 8 GiB and at most a quarter. Pure. */
 uint64_t admit_reserve(uint64_t total, uint64_t reserve);
 
+/* Is there room where @free_bytes of @total are free? LOW: less than twice what must stay free, which is said and no more. Pure. */
+enum admit_room { ADMIT_ROOM, ADMIT_LOW, ADMIT_SHORT };
+enum admit_room admit_judge(uint64_t free_bytes, uint64_t total, uint64_t reserve);
+
 /* Refuses with reason disk_short below the reserve, unless the command says `force`; below twice the reserve it says so and goes on. */
 int deploy_admit(struct deploy *d, struct job *job, struct err *err) MUST_USE;
 

@@ -8,14 +8,9 @@
 #include "host/work/deploy.h"
 #include "loop/stream.h"
 #include "net/http_client.h"
+#include "spec/spec.h"
 
 #define GRACE_POLL (250 * USEC_MSEC)
-/* Where the spec says 0. */
-enum { RETRIES_DEFAULT = 3 };
-#define INTERVAL_DEFAULT (10 * USEC_SEC)
-#define TIMEOUT_DEFAULT  (5 * USEC_SEC)
-#define GRACE_DEFAULT    (30 * USEC_SEC)
-#define GRACE_NONE       (2 * USEC_SEC)
 
 static int fail(struct health *h, const char *reason)
 {
@@ -227,11 +222,11 @@ void health_setup(struct health *h, struct deploy *d, struct job *job, usec_t no
 {
     const Davit__Common__V1__HealthCheck *c = d->spec->health;
 
-    *h = (struct health){.d = d, .job = job, .kind = deploy_health(d), .path = "/", .first = true};
-    h->interval = c && c->interval_ms ? c->interval_ms * USEC_MSEC : INTERVAL_DEFAULT;
-    h->timeout = c && c->timeout_ms ? c->timeout_ms * USEC_MSEC : TIMEOUT_DEFAULT;
-    h->retries = c && c->retries ? c->retries : RETRIES_DEFAULT;
-    usec_t grace = h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE ? GRACE_NONE : GRACE_DEFAULT;
+    *h = (struct health){.d = d, .job = job, .kind = deploy_health(d), .path = SPEC_HEALTH_PATH, .first = true};
+    h->interval = (c && c->interval_ms ? c->interval_ms : SPEC_INTERVAL_MS) * USEC_MSEC;
+    h->timeout = (c && c->timeout_ms ? c->timeout_ms : SPEC_TIMEOUT_MS) * USEC_MSEC;
+    h->retries = c && c->retries ? c->retries : SPEC_RETRIES;
+    usec_t grace = (h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE ? SPEC_SETTLE_MS : SPEC_GRACE_MS) * USEC_MSEC;
     if (c && c->grace_ms)
         grace = c->grace_ms * USEC_MSEC;
     if (c && *c->path)

@@ -119,6 +119,15 @@ static void test_how_much_of_a_disk_stays_free(void **state)
     assert_int_equal(admit_reserve(100 * gib, 0) / (gib / 10), 30); /* 3 % */
     assert_int_equal(admit_reserve(4000 * gib, 0), 8 * gib);
     assert_int_equal(admit_reserve(2 * gib, 50 * gib), 50 * gib);
+    /* On the border and one byte below it; what its owner said comes first. */
+    assert_int_equal(admit_judge(gib, 20 * gib, 0), ADMIT_LOW);
+    assert_int_equal(admit_judge(gib - 1, 20 * gib, 0), ADMIT_SHORT);
+    assert_int_equal(admit_judge(2 * gib, 20 * gib, 0), ADMIT_ROOM);
+    assert_int_equal(admit_judge(2 * gib - 1, 20 * gib, 0), ADMIT_LOW);
+    assert_int_equal(admit_judge(5 * gib, 20 * gib, 5 * gib), ADMIT_LOW);
+    assert_int_equal(admit_judge(5 * gib - 1, 20 * gib, 5 * gib), ADMIT_SHORT);
+    assert_int_equal(admit_judge(0, 0, 0), ADMIT_ROOM); /* a file system that does not say */
+    assert_int_equal(admit_judge(gib, 20 * gib, UINT64_MAX), ADMIT_SHORT);
 }
 
 int main(void)
