@@ -400,6 +400,8 @@ struct docker_container {
     size_t n_ports;
     struct docker_container_mount *mounts;
     size_t n_mounts;
+    const char **tmpfs;         /* where it has file systems in memory that are none of the mounts */
+    size_t n_tmpfs;
     const char **env;           /* "NAME=value" */
     size_t n_env;
     const char **command;
@@ -471,6 +473,9 @@ int docker_archive_get(struct docker *d, const char *id, const char *path, docke
  * answers nothing else about it. */
 int docker_archive_put(struct docker *d, const char *id, const char *path, docker_source_fn *source, void *arg, usec_t deadline,
                        struct err *err) MUST_USE;
+/* Removes what stands at @name in the directory @folder, a directory with all that is below it: volumes that the container has there are not spared.
+ * -ERR_NOT_FOUND: there was nothing; else @err is what kept the engine from it. */
+int docker_archive_remove(struct docker *d, const char *id, const char *folder, const char *name, usec_t deadline, struct err *err) MUST_USE;
 
 /* --- Processes in containers (docker_exec.c) -------------------------------------------------------------------------------------------------- */
 

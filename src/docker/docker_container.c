@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "base/tar.h"
 #include "docker/docker_internal.h"
 
 /* POST /containers/ID/verb. */
@@ -201,6 +203,55 @@ int docker_archive_put(struct docker *d, const char *id, const char *path, docke
     if (rc == 0 && buf_append_cstr(&target, "&noOverwriteDirNonDir=1") != 0)
         rc = err_set(err, ERR_INVALID, "path too long");
     return rc < 0 ? rc : docker_upload(d, "PUT", &target, source, arg, NULL, deadline, err);
+}
+
+/* The engine has no call that removes a file. What stands where an entry of an archive belongs it takes away first, whatever it is; an entry that is
+ * another name of a file that does not exist can then not be made. */
+static int removal_archive(const char *name, struct buf *ret, struct err *err)
+{
+    char none[sizeof("davit-none-") + 36] = "davit-none-";
+    const struct tar_entry e = {.kind = TAR_HARDLINK, .name = name, .link = none};
+    rng_uuid(none + strlen(none));
+    if (tar_put(ret, &e) != 0 || buf_append(ret, tar_zeros, TAR_END) != 0)
+        return err_set(err, ERR_INVALID, "\"%.80s\" is no name of a file", name);
+    return 0;
+}
+
+static int from_buf(void *arg, void *dst, size_t size, size_t *ret_n)
+{
+    struct str *left = arg;
+    *ret_n = left->n < size ? left->n : size;
+    memcpy(dst, left->p, *ret_n);
+    *left = (struct str){left->p + *ret_n, left->n - *ret_n};
+    return 0;
+}
+
+static int is_there(struct docker *d, const char *id, const char *folder, const char *name, usec_t deadline, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/%s", strcmp(folder, "/") == 0 ? "" : folder, name);
+    struct docker_path_stat st = {0};
+    int rc = docker_archive_stat(d, id, path, &st, deadline, err);
+    docker_path_stat_release(&st);
+    return rc;
+}
+
+int docker_archive_remove(struct docker *d, const char *id, const char *folder, const char *name, usec_t deadline, struct err *err)
+{
+    AUTO_BUF target = BUF_INIT(DOCKER_PATH_MAX), bytes = BUF_INIT(64 * 1024);
+    struct err said = ERR_INIT;
+    int rc = archive_path(&target, id, folder, err);
+    if (rc == 0)
+        rc = removal_archive(name, &bytes, err);
+    if (rc == 0)
+        rc = is_there(d, id, folder, name, deadline, err);
+    if (rc < 0)
+        return rc;
+    struct str left = buf_str(&bytes);
+    (void)docker_upload(d, "PUT", &target, from_buf, &left, NULL, deadline, &said);
+    rc = is_there(d, id, folder, name, deadline, NULL);
+    if (rc == -(int)ERR_NOT_FOUND)
+        return 0;
+    return err_set(err, ERR_PRECONDITION, "%s", said.code ? said.msg : "the engine left it where it was");
 }
 
 /* --- Stats --------------------------------------------------------------------------------------------------------------------------- */

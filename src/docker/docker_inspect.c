@@ -234,6 +234,7 @@ static const struct docker_field host_config_fields[] = {
     F(network_mode, "NetworkMode", STR),
     F(cgroup_parent, "CgroupParent", STR),
     F(read_only, "ReadonlyRootfs", BOOL),
+    F(tmpfs, "Tmpfs", KEYS),
     {.name = "RestartPolicy", .type = DOCKER_F_OBJECT, .sub = restart_fields},
     {.name = "LogConfig", .type = DOCKER_F_OBJECT, .sub = log_fields},
     {0},

@@ -249,36 +249,50 @@ def plain(up, docker):
     os.chmod(docker.sock, before)
 
 
+def put(docker, container, **entries):
+    """Folders and, where they have a target, symbolic links from the root of a container, whether or not it runs; "__" is "/"."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        for name, target in entries.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.type, info.mode, info.linkname = (tarfile.SYMTYPE, 0o777, target) if target else (tarfile.DIRTYPE, 0o755, "")
+            t.addfile(info)
+    docker.call("PUT", f"/containers/{container}/archive", out.getvalue(), {"Content-Type": "application/x-tar"}, {"path": "/"})
+
+
 @pytest.mark.req("WK-4")
 def test_an_agent_that_is_not_root(up, docker, made, plain, tmp_path):
+    """All of it in containers without a shell or any other program, and never into a volume that is mounted below."""
+    volume = f"files-{os.getpid()}"
     (tmp_path / "f").write_bytes(b"\0\xff" * 5000)
     for start in (True, False):
-        name = made(start=start)
+        name = made(bare(docker), start=start, Binds=[f"{volume}:/data/volume"], Tmpfs={"/memory/here": ""})
         c = ("--server", "plain", "--container", name)
-        up.run("files", "mkdir", *c, ":/tmp/d")
-        up.run("cp", *c, str(tmp_path / "f"), ":/tmp/d/f")
-        up.run("cp", *c, str(tmp_path / "f"), ":/tmp/d/f")
-        up.run("cp", *c, ":/tmp/d/f", str(tmp_path / "back"))
+        put(docker, name, d=None, usr__lib=None, memory__here=None, data__volume__kept=None, d__root="/", d__way="/data", d__dangles="/none")
+        up.run("files", "mkdir", *c, ":/d/sub")
+        for _ in range(2):
+            up.run("cp", *c, str(tmp_path / "f"), ":/d/sub/f")
+        up.run("cp", *c, ":/d/sub/f", str(tmp_path / "back"))
         assert (tmp_path / "back").read_bytes() == (tmp_path / "f").read_bytes()
-        assert names_in(up, ":/tmp", *c) == ["d"] and names_in(up, ":/tmp/d", *c) == ["f"] and "tmp" in names_in(up, ":/", *c)
-        if not start:
-            got = up.run("files", "rm", *c, ":/tmp/d/f", check=False)
-            assert got.rc != 0 and "does not run as root" in got.err
-            continue
-        docker.exec(name, ["/bin/ln", "-s", "/", "/tmp/d/root"])
-        got = up.run("files", "rm", "-r", *c, ":/tmp/d/root/etc", check=False)
-        assert got.rc != 0 and "it is /etc" in got.err
-        got = up.run("files", "rm", *c, ":/tmp/d", check=False)
+        assert names_in(up, ":/d/sub", *c) == ["f"] and "usr" in names_in(up, ":/", *c)
+        refused = [("/data", "is mounted there"), ("/d/root/usr/lib", "it is /usr/lib"), ("/d/none", "/d/none"), ("/memory", "is mounted there"),
+                   ("/d/way/volume", "is mounted there")]
+        for path, said in refused[:1] if start else refused:
+            got = up.run("files", "rm", "-r", *c, ":" + path, check=False)
+            assert got.rc != 0 and said in got.err, (path, got)
+        got = up.run("files", "rm", *c, ":/d/sub", check=False)
         assert got.rc != 0 and "--recursive" in got.err
-        up.run("files", "rm", *c, ":/tmp/d/f")
-        assert names_in(up, ":/tmp/d", *c) == ["root"]
-        up.run("files", "rm", "-r", *c, ":/tmp/d")
-        assert names_in(up, ":/tmp", *c) == [] and "passwd" in names_in(up, ":/etc", *c)
-    shell_less = made(bare(docker), start=True)
-    c = ("--server", "plain", "--container", shell_less)
-    up.run("files", "mkdir", *c, ":/d")
-    got = up.run("files", "rm", *c, ":/d", check=False)
-    assert got.rc != 0 and "could not be removed" in got.err and "d" in names_in(up, ":/", *c)
+        up.run("files", "rm", *c, ":/d/sub/f")
+        up.run("files", "rm", *c, ":/d/sub")
+        assert names_in(up, ":/d", *c) == ["dangles", "root", "way"]
+        up.run("files", "rm", "-r", *c, ":/d")
+        assert "d" not in names_in(up, ":/", *c) and names_in(up, ":/data/volume", *c) == ["kept"]
+        if not start:
+            up.run("files", "rm", *c, ":/data/volume/kept")
+            assert names_in(up, ":/data/volume", *c) == []
+        assert docker.inspect(name)["State"]["Running"] == start
+        docker.remove(name)
+    docker.call("DELETE", f"/volumes/{volume}")
 
 
 # --- Tickets ------------------------------------------------------------------------------------------------------------------------

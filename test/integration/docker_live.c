@@ -398,12 +398,45 @@ static int on_piece(void *arg, struct str bytes)
     return buf_append_str(arg, bytes);
 }
 
+/* Of a container that does not run, by a way that the engine has not: whatever it is called, whatever it is, and nothing beside it. */
+static void removals(const char *id)
+{
+    static const char *const names[] = {"-f", "two\nlines", "caf\xc3\xa9 %", "link", "full"};
+    struct err err = ERR_INIT;
+    struct docker_path_stat st = {0};
+    struct tar t = {.bytes = BUF_INIT(1 << 20)};
+    char longest[256];
+    memset(longest, 'n', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    for (size_t i = 0; i < 3; i++)
+        tar_add(&t, names[i], '0', "", STR("x"));
+    tar_add(&t, "link", '2', "/bin", STR(""));
+    tar_add(&t, "full", '5', "", STR(""));
+    tar_add(&t, "full/a", '0', "", STR("x"));
+    tar_end(&t);
+    CHECK_OK(docker_archive_put(engine, id, "/tmp", tar_source, &t, SOON, &err));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *path = str_printf("/tmp/%s", names[i]);
+        CHECK_OK(docker_archive_remove(engine, id, "/tmp", names[i], SOON, &err));
+        CHECK(docker_archive_stat(engine, id, path, &st, SOON, &err) == -(int)ERR_NOT_FOUND);
+        CHECK(docker_archive_remove(engine, id, "/tmp", names[i], SOON, &err) == -(int)ERR_NOT_FOUND);
+    }
+    CHECK_OK(docker_archive_stat(engine, id, "/bin/busybox", &st, SOON, &err));
+    docker_path_stat_release(&st);
+    CHECK(docker_archive_remove(engine, id, "/tmp", longest, SOON, &err) == -(int)ERR_NOT_FOUND);
+    CHECK(docker_archive_remove(engine, id, "/", "volume", SOON, &err) == -(int)ERR_PRECONDITION && strstr(err.msg, "busy"));
+    CHECK_OK(docker_archive_remove(engine, id, "/", "tmp", SOON, &err));
+    buf_release(&t.bytes);
+}
+
 static void archives(void)
 {
     struct err err = ERR_INIT;
     char id[DOCKER_ID_SIZE];
     const char *command[] = {"/bin/true"};
-    struct docker_container_spec spec = {.image = IMAGE, .command = command, .n_command = 1, .labels = &label, .n_labels = 1};
+    const struct docker_mount mount = {.type = DOCKER_MOUNT_VOLUME, .source = "davit-live-removals", .target = "/volume"};
+    struct docker_container_spec spec = {
+        .image = IMAGE, .command = command, .n_command = 1, .labels = &label, .n_labels = 1, .mounts = &mount, .n_mounts = 1};
     CHECK_OK(docker_container_create(engine, &spec, id, SOON, &err));
     struct tar t = {.bytes = BUF_INIT(1 << 20)};
     tar_add(&t, "hello", '0', "", STR("from outside"));
@@ -427,7 +460,9 @@ static void archives(void)
     t.at = 0;
     CHECK(docker_archive_put(engine, id, "/none", tar_source, &t, SOON, &err) == -(int)ERR_NOT_FOUND);
     buf_release(&t.bytes);
+    removals(id);
     CHECK_OK(docker_container_remove(engine, id, true, true, SOON, &err));
+    CHECK_OK(docker_volume_remove(engine, mount.source, true, SOON, &err));
 }
 
 static void execs(void)

@@ -5,9 +5,8 @@
  *   WRITE: the bytes are collected in a file without a name on this machine; when all are there, the file is put in place in one step (inside.h), or
  *   where that has no way, as an archive whose bytes cannot fail to come.
  *   LIST: inside.h, else the heads of the engine's archive, of which everything below the folder has to be passed over.
- *   REMOVE: inside.h; the engine has no call for it. Where there is no such way (an agent that is not root), by the container's own rm, while it
- * runs;
- *   else it is refused.
+ *   REMOVE: inside.h, which spares what is mounted below a folder; where that has no way (an agent that is not root), by the engine, which makes room
+ *   for an entry of an archive: a folder with something mounted in it is refused then, and nothing may come into an empty one meanwhile.
  * Davit's own containers (ingress, control plane) and the one of the agent are refused, as they are by exec.
  * Input trust: paths from users; archives from containers.  Limits: below. */
 #ifndef DAVIT_HOST_WORK_FILES_H

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* files_remove — see files.h: removal, by way of inside.h, else by the container's own `rm`. Of the second nothing is believed: what counts is
- * whether
- * the engine finds the file afterwards. */
-#include <stdio.h>
+/* files_remove — see files.h: removal, by way of inside.h, else by the engine's archives. The engine would empty what is mounted below a folder, so
+ * that is looked for first, by the places where the mounts really are. */
 #include <string.h>
 
 #include "host/work/files_internal.h"
 #include "host/work/inside.h"
-
-enum { SAID_MAX = 1024, READ_SIZE = 16 * 1024 };
+#include "rpc/rpc.h"
 
 #define RM_WAIT (20 * USEC_MINUTE)
 
@@ -25,6 +22,8 @@ static int resolve(struct work *w, const char *id, const char *path, struct buf 
         char kind;
         if (part.n == 0)
             continue;
+        if (str_eq(buf_str(real), STR("/"))) /* where a link led */
+            buf_clear(real);
         if (buf_append_byte(real, '/') != 0 || buf_append_str(real, part) != 0)
             return err_set(err, ERR_INVALID, "the path is too long");
         int rc = files_follow(w, id, buf_cstr(real), &at, &kind, err);
@@ -41,86 +40,90 @@ static int resolve(struct work *w, const char *id, const char *path, struct buf 
                : err_set(err, ERR_INVALID, "the path is too long");
 }
 
-/* Reads to the end of the process; what it says is kept, as far as it fits. */
-static int drain(struct conn *conn, struct buf *said, struct err *err)
+/* Is @mount, a folder of the container, at @real or below it? 1 yes, 0 no. */
+static int covers(struct file_call *f, const char *real, const char *mount, struct err *err)
 {
-    struct docker_demux demux = {.n_head = 0};
-    AUTO_FREE char *bytes = mem_alloc(READ_SIZE);
-    for (;;) {
-        size_t n = 0;
-        int rc = conn_read(conn, bytes, READ_SIZE, deadline_in(RM_WAIT), &n, err), stream;
-        if (rc < 0 || n == 0)
-            return rc;
-        struct str in = {bytes, n}, piece;
-        bool end;
-        while ((rc = docker_demux_next(&demux, &in, &stream, &piece, &end, err)) == 1)
-            (void)buf_append(said, piece.p, piece.n < said->max - said->len ? piece.n : said->max - said->len);
+    AUTO_BUF at = BUF_INIT(2 * FILES_PATH_MAX);
+    AUTO_FREE char *inner = str_printf("%s/.", mount);
+    struct err missing = ERR_INIT;
+    size_t n = strlen(real);
+    int rc = resolve(f->w, f->info.id, inner, &at, &missing);
+    if (rc == -(int)ERR_NOT_FOUND) { /* made with the first start */
+        buf_clear(&at);
+        rc = buf_append_cstr(&at, inner);
+    }
+    if (rc < 0) {
+        if (err)
+            *err = missing;
+        return rc;
+    }
+    return str_starts(buf_str(&at), str_from(real)) && buf_cstr(&at)[n] == '/';
+}
+
+static int judge_mounts(struct file_call *f, const char *real, struct err *err)
+{
+    for (size_t i = 0; i < f->info.n_mounts + f->info.n_tmpfs; i++) {
+        const char *mount = i < f->info.n_mounts ? f->info.mounts[i].target : f->info.tmpfs[i - f->info.n_mounts];
+        int rc = covers(f, real, mount, err);
+        if (rc > 0)
+            return err_set(err, ERR_PRECONDITION, "%s is not removed: %s is mounted there", f->path, mount);
         if (rc < 0)
             return rc;
     }
+    return 0;
 }
 
-static int run_in(struct file_call *f, const char *const *command, size_t n, struct buf *said, struct err *err)
+/* Of a folder that is removed only when nothing is in it. */
+static int judge_empty(struct file_call *f, struct err *err)
 {
-    const struct docker_exec_spec spec = {.command = command, .n_command = n, .user = "0"};
-    char id[DOCKER_ID_SIZE];
-    struct conn *conn = NULL;
-    int rc = docker_exec_start(f->w->docker, f->info.id, &spec, id, &conn, deadline_in(ENGINE_CALL), err);
-    if (rc == 0)
-        rc = drain(conn, said, err);
-    conn = conn_close(conn);
+    Davit__Link__V1__FileEnd *end = NULL;
+    int rc = files_do_list(f, &end, err);
+    if (rc == 0 && (end->n_entries > 0 || end->truncated)) {
+        (void)err_set(err, ERR_PRECONDITION, "%s is not empty", f->path);
+        err_hint(err, "a folder with what is in it: --recursive");
+        rc = -(int)ERR_PRECONDITION;
+    }
+    (void)rpc_message_free(end);
     return rc;
 }
 
-/* @why: there is no better way. */
-static int by_program(struct file_call *f, const struct err *why, struct err *err)
+static int by_archive(struct file_call *f, struct err *err)
 {
-    AUTO_BUF real = BUF_INIT(2 * FILES_PATH_MAX), said = BUF_INIT(SAID_MAX);
+    AUTO_BUF path = BUF_INIT(2 * FILES_PATH_MAX);
     struct docker_path_stat st = {0};
-    if (f->info.state != DOCKER_STATE_RUNNING) {
-        (void)err_set(err, ERR_PRECONDITION, "%s cannot be removed: %s, and a program of the container can only while it runs",
-                      f->path, why->msg);
-        err_hint(err, "start the container, or run the agent of this server as root");
-        return -(int)ERR_PRECONDITION;
-    }
-    int rc = resolve(f->w, f->info.id, f->path, &real, err);
-    if (rc == 0 && inside_is_top(buf_cstr(&real)))
-        rc = err_set(err, ERR_DENIED, "%s is not removed: it is %s, which no container can do without", f->path, buf_cstr(&real));
+    struct err why = ERR_INIT;
+    struct str folder;
+    const char *name;
+    int rc = resolve(f->w, f->info.id, f->path, &path, err);
+    const char *real = buf_cstr(&path);
+    if (rc == 0 && inside_is_top(real))
+        rc = err_set(err, ERR_DENIED, "%s is not removed: it is %s, which no container can do without", f->path, real);
     if (rc == 0)
-        rc = docker_archive_stat(f->w->docker, f->info.id, buf_cstr(&real), &st, deadline_in(ENGINE_CALL), err);
-    bool folder = st.kind == 'd';
+        rc = docker_archive_stat(f->w->docker, f->info.id, real, &st, deadline_in(ENGINE_CALL), err);
+    if (rc == 0 && st.kind == 'd' && !f->m->recursive)
+        rc = judge_empty(f, err);
     docker_path_stat_release(&st);
+    if (rc == 0)
+        rc = judge_mounts(f, real, err);
     if (rc < 0)
         return rc;
-    const char *const command[] = {folder && !f->m->recursive ? "rmdir" : "rm",
-                                   f->m->recursive ? "-rf"
-                                   : folder        ? "--"
-                                                   : "-f",
-                                   folder && !f->m->recursive ? buf_cstr(&real) : "--", buf_cstr(&real)};
-    (void)run_in(f, command, folder && !f->m->recursive ? 3 : 4, &said, NULL);
-    rc = docker_archive_stat(f->w->docker, f->info.id, buf_cstr(&real), &st, deadline_in(ENGINE_CALL), NULL);
-    docker_path_stat_release(&st);
-    if (rc == -(int)ERR_NOT_FOUND)
-        return 0;
-    AUTO_FREE char *text = text_tail(buf_str(&said), 300);
-    (void)err_set(err, ERR_PRECONDITION, "%s could not be removed: %s", f->path, *text ? text : why->msg);
-    err_hint(err, folder && !f->m->recursive ? "a folder with what is in it: --recursive"
-                                             : "the container must have the program rm, or the agent of this server run as root");
-    return -(int)ERR_PRECONDITION;
+    files_split(real, &folder, &name);
+    AUTO_FREE char *parent = str_dup(folder);
+    rc = docker_archive_remove(f->w->docker, f->info.id, parent, name, deadline_in(RM_WAIT), &why);
+    return rc < 0 ? err_set(err, why.code, "%s could not be removed: %s", f->path, why.msg) : 0;
 }
 
 int files_do_remove(struct file_call *f, struct err *err)
 {
     struct inside *in = NULL;
-    struct err why = ERR_INIT;
     int rc = inside_is_top(f->path) ? err_set(err, ERR_DENIED, "%s is not removed: no container can do without it", f->path) : 0;
     if (rc == 0 && files_read_only(&f->info, f->path))
         rc = err_set(err, ERR_PRECONDITION, "%s is on a read-only file system", f->path);
     if (rc < 0)
         return rc;
-    rc = inside_open(f->w, &f->info, f->path, &in, &why);
+    rc = inside_open(f->w, &f->info, f->path, &in, NULL);
     if (rc == 1)
-        return by_program(f, &why, err);
+        return by_archive(f, err);
     if (rc == 0)
         rc = inside_remove(in, f->m->recursive, err);
     (void)inside_close(in);
