@@ -54,7 +54,45 @@ class Rate:
             t.join(40)
 
 
-def through(d, docker, image, times):
+def serves(port, host):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        c.request("GET", "/health", headers={"Host": host})
+        return c.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        c.close()
+
+
+def alone(d, docker, port):
+    """Without a control plane: what is missing comes back, also after everything of the server ended, as by a reboot. With it the routes, and what a
+    container may do."""
+    def ours():
+        return [docker.inspect(c["Id"]) for c in docker.containers("davit.service=web") if c["Labels"]["davit.server"] == server]
+
+    def whole():
+        return len(ours()) == len(before) and all(c["State"]["Running"] for c in ours()) and serves(port, "web.test")
+
+    server = d.json("server", "ls")["servers"][0]["id"]
+    before, agent = ours(), d.words("davit-agent")
+    d.kill("davitd")
+    docker.remove(before[0]["Id"])
+    proc.wait_for(whole, 30, text="what was removed by hand")
+    d.kill("davit-agent")
+    docker.remove(CONTAINER)
+    stopped = ours()
+    docker.remove(stopped[0]["Id"])
+    for c in stopped[1:]:
+        docker.call("POST", f"/containers/{c['Id']}/kill")
+    d.start("davit-agent", *agent)
+    proc.wait_for(whole, 60, text="all of it, by the agent alone")
+    for was, now in zip(sorted(before, key=lambda c: c["Name"]), sorted(ours(), key=lambda c: c["Name"])):
+        same = ("CapAdd", "CapDrop", "SecurityOpt", "PidsLimit", "Memory", "NetworkMode")
+        assert was["Name"] == now["Name"] and was["Image"] == now["Image"] and all(was["HostConfig"][k] == now["HostConfig"][k] for k in same)
+
+
+def through(d, docker, image, times, after=lambda port: None):
     """Deploys anew and scales, @times each, under load."""
     port = proc.free_port()
     d.up("--ingress-listen", f"127.0.0.1:{port}", "--ingress-image", haproxy_image.make(docker))
@@ -70,15 +108,20 @@ def through(d, docker, image, times):
         print(f"{times} deployments and {times} scalings in {seconds:.1f} s: {load.count} requests, {len(load.failed)} failed")
         assert not load.failed, load.failed[:5]
         assert load.count > (RATE * seconds / 2 if times >= 20 else 20 * times), "it was no such load"
+        after(port)
         d.run("rm", "web")
     finally:
         d.down(check=False)  # an agent that runs would make it again
         docker.remove(CONTAINER)
 
 
-@pytest.mark.req("WK-13", "WK-8")
-def test_two_deployments_and_scalings_under_load_lose_no_request(davit, docker, web_image):
-    through(davit, docker, web_image, 2)
+@pytest.mark.req("WK-13", "WK-8", "WK-16")
+def test_two_deployments_and_scalings_under_load_lose_no_request_and_the_server_goes_on_alone(davit, docker, web_image):
+    def after(port):
+        alone(davit, docker, port)
+        davit.up()
+
+    through(davit, docker, web_image, 2, after)
 
 
 @pytest.mark.all_tier

@@ -86,11 +86,15 @@ class Davit:
         os.kill(pid, sig)
         proc.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), timeout, text=f"end of {program}")
 
+    def words(self, program):
+        """The arguments with which it runs."""
+        return [w.decode() for w in pathlib.Path(f"/proc/{self.pid(program)}/cmdline").read_bytes().split(b"\0")[1:-1]]
+
     def davitd_again(self, *options, timeout=20):
         """Ends davitd without `davit down` and starts it by hand as it was, with @options behind."""
-        words = pathlib.Path(f"/proc/{self.pid('davitd')}/cmdline").read_bytes().split(b"\0")[1:-1]
+        words = self.words("davitd")
         self.kill("davitd")
-        self.start("davitd", *(w.decode() for w in words), *options)
+        self.start("davitd", *words, *options)
         proc.wait_for(lambda: self.run("status", check=False).rc == 0, timeout, text="davitd again")
 
     def log(self, program):
