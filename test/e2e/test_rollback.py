@@ -33,7 +33,7 @@ def env_of(c):
     return dict(e.split("=", 1) for e in c["Config"]["Env"])
 
 
-@pytest.mark.req("CX-7")
+@pytest.mark.req("CX-7", "CX-9")
 def test_rollback_brings_back_image_environment_port_and_limits(up, registry, docker):
     """The tag has moved and the image of then is not on the server any more: it is known by its digest."""
     def push(word):
@@ -43,11 +43,13 @@ def test_rollback_brings_back_image_environment_port_and_limits(up, registry, do
 
     port = proc.free_port()
     image = push("first")
-    up.run("deploy", "--name", "web", "--env", "MODE=first", "--memory", "48m", "--publish", f"{port}:8080", "--health", "8080/health", *FAST,
-           "--pull", "always", image)
+    up.run("deploy", "--name", "web", "--env", "MODE=first", "--memory", "48m", "--volume", "data:/data", "--publish", f"{port}:8080",
+           "--health", "8080/health", *FAST, "--pull", "always", image)
     first = running(up)[0]
+    assert up.engine.exec(first["Id"], ["sh", "-c", "echo precious > /data/x"])[0] == 0
     push("second")
-    up.run("deploy", "--name", "web", "--env", "MODE=second", "--memory", "64m", "--health", "8080/health", *FAST, "--pull", "always", image)
+    up.run("deploy", "--name", "web", "--env", "MODE=second", "--memory", "64m", "--volume", "data:/data", "--health", "8080/health", *FAST,
+           "--pull", "always", image)
     second = running(up)[0]
     assert second["Image"] != first["Image"] and env_of(second)["MODE"] == "second"
     up.engine.remove_image(first["Image"])
@@ -61,7 +63,7 @@ def test_rollback_brings_back_image_environment_port_and_limits(up, registry, do
     now = now[0]
     assert (now["Image"], env_of(now)["MODE"], now["HostConfig"]["Memory"]) == (first["Image"], "first", 48 << 20)
     assert now["HostConfig"]["PortBindings"] == first["HostConfig"]["PortBindings"]
-    assert now["Id"] != first["Id"]
+    assert now["Id"] != first["Id"] and up.engine.exec(now["Id"], ["cat", "/data/x"])[1].strip() == "precious"
     newest = history(up)[0]
     assert newest["sourceDeploymentId"] == one["id"] and one["imageDigest"] in newest["spec"]["image"]
     assert newest["spec"]["health"] == one["spec"]["health"]

@@ -131,12 +131,16 @@ def test_defaults_are_narrow_and_each_right_wants_its_name_and_the_owners_leave(
                            ({"volumes": [{"name": "v", "path": "/lib"}]}, "target:/lib")):
             failure = d.deploy(spec_of(project, web_image, **more))["failure"]
             assert failure["reason"] == "invalid" and said in failure["hint"], failure
-        owner.write_text("privileged:\n  - pid:host\nmounts:\n  - " + str(data) + "\n")
+        owner.write_text("privileged:\n  - pid:host\n  - cap:NET_ADMIN\nmounts:\n  - " + str(data) + "\n")
         owner.chmod(0o600)
-        wide = {"allow": ["pid:host", "device:/dev/null"], "binds": [{"source": str(data), "path": "/d", "readOnly": True}]}
+        wide = {"allow": ["pid:host", "device:/dev/null"], "capAdd": ["NET_ADMIN"], "pidsLimit": 600,
+                "binds": [{"source": str(data), "path": "/d", "readOnly": True}]}
         failure = d.deploy(spec_of(project, web_image, **wide))["failure"]
         assert failure["reason"] == "policy_privileged" and "device:/dev/null" in failure["message"]
-        owner.write_text("privileged:\n  - pid:host\n  - device:/dev/null\nmounts: forbid\n")
+        owner.write_text("privileged:\n  - pid:host\n  - device:/dev/null\n")
+        failure = d.deploy(spec_of(project, web_image, **wide))["failure"]
+        assert failure["reason"] == "policy_privileged" and "cap:NET_ADMIN" in failure["message"]
+        owner.write_text("privileged:\n  - pid:host\n  - device:/dev/null\n  - cap:NET_ADMIN\nmounts: forbid\n")
         assert d.deploy(spec_of(project, web_image, **wide))["failure"]["reason"] == "policy_mount"
         owner.unlink()
         (tmp_path / "link").symlink_to("/etc")
@@ -147,6 +151,7 @@ def test_defaults_are_narrow_and_each_right_wants_its_name_and_the_owners_leave(
         host = c["HostConfig"]
         assert host["PidMode"] == "host" and [x["PathOnHost"] for x in host["Devices"]] == ["/dev/null"] and not host["Privileged"]
         assert [(m["Source"], m["Destination"], m["RW"]) for m in c["Mounts"]] == [(str(data), "/d", False)]
+        assert sorted(x.removeprefix("CAP_") for x in host["CapAdd"]) == sorted([*kept, "NET_ADMIN"]) and host["PidsLimit"] == 600
         assert "no-new-privileges" in host["SecurityOpt"] and host["CapDrop"] == ["ALL"]  # to pid:host the engine adds label=disable
 
 
