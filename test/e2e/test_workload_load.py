@@ -65,9 +65,9 @@ def serves(port, host):
         c.close()
 
 
-def alone(d, docker, port):
-    """Without a control plane: what is missing comes back, also after everything of the server ended, as by a reboot. With it the routes, and what a
-    container may do."""
+def alone(d, docker, port, by_hand=False):
+    """Without a control plane, everything of the server ended, as by a reboot: what is missing comes back, with its routes and with what a container
+    may do. @by_hand: also what somebody removes while the agent runs."""
     def ours():
         return [docker.inspect(c["Id"]) for c in docker.containers("davit.service=web") if c["Labels"]["davit.server"] == server]
 
@@ -77,8 +77,9 @@ def alone(d, docker, port):
     server = d.json("server", "ls")["servers"][0]["id"]
     before, agent = ours(), d.words("davit-agent")
     d.kill("davitd")
-    docker.remove(before[0]["Id"])
-    proc.wait_for(whole, 30, text="what was removed by hand")
+    if by_hand:
+        docker.remove(before[0]["Id"])
+        proc.wait_for(whole, 30, text="what was removed by hand")
     d.kill("davit-agent")
     docker.remove(CONTAINER)
     stopped = ours()
@@ -125,6 +126,10 @@ def test_two_deployments_and_scalings_under_load_lose_no_request_and_the_server_
 
 
 @pytest.mark.all_tier
-@pytest.mark.req("WK-13", "WK-8")
-def test_twenty_deployments_and_scalings_under_load_lose_no_request(davit, docker, web_image):
-    through(davit, docker, web_image, 20)
+@pytest.mark.req("WK-13", "WK-8", "WK-16")
+def test_twenty_deployments_and_scalings_under_load_lose_no_request_and_the_server_goes_on_alone(davit, docker, web_image):
+    def after(port):
+        alone(davit, docker, port, by_hand=True)
+        davit.up()
+
+    through(davit, docker, web_image, 20, after)
