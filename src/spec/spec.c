@@ -105,6 +105,8 @@ bool spec_is_image(struct str ref)
     if (!ref.n || ref.n > SPEC_IMAGE_MAX)
         return false;
     ref = str_cut(&digest, '@');
+    if (ref.n > SPEC_IMAGE_MAX - SPEC_PIN_SIZE)
+        return false; /* no room for the digest that a rollback names it by */
     if (digest.p != ref.p && digest.n && !spec_is_digest(digest))
         return false;
     if (!digest.n && memchr(ref.p, '@', ref.n + 1) == ref.p + ref.n)

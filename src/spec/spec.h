@@ -19,6 +19,7 @@ enum {
     SPEC_PORTS_MAX = 64,
     SPEC_PATH_MAX = 1024,
     SPEC_IMAGE_MAX = 512,
+    SPEC_PIN_SIZE = 1 + 7 + 64, /* "@sha256:..." of it */
     SPEC_CAPS_MAX = 41,
     SPEC_ROUTES_MAX = 8,
     SPEC_HOSTNAME_MAX = 253,

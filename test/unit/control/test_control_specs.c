@@ -151,6 +151,20 @@ static void images_are_pinned(void **state)
         free(s.image);
         free(s.pull);
     }
+    /* The longest that is taken has room for it. */
+    char longest[SPEC_IMAGE_MAX + 1] = {0};
+    Davit__Common__V1__ServiceSpec s = DAVIT__COMMON__V1__SERVICE_SPEC__INIT;
+    memset(longest, 'a', SPEC_IMAGE_MAX - SPEC_PIN_SIZE);
+    s.project = s.name = (char *)(uintptr_t)"web";
+    s.image = str_dup(str_from(longest));
+    assert_int_equal(spec_check(&s, NULL), 0);
+    spec_pin_image(&s, digest);
+    assert_int_equal(strlen(s.image), SPEC_IMAGE_MAX);
+    assert_int_equal(spec_check(&s, NULL), 0);
+    free(s.image);
+    longest[SPEC_IMAGE_MAX - SPEC_PIN_SIZE] = 'a';
+    s.image = longest;
+    assert_int_equal(spec_check(&s, NULL), -ERR_INVALID);
 }
 
 struct parts {
