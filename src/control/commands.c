@@ -292,7 +292,7 @@ uint64_t commands_pump(struct server *s, uint64_t from)
             continue;
         if (cmd->cancel && !cmd->sent)
             commands_withdraw(s, cmd);
-        if (cmd->leaving)
+        if (cmd->leaving || commands_refuse_old(s, cmd))
             return cmd->seq;
         /* Behind known_seq one may be missing whose fiber has not come back from the store. */
         if (cmd->seq > s->known_seq || send_one(s, cmd) != 0)

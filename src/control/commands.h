@@ -34,7 +34,7 @@ struct command {
     bool dropped; /* its server was removed */
     bool cancel;  /* its user does not want it any more; on disk, too */
     bool sent;    /* its agent may have it: it was sent, or nobody remembers */
-    bool leaving; /* it is being withdrawn: it is not sent any more */
+    bool leaving; /* it is being withdrawn or refused: it is not sent any more */
 };
 
 /* One more holder. */
@@ -66,6 +66,11 @@ int commands_wait(struct command *cmd, usec_t deadline, struct err *err) MUST_US
 int commands_cancel(struct server *s, struct command *cmd, const char *by, struct err *err) MUST_USE;
 /* Withdraws one that was given up and did not reach its agent; in its own time, then sending goes on. */
 void commands_withdraw(struct server *s, struct command *cmd);
+/* What @spec asks that agents of before would pass over in silence, or NULL. */
+const char *commands_beyond_old(const Davit__Common__V1__ServiceSpec *spec);
+/* Is @cmd, which its agent does not have yet, beyond what the connected one knows? Then it fails as "agent_too_old" in its own time, and sending goes
+ * on behind it. */
+bool commands_refuse_old(struct server *s, struct command *cmd);
 /* Sends CancelCommand for @cmd if its agent is there and knows it; 0, or negative when the link takes nothing now. */
 int commands_send_cancel(struct server *s, const struct command *cmd) MUST_USE;
 /* Borrowed, or NULL: what commands deployment @id. */

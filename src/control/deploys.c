@@ -192,18 +192,9 @@ static int answer(struct rpc_call *call, const char *id, bool same, const struct
     return rpc_send(call, &m.base) == 0 ? 0 : err_set(err, ERR_CANCELLED, "the caller went away");
 }
 
-/* What agents of before would pass over in silence; a file would stand in the environment instead. */
-static const char *beyond_old_agents(const Davit__Common__V1__ServiceSpec *spec)
-{
-    for (size_t i = 0; i < spec->n_env; i++)
-        if (*spec->env[i]->file)
-            return "secret files";
-    return spec->n_routes ? "routes" : spec->replicas > 1 ? "replicas" : spec->n_binds ? "binds" : spec->n_allow ? "rights" : NULL;
-}
-
 static int check_agent(const struct server *s, const Davit__Common__V1__ServiceSpec *spec, struct err *err)
 {
-    const char *what = s->link && !links_take_calls(s) ? beyond_old_agents(spec) : NULL;
+    const char *what = s->link && !links_take_calls(s) ? commands_beyond_old(spec) : NULL;
     if (!what)
         return 0;
     (void)err_set(err, ERR_PRECONDITION, "the agent of server \"%s\" is too old for %s", s->name, what);

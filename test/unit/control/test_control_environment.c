@@ -508,11 +508,77 @@ static void many_registries(void **state)
     fixture_run(many_registries_body);
 }
 
+/* --- Agents of before ----------------------------------------------------------------------------------------------------------------------- */
+
+static Davit__Control__V1__ListDeploymentsResponse *deployments(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    Davit__Control__V1__ListDeploymentsRequest r = DAVIT__CONTROL__V1__LIST_DEPLOYMENTS_REQUEST__INIT;
+    ProtobufCMessage *m = NULL;
+    CHECK_OK(fixture_call(f, WORK, "ListDeployments", &r.base, &m, &err));
+    return (Davit__Control__V1__ListDeploymentsResponse *)m;
+}
+
+static bool has_failed(void *arg)
+{
+    Davit__Control__V1__ListDeploymentsResponse *l = deployments(arg);
+    bool yes = l->deployments[0]->state == DAVIT__COMMON__V1__DEPLOYMENT_STATE__DEPLOYMENT_STATE_FAILED;
+    (void)rpc_message_free(l);
+    return yes;
+}
+
+/* What was queued for nobody is not for whoever comes: an older agent would put the file into the environment. What is behind it goes on. */
+static void queued_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    const struct agent_self old = {.epoch = 2, .old = true};
+    work_connect(f, &a, 1, 0);
+    agent_close(&a);
+    fixture_until(work_offline, f);
+    CHECK(set_one(f, "TOKEN", CANARY, true, "token") == 'c');
+    (void)rpc_message_free(work_deploy(f, "web:1", false));
+    CHECK_OK(agent_open(f, &a, NULL, &err));
+    agent_hello_as(&a, &old);
+    (void)rpc_message_free(GET(&a, WELCOME));
+    agent_heartbeat(&a);
+    fixture_until(has_failed, f);
+    Davit__Control__V1__ListDeploymentsResponse *l = deployments(f);
+    const Davit__Common__V1__Failure *why = l->deployments[0]->failure;
+    CHECK(why && why->code == ERR_PRECONDITION && strstr(why->message, "is too old for secret files") && strstr(why->hint, "davit server update "));
+    CHECK_STR(why->reason, "agent_too_old");
+    (void)rpc_message_free(l);
+
+    Davit__Control__V1__RemoveVariablesRequest r = DAVIT__CONTROL__V1__REMOVE_VARIABLES_REQUEST__INIT;
+    ProtobufCMessage *m = NULL;
+    char *names[] = {W("TOKEN")};
+    r.project = W("shop");
+    r.service = W("web");
+    r.names = names;
+    r.n_names = 1;
+    CHECK_OK(fixture_call(f, ENVIRONMENT, "RemoveVariables", &r.base, &m, &err));
+    (void)rpc_message_free(m);
+    (void)rpc_message_free(work_deploy(f, "web:2", false));
+    Davit__Link__V1__ControlMessage *next = GET(&a, COMMAND);
+    CHECK(next->command->seq == 2);
+    CHECK_STR(next->command->deploy->spec->image, "web:2");
+    (void)rpc_message_free(next);
+    agent_close(&a);
+}
+
+/* req: CX-6 */
+static void queued_for_an_old_agent(void **state)
+{
+    (void)state;
+    fixture_run(queued_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variables), cmocka_unit_test(import),     cmocka_unit_test(limits),          cmocka_unit_test(bound_to_their_rows),
         cmocka_unit_test(merge),     cmocka_unit_test(registries), cmocka_unit_test(many_registries),
+        cmocka_unit_test(queued_for_an_old_agent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* commands_refuse — see commands.h: what an agent of before would pass over in silence is not sent to it. */
+#include "base/mem.h"
+#include "control/commands.h"
+#include "control/links.h"
+
+const char *commands_beyond_old(const Davit__Common__V1__ServiceSpec *spec)
+{
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (*spec->env[i]->file)
+            return "secret files"; /* they would stand in the environment instead */
+    return spec->n_routes ? "routes" : spec->replicas > 1 ? "replicas" : spec->n_binds ? "binds" : spec->n_allow ? "rights" : NULL;
+}
+
+static const char *beyond(const Davit__Link__V1__Command *m)
+{
+    switch (m->body_case) {
+    case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY: return commands_beyond_old(m->deploy->spec);
+    case DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE: return "scaling";
+    default: return NULL;
+    }
+}
+
+struct refusal {
+    struct server *server;
+    struct command *cmd;
+};
+
+static void refuse(struct server *s, struct command *cmd)
+{
+    Davit__Link__V1__CommandResult r = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
+    Davit__Common__V1__Failure failure = DAVIT__COMMON__V1__FAILURE__INIT;
+    AUTO_FREE char *message = str_printf("the agent of server %s is too old for %s", s->name, beyond(cmd->message));
+    AUTO_FREE char *hint = str_printf("update it: davit server update %s", s->name);
+    struct err err = ERR_INIT;
+    failure.code = ERR_PRECONDITION;
+    failure.reason = lend("agent_too_old");
+    failure.message = message;
+    failure.hint = hint;
+    r.seq = cmd->seq;
+    r.id = cmd->id;
+    r.failure = &failure;
+    int rc = commands_result(s, &r, &err);
+    if (rc >= 0) {
+        links_pump(s);
+        return;
+    }
+    cmd->leaving = false; /* what is sent next tries again */
+    log_err(LOG_WARN, &err, "a command that its agent is too old for could not be refused", "server", s->name, NULL);
+}
+
+static void refuse_fiber(void *arg)
+{
+    struct refusal *r = arg;
+    struct control *c = r->server->control;
+    refuse(r->server, r->cmd);
+    command_unref(r->cmd);
+    server_unref(r->server);
+    free(r);
+    control_fiber_end(c);
+}
+
+bool commands_refuse_old(struct server *s, struct command *cmd)
+{
+    if (cmd->sent || links_take_calls(s) || !beyond(cmd->message))
+        return false;
+    struct refusal *r = NEW(struct refusal);
+    *r = (struct refusal){server_ref(s), command_ref(cmd)};
+    cmd->leaving = true;
+    if (control_fiber(s->control, "refuse", refuse_fiber, r) == 0)
+        return true;
+    cmd->leaving = false;
+    command_unref(cmd);
+    server_unref(s);
+    free(r);
+    return true;
+}
