@@ -6,6 +6,8 @@
 
 #include "control/audit_internal.h"
 #include "control/passes.h"
+#include "davit/control/v1/environment.pb-c.h"
+#include "spec/registry_name.h"
 
 enum { REQUEST_ID_MAX = 64 };
 
@@ -105,6 +107,15 @@ static const char *field_text(const ProtobufCMessage *m, struct str path)
     return "";
 }
 
+/* What is no name of a registry may hold a password: "user:password@host". */
+static bool hides_login(const ProtobufCMessage *request, const char *part)
+{
+    char name[REGISTRY_NAME_SIZE];
+    bool registry = request->descriptor == &davit__control__v1__set_registry_request__descriptor ||
+                    request->descriptor == &davit__control__v1__remove_registry_request__descriptor;
+    return registry && registry_name(str_from(part), name, NULL) < 0;
+}
+
 void audit_object(const struct rpc_method *method, const ProtobufCMessage *request, char *dst, size_t size)
 {
     struct str paths = str_from(method->object);
@@ -112,6 +123,8 @@ void audit_object(const struct rpc_method *method, const ProtobufCMessage *reque
     bool any = false;
     for (bool more = request && !str_eq(paths, STR("-")); more; more = paths.n > 0) {
         const char *part = field_text(request, str_cut(&paths, '/'));
+        if (hides_login(request, part))
+            part = "";
         (void)buf_printf(&out, "%s%.512s", out.len ? "/" : "", part); /* what does not fit is cut in any case */
         any = any || *part;
     }

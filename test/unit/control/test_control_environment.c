@@ -453,6 +453,8 @@ static void registries_body(struct fixture *f)
     CHECK(login(f, "no registry", "a", "b", server, &err) == -(int)ERR_INVALID && err.hint[0]);
     CHECK(login(f, "x.example", "a", "", server, &err) == -(int)ERR_INVALID);
     CHECK(login(f, "x.example", "", "b", server, &err) == -(int)ERR_INVALID);
+    /* One who is named together with the password is not let in, nor written down. */
+    CHECK(login(f, "ann:" CANARY "@x.example", "a", "b", server, &err) == -(int)ERR_INVALID && !strstr(err.msg, CANARY));
     CHECK(!on_disk(f, CANARY));
 
     work_connect(f, &a, 1, 0);
