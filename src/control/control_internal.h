@@ -15,7 +15,7 @@
 #include "rpc/rpc.h"
 #include "store/store.h"
 
-enum { CONTROL_WARNINGS = 2 };
+enum { CONTROL_WARNINGS = 3 };
 
 /* The longest that anything waits for the store. */
 #define STORE_WAIT (10 * USEC_SEC)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status — StatusService, and the figures that health shows too. */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,17 +24,52 @@ uint64_t status_rss(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+enum { NAMES_SHOWN = 3 };
+
+/* How many services there are, and which of them agents keep nothing of: those that were active before agents kept what they deployed, which the
+ * migration of the store gave the time of their making (schema.c). */
+struct census {
+    int64_t services, unkept;
+    char names[100];
+};
+
 static int count_services(struct db *db, void *arg, struct err *err)
 {
-    return db_get_i64(db, arg, err, "SELECT COUNT(*) FROM services", "");
+    struct census *n = arg;
+    AUTO_ROWS rows = NULL;
+    struct buf names = BUF_INIT(sizeof(n->names) - 1);
+    int rc = db_get_i64(db, &n->services, err, "SELECT COUNT(*) FROM services", "");
+    if (rc == 0)
+        rc = db_query(db, &rows, err, "SELECT s.project, s.name FROM services s JOIN deployments d ON d.id = s.active"
+                                      " WHERE d.activated_us = d.created_us ORDER BY s.project, s.name", "");
+    while (rc == 0 && (rc = rows_next(rows, err)) == 1) {
+        struct str project = row_text(rows, 0), name = row_text(rows, 1);
+        if (n->unkept++ < NAMES_SHOWN)
+            (void)buf_printf(&names, "%s" STR_FMT "/" STR_FMT, names.len ? ", " : "", STR_ARG(project), STR_ARG(name));
+        rc = 0;
+    }
+    (void)str_copy(n->names, sizeof(n->names), buf_str(&names));
+    buf_release(&names);
+    return rc;
+}
+
+static void warn_unkept(struct control *c, const struct census *n, Davit__Control__V1__GetStatusResponse *m)
+{
+    char *text = c->warnings[m->n_warnings];
+    if (!n->unkept)
+        return;
+    (void)snprintf(text, sizeof(c->warnings[0]),
+                   "%lld service%s of an agent of before (%s%s): not healed and not scaled until the next davit deploy --force", (long long)n->unkept,
+                   n->unkept == 1 ? "" : "s", n->names, n->unkept > NAMES_SHOWN ? ", ..." : "");
+    c->warning_ptrs[m->n_warnings++] = text;
 }
 
 int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, struct err *err)
 {
-    int64_t services = 0;
+    struct census n = {0};
     struct server *s;
     davit__control__v1__get_status_response__init(m);
-    int rc = store_read(c->store, count_services, &services, deadline_in(STORE_WAIT), err);
+    int rc = store_read(c->store, count_services, &n, deadline_in(STORE_WAIT), err);
     if (rc < 0)
         return rc;
     list_each(s, &c->servers, struct server, node) {
@@ -45,7 +81,7 @@ int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, str
     m->version = lend(DAVIT_VERSION);
     m->started_us = c->started;
     m->rss_bytes = status_rss();
-    m->services = (uint32_t)services;
+    m->services = (uint32_t)n.services;
     m->store = lend(store_engine());
     m->link_address = lend(control_link_addr(c));
     m->web_address = lend(control_web_addr(c));
@@ -53,6 +89,7 @@ int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, str
     m->api_address = lend(control_api_addr(c));
     m->schema_version = (uint32_t)schema_n_migrations;
     m->n_warnings = roots_warn(c, &m->warnings);
+    warn_unkept(c, &n, m);
     return 0;
 }
 

@@ -509,6 +509,51 @@ static void stats(void **state)
     fixture_run(stats_body);
 }
 
+/* What the migration makes of a deployment that was active before agents kept what they deploy. */
+static int as_before_fn(struct db *db, void *arg, struct err *err)
+{
+    (void)arg;
+    return db_exec(db, err, "UPDATE deployments SET activated_us = created_us", "");
+}
+
+static bool is_warned(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    Davit__Control__V1__GetStatusRequest r = DAVIT__CONTROL__V1__GET_STATUS_REQUEST__INIT;
+    ProtobufCMessage *m = NULL;
+    bool found = false;
+    CHECK_OK(fixture_call(f, &davit_control_v1_status_service, "GetStatus", &r.base, &m, &err));
+    const Davit__Control__V1__GetStatusResponse *s = (const Davit__Control__V1__GetStatusResponse *)m;
+    for (size_t i = 0; i < s->n_warnings; i++)
+        found = found || strstr(s->warnings[i], "1 service of an agent of before (shop/web): not healed");
+    (void)rpc_message_free(m);
+    return found;
+}
+
+/* A service that no agent keeps is named until it is deployed anew. */
+static void unkept_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    work_connect(f, &a, 1, 0);
+    (void)rpc_message_free(work_deploy(f, "web", false));
+    work_obey(&a, NULL, NULL);
+    CHECK(!is_warned(f));
+    CHECK_OK(store_write(f->c->store, as_before_fn, NULL, deadline_in(10 * USEC_SEC), &err));
+    CHECK(is_warned(f));
+    (void)rpc_message_free(work_deploy(f, "web:2", false));
+    work_obey(&a, NULL, NULL);
+    CHECK(!is_warned(f));
+    agent_close(&a);
+}
+
+/* req: WK-16 */
+static void unkept(void **state)
+{
+    (void)state;
+    fixture_run(unkept_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +565,7 @@ int main(void)
         cmocka_unit_test(forget),
         cmocka_unit_test(dirty),
         cmocka_unit_test(stats),
+        cmocka_unit_test(unkept),
     };
     return cmocka_run_group_tests_name("control_workloads", tests, NULL, NULL);
 }
