@@ -2,7 +2,8 @@
 /* routes_text — the table of routes.h as HAProxy reads it (2.4 or later). */
 #include "host/reach/routes.h"
 
-/* Generation, port, generation.
+/* Generation, reloads, port, generation.
+ * A worker with connections that do not end goes after an hour or ROUTES_OLD_MAX reloads, whichever comes first: each one costs memory and threads.
  * A second Host field, and what a client says of whom it speaks for, are not believed. A request is told by its hostname without port, final dot
  * and capitals. Only a connection that was refused is tried again, elsewhere: the request has not been sent then.
  * An upgrade to HTTP/2 in the clear would pass by all of this. */
@@ -13,6 +14,7 @@ static const char head[] =
     "    maxconn 8000\n"
     "    no strict-limits\n"
     "    hard-stop-after 1h\n"
+    "    mworker-max-reloads %d\n"
     "    stats socket " ROUTES_RUN_DIR "/admin.sock mode 600 level admin expose-fd listeners\n"
     "    stats timeout 1m\n"
     "\n"
@@ -55,7 +57,7 @@ static int too_long(struct err *err)
 
 int routes_config(const struct routes *t, const char *generation, struct buf *out, struct err *err)
 {
-    int rc = buf_printf(out, head, generation, ROUTES_PORT, generation);
+    int rc = buf_printf(out, head, generation, ROUTES_OLD_MAX, ROUTES_PORT, generation);
     for (size_t i = 0; rc == 0 && i < t->n; i++) {
         const struct route *r = t->items[i];
         rc = buf_printf(out, "\nbackend %s\n", r->backend);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "host/reach/haproxy.h"
 #include "host/reach/routes.h"
 
 static const char *const host_a[] = {"a.example.org", "www.example.org"};
@@ -78,6 +79,10 @@ static void test_text(void **state)
     assert_non_null(strstr(text, "\n    description davit-5f3a\n"));
     assert_non_null(strstr(text, "map_str(/davit/config/hosts-5f3a.map)"));
     assert_non_null(strstr(text, "\n    bind :8080\n"));
+    /* Workers of before do not pile up, however long their connections are. */
+    assert_non_null(strstr(text, "\n    hard-stop-after 1h\n"));
+    assert_non_null(strstr(text, "\n    mworker-max-reloads 32\n"));
+    assert_in_range((int)ROUTES_OLD_MAX, 1, (int)HAPROXY_OLD_MAX - 1);
     assert_non_null(strstr(text, "set-header X-Forwarded-For %[src]\n"));
     assert_non_null(strstr(text, "\n    option disable-h2-upgrade\n"));
     assert_null(strstr(text, "%%"));
