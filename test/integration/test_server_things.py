@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_server_things: what a server has beside services, through test/integration/work_driver.c and a real engine: containers that Davit did not make,
 images, volumes, and cleaning up."""
+import base64
 import itertools
 import json
+import socket
+import time
 import uuid
 
 import pytest
 
 from lib import images
-from lib.work import Driver
+from lib.work import Driver, Proxy
 
 QUICK = {"kind": "HEALTH_KIND_NONE", "graceMs": 100}
 NUMBERS = itertools.count(1)
@@ -297,3 +300,34 @@ def test_what_is_in_a_volume_outlives_its_containers(agent, things, docker, busy
     foreign = things.volume()
     assert failure(removal(foreign)) == PRECONDITION
     assert removal(foreign, force=True)["outcome"] == "removed"
+
+
+# --- Commands in containers -------------------------------------------------------------------------------------------------------------------
+class SlowToSize(Proxy):
+    """Terminals get their size late."""
+
+    @staticmethod
+    def pump(x, y):
+        try:
+            while data := x.recv(65536):
+                time.sleep(1 if b"/resize?" in data else 0)
+                y.sendall(data)
+            y.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+@pytest.mark.req("WK-3")
+def test_what_is_typed_at_once_finds_a_terminal_with_its_size(docker, things, busybox_image, tmp_path):
+    box, _ = things.container(busybox_image, start=True)
+    slow = SlowToSize(tmp_path / "engine.sock", docker.sock)
+    slow.up()
+    with Driver(tmp_path / "engine.sock", "--full") as d:
+        number = str(next(NUMBERS))
+        d.send(callOpen={"callId": number, "creditBytes": 262144,
+                         "exec": {"containerId": box, "command": ["sh"], "tty": True, "stdin": True, "rows": 33, "columns": 111}})
+        d.send(callData={"callId": number, "data": base64.b64encode(b"stty size\nexit 3\n").decode()})
+        end = d.wait(lambda m: m.get("callEnd", {}).get("callId") == number, 20)["callEnd"]
+        out = b"".join(base64.b64decode(m["callData"]["data"]) for m in d.seen if m.get("callData", {}).get("callId") == number)
+    slow.down()
+    assert end["exec"]["exitCode"] == 3 and b"33 111\r\n" in out, (end, out)

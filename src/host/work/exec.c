@@ -15,8 +15,9 @@
 #include "host/work/files.h"
 #include "rpc/rpc.h"
 
-enum { EXEC_READ = 32 * 1024, EXEC_HELD_MAX = 4096, EXEC_RESIZE_TRIES = 5 };
+enum { EXEC_READ = 32 * 1024, EXEC_HELD_MAX = 4096, EXEC_RESIZE_TRIES = 8 };
 #define EXEC_GRACE    (3 * USEC_SEC)
+#define EXEC_SIZING   (5 * USEC_SEC) /* so long what is typed waits for the size of the terminal */
 #define EXEC_POLL_MIN (5 * USEC_MSEC)
 #define EXEC_POLL_MAX (500 * USEC_MSEC)
 
@@ -25,7 +26,8 @@ struct exec {
     unsigned refs;
     struct work *w;
     struct call *c; /* theirs only while they are not cancelled */
-    bool tty, over;
+    bool tty, over, sizing;
+    struct event sized; /* the terminal has its first size, or will not have it */
     char container[DOCKER_ID_SIZE], id[DOCKER_ID_SIZE];
     unsigned rows, columns;
     struct conn *conn;
@@ -49,6 +51,7 @@ static void exec_unref(struct exec *x)
     (void)conn_close(x->conn);
     close_fd(x->pidfd);
     buf_release(&x->held);
+    event_release(&x->sized);
     free(x);
 }
 
@@ -128,6 +131,9 @@ static void input_main(void *arg)
     struct exec *x = arg;
     struct str bytes;
     int rc = 0;
+    /* What was typed before must not be read by a program whose terminal has no size yet. */
+    if (x->sizing)
+        (void)event_wait(&x->sized, deadline_in(EXEC_SIZING));
     while (rc == 0 && !fiber_cancelled()) {
         rc = call_input(x->c, &bytes, USEC_INFINITY);
         if (rc == 0)
@@ -151,8 +157,10 @@ static void resize(struct exec *x)
 static void attend_main(void *arg)
 {
     struct exec *x = arg;
-    if (x->tty && x->rows && x->columns)
+    if (x->sizing)
         resize(x);
+    x->sizing = false;
+    event_signal(&x->sized);
     int fd = fiber_cancelled() ? -1 : open_process(x->w, x->id, x->container);
     if (x->pidfd < 0)
         x->pidfd = fd;
@@ -346,7 +354,8 @@ int call_exec(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason
     struct exec *x = NEW(struct exec);
     int code = 0;
     *x = (struct exec){.refs = 1, .w = call_work(c), .c = c, .tty = q->tty, .rows = q->rows, .columns = q->columns, .pidfd = -1,
-                       .held = BUF_INIT(EXEC_HELD_MAX)};
+                       .sizing = q->tty && q->rows && q->columns, .held = BUF_INIT(EXEC_HELD_MAX)};
+    event_init(&x->sized, x->w->loop);
     int rc = run(x, q, &code, reason, err);
     leave_helpers(x);
     if (*x->id && !x->over)
