@@ -15,6 +15,7 @@ from lib.ingress import CONTAINER, Load, get
 from lib.tiers import long
 from lib.work import Driver
 
+NETWORK = "davit--ingress"
 HTTP = {"kind": "HEALTH_KIND_HTTP", "path": "/health", "port": 8080, "intervalMs": 200, "timeoutMs": 1000, "retries": 2, "graceMs": 3000}
 NONE = {"kind": "HEALTH_KIND_NONE", "graceMs": 100}
 
@@ -61,6 +62,10 @@ class Place:
 @pytest.fixture(scope="module")
 def place(docker):
     p = Place(docker)
+    # What another file's tests left has its range from them.
+    docker.remove(CONTAINER)
+    for n in docker.networks("davit.ingress"):
+        docker.call("DELETE", f"/networks/{n['Id']}")
     yield p
     docker.remove(CONTAINER)
     shutil.rmtree(p.folder)
@@ -268,6 +273,9 @@ def test_routes_follow_what_is_healed_and_the_way_in_comes_back(agent, place, do
         return len(at) == 2 and all(a and f" {a}:8080 weight 100" in config for a in at)
 
     ok(agent.deploy(spec_of(place, project, routes=route(project), replicas=2)))
+    # The network of the way in has its range from the pools, as those of projects have.
+    for network in (f"davit-{project}", NETWORK):
+        assert docker.json("GET", f"/networks/{network}")["IPAM"]["Config"][0]["Subnet"].startswith("10.213."), network
     for c in place.ours(project):
         docker.remove(c["Id"])
     proc.wait_for(lambda: told() and serves(), 30, text="both, and requests for them")

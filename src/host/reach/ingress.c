@@ -30,6 +30,12 @@ struct ingress *ingress_new(const struct ingress_config *config)
     return in;
 }
 
+void ingress_networks_by(struct ingress *in, ingress_network_fn *fn, void *arg)
+{
+    in->make_network = fn;
+    in->network_arg = arg;
+}
+
 struct ingress *ingress_free(struct ingress *in)
 {
     if (!in)

@@ -33,6 +33,11 @@ struct ingress_config {
 
 /* Begins with an empty table; touches nothing before the first call that waits. Never NULL. */
 struct ingress *ingress_new(const struct ingress_config *config) MUST_USE;
+/* Makes the network @spec where there is none of its name, with a range that it chooses; waits. 0 or negative with *err. */
+struct docker_network_spec;
+typedef int ingress_network_fn(void *arg, const struct docker_network_spec *spec, usec_t deadline, struct err *err);
+/* The ingress's own network is made by @fn from now on; NULL, as at first: by the engine, with a range of the engine's choice. */
+void ingress_networks_by(struct ingress *in, ingress_network_fn *fn, void *arg);
 /* The container goes on running. Accepts NULL. Returns NULL. */
 struct ingress *ingress_free(struct ingress *in);
 

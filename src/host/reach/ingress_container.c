@@ -110,6 +110,8 @@ static int ensure_network(struct ingress *in, usec_t deadline, struct err *err)
 {
     const struct docker_pair labels[] = {{"davit.managed", "true"}, {"davit.server", in->server_id}, {LABEL_INGRESS, "network"}};
     const struct docker_network_spec spec = {.name = INGRESS_NETWORK, .labels = labels, .n_labels = ARRAY_LEN(labels)};
+    if (in->make_network)
+        return in->make_network(in->network_arg, &spec, deadline, err);
     int rc = docker_network_ensure(in->docker, &spec, NULL, deadline, err);
     return rc < 0 ? rc : 0;
 }

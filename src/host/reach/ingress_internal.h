@@ -30,6 +30,8 @@ struct ingress {
     struct routes table; /* what HAProxy serves, as far as it is known */
     char generation[ROUTES_GENERATION_SIZE]; /* that it was seen to have loaded with that table; "": not known */
     uint64_t last_generation;
+    ingress_network_fn *make_network; /* NULL: the engine's choice */
+    void *network_arg;
     bool busy;
     struct event turn; /* pulsed when a call has ended */
 };

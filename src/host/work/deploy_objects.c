@@ -34,13 +34,13 @@ int probe_network(struct job *job, void *ctx, struct err *err)
     return find_network(ctx, &made, job_deadline(job), err);
 }
 
-/* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. None of the @n_tried. */
-static int choose_subnet(struct deploy *d, char tried[][POOL_TEXT_SIZE], unsigned n_tried, char ret[POOL_TEXT_SIZE], usec_t deadline,
+/* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. None of the @n_tried. 1: the pools have none. */
+static int choose_subnet(struct work *w, char tried[][POOL_TEXT_SIZE], unsigned n_tried, char ret[POOL_TEXT_SIZE], usec_t deadline,
                          struct err *err)
 {
     struct docker_networks l = {0};
     struct pool_nets used = {0};
-    int rc = docker_network_list(d->w->docker, NULL, &l, deadline, err);
+    int rc = docker_network_list(w->docker, NULL, &l, deadline, err);
 
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         AUTO_FREE char *what = str_printf("network %s", l.items[i].name);
@@ -50,10 +50,30 @@ static int choose_subnet(struct deploy *d, char tried[][POOL_TEXT_SIZE], unsigne
         rc = pool_nets_add(&used, str_from(tried[i]), "what the engine refused", err);
     if (rc >= 0)
         rc = pool_nets_host(&used, err);
-    if (rc >= 0)
-        rc = deploy_reason(d, pool_choose(d->w->pools, d->w->n_pools, &used, ret, err), "address_pool_exhausted");
+    if (rc >= 0 && pool_choose(w->pools, w->n_pools, &used, ret, err) < 0)
+        rc = 1;
     pool_nets_release(&used);
     docker_networks_release(&l);
+    return rc;
+}
+
+/* 1: the pools are exhausted, as *err says. */
+static int ensure_network(struct work *w, const struct docker_network_spec *wanted, usec_t deadline, struct err *err)
+{
+    struct docker_network_spec spec = *wanted;
+    char tried[SUBNET_TRIES][POOL_TEXT_SIZE];
+    int rc = 0;
+
+    /* Somebody else may have taken the range, and the engine tells of a network only when it is complete. That it overlaps it says in words only. */
+    for (unsigned i = 0; i < SUBNET_TRIES; i++) {
+        *err = ERR_INIT;
+        if ((rc = choose_subnet(w, tried, i, tried[i], deadline, err)) != 0)
+            return rc;
+        spec.subnet = tried[i];
+        rc = docker_network_ensure(w->docker, &spec, NULL, deadline, err);
+        if (rc >= 0 || !strcasestr(err->msg, "overlap"))
+            return rc < 0 ? rc : 0;
+    }
     return rc;
 }
 
@@ -67,19 +87,38 @@ static int make_network(struct deploy *d, usec_t deadline, struct err *err)
     AUTO_FREE char *label = deploy_job_label(d, "network");
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
-    char tried[SUBNET_TRIES][POOL_TEXT_SIZE];
-    struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
-    /* Somebody else may have taken the range, and the engine tells of a network only when it is complete. That it overlaps it says in words only. */
-    for (unsigned i = 0; i < SUBNET_TRIES; i++) {
-        *err = ERR_INIT;
-        if ((rc = choose_subnet(d, tried, i, tried[i], deadline, err)) < 0)
-            return rc;
-        spec.subnet = tried[i];
-        rc = docker_network_ensure(d->w->docker, &spec, NULL, deadline, err);
-        if (rc >= 0 || !strcasestr(err->msg, "overlap"))
-            return rc;
-    }
+    const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
+    rc = ensure_network(d->w, &spec, deadline, err);
+    return rc > 0 ? deploy_reason(d, -(int)err->code, "address_pool_exhausted") : rc;
+}
+
+/* Is there one of this name, whoever made it? */
+static int is_there(struct work *w, const char *name, usec_t deadline, struct err *err)
+{
+    struct docker_networks l = {0};
+    int rc = docker_network_list(w->docker, NULL, &l, deadline, err);
+
+    for (size_t i = 0; rc == 0 && i < l.n; i++)
+        rc = strcmp(l.items[i].name, name) == 0;
+    docker_networks_release(&l);
     return rc;
+}
+
+int networks_provide(void *arg, const struct docker_network_spec *spec, usec_t deadline, struct err *err)
+{
+    struct work *w = arg;
+    struct err e = ERR_INIT;
+    int rc = networks_lock(w, deadline);
+
+    if (rc < 0)
+        return err_set(err, (enum err_code)-rc, "other networks are being made");
+    rc = is_there(w, spec->name, deadline, &e);
+    if (rc == 0)
+        rc = ensure_network(w, spec, deadline, &e) == 0 ? 0 : -(int)e.code;
+    networks_unlock(w);
+    if (rc < 0 && err)
+        *err = e;
+    return rc < 0 ? rc : 0;
 }
 
 int step_network(struct job *job, void *ctx, struct err *err)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* work — life of the module, its fibers, and the queue of commands: one at a time per service, in order. */
+#include "host/reach/ingress.h"
 #include "host/work/calls.h"
 #include "host/work/heal.h"
 #include "host/work/pools.h"
@@ -74,6 +75,8 @@ struct work *work_new(const struct work_config *config)
     logs_start(w);
     calls_start(w);
     BUG_ON(watch_start(w) < 0 || sampler_start(w) < 0);
+    if (w->ingress)
+        ingress_networks_by(w->ingress, networks_provide, w);
     routes_start(w);
     return w;
 }
@@ -101,6 +104,8 @@ struct work *work_free(struct work *w)
     if (!w)
         return NULL;
     BUG_ON(!list_empty(&w->workers) || !list_empty(&w->commands));
+    if (w->ingress)
+        ingress_networks_by(w->ingress, NULL, NULL);
     heal_free(w);
     watch_free(w);
     sampler_free(w);

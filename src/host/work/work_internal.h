@@ -110,6 +110,9 @@ void command_outcome(struct command *c, const char *fmt, ...) PRINTF(2, 3);
  * 0, -ERR_DEADLINE, -ERR_CANCELLED; after 0 the caller calls networks_unlock. */
 int networks_lock(struct work *w, usec_t deadline) MUST_USE;
 void networks_unlock(struct work *w);
+/* Waits: a network with a range of the pools, as ingress_network_fn; @w is a struct work. */
+struct docker_network_spec;
+int networks_provide(void *w, const struct docker_network_spec *spec, usec_t deadline, struct err *err) MUST_USE; /* deploy_objects.c */
 
 /* --- names.c ---- */
 
