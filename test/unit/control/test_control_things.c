@@ -12,6 +12,7 @@
 #include "control/cleaning.h"
 #include "control_fixture.h"
 #include "davit/control/v1/containers.davit.h"
+#include "davit/control/v1/doctor.davit.h"
 #include "davit/control/v1/images.davit.h"
 
 #define GET(a, kind) agent_get((a), DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_##kind, &err)
@@ -424,6 +425,36 @@ static void test_images(void **state)
     fixture_run(images_body);
 }
 
+/* A caller that waits for a doctor does not outlive the control plane, nor does it hold up its end. */
+static void doctor_body(struct fixture *f)
+{
+    struct err err = ERR_INIT;
+    struct agent a;
+    struct pending p;
+    Davit__Control__V1__RunDoctorRequest r = DAVIT__CONTROL__V1__RUN_DOCTOR_REQUEST__INIT;
+    work_connect(f, &a, 1, 0);
+    AUTO_FREE char *name = str_dup(str_from(servers_local(f->c)->name));
+    r.server = name;
+    (void)fiber_sleep(300 * USEC_MSEC); /* what follows a connect has ended */
+    unsigned before = f->c->fibers;
+    begin(&p, f, &davit_control_v1_doctor_service, "RunDoctor", &r.base);
+    (void)rpc_message_free(GET(&a, DOCTOR_RUN));
+    CHECK(f->c->fibers == before + 1);
+    usec_t began = clock_mono();
+    f->c = control_stop(f->c);
+    CHECK(clock_mono() - began < 10 * USEC_SEC);
+    end(&p);
+    CHECK(p.rc == -(int)ERR_UNAVAILABLE);
+    agent_close(&a);
+    fixture_restart(f);
+}
+
+static void test_a_doctor_that_is_asked_at_the_end(void **state)
+{
+    (void)state;
+    fixture_run(doctor_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_containers),
         cmocka_unit_test(test_prune),
         cmocka_unit_test(test_images),
+        cmocka_unit_test(test_a_doctor_that_is_asked_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
