@@ -283,3 +283,19 @@ def test_routes_follow_what_is_healed_and_the_way_in_comes_back(agent, place, do
     docker.remove(CONTAINER)
     proc.wait_for(serves, 45, text="an ingress that somebody removed")
     assert docker.inspect(CONTAINER)["Id"] != was
+
+
+@pytest.mark.req("WK-16")
+def test_what_is_healed_gets_no_request_before_it_is_healthy(agent, place, docker, project):
+    # Made again it answers at once, and says only later that it is well.
+    start = images.WAITING + "httpd -f -p 8080 -h /www &\ntest -e /d/born && sleep 2\n: >/d/born; echo ok >/www/health\nwait $!\n"
+    slow = images.make(docker, "davit-test/slow-to-be-well:1", ["/bin/sh", "/start"],
+                       {"www/index.html": "hello\n", "start": (start, 0o755)}, ["EXPOSE 8080"])
+    host = f"{project}.test"
+    ok(agent.deploy({**spec_of(place, project, routes=route(project), volumes=[{"name": "d", "path": "/d"}]), "image": slow}))
+    was = place.ours(project)[0]["Id"]
+    assert place.get(host, "/index.html") == 200
+    docker.remove(was)
+    proc.wait_for(lambda: [c["State"] for c in docker.containers(f"davit.project={project}") if c["Id"] != was] == ["running"], 30, text="a new one")
+    proc.wait_for(lambda: place.get(host, "/index.html") == 200, 30, every=0.02, text="a request that comes through")
+    assert place.get(host) == 200, "a request came to one that was not healthy yet"

@@ -28,6 +28,7 @@ struct deploy {
     char digest[DOCKER_DIGEST_SIZE]; /* the image's own id where no registry has given one */
     char pinned[DOCKER_DIGEST_SIZE]; /* id of the image to use whatever the spec's name means by now; "": what it means */
     bool scales;                     /* only the number changes: those that run are taken for healthy */
+    uint32_t unfit;                  /* bit N - 1: number N runs and gets no request yet */
     const char *held;                /* name of a container that gets no new connection, borrowed; NULL: none */
     const char *image_ref;           /* by which the engine knows the image, borrowed; after deploy_image */
     char id[DOCKER_ID_SIZE]; /* of the first container, "" while unknown */
@@ -85,6 +86,9 @@ bool deploy_routed(const struct deploy *d);
 int deploy_route(struct deploy *d, enum route_mode mode, usec_t deadline, struct err *err) MUST_USE;
 /* The same, then waits a while for the connections of those that get no new ones. */
 int deploy_hold(struct deploy *d, struct job *job, enum route_mode mode, struct err *err) MUST_USE;
+/* A container that is gone comes back without a command, perhaps at the address that it had: before it starts, only what runs and is well gets
+ * requests. The service is held. Where the ingress cannot be told by @deadline, it comes back all the same. */
+void routes_hold(struct deploy *d, usec_t deadline); /* route_watch.c */
 /* The port that hostnames lead to. */
 int deploy_route_port(struct deploy *d, uint16_t *ret, usec_t deadline, struct err *err) MUST_USE;
 /* Can the hostnames of the spec lead here? Notes the reason if not. */

@@ -89,6 +89,13 @@ static enum part part_of(const struct deploy *d, enum route_mode mode, const str
     return deploy_made(d, &c->labels, "create") ? modes[mode].comes : modes[mode].stays;
 }
 
+static bool is_unfit(const struct deploy *d, const struct docker_summary *c)
+{
+    unsigned n = replica_number(&c->labels);
+
+    return n > 0 && !deploy_leaves(d, c) && (d->unfit >> (n - 1) & 1);
+}
+
 /* The servers of @mode, at most INGRESS_SERVERS_MAX. Names and addresses are borrowed from @l. */
 static size_t gather(const struct deploy *d, enum route_mode mode, const struct docker_summaries *l, uint16_t now, uint16_t before,
                      struct ingress_server *ret)
@@ -100,7 +107,7 @@ static size_t gather(const struct deploy *d, enum route_mode mode, const struct 
         enum part part = part_of(d, mode, c);
         uint16_t port = deploy_leaves(d, c) || now == 0 ? before : now;
         const char *address = address_in(c, d->network);
-        if (part == PART_NONE || port == 0 || c->state != DOCKER_STATE_RUNNING || !*address)
+        if (part == PART_NONE || is_unfit(d, c) || port == 0 || c->state != DOCKER_STATE_RUNNING || !*address)
             continue;
         bool held = d->held && strcmp(d->held, c->name) == 0;
         ret[n++] = (struct ingress_server){.name = c->name, .address = address, .port = port, .drain = held || part == PART_DRAINS};

@@ -12,6 +12,8 @@
 
 /* All that one service may take, a pull included. */
 #define HEAL_WAIT (10 * USEC_MINUTE)
+/* And so long the ingress may keep it from being done. */
+#define HOLD_WAIT (10 * USEC_SEC)
 /* Events come in groups, and the engine starts much by itself when it comes up. */
 #define HEAL_SETTLE (300 * USEC_MSEC)
 
@@ -102,6 +104,7 @@ static int heal_replica(struct deploy *d, unsigned replica, struct job *job, str
         return 0;
     if (err)
         *err = ERR_INIT;
+    routes_hold(d, deadline_in(HOLD_WAIT));
     if (act == HEAL_CREATE)
         rc = make(d, replica, job, err);
     else

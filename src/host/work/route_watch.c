@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* route_watch — the ingress knows what it shall know: at the start of the agent it is told of everything that is desired, and again of each service
  * whose containers came, went or started anew without a command (their addresses may be others), or that a command has changed. What it could not be
- * told is tried again, and a HAProxy that somebody stopped is started. */
+ * told is tried again, and a HAProxy that somebody stopped is started. What came without a command gets requests once it is found healthy
+ * (route_verdict.h). */
 #include <string.h>
 
 #include "base/log.h"
 #include "host/reach/ingress.h"
-#include "host/work/deploy.h"
+#include "host/work/route_verdict.h"
 
 enum { TOLD_MAX = 2 * DESIRED_MAX };
 #define SETTLE      (300 * USEC_MSEC)
@@ -88,10 +89,10 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
     return h;
 }
 
-/* Which containers of a service run, since when: another value, other addresses. */
-static uint64_t signature(const struct work *w, const char *project, const char *service)
+/* Which containers of a service run, since when, and which of them get no requests yet: another value, other addresses. */
+static uint64_t signature(const struct work *w, const char *project, const char *service, uint32_t unfit)
 {
-    uint64_t sum = 0;
+    uint64_t sum = mix(UINT64_C(14695981039346656037), &unfit, sizeof(unfit));
 
     for (struct hmap_entry *e = hmap_first(watch_known(w)); e; e = hmap_next(e)) {
         const struct seen *s = hmap_value(e);
@@ -101,6 +102,13 @@ static uint64_t signature(const struct work *w, const char *project, const char 
     }
     return sum;
 }
+
+/* What the ingress was told of one service. */
+struct told {
+    uint64_t signature;
+    usec_t again; /* when it is to be told once more, whatever its containers; 0: it knows */
+    struct verdicts verdicts;
+};
 
 static bool is_busy(const struct work *w, const char *project, const char *service)
 {
@@ -113,7 +121,7 @@ static bool is_busy(const struct work *w, const char *project, const char *servi
 }
 
 /* With the service held, so that no command changes it meanwhile. */
-static int tell(struct work *w, const struct desired_service *s, struct err *err)
+static int tell(struct work *w, struct told *t, const struct desired_service *s, struct err *err)
 {
     Davit__Link__V1__Deploy *msg = deploy_copy(s->deploy);
     struct command c = {.w = w, .project = msg->spec->project, .service = msg->spec->name, .fiber = fiber_self()};
@@ -125,7 +133,10 @@ static int tell(struct work *w, const struct desired_service *s, struct err *err
         const struct desired_service *now = desired_get(w->desired, msg->spec->project, msg->spec->name);
         deploy_init(&d, w, NULL, msg);
         d.replicas = replicas;
-        if (now && strcmp(now->deploy->deployment_id, msg->deployment_id) == 0 && now->replicas == replicas)
+        bool same = now && strcmp(now->deploy->deployment_id, msg->deployment_id) == 0 && now->replicas == replicas;
+        if (same)
+            rc = verdicts_ask(&t->verdicts, &d, &d.unfit, deadline_in(CALL_WAIT), err);
+        if (same && rc >= 0)
             rc = deploy_route(&d, ROUTE_NOW, deadline_in(CALL_WAIT), err);
         deploy_release(&d);
     }
@@ -134,53 +145,73 @@ static int tell(struct work *w, const struct desired_service *s, struct err *err
     return rc;
 }
 
-/* What the ingress was told of one service. */
-struct told {
-    uint64_t signature;
-    usec_t again; /* when it is to be told once more, whatever its containers; 0: it knows */
-};
-
-static void told_clear(struct hmap *all)
+static void told_drop(struct hmap *all, const char *key)
 {
-    struct hmap_entry *e;
+    struct told *t = hmap_remove(all, str_from(key));
 
-    while ((e = hmap_first(all)) != NULL)
-        free(hmap_remove(all, hmap_key(e)));
+    verdicts_release(&t->verdicts);
+    free(t);
 }
 
-/* Never NULL. Those that are not desired any more go when there are too many: then all are told of again. */
-static struct told *told_of(struct hmap *all, const Davit__Common__V1__ServiceSpec *spec)
+static bool is_desired(const struct work *w, const char *key)
+{
+    struct str service = str_from(key);
+    AUTO_FREE char *project = str_dup(str_cut(&service, '/'));
+
+    return desired_get(w->desired, project, service.p) != NULL;
+}
+
+/* What is desired stays: somebody may be at it. */
+static void told_tidy(struct work *w)
+{
+    struct hmap_entry *next;
+
+    for (struct hmap_entry *e = hmap_first(w->routes_told); e; e = next) {
+        AUTO_FREE char *key = str_dup(hmap_key(e));
+        next = hmap_next(e);
+        if (!is_desired(w, key))
+            told_drop(w->routes_told, key);
+    }
+}
+
+/* Never NULL. */
+static struct told *told_of(struct work *w, const Davit__Common__V1__ServiceSpec *spec)
 {
     AUTO_FREE char *name = str_printf("%s/%s", spec->project, spec->name);
-    struct told *t = hmap_get(all, str_from(name));
+    struct told *t = hmap_get(w->routes_told, str_from(name));
 
     if (t)
         return t;
-    if (hmap_count(all) >= TOLD_MAX)
-        told_clear(all);
+    if (hmap_count(w->routes_told) >= TOLD_MAX)
+        told_tidy(w);
     t = NEW(struct told);
     t->again = 1;
-    BUG_ON(hmap_put(all, str_from(name), t, NULL) < 0);
+    if (!w->routes_seen)
+        verdicts_trust(&t->verdicts);
+    BUG_ON(hmap_put(w->routes_told, str_from(name), t, NULL) < 0);
     return t;
 }
 
 /* The first service whose containers are others than the ingress was told of, or that a command has changed; NULL: all is well. *ret_again: when to
  * look again, no later than it was. */
-static const struct desired_service *changed(struct work *w, struct hmap *all, struct told **ret, usec_t *ret_again)
+static const struct desired_service *changed(struct work *w, struct told **ret, usec_t *ret_again)
 {
     for (size_t i = 0; i < desired_count(w->desired); i++) {
         const struct desired_service *s = desired_at(w->desired, i);
         const Davit__Common__V1__ServiceSpec *spec = s->deploy->spec;
         if (spec->n_routes == 0)
             continue;
-        struct told *t = told_of(all, spec);
+        struct told *t = told_of(w, spec);
         if (is_busy(w, spec->project, spec->name)) {
             t->again = 1; /* it may fail to undo what it told */
             if (deadline_in(RETRY_EVERY) < *ret_again)
                 *ret_again = deadline_in(RETRY_EVERY);
             continue;
         }
-        uint64_t now = signature(w, spec->project, spec->name);
+        uint32_t unfit = verdicts_look(&t->verdicts, w, s);
+        uint64_t now = signature(w, spec->project, spec->name, unfit);
+        if (unfit && deadline_in(RETRY_EVERY) < *ret_again)
+            *ret_again = deadline_in(RETRY_EVERY);
         if (t->signature != now || (t->again && clock_mono() >= t->again)) {
             t->signature = now;
             t->again = 0;
@@ -194,29 +225,30 @@ static const struct desired_service *changed(struct work *w, struct hmap *all, s
 }
 
 /* When to look again. */
-static usec_t look(struct work *w, struct hmap *all)
+static usec_t look(struct work *w)
 {
     usec_t again = deadline_in(LOOK_EVERY);
     const struct desired_service *s;
     struct err err = ERR_INIT;
     struct told *t = NULL;
 
+    bool up = watch_up(w);
     if (ingress_mend(w->ingress, deadline_in(CALL_WAIT), &err) < 0 && !fiber_cancelled())
         log_err(LOG_WARN, &err, "the ingress does not run and cannot be started", NULL);
-    while (!fiber_cancelled() && (s = changed(w, all, &t, &again)) != NULL) {
+    while (!fiber_cancelled() && (s = changed(w, &t, &again)) != NULL) {
         err = ERR_INIT;
-        if (tell(w, s, &err) >= 0 || fiber_cancelled())
+        if (tell(w, t, s, &err) >= 0 || fiber_cancelled())
             continue;
         t->again = deadline_in(RETRY_EVERY);
         log_err(LOG_WARN, &err, "the ingress cannot be told of a service", NULL);
     }
+    w->routes_seen = w->routes_seen || up; /* not before: what is seen first counts as judged */
     return again;
 }
 
 static void route_main(void *arg)
 {
     struct work *w = arg;
-    struct hmap *all = hmap_new(TOLD_MAX);
 
     while (!fiber_cancelled()) {
         struct err err = ERR_INIT;
@@ -224,16 +256,55 @@ static void route_main(void *arg)
             if (!fiber_cancelled())
                 log_err(LOG_WARN, &err, "the ingress cannot be told of the services yet", NULL);
             (void)fiber_sleep(RETRY_EVERY);
-        } else if (watch_wait(w, look(w, all)) == 0) {
+        } else if (watch_wait(w, look(w)) == 0) {
             (void)fiber_sleep(SETTLE);
         }
     }
-    told_clear(all);
-    hmap_free(all);
+}
+
+void routes_hold(struct deploy *d, usec_t deadline)
+{
+    struct err err = ERR_INIT;
+    int rc = 0;
+
+    if (!d->w->routes_told || !deploy_routed(d))
+        return;
+    AUTO_FREE char *name = str_printf("%s/%s", d->spec->project, d->spec->name);
+    struct told *t = hmap_get(d->w->routes_told, str_from(name));
+    if (t)
+        rc = verdicts_ask(&t->verdicts, d, &d->unfit, deadline, &err);
+    if (rc >= 0)
+        rc = deploy_route(d, ROUTE_NOW, deadline, &err);
+    if (rc < 0 && !fiber_cancelled())
+        log_err(LOG_DEBUG, &err, "the ingress could not be told of a container that is gone", NULL);
+}
+
+void routes_command_ended(struct work *w, const char *project, const char *service)
+{
+    const struct desired_service *s = w->routes_told ? desired_get(w->desired, project, service) : NULL;
+
+    /* Not with a full table: what told_tidy drops the fiber of the routes may be at. */
+    if (s && s->deploy->spec->n_routes > 0 && hmap_count(w->routes_told) < TOLD_MAX)
+        verdicts_trust(&told_of(w, s->deploy->spec)->verdicts);
 }
 
 void routes_start(struct work *w)
 {
-    if (w->ingress && w->desired)
-        (void)work_spawn(w, "routes", route_main, w);
+    if (!w->ingress || !w->desired)
+        return;
+    w->routes_told = hmap_new(TOLD_MAX);
+    (void)work_spawn(w, "routes", route_main, w);
+}
+
+void routes_free(struct work *w)
+{
+    struct hmap_entry *e;
+
+    if (!w->routes_told)
+        return;
+    while ((e = hmap_first(w->routes_told)) != NULL) {
+        AUTO_FREE char *key = str_dup(hmap_key(e));
+        told_drop(w->routes_told, key);
+    }
+    w->routes_told = hmap_free(w->routes_told);
 }

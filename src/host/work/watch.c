@@ -451,6 +451,11 @@ int watch_wait(struct work *w, usec_t deadline)
     return event_wait(&w->watch->changed, deadline);
 }
 
+void watch_poke(struct work *w)
+{
+    event_pulse(&w->watch->changed);
+}
+
 void watch_touch(struct work *w, const char *id)
 {
     struct watch *wt = w->watch;

@@ -107,6 +107,7 @@ struct work *work_free(struct work *w)
     if (w->ingress)
         ingress_networks_by(w->ingress, NULL, NULL);
     heal_free(w);
+    routes_free(w);
     watch_free(w);
     sampler_free(w);
     logs_free(w);
@@ -434,6 +435,7 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
         rc = command_enter(&c);
         if (rc == 0)
             rc = dispatch(&c);
+        routes_command_ended(w, c.project, c.service);
         command_leave(&c);
     }
     if (rc < 0) {

@@ -52,6 +52,8 @@ struct work {
     unsigned pulls;
     struct event pull_ended;
     bool routes_known, routes_busy; /* was the ingress told of all services */
+    bool routes_seen;         /* all containers were seen once */
+    struct hmap *routes_told; /* of route_watch.c; NULL: nobody tells */
     struct event routes_done;
     bool networks_held;
     struct event networks_free;
@@ -158,8 +160,12 @@ size_t action_tables(struct job_table *ret);
 
 /* Waits: the ingress was told of all services that are desired; before that it must not be told of one. 0 also where there is none. */
 int routes_ready(struct work *w, usec_t deadline, struct err *err) MUST_USE;
+/* A command for this service has ended: what it brought it has judged itself. */
+void routes_command_ended(struct work *w, const char *project, const char *service);
 /* Sees to that, and that it hears of containers that came and went by themselves. */
 void routes_start(struct work *w);
+/* After the workers ended. */
+void routes_free(struct work *w);
 
 /* --- watch.c ---- */
 
@@ -185,6 +191,8 @@ void watch_free(struct work *w);
 const struct hmap *watch_known(const struct work *w);
 /* Waits until something happened to a container of ours or @deadline. 0, -ERR_DEADLINE, -ERR_CANCELLED. */
 int watch_wait(struct work *w, usec_t deadline) MUST_USE;
+/* Wakes whoever waits there. */
+void watch_poke(struct work *w);
 /* Did the engine answer when it was last asked for all of them? */
 bool watch_up(const struct work *w);
 /* Looks at this container soon, whatever events come. */
