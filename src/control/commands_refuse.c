@@ -4,6 +4,9 @@
 #include "control/commands.h"
 #include "control/links.h"
 
+#define REFUSE_AGAIN (2 * USEC_SEC)
+#define REFUSE_LOOK  (500 * USEC_MSEC) /* at whether there is still somebody to refuse it to */
+
 const char *commands_beyond_old(const Davit__Common__V1__ServiceSpec *spec)
 {
     for (size_t i = 0; i < spec->n_env; i++)
@@ -26,7 +29,8 @@ struct refusal {
     struct command *cmd;
 };
 
-static void refuse(struct server *s, struct command *cmd)
+/* Waits. 0 when it is over, however. */
+static int refuse(struct server *s, struct command *cmd)
 {
     Davit__Link__V1__CommandResult r = DAVIT__LINK__V1__COMMAND_RESULT__INIT;
     Davit__Common__V1__Failure failure = DAVIT__COMMON__V1__FAILURE__INIT;
@@ -41,19 +45,38 @@ static void refuse(struct server *s, struct command *cmd)
     r.id = cmd->id;
     r.failure = &failure;
     int rc = commands_result(s, &r, &err);
-    if (rc >= 0) {
-        links_pump(s);
-        return;
+    if (rc < 0)
+        log_err(LOG_WARN, &err, "a command that its agent is too old for could not be refused", "server", s->name, NULL);
+    return rc < 0 ? rc : 0;
+}
+
+/* Is it still to be refused, by the agent that is connected now? */
+static bool shall_be(const struct server *s, const struct command *cmd)
+{
+    return !s->gone && !cmd->dropped && cmd->state != COMMAND_DONE && s->link && !links_take_calls(s) && !s->control->stopping;
+}
+
+/* Nothing behind it is sent while it is there: what the store does not take now is tried again. */
+static void refuse_until_done(struct server *s, struct command *cmd)
+{
+    while (refuse(s, cmd) < 0) {
+        usec_t until = deadline_in(REFUSE_AGAIN);
+        while (shall_be(s, cmd) && clock_mono() < until)
+            if (event_wait(&cmd->done, deadline_in(REFUSE_LOOK)) == -(int)ERR_CANCELLED)
+                return;
+        if (!shall_be(s, cmd)) {
+            cmd->leaving = false; /* whoever connects next tells what becomes of it */
+            break;
+        }
     }
-    cmd->leaving = false; /* what is sent next tries again */
-    log_err(LOG_WARN, &err, "a command that its agent is too old for could not be refused", "server", s->name, NULL);
+    links_pump(s);
 }
 
 static void refuse_fiber(void *arg)
 {
     struct refusal *r = arg;
     struct control *c = r->server->control;
-    refuse(r->server, r->cmd);
+    refuse_until_done(r->server, r->cmd);
     command_unref(r->cmd);
     server_unref(r->server);
     free(r);

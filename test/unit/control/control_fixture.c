@@ -268,6 +268,17 @@ void work_connect(struct fixture *f, struct agent *a, uint64_t epoch, uint64_t l
     fixture_until(work_online, f);
 }
 
+static int sql_fn(struct db *db, void *arg, struct err *err)
+{
+    return db_exec(db, err, arg, "");
+}
+
+void fixture_sql(struct fixture *f, const char *sql)
+{
+    struct err err = ERR_INIT;
+    CHECK_OK(store_write(f->c->store, sql_fn, (void *)(uintptr_t)sql, deadline_in(10 * USEC_SEC), &err));
+}
+
 Davit__Control__V1__DeployResponse *work_deploy(struct fixture *f, const char *image, bool if_changed)
 {
     struct err err = ERR_INIT;

@@ -101,6 +101,8 @@ bool work_online(void *arg);
 bool work_offline(void *arg);
 /* Hello, Welcome, first heartbeat; waits until the server is online. */
 void work_connect(struct fixture *f, struct agent *a, uint64_t epoch, uint64_t last);
+/* Waits: one statement on the store, e.g. a trigger that refuses what is written. */
+void fixture_sql(struct fixture *f, const char *sql);
 /* Deploys shop/web from @image with one variable. The caller frees the answer. */
 Davit__Control__V1__DeployResponse *work_deploy(struct fixture *f, const char *image, bool if_changed);
 /* Takes the next command, reports @container (NULL: none) as running for @deployment and answers with success. */

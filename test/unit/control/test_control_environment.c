@@ -529,7 +529,8 @@ static bool has_failed(void *arg)
     return yes;
 }
 
-/* What was queued for nobody is not for whoever comes: an older agent would put the file into the environment. What is behind it goes on. */
+/* What was queued for nobody is not for whoever comes: an older agent would put the file into the environment. What is behind it goes on, also
+ * where the store did not take the refusal at first. */
 static void queued_body(struct fixture *f)
 {
     struct err err = ERR_INIT;
@@ -540,11 +541,15 @@ static void queued_body(struct fixture *f)
     fixture_until(work_offline, f);
     CHECK(set_one(f, "TOKEN", CANARY, true, "token") == 'c');
     (void)rpc_message_free(work_deploy(f, "web:1", false));
+    fixture_sql(f, "CREATE TRIGGER full BEFORE UPDATE ON commands BEGIN SELECT RAISE(ABORT, 'no room'); END");
     CHECK_OK(agent_open(f, &a, NULL, &err));
     agent_hello_as(&a, &old);
     (void)rpc_message_free(GET(&a, WELCOME));
     agent_heartbeat(&a);
-    fixture_until(has_failed, f);
+    CHECK(fiber_sleep(500 * USEC_MSEC) == 0 && !has_failed(f));
+    fixture_sql(f, "DROP TRIGGER full");
+    for (int i = 0; !has_failed(f); i++)
+        CHECK(i < 100 && fiber_sleep(100 * USEC_MSEC) == 0);
     Davit__Control__V1__ListDeploymentsResponse *l = deployments(f);
     const Davit__Common__V1__Failure *why = l->deployments[0]->failure;
     CHECK(why && why->code == ERR_PRECONDITION && strstr(why->message, "is too old for secret files") && strstr(why->hint, "davit server update "));
