@@ -72,7 +72,7 @@ struct control {
     struct cert_roots roots; /* see roots.h */
     bool changing_root;      /* a call is at it */
     bool asking_roots;       /* a fiber asks servers to renew for it */
-    char warnings[CONTROL_WARNINGS][256], *warning_ptrs[CONTROL_WARNINGS]; /* as said last, see roots.h */
+    char warnings[CONTROL_WARNINGS][512], *warning_ptrs[CONTROL_WARNINGS]; /* as said last, see roots.h */
 
     struct list servers; /* struct server.node */
     unsigned n_servers;

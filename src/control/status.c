@@ -30,7 +30,7 @@ enum { NAMES_SHOWN = 3 };
  * migration of the store gave the time of their making (schema.c). */
 struct census {
     int64_t services, unkept;
-    char names[100];
+    char names[NAMES_SHOWN * (63 + 1 + 63 + 2)];
 };
 
 static int count_services(struct db *db, void *arg, struct err *err)
