@@ -474,7 +474,7 @@ int docker_archive_get(struct docker *d, const char *id, const char *path, docke
 int docker_archive_put(struct docker *d, const char *id, const char *path, docker_source_fn *source, void *arg, usec_t deadline,
                        struct err *err) MUST_USE;
 /* Removes what stands at @name in the directory @folder, a directory with all that is below it: volumes that the container has there are not spared.
- * -ERR_NOT_FOUND: there was nothing; else @err is what kept the engine from it. */
+ * -ERR_NOT_FOUND: there was nothing; -ERR_PRECONDITION: @err is what kept the engine from it; -ERR_UNAVAILABLE, -ERR_DEADLINE, ...: nobody knows. */
 int docker_archive_remove(struct docker *d, const char *id, const char *folder, const char *name, usec_t deadline, struct err *err) MUST_USE;
 
 /* --- Processes in containers (docker_exec.c) -------------------------------------------------------------------------------------------------- */

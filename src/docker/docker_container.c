@@ -248,9 +248,11 @@ int docker_archive_remove(struct docker *d, const char *id, const char *folder, 
         return rc;
     struct str left = buf_str(&bytes);
     (void)docker_upload(d, "PUT", &target, from_buf, &left, NULL, deadline, &said);
-    rc = is_there(d, id, folder, name, deadline, NULL);
-    if (rc == -(int)ERR_NOT_FOUND)
-        return 0;
+    rc = is_there(d, id, folder, name, deadline, err);
+    if (rc < 0)
+        return rc == -(int)ERR_NOT_FOUND ? 0 : rc;
+    if (said.code == ERR_UNAVAILABLE || said.code == ERR_DEADLINE || said.code == ERR_CANCELLED) /* not what the engine said */
+        return err_set(err, said.code, "%s", said.msg);
     return err_set(err, ERR_PRECONDITION, "%s", said.code ? said.msg : "the engine left it where it was");
 }
 

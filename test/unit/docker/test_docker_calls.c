@@ -22,6 +22,7 @@ static int status = 200;
 static struct str answer;
 static char target[512], auth[512];
 static unsigned pings;
+static unsigned looks; /* at what is in a container that find it there; those behind them fail */
 
 static void handler(void *arg, struct http_call *call)
 {
@@ -31,6 +32,11 @@ static void handler(void *arg, struct http_call *call)
         struct http_field f = {"Api-Version", version};
         pings++;
         (void)http_reply_fields(call, 200, &f, 1, STR("OK"));
+        return;
+    }
+    if (looks && strcmp(head->method, "HEAD") == 0) {
+        struct http_field f = {"X-Docker-Container-Path-Stat", "eyJuYW1lIjoieCIsInNpemUiOjEsIm1vZGUiOjQyMH0="}; /* {"name":"x","size":1,"mode":420} */
+        (void)http_reply_fields(call, --looks ? 200 : 503, &f, 1, STR(""));
         return;
     }
     const char *given = http_field(head, "x-registry-auth");
@@ -217,6 +223,21 @@ static void lists_of_what_is_used(struct loop *loop)
     rig_close(&r);
 }
 
+/* What the engine would not remove is one thing; that nobody knows, another. */
+static void removals(struct loop *loop)
+{
+    struct rig r;
+    struct err err = ERR_INIT;
+    rig_open(&r, loop);
+    looks = 3;
+    CHECK(docker_archive_remove(r.d, "c", "/tmp", "x", SOON, &err) == -(int)ERR_PRECONDITION && strstr(err.msg, "left it where it was"));
+    looks = 2;
+    err = ERR_INIT;
+    CHECK(docker_archive_remove(r.d, "c", "/tmp", "x", SOON, &err) == -(int)ERR_UNAVAILABLE && err.code == ERR_UNAVAILABLE);
+    looks = 0;
+    rig_close(&r);
+}
+
 static void absent(struct loop *loop)
 {
     struct rig r;
@@ -246,6 +267,7 @@ CASE(errors)
 CASE(pulls)
 CASE(images)
 CASE(lists_of_what_is_used)
+CASE(removals)
 CASE(absent)
 
 int main(void)
@@ -256,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_pulls),
         cmocka_unit_test(test_images),
         cmocka_unit_test(test_lists_of_what_is_used),
+        cmocka_unit_test(test_removals),
         cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
