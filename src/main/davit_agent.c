@@ -176,7 +176,7 @@ static const struct opt run_table[] = {
     {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
      .min = (int64_t)UPDATE_TRIAL_MIN, .max = (int64_t)UPDATE_TRIAL_MAX, .help = "how long a new version may take to prove itself in an update"},
     {.name = "address-pool", .type = OPT_LIST, .offset = offsetof(struct run_opts, pools), .arg = "NET/BITS/SIZE",
-     .help = "where networks of projects get their addresses from (default: " POOL_DEFAULT "); may be repeated"},
+     .help = "where networks of projects and the ingress get their addresses from (default: " POOL_DEFAULT "); may be repeated"},
     {.name = "disk-reserve", .type = OPT_BYTES, .offset = offsetof(struct run_opts, disk_reserve), .max = (int64_t)1 << 50, .arg = "SIZE",
      .env = true, .help = "no deployment while less of Docker's disk is free (default: 1 GiB or 3 %, at most 8 GiB)"},
     {.name = "takeover", .type = OPT_BOOL, .offset = offsetof(struct run_opts, takeover), .help = "for the agent itself: it is the new version"},

@@ -15,7 +15,7 @@ enum {
     ROUTES_TEXT_MAX = 16 * 1024 * 1024,
     ROUTES_WEIGHT = 100, /* where none is said */
     ROUTES_WEIGHT_MAX = 256,
-    ROUTES_OLD_MAX = 32, /* workers that still end after reloads; with one more the oldest is ended. Less than HAPROXY_OLD_MAX */
+    ROUTES_OLD_MAX = 32, /* reloads that a worker with connections lives through; one more ends it. Less than HAPROXY_OLD_MAX */
     ROUTES_PORT = 8080, /* that HAProxy listens on in its container */
     ROUTES_GENERATION_SIZE = 20
 };

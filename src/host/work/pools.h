@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pools — which subnet a project's network gets: the engine's own choice runs out after some thirty networks and looks neither at the machine's
- * routes nor at those of its office. We cut pools into pieces of one size and take the first that touches nothing: no network of the engine, no
- * route and no address of the machine. IPv4. A network that is there stays as it is.
+/* pools — which subnet a project's network and the ingress's own get: the engine's own choice runs out after some thirty networks and looks
+ * neither at the machine's routes nor at those of its office. We cut pools into pieces of one size and take the first that touches nothing: no
+ * network of the engine, no route and no address of the machine. IPv4. A network that is there stays as it is.
  * Thread: loop; reading routes blocks on /proc.  Input trust: options are the owner's, routes the kernel's: both are read strictly.
  * Limits: POOLS_MAX pools, POOL_NETS_MAX networks, routes and addresses together (more: -ERR_EXHAUSTED, nothing is chosen blindly). */
 #ifndef DAVIT_HOST_WORK_POOLS_H
