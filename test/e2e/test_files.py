@@ -260,9 +260,40 @@ def put(docker, container, **entries):
     docker.call("PUT", f"/containers/{container}/archive", out.getvalue(), {"Content-Type": "application/x-tar"}, {"path": "/"})
 
 
+@pytest.fixture
+def mounted(tmp_path):
+    """A folder of the server with another file system in it: a/nas, and beside it what has none."""
+    top = tmp_path / "srv"
+    for folder in ("a/nas", "a/none", "b/sub", "closed/sub"):
+        (top / folder).mkdir(parents=True)
+    for folder in (top, *top.parents):
+        if folder.stat().st_uid == os.geteuid() and len(folder.parts) > 2:
+            folder.chmod(0o755)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", top / "a/nas"], check=True)
+    (top / "a/nas/kept").write_text("kept")
+    (top / "closed").chmod(0o700)
+    yield top
+    subprocess.run(["umount", top / "a/nas"], check=True)
+
+
+def spares_what_is_mounted(up, docker, made, mounted):
+    """The engine hands a folder on with all that is mounted in it; without root its archives would empty that."""
+    name = made(bare(docker), Binds=[f"{mounted}:/srv", f"{mounted}/closed/sub:/closed"])
+    c = ("--server", "plain", "--container", name)
+    (mounted / "closed/sub/in").mkdir()
+    for path, said in (("/srv/a", f"at {mounted}/a/nas"), ("/srv/a/nas", f"at {mounted}/a/nas"), ("/closed/in", "cannot see")):
+        got = up.run("files", "rm", "-r", *c, ":" + path, check=False)
+        assert got.rc != 0 and said in got.err, (path, got)
+    assert (mounted / "a/nas/kept").read_text() == "kept" and (mounted / "closed/sub/in").exists()
+    up.run("files", "rm", "-r", *c, ":/srv/a/none")
+    up.run("files", "rm", "-r", *c, ":/srv/b")
+    up.run("files", "rm", *c, ":/srv/a/nas/kept")
+    assert sorted(p.name for p in mounted.rglob("*")) == ["a", "closed", "in", "nas", "sub"]
+
+
 @pytest.mark.req("WK-4")
-def test_an_agent_that_is_not_root(up, docker, made, plain, tmp_path):
-    """All of it in containers without a shell or any other program, and never into a volume that is mounted below."""
+def test_an_agent_that_is_not_root(up, docker, made, plain, mounted, tmp_path):
+    """All of it in containers without a shell or any other program, and never into what is mounted below."""
     volume = f"files-{os.getpid()}"
     (tmp_path / "f").write_bytes(b"\0\xff" * 5000)
     for start in (True, False):
@@ -294,6 +325,7 @@ def test_an_agent_that_is_not_root(up, docker, made, plain, tmp_path):
         assert docker.inspect(name)["State"]["Running"] == start
         docker.remove(name)
     docker.call("DELETE", f"/volumes/{volume}")
+    spares_what_is_mounted(up, docker, made, mounted)
 
 
 # --- Tickets ------------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@
  *   where that has no way, as an archive whose bytes cannot fail to come.
  *   LIST: inside.h, else the heads of the engine's archive, of which everything below the folder has to be passed over.
  *   REMOVE: inside.h, which spares what is mounted below a folder; where that has no way (an agent that is not root), by the engine, which makes room
- *   for an entry of an archive: a folder with something mounted in it is refused then, and nothing may come into an empty one meanwhile.
+ *   for an entry of an archive: a folder with something mounted in it, by the container or on the server below a bind, is refused then; so is one
+ *   below a bind of which the agent does not see the same as the engine (files_mounts.c). Nothing may come into an empty folder meanwhile, and no
+ *   link or mount onto the way: the engine has no call that judges and removes in one step. The way is judged once more directly before.
  * Davit's own containers (ingress, control plane) and the one of the agent are refused, as they are by exec.
  * Input trust: paths from users; archives from containers.  Limits: below. */
 #ifndef DAVIT_HOST_WORK_FILES_H

@@ -29,7 +29,18 @@ bool files_read_only(const struct docker_container *c, const char *path);
 
 /* files_list.c, files_write.c, files_remove.c */
 int files_do_list(struct file_call *f, Davit__Link__V1__FileEnd **ret, struct err *err) MUST_USE;
+/* Waits, by the engine's archive: is anything in this folder? 1 yes, 0 no; the first entry ends it. */
+int files_has_any(struct file_call *f, struct err *err) MUST_USE;
 int files_do_write(struct file_call *f, struct err *err) MUST_USE;
 int files_do_remove(struct file_call *f, struct err *err) MUST_USE;
+
+/* --- files_mounts.c: what is mounted where this agent sees the engine's machine ---- */
+
+/* Of the folder @at in the text of a mountinfo: 1 and the place if something is mounted there or below, else 0 and the place of the mount that @at is
+ * on ("/"). -ERR_INVALID: it tells nothing. @ret_place is appended to, unescaped. A function of the text; for tests too. */
+int files_mounted_below(struct str mountinfo, const char *at, struct buf *ret_place) MUST_USE;
+/* Waits: may the folder @real (in the container, no links on the way) be emptied by the engine, as far as this machine's mounts go? @m is the mount
+ * that it lies on, @top where that is in the container. -ERR_PRECONDITION: something is mounted there or below, or that cannot be seen from here. */
+int files_judge_host(struct file_call *f, const char *real, struct str top, const struct docker_container_mount *m, struct err *err) MUST_USE;
 
 #endif

@@ -4,11 +4,13 @@
 
 #include "host/work/files_internal.h"
 #include "host/work/inside.h"
+#include "rpc/rpc.h"
 
 struct scan {
     struct files_list list;
     bool root; /* of the container: names have no folder before them */
     bool begun, full;
+    bool one; /* is enough: whether there is any */
     uint64_t bytes;
     usec_t until;
     struct tar_reader tar;
@@ -39,7 +41,7 @@ static int scan_entry(void *arg, const struct tar_entry *e, struct err *err)
     if (name.n == 0 || memchr(name.p, '/', name.n))
         return 0;
     files_facts(e, &facts);
-    s->full = s->full || files_list_add(&s->list, name, &facts, str_from(e->kind == TAR_SYMLINK ? e->link : "")) == 1;
+    s->full = s->full || files_list_add(&s->list, name, &facts, str_from(e->kind == TAR_SYMLINK ? e->link : "")) == 1 || s->one;
     return 0;
 }
 
@@ -70,7 +72,7 @@ static int scan_sink(void *arg, struct str bytes)
     return rc < 0 ? rc : s->full ? DOCKER_STOPPED : 0;
 }
 
-static int scan_archive(struct file_call *f, Davit__Link__V1__FileEnd **ret, struct err *err)
+static int scan_archive(struct file_call *f, bool one, Davit__Link__V1__FileEnd **ret, struct err *err)
 {
     static const struct tar_handler handler = {scan_entry, scan_bytes, scan_end};
     AUTO_BUF path = BUF_INIT(2 * FILES_PATH_MAX);
@@ -82,6 +84,7 @@ static int scan_archive(struct file_call *f, Davit__Link__V1__FileEnd **ret, str
     if (rc < 0)
         return rc;
     s->list = files_list_new();
+    s->one = one;
     s->root = strcmp(buf_cstr(&path), "/") == 0;
     s->until = deadline_in(FILES_LIST_WAIT);
     tar_reader_init(&s->tar, false, &handler, s);
@@ -95,12 +98,22 @@ static int scan_archive(struct file_call *f, Davit__Link__V1__FileEnd **ret, str
     return rc;
 }
 
+int files_has_any(struct file_call *f, struct err *err)
+{
+    Davit__Link__V1__FileEnd *end = NULL;
+    int rc = scan_archive(f, true, &end, err);
+    if (rc == 0)
+        rc = end->n_entries > 0 || end->truncated;
+    (void)rpc_message_free(end);
+    return rc;
+}
+
 int files_do_list(struct file_call *f, Davit__Link__V1__FileEnd **ret, struct err *err)
 {
     struct inside *in = NULL;
     int rc = inside_open(f->w, &f->info, f->path, &in, NULL);
     if (rc == 1)
-        return scan_archive(f, ret, err);
+        return scan_archive(f, false, ret, err);
     if (rc == 0)
         rc = inside_list(in, ret, err);
     (void)inside_close(in);

@@ -5,7 +5,6 @@
 
 #include "host/work/files_internal.h"
 #include "host/work/inside.h"
-#include "rpc/rpc.h"
 
 #define RM_WAIT (20 * USEC_MINUTE)
 
@@ -40,50 +39,65 @@ static int resolve(struct work *w, const char *id, const char *path, struct buf 
                : err_set(err, ERR_INVALID, "the path is too long");
 }
 
-/* Is @mount, a folder of the container, at @real or below it? 1 yes, 0 no. */
-static int covers(struct file_call *f, const char *real, const char *mount, struct err *err)
+/* Appends where @mount, a folder of the container, really is, with "/." behind it. */
+static int find_mount(struct file_call *f, const char *mount, struct buf *at, struct err *err)
 {
-    AUTO_BUF at = BUF_INIT(2 * FILES_PATH_MAX);
     AUTO_FREE char *inner = str_printf("%s/.", mount);
     struct err missing = ERR_INIT;
-    size_t n = strlen(real);
-    int rc = resolve(f->w, f->info.id, inner, &at, &missing);
+    int rc = resolve(f->w, f->info.id, inner, at, &missing);
     if (rc == -(int)ERR_NOT_FOUND) { /* made with the first start */
-        buf_clear(&at);
-        rc = buf_append_cstr(&at, inner);
+        buf_clear(at);
+        rc = buf_append_cstr(at, inner);
     }
-    if (rc < 0) {
-        if (err)
-            *err = missing;
-        return rc;
-    }
-    return str_starts(buf_str(&at), str_from(real)) && buf_cstr(&at)[n] == '/';
+    if (rc < 0 && err)
+        *err = missing;
+    return rc;
 }
 
-static int judge_mounts(struct file_call *f, const char *real, struct err *err)
+/* What the engine would remove or empty along with @real: mounts of the container, and what is mounted on this machine below one of them. */
+static int judge_mounts(struct file_call *f, const char *real, char kind, struct err *err)
 {
+    AUTO_BUF top = BUF_INIT(2 * FILES_PATH_MAX);
+    AUTO_FREE char *folder = str_printf("%s/", real);
+    const struct docker_container_mount *on = NULL;
     for (size_t i = 0; i < f->info.n_mounts + f->info.n_tmpfs; i++) {
-        const char *mount = i < f->info.n_mounts ? f->info.mounts[i].target : f->info.tmpfs[i - f->info.n_mounts];
-        int rc = covers(f, real, mount, err);
-        if (rc > 0)
-            return err_set(err, ERR_PRECONDITION, "%s is not removed: %s is mounted there", f->path, mount);
+        const struct docker_container_mount *m = i < f->info.n_mounts ? &f->info.mounts[i] : NULL;
+        const char *mount = m ? m->target : f->info.tmpfs[i - f->info.n_mounts];
+        AUTO_BUF found = BUF_INIT(2 * FILES_PATH_MAX);
+        int rc = find_mount(f, mount, &found, err);
         if (rc < 0)
             return rc;
+        struct str at = {found.data, found.len - 1};
+        if (str_starts(at, str_from(folder)))
+            return err_set(err, ERR_PRECONDITION, "%s is not removed: %s is mounted there", f->path, mount);
+        if (at.n <= top.len || !str_starts(str_from(folder), at))
+            continue;
+        on = m;
+        buf_clear(&top);
+        if (buf_append_str(&top, at) != 0)
+            return err_set(err, ERR_INVALID, "the path is too long");
     }
-    return 0;
+    return kind == 'd' && on && *on->source == '/' ? files_judge_host(f, real, (struct str){top.data, top.len - 1}, on, err) : 0;
 }
 
 /* Of a folder that is removed only when nothing is in it. */
 static int judge_empty(struct file_call *f, struct err *err)
 {
-    Davit__Link__V1__FileEnd *end = NULL;
-    int rc = files_do_list(f, &end, err);
-    if (rc == 0 && (end->n_entries > 0 || end->truncated)) {
-        (void)err_set(err, ERR_PRECONDITION, "%s is not empty", f->path);
-        err_hint(err, "a folder with what is in it: --recursive");
-        rc = -(int)ERR_PRECONDITION;
-    }
-    (void)rpc_message_free(end);
+    int rc = files_has_any(f, err);
+    if (rc <= 0)
+        return rc;
+    (void)err_set(err, ERR_PRECONDITION, "%s is not empty", f->path);
+    err_hint(err, "a folder with what is in it: --recursive");
+    return -(int)ERR_PRECONDITION;
+}
+
+/* There is no call that judges and removes in one step: a link may have come onto the way while we looked. */
+static int judge_again(struct file_call *f, const char *real, struct err *err)
+{
+    AUTO_BUF now = BUF_INIT(2 * FILES_PATH_MAX);
+    int rc = resolve(f->w, f->info.id, f->path, &now, err);
+    if (rc == 0 && strcmp(buf_cstr(&now), real) != 0)
+        rc = err_set(err, ERR_PRECONDITION, "%s is not removed: it leads elsewhere than a moment ago", f->path);
     return rc;
 }
 
@@ -102,9 +116,11 @@ static int by_archive(struct file_call *f, struct err *err)
         rc = docker_archive_stat(f->w->docker, f->info.id, real, &st, deadline_in(ENGINE_CALL), err);
     if (rc == 0 && st.kind == 'd' && !f->m->recursive)
         rc = judge_empty(f, err);
+    if (rc == 0)
+        rc = judge_mounts(f, real, st.kind, err);
     docker_path_stat_release(&st);
     if (rc == 0)
-        rc = judge_mounts(f, real, err);
+        rc = judge_again(f, real, err);
     if (rc < 0)
         return rc;
     files_split(real, &folder, &name);
