@@ -285,17 +285,49 @@ def test_routes_follow_what_is_healed_and_the_way_in_comes_back(agent, place, do
     assert docker.inspect(CONTAINER)["Id"] != was
 
 
+def slow_to_be_well(place, project, nap, **health):
+    """Started once more it answers at once, and says only @nap seconds later that it is well."""
+    start = images.WAITING + ("httpd -f -p 8080 -h /www &\nrm -f /www/health; test -e /d/born && sleep $NAP\n"
+                              ": >/d/born; echo ok >/www/health\nwait $!\n")
+    image = images.make(place.docker, "davit-test/slow-to-be-well:2", ["/bin/sh", "/start"],
+                        {"www/index.html": "hello\n", "start": (start, 0o755)}, ["EXPOSE 8080"])
+    return {**spec_of(place, project, routes=route(project), volumes=[{"name": "d", "path": "/d"}], env=[{"name": "NAP", "value": str(nap)}]),
+            "image": image, "health": {**HTTP, **health}}
+
+
 @pytest.mark.req("WK-16")
 def test_what_is_healed_gets_no_request_before_it_is_healthy(agent, place, docker, project):
-    # Made again it answers at once, and says only later that it is well.
-    start = images.WAITING + "httpd -f -p 8080 -h /www &\ntest -e /d/born && sleep 2\n: >/d/born; echo ok >/www/health\nwait $!\n"
-    slow = images.make(docker, "davit-test/slow-to-be-well:1", ["/bin/sh", "/start"],
-                       {"www/index.html": "hello\n", "start": (start, 0o755)}, ["EXPOSE 8080"])
     host = f"{project}.test"
-    ok(agent.deploy({**spec_of(place, project, routes=route(project), volumes=[{"name": "d", "path": "/d"}]), "image": slow}))
+    ok(agent.deploy(slow_to_be_well(place, project, 2)))
     was = place.ours(project)[0]["Id"]
     assert place.get(host, "/index.html") == 200
     docker.remove(was)
     proc.wait_for(lambda: [c["State"] for c in docker.containers(f"davit.project={project}") if c["Id"] != was] == ["running"], 30, text="a new one")
+    # A command that finds it running has not judged it.
+    assert ok(agent.action(project, "web", "ACTION_START"))["outcome"] == "already running"
     proc.wait_for(lambda: place.get(host, "/index.html") == 200, 30, every=0.02, text="a request that comes through")
     assert place.get(host) == 200, "a request came to one that was not healthy yet"
+
+
+@pytest.mark.req("WK-16")
+def test_a_command_that_failed_has_judged_nothing(agent, place, project):
+    host = f"{project}.test"
+    ok(agent.deploy(slow_to_be_well(place, project, 1.2, graceMs=300)))
+    assert "did not become healthy" in agent.action(project, "web", "ACTION_RESTART")["failure"]["message"]
+    proc.wait_for(lambda: place.get(host, "/index.html") == 200, 30, every=0.02, text="a request that comes through")
+    assert place.get(host) == 200, "a request came to one that was not healthy yet"
+
+
+@pytest.mark.req("CX-6")
+def test_other_containers_do_not_use_up_the_attempts(agent, place, docker, project):
+    ok(agent.deploy(spec_of(place, project)))
+    busy = place.ours(project)[0]["Id"]
+    new = agent.deploy(spec_of(place, project, health={**HTTP, "path": "/none", "intervalMs": 500, "retries": 3, "graceMs": 1}), wait=False)
+    while not any(m.get("result", {}).get("id") == new for m in agent.seen):
+        for act in ("pause", "unpause"):
+            docker.call("POST", f"/containers/{busy}/{act}")
+            time.sleep(0.06)  # longer than what makes several events one
+    assert agent.result(new)["failure"]["reason"] == "health_bad_status"
+    attempts = [m["at"] for m in agent.seen if m.get("progress", {}).get("id") == new
+                and m["progress"]["progress"].get("message", "").startswith("attempt")]
+    assert len(attempts) >= 2 and min(b - a for a, b in zip(attempts, attempts[1:])) > 0.4, attempts

@@ -150,6 +150,7 @@ static int restart_one(struct action *a, struct job *job, const struct docker_su
     struct err ignored = ERR_INIT;
     bool done = false;
     bool rolling = is_routed(a);
+    unsigned n = replica_number(&s->labels);
     int rc = job->resumed_at >= 0 ? look_at_start(a, s, &done, err) : 0;
 
     a->d.held = s->name;
@@ -157,12 +158,14 @@ static int restart_one(struct action *a, struct job *job, const struct docker_su
         rc = deploy_hold(&a->d, job, ROUTE_NOW, err);
     if (rc >= 0 && !done)
         rc = write_secrets(a, s, err);
+    if (rc >= 0 && n > 0)
+        a->d.unfit |= UINT32_C(1) << (n - 1); /* until it is found healthy */
     if (rc >= 0 && !done)
         rc = docker_container_restart(a->w->docker, s->id, a->stop_s, clock_add(stop_deadline(a), USEC_MINUTE), err);
     if (rc >= 0 && rolling)
-        rc = health_wait(&a->d, job, replica_number(&s->labels), err);
+        rc = health_wait(&a->d, job, n, err);
     a->d.held = NULL;
-    /* Nobody undoes this: it gets its requests again, as far as it runs. */
+    /* Nobody undoes this: the others get theirs, and this one again if it was not touched. */
     if (rc < 0 && rolling && !fiber_cancelled())
         (void)deploy_route(&a->d, ROUTE_NOW, deadline_in(2 * ENGINE_CALL), &ignored);
     return rc < 0 || !rolling ? rc : deploy_route(&a->d, ROUTE_NOW, job_deadline(job), err);
@@ -173,6 +176,8 @@ static int run_start(struct job *job, void *ctx, struct err *err)
     struct action *a = ctx;
     int rc = record_stopped(a->c, false, err);
 
+    if (rc >= 0 && is_routed(a))
+        rc = routes_unfit(&a->d, job_deadline(job), err);
     if (rc >= 0)
         rc = each_container(a, job, true, start_one, err);
     for (unsigned i = 1; rc >= 0 && is_routed(a) && a->changed > 0 && i <= a->d.replicas; i++)
@@ -200,6 +205,8 @@ static int run_restart(struct job *job, void *ctx, struct err *err)
     struct action *a = ctx;
     int rc = record_stopped(a->c, false, err);
 
+    if (rc >= 0 && is_routed(a))
+        rc = routes_unfit(&a->d, job_deadline(job), err);
     return rc < 0 ? rc : each_container(a, job, true, restart_one, err);
 }
 

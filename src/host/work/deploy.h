@@ -89,6 +89,10 @@ int deploy_hold(struct deploy *d, struct job *job, enum route_mode mode, struct 
 /* A container that is gone comes back without a command, perhaps at the address that it had: before it starts, only what runs and is well gets
  * requests. The service is held. Where the ingress cannot be told by @deadline, it comes back all the same. */
 void routes_hold(struct deploy *d, usec_t deadline); /* route_watch.c */
+/* For a command that takes over what runs: fills d->unfit. The service is held, d->replicas is set. 0 also where no hostname leads to it. */
+int routes_unfit(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+/* This run of container @replica was found healthy. */
+void routes_judged(struct deploy *d, unsigned replica, const char *id, usec_t started);
 /* The port that hostnames lead to. */
 int deploy_route_port(struct deploy *d, uint16_t *ret, usec_t deadline, struct err *err) MUST_USE;
 /* Can the hostnames of the spec lead here? Notes the reason if not. */
@@ -151,6 +155,8 @@ struct health {
     unsigned replica;
     unsigned restarts; /* that do not count against it */
     bool first;
+    char id[DOCKER_ID_SIZE]; /* with the start: the run that was looked at last */
+    usec_t started;
     const char *why; /* reason of the last failed attempt, static */
 };
 /* The defaults where the spec says 0; grace is counted from @now (monotonic). */

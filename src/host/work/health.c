@@ -191,6 +191,8 @@ static int look(struct health *h, struct err *err)
         return err_set(err, ERR_ABORTED, "container %s was removed while it was being deployed", name);
     if (rc < 0)
         return rc;
+    (void)str_copy(h->id, sizeof(h->id), str_from(c.id));
+    h->started = engine_time(c.started);
     rc = check_runs(h, &c, err);
     if (rc == 0 && h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE)
         rc = clock_mono() >= h->grace_end;
@@ -278,7 +280,9 @@ static int wait_each(struct deploy *d, struct job *job, unsigned first, unsigned
             rc = wait_verdict(&h, err);
         if (rc < 0)
             keep_log(d, i);
-        else if (last > first)
+        else
+            routes_judged(d, i, h.id, h.started);
+        if (rc >= 0 && last > first)
             job_note(job, i * 100 / last, "%u of %u healthy", i - first + 1, last - first + 1);
     }
     return rc;

@@ -74,7 +74,7 @@ static void judge(void *arg)
         int rc = ask(v, &err);
         if (rc > 0 || fiber_cancelled() || !is_same(v, NULL))
             break;
-        v->fit = rc == 0;
+        v->fit = v->fit || rc == 0; /* a command may have found it */
         if (v->fit)
             break;
         if (!v->told)
@@ -112,13 +112,18 @@ static struct verdict *verdict_new(struct work *w, const Davit__Link__V1__Deploy
     return v;
 }
 
+static bool is_run(const struct verdict *v, const char *id, usec_t started)
+{
+    return v && strcmp(v->id, id) == 0 && v->started == started;
+}
+
 /* May it get requests? */
 static bool is_fit(struct verdicts *all, struct work *w, const Davit__Link__V1__Deploy *msg, const struct run *run)
 {
     const Davit__Common__V1__HealthCheck *health = msg->spec->health;
     struct verdict *v = all->of[run->replica - 1];
 
-    if (!v || strcmp(v->id, run->id) != 0 || v->started != run->started) {
+    if (!is_run(v, run->id, run->started)) {
         (void)verdict_unref(v);
         v = all->of[run->replica - 1] = verdict_new(w, msg, run);
         v->fit = run->started <= all->trusted || (health && health->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE);
@@ -153,7 +158,7 @@ uint32_t verdicts_look(struct verdicts *v, struct work *w, const struct desired_
 
     /* Before all of them were seen once nobody knows which are new. */
     if (!w->routes_seen)
-        verdicts_trust(v);
+        verdicts_trust(v, clock_real());
     deploy_init(&d, w, NULL, s->deploy);
     for (unsigned i = 1; i <= s->replicas && i <= REPLICAS_MAX; i++) {
         AUTO_FREE char *name = deploy_name(&d, i);
@@ -183,9 +188,24 @@ int verdicts_ask(struct verdicts *v, struct deploy *d, uint32_t *ret_unfit, usec
     return rc < 0 ? rc : 0;
 }
 
-void verdicts_trust(struct verdicts *v)
+void verdicts_trust(struct verdicts *v, usec_t at)
 {
-    v->trusted = clock_real();
+    if (at > v->trusted)
+        v->trusted = at;
+}
+
+void verdicts_found(struct verdicts *v, const struct deploy *d, unsigned replica, const char *id, usec_t started, bool active)
+{
+    struct verdict **its = &v->of[replica - 1];
+
+    if (!is_run(*its, id, started)) {
+        if (!active)
+            return;
+        AUTO_FREE char *name = deploy_name(d, replica);
+        (void)verdict_unref(*its);
+        *its = verdict_new(d->w, d->msg, &(struct run){name, id, started, replica});
+    }
+    (*its)->fit = true;
 }
 
 void verdicts_release(struct verdicts *v)

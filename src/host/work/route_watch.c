@@ -107,6 +107,7 @@ static uint64_t signature(const struct work *w, const char *project, const char 
 struct told {
     uint64_t signature;
     usec_t again; /* when it is to be told once more, whatever its containers; 0: it knows */
+    unsigned users; /* who wait with it: it is not dropped */
     struct verdicts verdicts;
 };
 
@@ -118,6 +119,23 @@ static bool is_busy(const struct work *w, const char *project, const char *servi
         if (strcmp(c->project, project) == 0 && strcmp(c->service, service) == 0)
             return true;
     return false;
+}
+
+/* NULL: nobody has told the ingress of it yet. */
+static struct told *told_get(const struct deploy *d)
+{
+    AUTO_FREE char *name = str_printf("%s/%s", d->spec->project, d->spec->name);
+
+    return d->w->routes_told ? hmap_get(d->w->routes_told, str_from(name)) : NULL;
+}
+
+/* While it waits nobody drops @t. */
+static int ask(struct told *t, struct deploy *d, usec_t deadline, struct err *err)
+{
+    t->users++;
+    int rc = verdicts_ask(&t->verdicts, d, &d->unfit, deadline, err);
+    t->users--;
+    return rc;
 }
 
 /* With the service held, so that no command changes it meanwhile. */
@@ -135,7 +153,7 @@ static int tell(struct work *w, struct told *t, const struct desired_service *s,
         d.replicas = replicas;
         bool same = now && strcmp(now->deploy->deployment_id, msg->deployment_id) == 0 && now->replicas == replicas;
         if (same)
-            rc = verdicts_ask(&t->verdicts, &d, &d.unfit, deadline_in(CALL_WAIT), err);
+            rc = ask(t, &d, deadline_in(CALL_WAIT), err);
         if (same && rc >= 0)
             rc = deploy_route(&d, ROUTE_NOW, deadline_in(CALL_WAIT), err);
         deploy_release(&d);
@@ -145,10 +163,14 @@ static int tell(struct work *w, struct told *t, const struct desired_service *s,
     return rc;
 }
 
+/* Not while somebody is at it. */
 static void told_drop(struct hmap *all, const char *key)
 {
-    struct told *t = hmap_remove(all, str_from(key));
+    struct told *t = hmap_get(all, str_from(key));
 
+    if (!t || t->users > 0)
+        return;
+    (void)hmap_remove(all, str_from(key));
     verdicts_release(&t->verdicts);
     free(t);
 }
@@ -161,7 +183,6 @@ static bool is_desired(const struct work *w, const char *key)
     return desired_get(w->desired, project, service.p) != NULL;
 }
 
-/* What is desired stays: somebody may be at it. */
 static void told_tidy(struct work *w)
 {
     struct hmap_entry *next;
@@ -187,7 +208,7 @@ static struct told *told_of(struct work *w, const Davit__Common__V1__ServiceSpec
     t = NEW(struct told);
     t->again = 1;
     if (!w->routes_seen)
-        verdicts_trust(&t->verdicts);
+        verdicts_trust(&t->verdicts, clock_real());
     BUG_ON(hmap_put(w->routes_told, str_from(name), t, NULL) < 0);
     return t;
 }
@@ -237,7 +258,10 @@ static usec_t look(struct work *w)
         log_err(LOG_WARN, &err, "the ingress does not run and cannot be started", NULL);
     while (!fiber_cancelled() && (s = changed(w, &t, &again)) != NULL) {
         err = ERR_INIT;
-        if (tell(w, t, s, &err) >= 0 || fiber_cancelled())
+        t->users++;
+        int rc = tell(w, t, s, &err);
+        t->users--;
+        if (rc >= 0 || fiber_cancelled())
             continue;
         t->again = deadline_in(RETRY_EVERY);
         log_err(LOG_WARN, &err, "the ingress cannot be told of a service", NULL);
@@ -269,23 +293,49 @@ void routes_hold(struct deploy *d, usec_t deadline)
 
     if (!d->w->routes_told || !deploy_routed(d))
         return;
-    AUTO_FREE char *name = str_printf("%s/%s", d->spec->project, d->spec->name);
-    struct told *t = hmap_get(d->w->routes_told, str_from(name));
+    struct told *t = told_get(d);
     if (t)
-        rc = verdicts_ask(&t->verdicts, d, &d->unfit, deadline, &err);
+        rc = ask(t, d, deadline, &err);
     if (rc >= 0)
         rc = deploy_route(d, ROUTE_NOW, deadline, &err);
     if (rc < 0 && !fiber_cancelled())
         log_err(LOG_DEBUG, &err, "the ingress could not be told of a container that is gone", NULL);
 }
 
-void routes_command_ended(struct work *w, const char *project, const char *service)
+int routes_unfit(struct deploy *d, usec_t deadline, struct err *err)
+{
+    struct told *t = deploy_routed(d) ? told_get(d) : NULL;
+
+    return t ? ask(t, d, deadline, err) : 0;
+}
+
+void routes_judged(struct deploy *d, unsigned replica, const char *id, usec_t started)
+{
+    const struct desired_service *s = d->w->desired ? desired_get(d->w->desired, d->spec->project, d->spec->name) : NULL;
+    struct told *t = told_get(d);
+
+    d->unfit &= ~(UINT32_C(1) << (replica - 1));
+    if (d->c)
+        d->c->judged = clock_real();
+    if (t)
+        verdicts_found(&t->verdicts, d, replica, id, started, s && strcmp(s->deploy->deployment_id, d->msg->deployment_id) == 0);
+}
+
+void routes_command_ended(struct work *w, const char *project, const char *service, usec_t judged)
 {
     const struct desired_service *s = w->routes_told ? desired_get(w->desired, project, service) : NULL;
 
-    /* Not with a full table: what told_tidy drops the fiber of the routes may be at. */
-    if (s && s->deploy->spec->n_routes > 0 && hmap_count(w->routes_told) < TOLD_MAX)
-        verdicts_trust(&told_of(w, s->deploy->spec)->verdicts);
+    if (!w->routes_told)
+        return;
+    if (s && s->deploy->spec->n_routes > 0) {
+        struct told *t = told_of(w, s->deploy->spec);
+        verdicts_trust(&t->verdicts, judged);
+        t->again = 1;
+        watch_poke(w);
+    } else if (!s) {
+        AUTO_FREE char *key = str_printf("%s/%s", project, service);
+        told_drop(w->routes_told, key);
+    }
 }
 
 void routes_start(struct work *w)

@@ -23,7 +23,12 @@ static int step_look(struct job *job, void *ctx, struct err *err)
     struct deploy *d = ctx;
     int rc = deploy_image(d, job_deadline(job), err);
 
-    return rc < 0 ? deploy_reason(d, rc, rc == -ERR_NOT_FOUND ? "image_not_found" : NULL) : deploy_check_replicas(d, err);
+    if (rc < 0)
+        return deploy_reason(d, rc, rc == -ERR_NOT_FOUND ? "image_not_found" : NULL);
+    rc = deploy_count(d, job_deadline(job), err);
+    if (rc >= 0)
+        rc = deploy_check_replicas(d, err);
+    return rc < 0 ? rc : routes_unfit(d, job_deadline(job), err);
 }
 
 static int step_commit(struct job *job, void *ctx, struct err *err)

@@ -435,7 +435,7 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
         rc = command_enter(&c);
         if (rc == 0)
             rc = dispatch(&c);
-        routes_command_ended(w, c.project, c.service);
+        routes_command_ended(w, c.project, c.service, rc == 0 && !ret->failure ? c.judged : 0);
         command_leave(&c);
     }
     if (rc < 0) {

@@ -91,6 +91,7 @@ struct command {
     struct fiber *fiber;
     struct event turn;
     bool cancelled;  /* its user does not want it any more */
+    usec_t judged;   /* real time: it found a container healthy, the last time; 0: none */
     struct job *job; /* while it runs */
     Davit__Link__V1__CommandResult *result;
 };
@@ -160,8 +161,9 @@ size_t action_tables(struct job_table *ret);
 
 /* Waits: the ingress was told of all services that are desired; before that it must not be told of one. 0 also where there is none. */
 int routes_ready(struct work *w, usec_t deadline, struct err *err) MUST_USE;
-/* A command for this service has ended: what it brought it has judged itself. */
-void routes_command_ended(struct work *w, const char *project, const char *service);
+/* A command for this service has ended: the ingress is told once more of what runs. @judged: what had started by then (real time) it has judged itself;
+ * 0: nothing, or it failed. */
+void routes_command_ended(struct work *w, const char *project, const char *service, usec_t judged);
 /* Sees to that, and that it hears of containers that came and went by themselves. */
 void routes_start(struct work *w);
 /* After the workers ended. */
