@@ -29,6 +29,8 @@ struct deploy {
     char pinned[DOCKER_DIGEST_SIZE]; /* id of the image to use whatever the spec's name means by now; "": what it means */
     bool scales;                     /* only the number changes: those that run are taken for healthy */
     uint32_t unfit;                  /* bit N - 1: number N runs and gets no request yet */
+    usec_t pause;                    /* the least between two looks at its health */
+    bool unheld;                     /* the ingress could not be told, so routes_hold does not try again */
     const char *held;                /* name of a container that gets no new connection, borrowed; NULL: none */
     const char *image_ref;           /* by which the engine knows the image, borrowed; after deploy_image */
     char id[DOCKER_ID_SIZE]; /* of the first container, "" while unknown */
@@ -87,7 +89,8 @@ int deploy_route(struct deploy *d, enum route_mode mode, usec_t deadline, struct
 /* The same, then waits a while for the connections of those that get no new ones. */
 int deploy_hold(struct deploy *d, struct job *job, enum route_mode mode, struct err *err) MUST_USE;
 /* A container that is gone comes back without a command, perhaps at the address that it had: before it starts, only what runs and is well gets
- * requests. The service is held. Where the ingress cannot be told by @deadline, it comes back all the same. */
+ * requests. The service is held. Where the ingress cannot be told by @deadline, or
+ * was not told of all services yet, it comes back all the same, and so do the others of this run. */
 void routes_hold(struct deploy *d, usec_t deadline); /* route_watch.c */
 /* For a command that takes over what runs: fills d->unfit. The service is held, d->replicas is set. 0 also where no hostname leads to it. */
 int routes_unfit(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
@@ -151,6 +154,7 @@ struct health {
     const char *path;
     uint16_t port;
     usec_t interval, timeout, grace_end;
+    usec_t due; /* the next attempt over the network, not before */
     unsigned retries, failures;
     unsigned replica;
     unsigned restarts; /* that do not count against it */

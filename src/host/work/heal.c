@@ -119,7 +119,8 @@ static int heal_replica(struct deploy *d, unsigned replica, struct job *job, str
     return 1;
 }
 
-static void heal_service(struct watched *v)
+/* Was anything done? */
+static bool heal_service(struct watched *v)
 {
     unsigned replicas = 0, done = 0;
     Davit__Link__V1__Deploy *m = wanted(v, &replicas);
@@ -129,7 +130,7 @@ static void heal_service(struct watched *v)
     int rc = 0;
 
     if (!m)
-        return;
+        return false;
     deploy_init(&d, v->h->w, NULL, m);
     d.replicas = replicas;
     for (unsigned i = 1; i <= replicas && rc >= 0; i++) {
@@ -142,6 +143,7 @@ static void heal_service(struct watched *v)
         log_err(LOG_WARN, &err, "a service that shall run could not be healed", "project", v->project, "service", v->service, NULL);
     deploy_release(&d);
     deploy_copy_free(m);
+    return done > 0;
 }
 
 static void heal_run(void *arg)
@@ -149,11 +151,12 @@ static void heal_run(void *arg)
     struct watched *v = arg;
     struct command c = {.w = v->h->w, .project = v->project, .service = v->service, .fiber = fiber_self()};
 
-    if (command_enter(&c) == 0)
-        heal_service(v);
+    bool done = command_enter(&c) == 0 && heal_service(v);
     command_leave(&c);
     v->running = false;
     v->h->runs--;
+    if (done)
+        watch_poke(v->h->w); /* what was done can be judged now */
 }
 
 /* --- All of them ---- */

@@ -181,6 +181,11 @@ static int check_network(struct health *h, const struct docker_container *c, str
     return fail(h, h->why);
 }
 
+static bool is_network(const struct health *h)
+{
+    return h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP;
+}
+
 static int look(struct health *h, struct err *err)
 {
     struct docker_container c = {0};
@@ -198,18 +203,24 @@ static int look(struct health *h, struct err *err)
         rc = clock_mono() >= h->grace_end;
     else if (rc == 0 && h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER)
         rc = check_engine(h, &c, err);
-    else if (rc == 0)
+    else if (rc == 0 && clock_mono() >= h->due)
         rc = check_network(h, &c, err);
     docker_container_release(&c);
     return rc;
 }
 
-/* Until the next attempt is due. What happens to containers meanwhile ends the wait of the kinds that only look. */
+/* Until the next look. What happens to any container meanwhile ends the wait, for it may be this one that has ended; an attempt over the network
+ * is made only when it is due. */
 static int pause_until_next(struct health *h)
 {
     usec_t now = clock_mono();
-    usec_t next = clock_add(now, now < h->grace_end && h->interval > GRACE_POLL ? GRACE_POLL : h->interval);
+    usec_t wait = now < h->grace_end && h->interval > GRACE_POLL ? GRACE_POLL : h->interval;
+    usec_t next = clock_add(now, wait > h->d->pause ? wait : h->d->pause);
 
+    if (is_network(h) && now >= h->due)
+        h->due = next;
+    if (is_network(h))
+        next = h->due;
     if (h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE && next > h->grace_end)
         next = h->grace_end;
     if (h->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_DOCKER)
@@ -274,7 +285,7 @@ static int wait_each(struct deploy *d, struct job *job, unsigned first, unsigned
             continue;
         health_setup(&h, d, job, now);
         h.replica = i;
-        if (h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_HTTP || h.kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_TCP)
+        if (is_network(&h))
             rc = deploy_port(d, d->spec->health->port, "health check", &h.port, job_deadline(job), err);
         if (rc >= 0)
             rc = wait_verdict(&h, err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* route_verdict — see route_verdict.h. A fiber per container that is being judged. */
+/* route_verdict — see route_verdict.h. A fiber per container that is being judged, JUDGES_MAX at most; the others wait for the next look. */
 #include "host/work/route_verdict.h"
 
 #include <string.h>
@@ -9,12 +9,16 @@
 
 #define JUDGE_WAIT  (8 * USEC_HOUR)
 #define JUDGE_AGAIN (5 * USEC_SEC)
+#define JUDGE_PAUSE USEC_SEC /* nobody waits for it as for a command */
+
+enum { JUDGES_MAX = 32 };
 
 struct verdict {
     unsigned refs; /* the table's, the fiber's */
     struct work *w;
     char *project, *service, *deployment, *name, *id;
     usec_t started; /* with the id: this very run of it */
+    usec_t again;   /* not judged before */
     unsigned replica;
     bool fit, judging, told;
 };
@@ -32,19 +36,27 @@ static struct verdict *verdict_unref(struct verdict *v)
     return NULL;
 }
 
-/* Does it still run as it did when it was first seen? */
-static bool is_same(const struct verdict *v, struct err *err)
+static bool is_run(const struct verdict *v, const char *id, usec_t started)
+{
+    return v && strcmp(v->id, id) == 0 && v->started == started;
+}
+
+/* Does it still run as it did when it was first seen? 0; 1: no; negative: nobody knows. @ret_image (DOCKER_DIGEST_SIZE bytes) gets its image's id. */
+static int look_at(const struct verdict *v, char *ret_image, struct err *err)
 {
     struct docker_container c = {0};
     int rc = docker_container_inspect(v->w->docker, v->name, &c, deadline_in(ENGINE_CALL), err);
-    bool same = rc == 0 && c.state == DOCKER_STATE_RUNNING && strcmp(c.id, v->id) == 0 && engine_time(c.started) == v->started;
 
+    if (rc == 0 && (c.state != DOCKER_STATE_RUNNING || !is_run(v, c.id, engine_time(c.started))))
+        rc = 1;
+    if (rc == 0)
+        (void)str_copy(ret_image, DOCKER_DIGEST_SIZE, str_from(c.image_id));
     docker_container_release(&c);
-    return same;
+    return rc == -ERR_NOT_FOUND ? 1 : rc;
 }
 
-/* One verdict as a deployment has it: 0, or negative. 1: nobody wants it any more. */
-static int ask(struct verdict *v, struct err *err)
+/* One verdict as a deployment has it: 0, or negative. 1: nobody wants it any more. @image: what it runs, whatever the image's name means by now. */
+static int ask(struct verdict *v, const char *image, struct err *err)
 {
     const struct desired_service *s = desired_get(v->w->desired, v->project, v->service);
     struct job job = {.loop = v->w->loop, .deadline = deadline_in(JUDGE_WAIT)};
@@ -56,6 +68,8 @@ static int ask(struct verdict *v, struct err *err)
     spec_pin_image(m->spec, s->image_digest);
     deploy_init(&d, v->w, NULL, m);
     d.replicas = s->replicas;
+    d.pause = JUDGE_PAUSE;
+    (void)str_copy(d.pinned, sizeof(d.pinned), str_from(image));
     int rc = deploy_image(&d, deadline_in(ENGINE_CALL), err);
     /* Where nothing is looked at, to run is enough. */
     if (rc >= 0 && deploy_health(&d) != DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE)
@@ -65,26 +79,28 @@ static int ask(struct verdict *v, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
+/* Once: whoever fails makes room for others, and is judged again later. */
 static void judge(void *arg)
 {
     struct verdict *v = arg;
+    char image[DOCKER_DIGEST_SIZE];
+    struct err err = ERR_INIT;
+    int rc = look_at(v, image, &err);
 
-    while (v->refs > 1 && !v->fit && !fiber_cancelled()) {
-        struct err err = ERR_INIT;
-        int rc = ask(v, &err);
-        if (rc > 0 || fiber_cancelled() || !is_same(v, NULL))
-            break;
-        v->fit = v->fit || rc == 0; /* a command may have found it */
-        if (v->fit)
-            break;
-        if (!v->told)
-            log_err(LOG_WARN, &err, "a container that came back is not healthy and gets no requests", "container", v->name, NULL);
+    if (rc == 0)
+        rc = ask(v, image, &err);
+    if (rc == 0)
+        rc = look_at(v, image, &err);
+    v->fit = v->fit || rc == 0; /* a command may have found it */
+    if (rc < 0 && !v->fit && !v->told && !fiber_cancelled()) {
+        log_err(LOG_WARN, &err, "a container that came back is not healthy and gets no requests", "container", v->name, NULL);
         v->told = true;
-        (void)fiber_sleep(JUDGE_AGAIN);
     }
     if (v->fit && v->told)
         log_event(LOG_NOTICE, "a container that came back is healthy now", "container", v->name, NULL);
+    v->again = deadline_in(JUDGE_AGAIN);
     v->judging = false;
+    v->w->judging--;
     watch_poke(v->w);
     (void)verdict_unref(v);
 }
@@ -112,11 +128,6 @@ static struct verdict *verdict_new(struct work *w, const Davit__Link__V1__Deploy
     return v;
 }
 
-static bool is_run(const struct verdict *v, const char *id, usec_t started)
-{
-    return v && strcmp(v->id, id) == 0 && v->started == started;
-}
-
 /* May it get requests? */
 static bool is_fit(struct verdicts *all, struct work *w, const Davit__Link__V1__Deploy *msg, const struct run *run)
 {
@@ -128,13 +139,15 @@ static bool is_fit(struct verdicts *all, struct work *w, const Davit__Link__V1__
         v = all->of[run->replica - 1] = verdict_new(w, msg, run);
         v->fit = run->started <= all->trusted || (health && health->kind == DAVIT__COMMON__V1__HEALTH_KIND__HEALTH_KIND_NONE);
     }
-    if (v->fit || v->judging)
+    if (v->fit || v->judging || w->judging >= JUDGES_MAX || clock_mono() < v->again)
         return v->fit;
     v->refs++;
     v->judging = true;
+    w->judging++;
     if (!work_spawn(w, "verdict", judge, v)) {
         v->refs--;
         v->judging = false; /* the next look tries again */
+        w->judging--;
     }
     return false;
 }

@@ -291,13 +291,18 @@ void routes_hold(struct deploy *d, usec_t deadline)
     struct err err = ERR_INIT;
     int rc = 0;
 
-    if (!d->w->routes_told || !deploy_routed(d))
+    if (!d->w->routes_told || !deploy_routed(d) || d->unheld)
         return;
+    while (d->w->routes_busy && rc == 0)
+        rc = event_wait(&d->w->routes_done, deadline);
+    if (rc < 0 || !d->w->routes_known)
+        rc = err_set(&err, ERR_UNAVAILABLE, "the ingress is not ready yet");
     struct told *t = told_get(d);
-    if (t)
+    if (rc >= 0 && t)
         rc = ask(t, d, deadline, &err);
     if (rc >= 0)
         rc = deploy_route(d, ROUTE_NOW, deadline, &err);
+    d->unheld = rc < 0;
     if (rc < 0 && !fiber_cancelled())
         log_err(LOG_DEBUG, &err, "the ingress could not be told of a container that is gone", NULL);
 }

@@ -51,6 +51,7 @@ struct work {
 
     unsigned pulls;
     struct event pull_ended;
+    unsigned judging; /* containers, see route_verdict.c */
     bool routes_known, routes_busy; /* was the ingress told of all services */
     bool routes_seen;         /* all containers were seen once */
     struct hmap *routes_told; /* of route_watch.c; NULL: nobody tells */
@@ -161,8 +162,8 @@ size_t action_tables(struct job_table *ret);
 
 /* Waits: the ingress was told of all services that are desired; before that it must not be told of one. 0 also where there is none. */
 int routes_ready(struct work *w, usec_t deadline, struct err *err) MUST_USE;
-/* A command for this service has ended: the ingress is told once more of what runs. @judged: what had started by then (real time) it has judged itself;
- * 0: nothing, or it failed. */
+/* A command for this service has ended: the ingress is told once more of what runs. @judged: what had started by then (real time) it has judged
+ * itself; 0: nothing, or it failed. */
 void routes_command_ended(struct work *w, const char *project, const char *service, usec_t judged);
 /* Sees to that, and that it hears of containers that came and went by themselves. */
 void routes_start(struct work *w);
