@@ -105,7 +105,8 @@ static int storm(unsigned int count, unsigned int rate)
         orphan();
         do
             (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        while ((double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) / 1e9 < (double)i / rate && usleep(200) == 0);
+        while ((double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) / 1e9 < (double)i / rate &&
+               usleep(200) == 0);
     }
     (void)usleep(10000);
     (void)dprintf(STDOUT_FILENO, "zombies %u\n", zombies_of_init());

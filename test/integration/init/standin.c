@@ -6,10 +6,10 @@
  *   l        listen on TCP 127.0.0.1:7700
  * Without the variable it waits for ever. Frames go up as "f" FRAME, the end of the wire as "e". */
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
