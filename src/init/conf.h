@@ -33,16 +33,16 @@ struct conf {
 /* Reads everything and looks the user up. 0, or a negative value after it told people what is wrong. @argv and @envp stay in use. */
 int conf_read(int argc, char **argv, char **envp, struct conf *ret) MUST_USE;
 
-/* The environment of the program: @c->envp without what begins with DAVIT_ or CLAWKER_ (addresses and secrets of the bootstrap), but for names, and with
- * HOME, USER and LOGNAME of the user. A user that the image names keeps a HOME that the image sets, as without us. Static, ended by NULL. */
+/* The environment of the program: @c->envp without what begins with DAVIT_ or CLAWKER_ (addresses and secrets of the bootstrap), but for names, and
+ * with HOME, USER and LOGNAME of the user. A user that the image names keeps a HOME that the image sets, as without us. Static, ended by NULL. */
 char **conf_environment(const struct conf *c) MUST_USE;
 
-/* The arguments of the program: @c->argv; with the words of @ready in front if it begins with '-', is no program on PATH, or is empty. Static, ended by
- * NULL; empty if there is none at all. @ready must live as long. */
+/* The arguments of the program: @c->argv; with the words of @ready in front if it begins with '-', is no program on PATH, or is empty. Static, ended
+ * by NULL; empty if there is none at all. @ready must live as long. */
 char **conf_arguments(const struct conf *c, struct wire_ready *ready) MUST_USE;
 
-/* The file that @name means, as a shell finds it: with a '/' itself, else on @path. 0, or -ERR_NOT_FOUND: executing @ret gives the right error then (it is
- * a file that may not be executed, or empty). */
+/* The file that @name means, as a shell finds it: with a '/' itself, else on @path. 0, or -ERR_NOT_FOUND: executing @ret gives the right error then
+ * (it is a file that may not be executed, or empty). */
 int conf_find_program(const char *name, const char *path, char ret[CONF_PATH_MAX]);
 
 #endif

@@ -21,8 +21,8 @@ enum drop_tty { DROP_NO_TTY, DROP_TAKE_TTY, DROP_FOREGROUND };
 /* Every signal as at first: default dispositions, none blocked. */
 void drop_signals(void);
 
-/* Becomes @path as @who: own session or group, signals as at first, no descriptor but the standard ones, no capability in any set, no way to gain one.
- * Returns only by exit, with the status that a shell would give (126, 127), or 2 where the user could not be set, after it filled @report. */
+/* Becomes @path as @who: own session or group, signals as at first, no descriptor but the standard ones, no capability in any set, no way to gain
+ * one. Returns only by exit, with the status that a shell would give (126, 127), or 2 where the user could not be set, after it filled @report. */
 _Noreturn void drop_exec(const struct account *who, enum drop_tty tty, const char *path, char **argv, char **envp,
                          struct drop_report *report);
 

@@ -27,8 +27,8 @@ struct half {
 /* Milliseconds of a clock that only goes forward, never 0. */
 uint64_t half_now(void);
 
-/* Starts it with the container's own environment, no standard input, and standard output where errors go; @report as in drop_exec, for later. False: it
- * could not, which people were told; half_ended() must be called. */
+/* Starts it with the container's own environment, no standard input, and standard output where errors go; @report as in drop_exec, for later. False:
+ * it could not, which people were told; half_ended() must be called. */
 bool half_start(struct half *h, const struct conf *c, struct drop_report *report) MUST_USE;
 
 /* It is gone and was waited for: the next start is due after the delay. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* init — see init.h. One loop waits for signals, the session half and the one deadline; what happens becomes an event, and table.c says what follows. */
+/* init — see init.h. One loop waits for signals, the session half and one deadline; what happens becomes an event, and table.c says what follows. */
 #include "init/init.h"
 
 #include <errno.h>
@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -20,7 +19,7 @@
 #include "init/facts.h"
 #include "init/half.h"
 #include "init/say.h"
-#include "init/sys.h"
+#include "init/self.h"
 #include "init/table.h"
 #include "init/wire.h"
 
@@ -50,7 +49,7 @@ struct init {
     uint32_t oom_before;
     struct wire_end end;
     uint32_t reaped;
-    struct wire_zombies zombies; /* the last look */
+    struct wire_zombies zombies; /* the last look; its head is a frame's once there was one */
     uint64_t zombies_at;
     union wire_frame in; /* the last frame of the session half */
 };
@@ -132,18 +131,27 @@ static void refuse(struct init *i, enum wire_reason reason)
     half_send(&i->half, &f, false);
 }
 
-static void tell_zombies(struct init *i)
+/* Looks, unless it just did. */
+static void count_zombies(struct init *i)
 {
     uint64_t now = half_now();
     union wire_frame f;
 
+    if (i->zombies_at != 0 && now - i->zombies_at < ZOMBIES_MS)
+        return;
     wire_begin(&f, WIRE_ZOMBIES);
-    if (i->zombies_at == 0 || now - i->zombies_at >= ZOMBIES_MS) {
-        facts_zombies(&f.zombies);
-        i->zombies = f.zombies;
-        i->zombies_at = now;
-    }
-    f.zombies = i->zombies;
+    facts_zombies(&f.zombies);
+    i->zombies = f.zombies;
+    i->zombies_at = now;
+}
+
+static void tell_zombies(struct init *i)
+{
+    union wire_frame f;
+
+    wire_begin(&f, WIRE_ZOMBIES);
+    if (i->zombies_at != 0)
+        f.zombies = i->zombies;
     half_send(&i->half, &f, false);
 }
 
@@ -158,22 +166,6 @@ static void signal_main(struct init *i, int signo)
         signo = SIGSTOP;
     if (kill(-i->main, signo) < 0)
         (void)kill(i->main, signo);
-}
-
-/* Gives the terminal up, if init leads its session, so that the program can take it: a program that is the session's leader has working job control,
- * and one without a shell above it is not stopped for ever by the suspend key. */
-static enum drop_tty release_terminal(void)
-{
-    if (!isatty(STDIN_FILENO))
-        return DROP_NO_TTY;
-    if (getsid(0) != getpid())
-        return DROP_FOREGROUND;
-    if (ioctl(STDIN_FILENO, TIOCNOTTY) < 0)
-        return DROP_NO_TTY;
-    /* It tells the group in front, ours, that its terminal is gone. */
-    while (sys_take_signal(SYS_BIT(SIGHUP) | SYS_BIT(SIGCONT)) > 0)
-        continue;
-    return DROP_TAKE_TTY;
 }
 
 static void fail_spawn(struct init *i, uint8_t code)
@@ -194,7 +186,7 @@ static void act_spawn(struct init *i, int signo)
         return;
     }
     (void)conf_find_program(argv[0], i->conf.path, path);
-    i->tty = release_terminal();
+    i->tty = self_release_terminal();
     i->end.oom_known = facts_oom_kills(&i->oom_before);
     i->reports->main = (struct drop_report){0, NULL};
     pid_t pid = fork();
@@ -383,7 +375,10 @@ static void act_on_frame(struct init *i)
             i->code = (uint8_t)i->in.stop.code;
         happens(i, EV_STOP, SIGTERM);
         break;
-    default: tell_hello(i); tell_zombies(i);
+    default:
+        tell_hello(i);
+        count_zombies(i);
+        tell_zombies(i);
     }
 }
 
@@ -469,7 +464,9 @@ static bool reap_one(struct init *i, pid_t pid)
         main_ended(i, status);
         happens(i, EV_MAIN_GONE, 0);
     } else if (++i->reaped % ZOMBIES_EVERY == 0) {
-        tell_zombies(i);
+        count_zombies(i);
+        if (i->zombies.count > 0)
+            tell_zombies(i);
     }
     return true;
 }
@@ -540,39 +537,13 @@ static void turn(struct init *i)
         start_half(i);
 }
 
-/* Descriptors 0 to 2 are there, and no others but what init opens: an engine may have left some. */
-static void clean_descriptors(void)
-{
-    enum { WITHOUT_CLOSE_RANGE = 1024 };
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (sys_close_from(STDERR_FILENO + 1) < 0)
-        for (fd = STDERR_FILENO + 1; fd < WITHOUT_CLOSE_RANGE; fd++)
-            (void)close(fd);
-}
-
-/* All signals are read from a descriptor but two, which a process in the background must not be stopped by. */
-static bool take_signals(struct init *i)
-{
-    uint64_t all = ~(SYS_BIT(SIGTTIN) | SYS_BIT(SIGTTOU));
-
-    (void)sys_set_disposition(SIGTTIN, 1, 0);
-    (void)sys_set_disposition(SIGTTOU, 1, 0);
-    (void)sys_set_disposition(SIGCHLD, 0, SA_NOCLDSTOP);
-    i->signals = sys_set_mask(all) < 0 ? -1 : sys_signalfd(all);
-    return i->signals >= 0;
-}
-
 int init_main(int argc, char **argv, char **envp)
 {
     static struct init init = {.code = STATUS_NEVER, .half = {.fd = -1}};
     struct init *i = &init;
     struct stat st;
 
-    clean_descriptors();
+    self_clean_descriptors();
     (void)prctl(PR_SET_NAME, "davit-init", 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     i->is_pid1 = getpid() == 1;
@@ -581,7 +552,7 @@ int init_main(int argc, char **argv, char **envp)
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     }
     i->reports = mmap(NULL, sizeof(*i->reports), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (i->reports == MAP_FAILED || !take_signals(i)) {
+    if (i->reports == MAP_FAILED || (i->signals = self_take_signals()) < 0) {
         say("cannot begin: ", strerror(errno));
         return STATUS_NEVER;
     }

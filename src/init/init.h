@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* init — davit-init: PID 1 of a sandbox. Starts the session half; starts the main program, its own arguments, when that half says so; passes signals on,
- * reaps, ends everything in order, and exits with the program's status. Parses nothing from a network and allocates no memory.
+/* init — davit-init: PID 1 of a sandbox. Starts the session half; starts the main program, its own arguments, when that half says so; passes signals
+ * on, reaps, ends everything in order, and exits with the program's status. Parses nothing from a network and allocates no memory.
  * Exit status: of the program, 128 + its signal, 126 it cannot be executed, 127 it was not found, 2 wrong configuration, 1 never started.
  * When it is not PID 1 it says so and reaps what is below it as a subreaper.
  * Thread: the only one.  Input trust: the session half is taken for hostile (wire.h), the image too (account.h). */

@@ -25,8 +25,8 @@ void say_parts(const char *const *parts)
     for (int i = 0; parts[i] != NULL && i < PARTS_MAX; i++)
         v[n++] = part(parts[i]);
     v[n++] = part("\n");
-    /* The descriptor belongs to the container's log and to its program: making it non-blocking would be felt there. A line is shorter than the 4096 bytes
-     * of room that a pipe has when it says that it can be written. */
+    /* The descriptor belongs to the container's log and to its program: making it non-blocking would be felt there. A line is shorter than the 4096
+     * bytes of room that a pipe has when it says that it can be written. */
     if (poll(&out, 1, 0) == 1 && (out.revents & POLLOUT))
         (void)!writev(STDERR_FILENO, v, n);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sys — system calls that C libraries wrap too narrowly for PID 1: theirs keep two or three signals for themselves, which `docker kill` may send all the
- * same. All return as the kernel's wrappers do: -1 and errno.
+/* sys — system calls that C libraries wrap too narrowly for PID 1: theirs keep two or three signals for themselves, which `docker kill` may send all
+ * the same. All return as the kernel's wrappers do: -1 and errno.
  * Thread: the only one. */
 #ifndef DAVIT_INIT_SYS_H
 #define DAVIT_INIT_SYS_H

@@ -34,6 +34,10 @@ def ready(*words):
     return frame(READY, struct.pack("=II", len(words), len(text)) + text.ljust(1024, b"\0"))
 
 
+def sh(text):
+    return ("/bin/sh", "-c", text)
+
+
 def text_of(raw):
     return raw.split(b"\0")[0].decode()
 
@@ -87,8 +91,10 @@ class Half:
         return Frame(raw[1:]) if raw[:1] == b"f" else None
 
     def expect(self, kind):
-        """The next frame, which is of @kind."""
+        """The next frame, which is of @kind; what init says of zombies by itself does not count."""
         f = self.take()
+        while f is not None and kind != ZOMBIES and f.kind == ZOMBIES:
+            f = self.take()
         assert f is not None and f.kind == kind, (f and f.kind, f)
         return f
 
@@ -101,9 +107,11 @@ class Half:
 
 
 class Sandbox:
-    """davit-init with the program @argv. Closed, nothing of it is left."""
+    """davit-init with the program @argv. Closed, nothing of it is left. @stdin: a terminal, which is its output too; @before: commands of a shell that
+    becomes it; @wrapper: a program that does."""
 
-    def __init__(self, *argv, env=None, before="", stdin=subprocess.DEVNULL, half=True, namespace=True, passwd=None, group=None):
+    def __init__(self, *argv, env=None, before="", stdin=subprocess.DEVNULL, half=True, namespace=True, passwd=None, group=None,
+                 wrapper=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="di."))
         self.folder.chmod(0o755)
         shutil.copy(INIT, self.folder / "davit-init")
@@ -122,12 +130,14 @@ class Sandbox:
         command = [str(self.folder / "davit-init"), *map(str, argv)]
         if before:
             command = ["/bin/sh", "-ec", before + 'exec "$@"', "sh", *command]
+        command = [*wrapper, *command]
         if namespace:
             command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
         self.out, self.err = self.folder / "out", self.folder / "err"
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.p = subprocess.Popen(command, stdin=stdin, stdout=out if stdin == subprocess.DEVNULL else stdin, stderr=err, env=full,
-                                      start_new_session=stdin == subprocess.DEVNULL)
+            batch = stdin == subprocess.DEVNULL
+            self.p = subprocess.Popen(command, stdin=stdin, stdout=out if batch else stdin, stderr=err if batch else stdin, env=full,
+                                      start_new_session=batch)
 
     def __enter__(self):
         return self
@@ -160,8 +170,9 @@ class Sandbox:
         h.main = h.expect(STARTED).pid
         return h
 
-    def end(self, h):
+    def end(self, h, timeout=10):
         """The program ended: the half obeys. Its last word of it, and the exit status of the sandbox."""
+        h.sock.settimeout(timeout)
         f = h.expect(EXITED)
         h.expect(STOPPING)
         h.do("x", b"\0")

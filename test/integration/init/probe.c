@@ -5,7 +5,7 @@
  *   probe die SIGNAL     kills itself
  *   probe zombies N      has N dead children that it does not wait for
  *   probe orphan WORD    leaves an orphan behind and ends with status 5; WORD: "obeys" or "stubborn"
- *   probe storm N RATE   makes N orphans, RATE in a second, and tells how many of them are still zombies after 10 ms
+ *   probe storm N SIZE   leaves SIZE orphans behind, N times in about 0.1 s each, and tells each time how many of them are zombies 10 ms later
  *   probe eat            takes all memory that it can
  * Each says "ready" when it is. */
 #include <dirent.h>
@@ -53,16 +53,6 @@ static int signals(void)
     }
 }
 
-static void orphan(void)
-{
-    if (fork() == 0) {
-        if (fork() == 0)
-            _exit(0);
-        _exit(0);
-    }
-    (void)wait(NULL);
-}
-
 static int left(unsigned int kind)
 {
     if (fork() == 0) {
@@ -96,20 +86,21 @@ static unsigned int zombies_of_init(void)
     return n;
 }
 
-static int storm(unsigned int count, unsigned int rate)
+/* Each burst comes to init at once, when the parent of it ends. */
+static int storm(unsigned int bursts, unsigned int size)
 {
-    struct timespec began, now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &began);
-    for (unsigned int i = 0; i < count; i++) {
-        orphan();
-        do
-            (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        while ((double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) / 1e9 < (double)i / rate &&
-               usleep(200) == 0);
+    for (unsigned int b = 0; b < bursts; b++) {
+        if (fork() == 0) {
+            for (unsigned int i = 0; i < size; i++)
+                if (fork() == 0)
+                    _exit(0);
+            _exit(0);
+        }
+        (void)wait(NULL);
+        (void)usleep(10000);
+        (void)dprintf(STDOUT_FILENO, "%u\n", zombies_of_init());
+        (void)usleep(80000);
     }
-    (void)usleep(10000);
-    (void)dprintf(STDOUT_FILENO, "zombies %u\n", zombies_of_init());
     return 0;
 }
 
@@ -136,10 +127,13 @@ int main(int argc, char **argv)
     if (strcmp(what, "die") == 0)
         return kill(getpid(), (int)number(more));
     if (strcmp(what, "zombies") == 0) {
-        for (unsigned int i = 0; i < number(more); i++)
-            if (fork() == 0)
+        for (unsigned int i = 0; i < number(more); i++) {
+            siginfo_t si;
+            pid_t pid = fork();
+            if (pid == 0)
                 _exit(0);
-        (void)usleep(50000);
+            (void)waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT);
+        }
         wait_for_ever();
     }
     if (strcmp(what, "orphan") == 0)

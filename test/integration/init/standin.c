@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* standin — takes the place of davit-session in the tests of davit-init. It has no mind of its own: it connects to the unix socket (SOCK_SEQPACKET) that
- * DAVIT_TEST_SOCKET names, gives init's frames to the test there, and does what the test says, by the first byte of each packet:
- *   f FRAME  send FRAME to init as it is        x BYTE  exit with that status      c  close the wire
- *   d FRAME  the same with a descriptor         p       start a pipeline: a process in a group of its own, and its child; answers "p" PID PID
- *   l        listen on TCP 127.0.0.1:7700
- * Without the variable it waits for ever. Frames go up as "f" FRAME, the end of the wire as "e". */
+/* standin — takes the place of davit-session in the tests of davit-init. It has no mind of its own: it connects to the unix socket (SOCK_SEQPACKET)
+ * that DAVIT_TEST_SOCKET names, gives init's frames to the test there, and does what the test says, by the first byte of each packet:
+ *   f FRAME  send FRAME to init as it is        x BYTE  exit with that status
+ *   d FRAME  the same with a descriptor         q       ask init 3000 times, without reading an answer
+ *   l        listen on TCP 127.0.0.1:7700       c       close the wire
+ *   p        start a pipeline: a process in a group of its own, and its child; answers "p" PID PID
+ * Without the variable it says at once that the program may start, and exits when init says that it should. Frames go up as "f" FRAME, the end of the
+ * wire as "e". */
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -20,13 +22,23 @@ enum { PACKET_MAX = 4096 };
 
 static int test_fd = -1;
 
-static void dial(void)
+/* Alone, as in a container that no test looks into. */
+static _Noreturn void obey_init(void)
+{
+    union wire_frame f;
+
+    wire_begin(&f, WIRE_READY);
+    (void)wire_send(WIRE_FD, &f);
+    while (recv(WIRE_FD, &f, sizeof(f), 0) > 0)
+        if (f.head.type == WIRE_STOPPING)
+            _exit(0);
+    _exit(95);
+}
+
+static void dial(const char *path)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    const char *path = getenv("DAVIT_TEST_SOCKET");
 
-    while (path == NULL)
-        (void)pause();
     (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
     test_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (connect(test_fd, (struct sockaddr *)&at, sizeof(at)) < 0)
@@ -78,6 +90,15 @@ static void send_with_descriptor(const char *frame, size_t n)
     (void)sendmsg(WIRE_FD, &msg, 0);
 }
 
+static void flood(void)
+{
+    union wire_frame f;
+
+    wire_begin(&f, WIRE_QUERY);
+    for (int i = 0; i < 3000; i++)
+        (void)send(WIRE_FD, &f, f.head.size, 0);
+}
+
 static void obey(const char *packet, size_t n)
 {
     switch (packet[0]) {
@@ -87,6 +108,7 @@ static void obey(const char *packet, size_t n)
     case 'c': (void)close(WIRE_FD); break;
     case 'p': pipeline(); break;
     case 'l': listener(); break;
+    case 'q': flood(); break;
     default: _exit(96);
     }
 }
@@ -94,9 +116,12 @@ static void obey(const char *packet, size_t n)
 int main(void)
 {
     struct pollfd fds[2] = {{.fd = WIRE_FD, .events = POLLIN}, {.events = POLLIN}};
+    const char *path = getenv("DAVIT_TEST_SOCKET");
     char packet[PACKET_MAX];
 
-    dial();
+    if (path == NULL)
+        obey_init();
+    dial(path);
     fds[1].fd = test_fd;
     for (;;) {
         (void)poll(fds, 2, -1);

@@ -15,7 +15,7 @@
 enum { UNKNOWN = -(int)ERR_NOT_FOUND, BAD = -(int)ERR_INVALID };
 
 static const char *const passwd = "root:x:0:0:root:/root:/bin/sh\n"
-                                  "dev:x:1000:1000:Dev:/home/dev:/bin/sh\n"
+                                  "dev:x:1000:1000:Dev:/homes/dev:/bin/sh\n"
                                   "odd:x:1001:1001\n"
                                   "twin:x:1000:1002::relative:\n"
                                   "last:x:4294967294:5::/last:/bin/sh";
@@ -57,7 +57,7 @@ static void test_names(void **state)
     assert_int_equal(resolve("dev", &a), 0);
     assert_true(a.uid == 1000 && a.gid == 1000 && a.groups_n == 2 && a.groups[0] == 10 && a.groups[1] == 29);
     assert_string_equal(a.name, "dev");
-    assert_string_equal(a.home, "/home/dev");
+    assert_string_equal(a.home, "/homes/dev");
     assert_int_equal(resolve("dev:audio", &a), 0);
     assert_true(a.uid == 1000 && a.gid == 29 && a.groups_n == 0);
     assert_int_equal(resolve("dev:77", &a), 0);

@@ -18,7 +18,7 @@
 
 static struct conf conf_of(char **argv, char **envp)
 {
-    struct conf c = {.argv = argv, .envp = envp, .path = "/usr/bin:/bin", .who = {.home = "/home/dev", .name = "dev"}};
+    struct conf c = {.argv = argv, .envp = envp, .path = "/usr/bin:/bin", .who = {.home = "/homes/dev", .name = "dev"}};
 
     while (argv[c.argc] != NULL)
         c.argc++;
@@ -102,7 +102,7 @@ static void test_what_the_program_may_know(void **state)
     (void)state;
     c.asked_user = true;
     char **got = conf_environment(&c);
-    assert_string_equal(value(got, "HOME"), "/home/dev");
+    assert_string_equal(value(got, "HOME"), "/homes/dev");
     assert_string_equal(value(got, "USER"), "dev");
     assert_string_equal(value(got, "LOGNAME"), "dev");
     assert_string_equal(value(got, "DAVIT_SANDBOX"), "box");
@@ -126,7 +126,7 @@ static void test_home_of_the_image(void **state)
     /* Named by the image: what it sets stays, as without us. */
     assert_string_equal(value(conf_environment(&c), "HOME"), "/app");
     c.asked_user = true;
-    assert_string_equal(value(conf_environment(&c), "HOME"), "/home/dev");
+    assert_string_equal(value(conf_environment(&c), "HOME"), "/homes/dev");
     /* A number without a name: nothing is known that could be better. */
     c.who = (struct account){.home = "/"};
     assert_string_equal(value(conf_environment(&c), "HOME"), "/app");
