@@ -93,12 +93,9 @@ void half_send(struct half *h, const union wire_frame *f, bool must)
 {
     if (h->fd < 0)
         return;
-    switch (wire_send(h->fd, f)) {
-    case 0: return;
-    case 1: h->owed = h->owed || must; return;
-    /* It died: its end is on the way. */
-    default: half_hang_up(h);
-    }
+    /* That one is gone is seen where it is read from. */
+    if (wire_send(h->fd, f) == 1 && must)
+        h->owed = true;
 }
 
 void half_kill(struct half *h)

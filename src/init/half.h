@@ -34,7 +34,7 @@ bool half_start(struct half *h, const struct conf *c, struct drop_report *report
 /* It is gone and was waited for: the next start is due after the delay. */
 void half_ended(struct half *h);
 
-/* Sends @f. When it does not read, the frame is lost, and with @must h->owed is set. No half: nothing happens. */
+/* Sends @f. When it does not read, the frame is lost, and with @must h->owed is set. No half, or one that hung up: nothing happens. */
 void half_send(struct half *h, const union wire_frame *f, bool must);
 
 /* Kills it: it broke the rules of the wire, or did not end in time. Its end is seen as any other. */

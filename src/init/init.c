@@ -409,6 +409,9 @@ static void read_signals(struct init *i)
 
     for (size_t k = 0; n > 0 && k < (size_t)n / sizeof(s[0]); k++) {
         int signo = (int)s[k].ssi_signo;
+        /* From nobody but the kernel, when a line of ours met a closed pipe. */
+        if (s[k].ssi_pid == (uint32_t)getpid())
+            continue;
         if (signo == SIGTERM)
             happens(i, EV_STOP, signo);
         else if (signo == SIGINT)

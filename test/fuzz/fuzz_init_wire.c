@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames between the halves of a sandbox's supervisor: the first byte says which way. What is taken is in range, ends its strings, and is taken again. */
+/* Frames between the halves of a sandbox's supervisor: the first byte says which way. What is taken is in range and is taken again. */
 #include <stdint.h>
 #include <string.h>
 

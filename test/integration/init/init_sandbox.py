@@ -108,10 +108,10 @@ class Half:
 
 class Sandbox:
     """davit-init with the program @argv. Closed, nothing of it is left. @stdin: a terminal, which is its output too; @before: commands of a shell that
-    becomes it; @wrapper: a program that does."""
+    becomes it; @wrapper: a program that does; @share: further namespaces of its own; @stderr: what to use instead of the file of log()."""
 
     def __init__(self, *argv, env=None, before="", stdin=subprocess.DEVNULL, half=True, namespace=True, passwd=None, group=None,
-                 wrapper=()):
+                 wrapper=(), share=(), stderr=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="di."))
         self.folder.chmod(0o755)
         shutil.copy(INIT, self.folder / "davit-init")
@@ -132,11 +132,11 @@ class Sandbox:
             command = ["/bin/sh", "-ec", before + 'exec "$@"', "sh", *command]
         command = [*wrapper, *command]
         if namespace:
-            command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
+            command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *share, *command]
         self.out, self.err = self.folder / "out", self.folder / "err"
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             batch = stdin == subprocess.DEVNULL
-            self.p = subprocess.Popen(command, stdin=stdin, stdout=out if batch else stdin, stderr=err if batch else stdin, env=full,
+            self.p = subprocess.Popen(command, stdin=stdin, stdout=out if batch else stdin, stderr=stderr or (err if batch else stdin), env=full,
                                       start_new_session=batch)
 
     def __enter__(self):

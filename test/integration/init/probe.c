@@ -7,6 +7,7 @@
  *   probe orphan WORD    leaves an orphan behind and ends with status 5; WORD: "obeys" or "stubborn"
  *   probe storm N SIZE   leaves SIZE orphans behind, N times in about 0.1 s each, and tells each time how many of them are zombies 10 ms later
  *   probe eat            takes all memory that it can
+ *   probe bomb           forks, as do its children, and obeys no TERM
  * Each says "ready" when it is. */
 #include <dirent.h>
 #include <signal.h>
@@ -140,6 +141,11 @@ int main(int argc, char **argv)
         return left(more != NULL && more[0] == 's');
     if (strcmp(what, "storm") == 0 && argc > 3)
         return storm(number(more), number(argv[3]));
+    if (strcmp(what, "bomb") == 0) {
+        (void)signal(SIGTERM, SIG_IGN);
+        for (;;)
+            (void)fork();
+    }
     if (strcmp(what, "eat") == 0)
         eat();
     return 64;
