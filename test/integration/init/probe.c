@@ -2,7 +2,7 @@
 /* probe — main programs for the tests of davit-init.
  *   probe signals        prints the number of every signal that it gets; TERM ends it with status 0
  *   probe stubborn       ignores TERM and INT
- *   probe die SIGNAL     kills itself
+ *   probe die SIGNAL     kills itself; 0: ends
  *   probe zombies N      has N dead children that it does not wait for
  *   probe orphan WORD    leaves an orphan behind and ends with status 5; WORD: "obeys" or "stubborn"
  *   probe storm N SIZE   leaves SIZE orphans behind, N times in about 0.1 s each, and tells each time how many of them are zombies 10 ms later
