@@ -16,6 +16,8 @@ from lib import proc
 
 BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", pathlib.Path(__file__).resolve().parents[3] / "build/asan"))
 INIT = BUILD / "src/main/davit-init"
+# The same with the other C library and, in that tree, under the sanitizers.
+INIT_GLIBC = BUILD / "test/integration/init/davit-init-glibc"
 STANDIN = BUILD / "test/integration/init/davit-session-standin"
 PROBE = BUILD / "test/integration/init/probe"
 
@@ -111,10 +113,10 @@ class Sandbox:
     becomes it; @wrapper: a program that does; @share: further namespaces of its own; @stderr: what to use instead of the file of log()."""
 
     def __init__(self, *argv, env=None, before="", stdin=subprocess.DEVNULL, half=True, namespace=True, passwd=None, group=None,
-                 wrapper=(), share=(), stderr=None):
+                 wrapper=(), share=(), stderr=None, init=INIT):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="di."))
         self.folder.chmod(0o755)
-        shutil.copy(INIT, self.folder / "davit-init")
+        shutil.copy(init, self.folder / "davit-init")
         if half:
             shutil.copy(STANDIN, self.folder / "davit-session")
         self.server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -2,6 +2,7 @@
 """davit-init when things go wrong: a session half that dies or lies, orphans, no descriptors, no memory; and in containers of an engine."""
 import concurrent.futures
 import io
+import json
 import os
 import pathlib
 import resource
@@ -224,6 +225,23 @@ def contain(docker, name, folder, argv, **host):
         docker.remove(name)
 
 
+@pytest.mark.all_tier
+@pytest.mark.req("SA-3")
+def test_terminal_of_an_engine(docker, runtime, busybox_image):
+    """PID, group, session, terminal and foreground group of the program."""
+    made = docker.json("POST", "/containers/create", {
+        "Image": busybox_image, "Entrypoint": ["/.davit/davit-init"], "Cmd": ["sh", "-c", 'cut -d" " -f1,5,6,7,8 /proc/$$/stat; exit 3'], "Tty": True,
+        "OpenStdin": True, "HostConfig": {"Binds": [f"{runtime}:/.davit:ro"], "NetworkMode": "none"}}, {"name": "davit-test-init-tty"})
+    try:
+        docker.call("POST", f"/containers/{made['Id']}/start")
+        assert json.loads(docker.call("POST", f"/containers/{made['Id']}/wait"))["StatusCode"] == 3
+        log = docker.call("GET", f"/containers/{made['Id']}/logs", query={"stdout": 1, "stderr": 1}).decode()
+        pid, group, session, terminal, front = map(int, log.split())
+        assert pid == group == session == front and terminal != 0
+    finally:
+        docker.remove("davit-test-init-tty")
+
+
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory):
     """The folder that is a volume of a sandbox."""
@@ -255,6 +273,25 @@ def test_engine_sees_the_status_and_restarts(engines):
 def test_out_of_memory_is_told(engines):
     state, log = engines["eat"].result(60)
     assert state["State"]["ExitCode"] == 137 and "out of memory" in log, (state["State"], log)
+
+
+def test_life_under_the_sanitizers():
+    with Sandbox(box.PROBE, "storm", 1, 50, init=box.INIT_GLIBC, env={"DAVIT_USER": "root", "DAVIT_STOP_GRACE": "1"}) as s:
+        h, _ = s.hello()
+        h.send(box.frame(box.INITIALIZED))
+        h.send(box.ready("x"))
+        h.expect(box.STARTED)
+        for raw in (box.ready(), box.frame(box.QUERY), box.frame(box.SIGNAL, struct.pack("=iI", signal.SIGCONT, 0)), b"\0" * 2000):
+            h.send(raw)
+        h.gone()
+        again, _ = s.hello()
+        assert s.end(again)[1] == 0
+        assert "sent what it may not: killed" in s.log() and "Sanitizer" not in s.log() and "runtime error" not in s.log()
+    with Sandbox(box.PROBE, "orphan", "obeys", init=box.INIT_GLIBC, namespace=False) as s:
+        h = s.start()
+        s.p.send_signal(signal.SIGTERM)
+        s.end(h)
+        assert "Sanitizer" not in s.log() and "runtime error" not in s.log()
 
 
 def test_as_a_subreaper():
