@@ -169,6 +169,17 @@ def test_pid1_stays_root_and_shut():
         assert os.stat(f"/proc/{s.pid}/environ").st_uid == 0
 
 
+NO_CAPABILITY = ("setpriv", "--bounding-set=-all", "--clear-groups")
+
+
+def test_container_without_capabilities():
+    """PID 1 and program are the same to the kernel then; what PID 1 knows is still its own."""
+    f, status, out, log = box.run(*sh("id -u; cat /proc/1/environ"), env={"DAVIT_TOKEN": "secret"}, wrapper=NO_CAPABILITY)
+    assert (f.status, status, out) == (256, 1, "0\n") and "Permission denied" in log
+    f, status, out, log = box.run(*sh("echo ran"), env={"DAVIT_USER": "4711"}, wrapper=NO_CAPABILITY)
+    assert (f.status, f.errno, status, out) == (512, errno.EPERM, 2, "") and "cannot set the user" in log
+
+
 @pytest.mark.req("CW-83")
 def test_environment_of_the_program():
     env = {"DAVIT_USER": "dev", "DAVIT_SANDBOX": "box", "DAVIT_PROJECT": "p", "DAVIT_AGENT_ADDRESS": "10.0.0.1", "CLAWKER_CP_AGENT_ADDR": "x",
@@ -380,8 +391,9 @@ def orphan_obeys():
         return s.wait(), time.monotonic() - began
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def slow():
+    """Begins with the first test of the file and is looked at when the others are done."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         yield {name: pool.submit(*call) for name, call in {
             "term": (grace, signal.SIGTERM), "int": (grace, signal.SIGINT), "both": (int_then_term,), "listener": (listener_goes_first,),

@@ -253,9 +253,9 @@ def runtime(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def engines(docker, runtime):
-    """Two containers at once: an engine takes its time."""
+    """Two containers: an engine takes its time, so they begin with the first test of the file and are looked at when the others are done."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         yield {"die": pool.submit(contain, docker, "davit-test-init", runtime, ["/probe", "die", "10"],
                                   RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 1}),
