@@ -43,6 +43,7 @@ struct init {
     struct reports *reports;
     int signals;
     pid_t main;
+    const char *program; /* its name, once it was started */
     enum drop_tty tty;
     bool is_pid1, initialized, alone, again;
     uint8_t code; /* what to exit with */
@@ -198,6 +199,7 @@ static void act_spawn(struct init *i, int signo)
         return;
     }
     i->main = pid;
+    i->program = argv[0];
     if (i->tty == DROP_FOREGROUND)
         (void)setpgid(pid, pid);
     tell_started(i);
@@ -215,7 +217,7 @@ static void main_ended(struct init *i, int status)
     i->end.oom_kills = i->end.oom_known ? after - i->oom_before : 0;
     i->code = (uint8_t)(WIFSIGNALED(status) ? STATUS_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status));
     if (r->sys != 0)
-        say("cannot start the program: ", r->step != NULL ? r->step : "", r->step != NULL ? ": " : "", strerror(r->sys));
+        say("cannot start ", i->program, ": ", r->step != NULL ? r->step : "", r->step != NULL ? ": " : "", strerror(r->sys));
     if (i->end.oom_kills > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
         say("the kernel killed the program: the sandbox was out of memory");
     if (i->tty == DROP_FOREGROUND)

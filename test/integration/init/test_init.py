@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="PID namespaces need r
 def test_exit_status_is_the_programs(argv, status, wait_status, error):
     f, got, _, log = box.run(*argv)
     assert (f.status, f.errno, got) == (wait_status, error, status), log
-    assert ("cannot start the program" in log) == (error != 0), log
+    assert (f"cannot start {argv[0]}: {os.strerror(error)}" in log) == (error != 0), log
 
 
 @pytest.mark.req("CW-81")
@@ -227,6 +227,12 @@ def state_of(pid):
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def in_front(pid):
+    """Does it run and is its group the terminal's foreground group?"""
+    state, _, group, _, _, front = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:6]
+    return state != "T" and group == front
+
+
 def child_of(s, name):
     """The number out here of the program that PID 1 started."""
     for pid in pathlib.Path(f"/proc/{s.pid}/task/{s.pid}/children").read_text().split():
@@ -292,14 +298,15 @@ def test_job_control_in_a_shell():
         t.shows("next> ")
         t.type("sleep 100\n")
         shell = child_of(s, "bash")
-        # It has the terminal when it is what it should become.
-        proc.wait_for(lambda: subprocess.run(["pgrep", "-P", str(shell), "-x", "sleep"], capture_output=True, check=False).stdout, every=0.01)
+        pid = int(proc.wait_for(lambda: subprocess.run(["pgrep", "-P", str(shell), "-x", "sleep"], capture_output=True, check=False).stdout, every=0.01))
+        proc.wait_for(lambda: in_front(pid), every=0.01)
         t.type("\x1a")
         t.shows("Stopped")
         t.shows("next> ")
         t.type("jobs; fg\n")
         t.shows("sleep 100\r\n")
         t.shows("sleep 100\r\n")
+        proc.wait_for(lambda: in_front(pid), every=0.01)
         t.type("\x03")
         t.shows("next> ")
         t.type("exit 7\n")
