@@ -6,7 +6,36 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "init/half.h"
+
+/* What the next of these calls fails with; 0: it does not. */
+static int fork_fails, socketpair_fails;
+
+pid_t __real_fork(void);
+pid_t __wrap_fork(void);
+int __real_socketpair(int domain, int type, int protocol, int fds[2]);
+int __wrap_socketpair(int domain, int type, int protocol, int fds[2]);
+
+pid_t __wrap_fork(void)
+{
+    if (fork_fails == 0)
+        return __real_fork();
+    errno = fork_fails;
+    return -1;
+}
+
+int __wrap_socketpair(int domain, int type, int protocol, int fds[2])
+{
+    if (socketpair_fails == 0)
+        return __real_socketpair(domain, type, protocol, fds);
+    errno = socketpair_fails;
+    return -1;
+}
 
 /* How long after its end the next one is due. */
 static uint64_t wait_of(struct half *h)
@@ -53,11 +82,37 @@ static void test_one_that_lived_begins_anew(void **state)
     assert_true(wait_of(&h) <= HALF_DELAY_MIN_MS * 5 / 4 + 1);
 }
 
+/* req: SA-6 */
+static void test_nothing_left_to_start_it_with(void **state)
+{
+    static const int forks[] = {EAGAIN, ENOMEM, 0, 0, 0}, sockets[] = {0, 0, EMFILE, ENFILE, ENOMEM};
+    struct half h = {.fd = -1};
+    static struct conf c = {.session = "/nonexistent/davit-session"};
+    struct drop_report report;
+    int before = dup(0), after;
+
+    (void)state;
+    (void)close(before);
+    for (size_t i = 0; i < sizeof(forks) / sizeof(forks[0]); i++) {
+        fork_fails = forks[i];
+        socketpair_fails = sockets[i];
+        assert_false(half_start(&h, &c, &report));
+        assert_true(h.pid == 0 && h.fd == -1);
+        half_ended(&h);
+        assert_true(h.due > half_now());
+    }
+    fork_fails = socketpair_fails = 0;
+    after = dup(0);
+    (void)close(after);
+    assert_int_equal(before, after);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delay_doubles_to_its_cap),
         cmocka_unit_test(test_one_that_lived_begins_anew),
+        cmocka_unit_test(test_nothing_left_to_start_it_with),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
