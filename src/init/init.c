@@ -43,7 +43,7 @@ struct init {
     struct reports *reports;
     int signals;
     pid_t main;
-    const char *program; /* its name, once it was started */
+    char program[64]; /* its name, once it was started */
     enum drop_tty tty;
     bool is_pid1, initialized, alone, again;
     uint8_t code; /* what to exit with */
@@ -199,7 +199,7 @@ static void act_spawn(struct init *i, int signo)
         return;
     }
     i->main = pid;
-    i->program = argv[0];
+    (void)str_copy(i->program, sizeof(i->program), str_from(argv[0]));
     if (i->tty == DROP_FOREGROUND)
         (void)setpgid(pid, pid);
     tell_started(i);

@@ -4,8 +4,8 @@
  *
  * Transport: a SOCK_SEQPACKET socket pair; the session half finds its end at descriptor WIRE_FD. One packet is one frame; each type of frame has
  * one size (wire_size), numbers are those of this machine, what is unused is zero. No descriptors travel: one that is sent makes a frame invalid.
- * Start: no arguments; uid 0 with the container's capabilities and its whole environment (which the half keeps from others by PR_SET_DUMPABLE); standard
- * input is empty, standard output and error are the container's log; signals as at first; no descriptor but those and WIRE_FD.
+ * Start: no arguments; uid 0 with the container's capabilities and its whole environment (which the half keeps from others by PR_SET_DUMPABLE);
+ * standard input is empty, standard output and error are the container's log; signals as at first; no descriptor but those and WIRE_FD.
  * Order: init sends WIRE_HELLO first, whenever it starts a session half; it carries everything, so that a half that was started anew knows what its
  * predecessor knew. The rest follows as it happens. A half that does not read loses answers to WIRE_QUERY, and nothing else.
  * Trust: init takes a compromised session half for granted. It may have the main program started once, with a default command in front; signal the

@@ -113,6 +113,20 @@ def test_session_half_may_end_it_before_ready(what, status):
         assert s.wait() == status and s.out.read_text() == ""
 
 
+def test_default_command_that_cannot_be_started_is_named():
+    with Sandbox("-c") as s:
+        h, _ = s.hello()
+        # What comes behind it must not write over its name.
+        h.send(box.ready("no-such-program"))
+        h.send(box.frame(box.SIGNAL, struct.pack("=iI", signal.SIGCONT, 0)))
+        h.send(box.ready(*"x" * 16))
+        h.expect(box.STARTED)
+        while h.take().kind != box.STOPPING:
+            pass
+        h.do("x", b"\0")
+        assert s.wait() == 127 and "cannot start no-such-program: No such file" in s.log()
+
+
 def test_default_command_goes_in_front():
     with Sandbox("-c", "echo default; exit 4") as s:
         _, status = s.end(s.start("sh", "-e"))
