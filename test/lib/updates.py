@@ -193,18 +193,22 @@ class Manager:
         return False
 
     def hear(self):
+        """One notification; False if none came."""
         with contextlib.suppress(TimeoutError, OSError):
             words = self.socket.recv(4096).decode()
             self.said.append(words)
             for line in words.split("\n"):
                 if line.startswith("MAINPID="):
                     self.main = int(line[8:])
+            return True
+        return False
 
     def serve(self):
         while not self.stopping:
             self.hear()
             if not self.alive() and not self.stopping:
-                self.hear()
+                while self.hear():  # what it said before its end comes first, as with systemd: somebody else may be the main process
+                    pass
                 if not self.alive():
                     self.start()
 
