@@ -123,6 +123,7 @@ def test_volumes_are_mounted_where_asked_and_survive_a_redeployment(up, busybox_
     assert up.engine.exec(c2["Id"], ["/bin/cat", "/data/f"])[1].strip() == "kept"
 
 
+@pytest.mark.all_tier
 def test_services_of_a_project_reach_each_other_by_name_and_no_others(up, web_image, busybox_image):
     up.run("deploy", "--project", "one", "--name", "web", "--health", "/health", *FAST, web_image)
     up.run("deploy", "--project", "one", "--name", "probe", busybox_image)

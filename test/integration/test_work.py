@@ -215,7 +215,7 @@ def test_same_deployment_again_is_harmless(driver, docker, web_image, project):
     assert c["State"]["Running"] and c["State"]["StartedAt"] == started
 
 
-@pytest.mark.parametrize("die", ["4:before", long("4:1"), "5:1", long("6:1"), "7:1", long("8:1"), "9:1", long("10:1"), long("11:1")])
+@pytest.mark.parametrize("die", ["4:before", long("4:1"), "5:1", long("6:1"), "7:1", long("8:1"), long("9:1"), long("10:1"), long("11:1")])
 def test_agent_that_dies_in_a_deployment(docker, web_image, project, free_port, die):
     port = [{"hostPort": free_port(), "containerPort": 8080}]
     spec = spec_of(project, web_image, health=HTTP, ports=port, volumes=[{"name": "d", "path": "/d"}])

@@ -240,7 +240,7 @@ def test_a_pull_a_health_check_and_a_command_that_waits_end_at_once(agent, place
 
 # --- Crashes -------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("WK-8")
-@pytest.mark.parametrize("die", ["8:1", long("9:1"), "10:1", long("11:1")])
+@pytest.mark.parametrize("die", ["8:1", long("9:1"), long("10:1"), long("11:1")])
 def test_an_agent_that_dies_at_the_switch_leaves_one_that_serves(place, docker, project, die):
     dep, cmd, host = str(uuid.uuid4()), str(uuid.uuid4()), f"{project}.test"
     with place.open() as d:

@@ -15,6 +15,7 @@ class PgDaemon(Daemon):
         return [BIN / "davitd-pg", *super().command()[1:]]
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("PE-7")
 def test_the_same_on_postgresql(api):  # noqa: F811
     with postgres.Postgres() as pg, contextlib.closing(PgDaemon(api, ["--store", pg.url + "#audit"])) as d:

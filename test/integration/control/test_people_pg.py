@@ -15,6 +15,7 @@ class PgPlane(Plane):
         return [BIN / "davitd-pg", *super().command()[1:]]
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("PE-1", "PE-2", "PE-6")
 def test_the_same_on_postgresql(api):  # noqa: F811
     with postgres.Postgres() as pg, contextlib.closing(PgPlane(api, ["--store", pg.url + "#people"])) as p:
