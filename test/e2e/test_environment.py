@@ -42,7 +42,8 @@ def get(port, path):
 
 
 def container(d, service):
-    found = d.engine.containers(f"davit.service={service}")
+    mine = {s["id"] for s in d.json("server", "ls")["servers"]}  # others left theirs on this engine
+    found = [c for c in d.engine.containers(f"davit.service={service}") if c["Labels"].get("davit.server") in mine]
     assert len(found) == 1, found
     return d.engine.inspect(found[0]["Id"])
 

@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import stat
 import subprocess
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 
@@ -261,19 +263,20 @@ def put(docker, container, **entries):
 
 
 @pytest.fixture
-def mounted(tmp_path):
-    """A folder of the server with another file system in it: a/nas, and beside it what has none."""
-    top = tmp_path / "srv"
+def mounted():
+    """A folder of the server with another file system in it: a/nas, and beside it what has none. Not a tmp_path: each run of pytest that begins
+    takes the way to those from everybody else."""
+    base = pathlib.Path(tempfile.mkdtemp(prefix="davit-mounted."))
+    top = base / "srv"
     for folder in ("a/nas", "a/none", "b/sub", "closed/sub"):
         (top / folder).mkdir(parents=True)
-    for folder in (top, *top.parents):
-        if folder.stat().st_uid == os.geteuid() and len(folder.parts) > 2:
-            folder.chmod(0o755)
+    base.chmod(0o755)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", top / "a/nas"], check=True)
     (top / "a/nas/kept").write_text("kept")
     (top / "closed").chmod(0o700)
     yield top
     subprocess.run(["umount", top / "a/nas"], check=True)
+    shutil.rmtree(base)
 
 
 def spares_what_is_mounted(up, docker, made, mounted):

@@ -40,8 +40,13 @@ def test_upgrade_then_away_then_gone_for_good(server, tmp_path):
             assert words[0] == "davit", c
             yield c, d.run(*words[1:], cwd=tmp_path, timeout=90).out
 
+    mine = {s["id"] for s in d.json("server", "ls")["servers"]}  # others left theirs on this engine
+
+    def containers():
+        return [c for c in d.engine.containers("davit.service=web") if c["Labels"].get("davit.server") in mine]
+
     def container():
-        found = d.engine.containers("davit.service=web")
+        found = containers()
         assert len(found) == 1
         return d.engine.inspect(found[0]["Id"])["State"]["StartedAt"]
 
@@ -57,6 +62,6 @@ def test_upgrade_then_away_then_gone_for_good(server, tmp_path):
 
     for command, out in typed(lines("A control plane that is down", 1)):
         if command == "davit rm web":
-            proc.wait_for(lambda: not d.engine.containers("davit.service=web"), 20, text="end of the service")
+            proc.wait_for(lambda: not containers(), 20, text="end of the service")
     assert "everything it made here is removed" in out
     server.p.stop()
