@@ -343,7 +343,7 @@ int cert_roots_believed(struct str granted, struct str known, struct str voucher
     int rc = cert_roots_read(granted, &theirs, err);
     if (rc == 0)
         rc = cert_roots_read(known, &ours, err);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (!cert_roots_meet(&ours, &theirs))
         return err_set(err, ERR_INVALID, "none of the roots that came with them is one of the present ones");
