@@ -59,6 +59,7 @@ def test_deployed_service_is_active_once_its_health_path_answered(up, web_image)
     assert s["state"] == "DEPLOYMENT_STATE_ACTIVE" and s["containers"][0]["state"] == "running"
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-14")
 def test_service_that_is_slow_to_answer_is_not_active_before(up, docker):
     image = images.script(docker, "davit-test/slow:1", images.WAITING + "sleep 3\nmkdir -p /tmp/w; echo ok > /tmp/w/health\nhttpd -f -p 8080 -h /tmp/w &\nwait $!\n",
@@ -95,6 +96,7 @@ def test_private_registry_wants_the_credentials_and_gets_them_once(up, private_r
                 assert b"pw1" not in f.read_bytes(), f"the password stands in {f}"
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-10")
 def test_limits_are_those_asked_for(up, busybox_image):
     up.run("deploy", "--name", "web", "--cpus", "0.5", "--memory", "64m", "--pids", "50", busybox_image)
@@ -102,6 +104,7 @@ def test_limits_are_those_asked_for(up, busybox_image):
     assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500000000, 64 << 20, 50)
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-11")
 def test_environment_is_exactly_what_was_asked_and_what_the_image_sets(up, busybox_image):
     hostile = "a b\"c'd$E`f\\ \t=é"
@@ -110,6 +113,7 @@ def test_environment_is_exactly_what_was_asked_and_what_the_image_sets(up, busyb
     assert env == {"PATH": "/bin", "PLAIN": "1", "HARD": hostile, "EMPTY": ""}
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-12")
 def test_volumes_are_mounted_where_asked_and_survive_a_redeployment(up, busybox_image):
     up.run("deploy", "--name", "web", "--volume", "data:/data", "--volume", "conf:/conf:ro", busybox_image)
@@ -223,6 +227,7 @@ def test_failed_health_leaves_the_old_one_serving_and_shows_the_last_lines(up, w
     assert s["state"] == "DEPLOYMENT_STATE_FAILED" and s["activeDeploymentId"] != s["deploymentId"]
 
 
+@pytest.mark.all_tier
 def test_old_one_is_started_again_when_a_recreated_one_fails(up, web_image, docker):
     port = proc.free_port()
     up.run("deploy", "--name", "web", "--publish", f"{port}:8080", "--health", "/health", *FAST, web_image)
@@ -335,6 +340,7 @@ def test_rm_keeps_volumes_unless_they_are_named(up, busybox_image):
     assert "davit-default-keep" not in names()
 
 
+@pytest.mark.all_tier
 def test_foreign_containers_are_never_touched(up, docker, busybox_image):
     made = docker.json("POST", "/containers/create", {"Image": busybox_image, "Labels": {"davit.service": "web", "davit.project": "default"}}, {"name": "davit-foreign-test"})
     try:

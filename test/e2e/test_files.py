@@ -294,6 +294,7 @@ def spares_what_is_mounted(up, docker, made, mounted):
     assert sorted(p.name for p in mounted.rglob("*")) == ["a", "closed", "in", "nas", "sub"]
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("WK-4")
 def test_an_agent_that_is_not_root(up, docker, made, plain, mounted, tmp_path):
     """All of it in containers without a shell or any other program, and never into what is mounted below."""

@@ -62,6 +62,7 @@ def test_every_line_comes_once_through_a_restart_of_the_control_plane(up, docker
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.all_tier
 def test_follow_goes_on_after_the_agent_was_killed_and_loses_nothing(up, docker):
     up.run("deploy", "--name", "tick", ticker(docker))
     p = follow(up, "tick")

@@ -105,6 +105,7 @@ def test_the_first_link_works_once_and_nothing_else_does(window):
     assert window.run("return await page.evaluate(() => document.cookie)") == ""
 
 
+@pytest.mark.all_tier
 def test_a_new_password_renames_nobody(window):
     link = window.setup_link("--reset")
     window.fresh(logged_in=False)
@@ -388,6 +389,7 @@ def test_files_are_walked_put_in_and_taken_out(window, service):
     window.clean()
 
 
+@pytest.mark.all_tier
 def test_scaled_and_rolled_back(window, service):
     window.fresh()
     window.goto(f"/services/default/{service}")
@@ -407,6 +409,7 @@ def test_scaled_and_rolled_back(window, service):
     window.clean()
 
 
+@pytest.mark.all_tier
 def test_what_a_server_has_and_cleaning_up(window, service):
     assert service
     window.fresh()

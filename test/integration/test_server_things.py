@@ -269,6 +269,7 @@ def test_an_apply_without_a_plan_is_refused(agent):
 
 
 # --- Volumes -----------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.all_tier
 @pytest.mark.req("CX-9")
 def test_what_is_in_a_volume_outlives_its_containers(agent, things, docker, busybox_image):
     project, volume = things.project, f"davit-{things.project}-data"

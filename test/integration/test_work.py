@@ -98,6 +98,7 @@ def test_pull_from_a_registry_with_progress(driver, docker, registry, project):
     assert order == STEPS
 
 
+@pytest.mark.all_tier
 def test_private_registry(driver, docker, web_image, private_registry, project):
     full = private_registry.push(web_image, "app/private:1")
     r = driver.deploy(spec_of(project, full, health=HTTP))
@@ -147,6 +148,7 @@ def test_failed_health_leaves_the_old_one_serving(driver, docker, web_image, pro
         assert ("create", UNDONE) in driver.steps(r["id"]) and ("commit", DONE) not in driver.steps(r["id"])
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CX-6")
 def test_health_timeout(driver, docker, project):
     image = images.make(docker, "davit-test/slow-answer:1", ["/bin/sh", "-c", images.WAITING + "httpd -f -p 8080 -h /www & wait"],
@@ -169,6 +171,7 @@ def test_tcp_and_engine_health(driver, docker, web_image, project):
     assert r["failure"]["reason"] == "unhealthy" and "out of order" in r["failure"]["message"], r
 
 
+@pytest.mark.all_tier
 def test_container_that_ends(driver, docker, project):
     image = images.script(docker, "davit-test/ends:1", "echo about to end; echo bad >&2; printf '\\377\\001\\n'; exit 7\n")
     r = driver.deploy(spec_of(project, image, health={"kind": "HEALTH_KIND_NONE", "graceMs": 3000}, restart="no"))
@@ -193,6 +196,7 @@ def test_volumes_and_ports_stop_the_old_one_first(driver, docker, web_image, pro
     assert [c["Id"] for c in ours(docker, project)] == [r["containerId"]]
 
 
+@pytest.mark.all_tier
 def test_port_that_is_taken(driver, docker, web_image, project):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -202,6 +206,7 @@ def test_port_that_is_taken(driver, docker, web_image, project):
     assert not ours(docker, project)
 
 
+@pytest.mark.all_tier
 def test_same_deployment_again_is_harmless(driver, docker, web_image, project):
     dep = str(uuid.uuid4())
     one = driver.deploy(spec_of(project, web_image, health=HTTP), dep)
@@ -284,6 +289,7 @@ def test_refused_by_name(driver, docker, web_image, project):
     assert not ours(docker, project)
 
 
+@pytest.mark.all_tier
 def test_services_in_parallel_one_job_each(driver, docker, web_image, project):
     slow = {"kind": "HEALTH_KIND_NONE", "graceMs": 1500}
     ids = [driver.deploy(spec_of(project, web_image, f"s{i}", health=slow), wait=False) for i in range(3)]
@@ -298,6 +304,7 @@ def test_services_in_parallel_one_job_each(driver, docker, web_image, project):
 
 
 # --- Actions and removal ---------------------------------------------------------------------------------------------------------
+@pytest.mark.all_tier
 @pytest.mark.req("CL-84")
 def test_stop_start_restart_remove_and_again(driver, docker, web_image, project):
     assert "failure" not in driver.deploy(spec_of(project, web_image, health=HTTP, volumes=[{"name": "d", "path": "/d"}]))

@@ -177,6 +177,7 @@ def test_old_ones_keep_serving_when_the_new_ones_fail(agent, place, project):
     assert [c["Id"] for c in place.ours(project)] == before and not load.failed, load.failed[:5]
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("WK-8")
 def test_recreated_replicas_are_started_again_when_the_new_ones_fail(agent, place, project):
     more = {"volumes": [{"name": "d", "path": "/d"}], "routes": route(project), "replicas": 2}

@@ -100,6 +100,7 @@ def run_out_and_come_back(davit, agents, life, **more):
         proc.wait_for(lambda r=r: status(r).get("state") == "online", 30, text="its own word")
 
 
+@pytest.mark.all_tier
 def test_credentials_are_renewed_and_got_back(davit):
     up(davit, "5s")
     r = online(davit, "web-1")

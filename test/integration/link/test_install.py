@@ -137,6 +137,7 @@ def refused(m, cases):
         assert "install.sh: " in parts[name] and says in parts[name] and "@rc 1" in parts[name] and "@left" not in parts[name], (name, parts[name])
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-38")
 def test_a_release_that_does_not_hold_leaves_nothing_behind(machine):
     refused(machine, {name: ("", f"--from /rel/{name}", says) for name, says in (
@@ -229,6 +230,7 @@ def test_after_a_reboot_it_is_there_again(machine, plane):
     proc.wait_for(lambda: int(plane.wait("web-1", "ONLINE")["lastHeartbeatUs"]) > int(before), 20, text="a new heartbeat")
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-40")
 def test_uninstalling_tells_and_leaves_containers(machine, plane, docker, busybox_image):
     m, name = machine, f"kept-{os.getpid()}"

@@ -2,6 +2,8 @@
 """The root is changed while servers are connected: in direct mode, through an edge, enrolled in the middle of it, and one that was away."""
 import shutil
 
+import pytest
+
 from lib import edges, proc
 from lib.remote import Remote
 
@@ -25,6 +27,7 @@ def bundle(remote):
     return (current if current.exists() else remote.dir) / "ca.crt"
 
 
+@pytest.mark.all_tier
 def test_change_of_the_root(davit):
     web = proc.free_port()
     up = ("--advertise", "127.0.0.1", "--web-listen", f"127.0.0.1:{web}", "--hostname", "localhost", "--no-agent")

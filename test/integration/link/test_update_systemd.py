@@ -34,6 +34,7 @@ def host(tmp_path_factory):
         shutil.rmtree(top)
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("CL-81", "CL-82")
 def test_the_main_process_changes_hands(docker, host):
     with systemd.Machine(docker, share={host.top: "/share"}) as m:

@@ -94,6 +94,7 @@ def test_backup_while_it_works_and_back(davit, busybox_image, docker):
     davit.run("deploy", busybox_image, "--name", "web", "--env", "A=1", timeout=90)
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("PR-14")
 def test_other_machine_and_other_engine(davit, bin_dir, docker, pg):
     davit.up("--no-agent")
@@ -271,6 +272,7 @@ UNFIT = [
 ]
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("PR-14")
 def test_what_is_no_good_backup(davit):
     davit.up("--no-agent")

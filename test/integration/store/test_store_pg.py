@@ -21,6 +21,7 @@ def test_suite(name, pg):
     assert "[  PASSED  ]" in said.out + said.err
 
 
+@pytest.mark.all_tier
 @pytest.mark.req("PR-1", "PR-14")
 def test_schema_upgrades(pg):
     program = BUILD / "test/unit/control/test_control_schema_pg"

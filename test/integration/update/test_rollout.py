@@ -251,6 +251,7 @@ def test_bad_requests(plane):
     assert "no rollout yet" in plane.cli("server", "update", "--status", check=False).err
 
 
+@pytest.mark.all_tier
 def test_what_is_no_release_is_shown_and_not_used(plane):
     top = plane.releases
     for name, spoil in {
@@ -372,6 +373,7 @@ class PgPlane(Plane):
         return [BIN / "davitd-pg", *super().command()[1:]]
 
 
+@pytest.mark.all_tier
 def test_on_postgresql(api, tmp_path):
     agent = tmp_path / "davit-agent"
     agent.write_bytes(b"x")
