@@ -84,7 +84,10 @@ class Davit:
     @staticmethod
     def _end(pid, program, sig=signal.SIGKILL, timeout=20):
         os.kill(pid, sig)
-        proc.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), timeout, text=f"end of {program}")
+        try:
+            proc.wait_for(lambda: proc.has_ended(pid), timeout, text=f"end of {program}")
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{proc.state_of(pid)}") from None
 
     def words(self, program):
         """The arguments with which it runs."""

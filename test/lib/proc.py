@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """proc: programs with deadlines, and waiting for things to become true."""
 import collections
+import contextlib
 import dataclasses
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -53,6 +55,26 @@ def wait_for(what, timeout=20, every=0.1, text="condition"):
         if now > end:
             raise AssertionError(f"{text} did not become true within {timeout} s; last: {value!r}")
         time.sleep(max(every, min(2 * (now - began), 0.5)))
+
+
+def has_ended(pid):
+    """Whether process @pid is gone, or is no more than an exit status that its parent has not asked for: of those whose parent went, when that is is
+    up to the machine's init."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return fields[0] in "ZX" and int(fields[17]) <= 1
+
+
+def state_of(pid):
+    """What the kernel says of @pid and its threads, for the message of a test that failed."""
+    said = []
+    for path in sorted(pathlib.Path(f"/proc/{pid}").glob("task/*")):
+        for name in ("status", "stack"):
+            with contextlib.suppress(OSError):
+                said.append((path / name).read_text())
+    return "\n".join(said)
 
 
 _given = collections.deque(maxlen=1000)
