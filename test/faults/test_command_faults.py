@@ -97,7 +97,8 @@ class ControlPlane:
         words = [*(fault.prefix(self.report.path, wait=True) if fault else ()), *self.words]
         self.p = proc.Background(words, self.davit.top / f"davitd.{self.runs}.log", env=self.davit.env | (faults.ENV if fault else {}))
         self.davit.background.append(self.p)
-        proc.wait_for(lambda: proc.listens(self.davit.link) or not self.p.running(), 20, every=0.02, text="davitd")
+        ports = (self.davit.link, self.davit.api)  # which opens first is not said
+        proc.wait_for(lambda: all(map(proc.listens, ports)) or not self.p.running(), 20, every=0.02, text="davitd")
         assert self.p.running(), self.p.text()
 
     def end(self):
