@@ -125,6 +125,16 @@ def test_input_goes_through_byte_for_byte_to_its_end(up):
 
 
 @pytest.mark.req("WK-3")
+def test_the_end_of_input_ends_no_output_of_a_terminal(up):
+    # It stays at its end, for every read and whatever the program makes of its terminal meanwhile.
+    got = up.run("exec", "-i", "-t", "box", "--", "sh", "-c", "cat; cat; sleep .2; echo more; exit 3", check=False, stdin="")
+    assert (got.rc, got.out) == (3, "more\n")
+    got = up.run("exec", "-i", "-t", "box", "--", "cat", stdin="half a line")
+    assert got.out.count("half a line") == 2, str(got)  # the terminal's echo and what cat writes
+    assert "seen-5" in up.run("exec", "-i", "-t", "box", "--", "sh", stdin="echo seen-$((2+3))\n").out
+
+
+@pytest.mark.req("WK-3")
 def test_a_terminal_with_its_size_and_as_it_was_afterwards(terminal):
     t = terminal("exec", "box", "--", "sh", rows=33, columns=111)
     t.type(b"stty size\n")

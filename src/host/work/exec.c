@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec — a call that runs a process in a container: its output under the credit of the call, its input until the half-close, the size of its
- * terminal, its exit code after the last of its output. The engine has no way to end such a process: when the call is given up, its process gets
- * SIGHUP (with a terminal) or SIGTERM, and SIGKILL after EXEC_GRACE, where the agent may send it signals; else it goes on without input and output.
+/* exec — a call that runs a process in a container: its output under the credit of the call, its input until the half-close (which a terminal is
+ * told as ^D), the size of its terminal, its exit code after the last of its output. The engine has no way to end such a process: when the call is
+ * given up, its process gets SIGHUP (with a terminal) or SIGTERM, and SIGKILL after EXEC_GRACE, where the agent may send it signals; else it goes
+ * on without input and output.
  * Input trust: the call's texts go to the engine as they are, after the owner's policy. */
 #include <fcntl.h>
 #include <signal.h>
@@ -18,6 +19,8 @@
 enum { EXEC_READ = 32 * 1024, EXEC_HELD_MAX = 4096, EXEC_RESIZE_TRIES = 8 };
 #define EXEC_GRACE    (3 * USEC_SEC)
 #define EXEC_SIZING   (5 * USEC_SEC) /* so long what is typed waits for the size of the terminal */
+#define EXEC_EOF_MIN  (100 * USEC_MSEC)
+#define EXEC_EOF_MAX  (5 * USEC_SEC)
 #define EXEC_POLL_MIN (5 * USEC_MSEC)
 #define EXEC_POLL_MAX (500 * USEC_MSEC)
 
@@ -26,7 +29,7 @@ struct exec {
     unsigned refs;
     struct work *w;
     struct call *c; /* theirs only while they are not cancelled */
-    bool tty, over, sizing;
+    bool tty, reads, over, sizing; /* reads: it has an input */
     struct event sized; /* the terminal has its first size, or will not have it */
     char container[DOCKER_ID_SIZE], id[DOCKER_ID_SIZE];
     unsigned rows, columns;
@@ -126,6 +129,16 @@ static void end_process(struct exec *x)
 
 /* --- Beside the output ---- */
 
+/* A terminal's end of input is typed: with one the engine takes a half-close as the end of the output, too. Typed again and again, for each ends
+ * one read only, and none if it comes before the program has set up its terminal, or behind half a line. */
+static void end_terminal(struct exec *x)
+{
+    static const char eof = 4; /* ^D */
+    for (usec_t pause = EXEC_EOF_MIN; !fiber_cancelled(); pause = pause * 2 < EXEC_EOF_MAX ? pause * 2 : EXEC_EOF_MAX)
+        if (conn_write_wait(x->conn, &eof, 1, USEC_INFINITY, NULL) < 0 || fiber_sleep(pause) < 0)
+            return;
+}
+
 static void input_main(void *arg)
 {
     struct exec *x = arg;
@@ -139,7 +152,9 @@ static void input_main(void *arg)
         if (rc == 0)
             rc = conn_write_wait(x->conn, bytes.p, bytes.n, USEC_INFINITY, NULL);
     }
-    if (rc == 1)
+    if (rc == 1 && x->tty && x->reads)
+        end_terminal(x);
+    else if (rc == 1 && !x->tty)
         conn_shutdown(x->conn);
     x->input = NULL;
     exec_unref(x);
@@ -353,7 +368,7 @@ int call_exec(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason
     ProtobufCMessage *copy = NULL;
     struct exec *x = NEW(struct exec);
     int code = 0;
-    *x = (struct exec){.refs = 1, .w = call_work(c), .c = c, .tty = q->tty, .rows = q->rows, .columns = q->columns, .pidfd = -1,
+    *x = (struct exec){.refs = 1, .w = call_work(c), .c = c, .tty = q->tty, .reads = q->stdin, .rows = q->rows, .columns = q->columns, .pidfd = -1,
                        .sizing = q->tty && q->rows && q->columns, .held = BUF_INIT(EXEC_HELD_MAX)};
     event_init(&x->sized, x->w->loop);
     int rc = run(x, q, &code, reason, err);
