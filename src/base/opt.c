@@ -19,6 +19,7 @@ struct parse {
     int at; /* argument in hand */
     const char **operands;
     size_t n_operands, max_operands;
+    size_t command; /* operand after which there are no options, 0: none */
     bool help;
     bool seen[TABLE_MAX]; /* given on the command line, by index in the table */
 };
@@ -269,6 +270,8 @@ static int set_cli(struct parse *p, const struct opt *o, const char *text, const
     BUG_ON(index >= TABLE_MAX);
     if (o->type == OPT_LIST && !p->seen[index])
         ((struct opt_list *)field(p, o))->n = 0;
+    if (o->operand && !p->seen[index] && p->command)
+        p->command--;
     p->seen[index] = true;
     return set(p, o, text, origin, err);
 }
@@ -337,10 +340,10 @@ static int add_operand(struct parse *p, const char *arg, struct err *err)
     return 0;
 }
 
-int opt_parse(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands,
-              struct err *err)
+int opt_parse_command(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands, size_t command,
+                      struct err *err)
 {
-    struct parse p = {.table = table, .target = target, .argc = argc, .argv = argv, .operands = operands};
+    struct parse p = {.table = table, .target = target, .argc = argc, .argv = argv, .operands = operands, .command = command};
     bool only_operands = false;
     int rc;
 
@@ -348,14 +351,14 @@ int opt_parse(const struct opt *table, int argc, char **argv, void *target, cons
     rc = from_defaults(&p, err);
     for (p.at = 1; rc == 0 && p.at < argc; p.at++) {
         const char *arg = argv[p.at];
-        if (only_operands || arg[0] != '-' || arg[1] == '\0')
+        if (only_operands || arg[0] != '-' || arg[1] == '\0') {
             rc = add_operand(&p, arg, err);
-        else if (strcmp(arg, "--") == 0)
+            only_operands = only_operands || (p.command && p.n_operands >= p.command);
+        } else if (strcmp(arg, "--") == 0) {
             only_operands = true;
-        else if (arg[1] == '-')
-            rc = parse_long(&p, arg, err);
-        else
-            rc = parse_short(&p, arg, err);
+        } else {
+            rc = arg[1] == '-' ? parse_long(&p, arg, err) : parse_short(&p, arg, err);
+        }
         /* Help is given even if what follows makes no sense. */
         if (p.help)
             return 1;
@@ -363,4 +366,10 @@ int opt_parse(const struct opt *table, int argc, char **argv, void *target, cons
     if (n_operands != NULL)
         *n_operands = p.n_operands;
     return rc;
+}
+
+int opt_parse(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands,
+              struct err *err)
+{
+    return opt_parse_command(table, argc, argv, target, operands, n_operands, 0, err);
 }

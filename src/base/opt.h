@@ -42,6 +42,7 @@ struct opt {
     const char *help;    /* one line */
     bool env;            /* may come from the environment */
     const char *alias;   /* second long name, or NULL */
+    bool operand;        /* stands for the first operand, see opt_parse_command */
 };
 
 /* Words for OPT_BOOL with a value ("--name=off", environment): true yes on 1, false no off 0. An empty variable counts as unset;
@@ -52,6 +53,11 @@ struct opt {
  * 0; 1 when --help was asked (nothing printed yet); -ERR_INVALID with message and hint. */
 int opt_parse(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands,
               struct err *err) MUST_USE;
+
+/* The same for a line that ends with a command of its own: operand number @command (from 1) is its first word, and what follows belongs to it,
+ * whatever it looks like. An option that stands for the first operand, when given, makes it one less. @command 0: opt_parse. */
+int opt_parse_command(const struct opt *table, int argc, char **argv, void *target, const char **operands, size_t *n_operands, size_t command,
+                      struct err *err) MUST_USE;
 
 /* Usage, description, options with defaults and bounds, example. */
 void opt_help(FILE *out, const char *usage, const char *about, const struct opt *table, const char *example);

@@ -165,7 +165,7 @@ static int run_parsed(struct cli *cli, const struct verb *verb, const char *full
     int rc;
 
     BUG_ON(!options);
-    rc = opt_parse(verb->opts, argc, argv, options, operands, &run.n, &run.err);
+    rc = opt_parse_command(verb->opts, argc, argv, options, operands, &run.n, verb->command, &run.err);
     if (rc == 1) {
         opt_help(stdout, usage, verb->about, verb->opts, verb->example);
         return 0;

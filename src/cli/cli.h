@@ -80,6 +80,7 @@ struct verb {
     const struct opt *opts;
     size_t opts_size;    /* of the option struct */
     unsigned min_operands, max_operands;
+    unsigned command;    /* operand that is the first word of a command of its own, see opt_parse_command */
     int (*run)(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err);
     const struct verb *sub; /* verbs below it, ended by a NULL name; then `run` is NULL */
     const char *group;   /* heading in the overview */

@@ -41,7 +41,7 @@ static const struct opt exec_opts[] = {
     {.name = "replica", .type = OPT_INT, .offset = AT(replica), .min = 0, .max = 999, .def = "0", .arg = "N",
      .help = "in this replica; 0: the first that runs"},
     {.name = "server", .type = OPT_STRING, .offset = AT(server), .arg = "NAME", .help = "with --container: on this server"},
-    {.name = "container", .type = OPT_STRING, .offset = AT(container), .arg = "NAME",
+    {.name = "container", .type = OPT_STRING, .offset = AT(container), .arg = "NAME", .operand = true,
      .help = "in this container instead of a service's, also one that Davit did not make"},
     {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .def = "default", .arg = "NAME", .help = "project", .env = true},
     CLI_COMMON_OPTS,
@@ -413,5 +413,6 @@ const struct verb verb_exec = {
     .opts_size = sizeof(struct exec_options),
     .min_operands = 1,
     .max_operands = CLI_OPERANDS_MAX,
+    .command = 2,
     .run = run_exec,
 };

@@ -108,6 +108,12 @@ def test_outputs_apart_and_the_exact_exit_code(up):
 
 
 @pytest.mark.req("WK-3")
+def test_what_follows_the_first_word_is_the_commands(up):
+    assert up.run("exec", "box", "-e", "A=1", "sh", "-c", "echo $A $0", "--help", "--").out == "1 --help\n"
+    assert up.run("exec", "--container", container(up), "echo", "-p", "x").out == "-p x\n"
+
+
+@pytest.mark.req("WK-3")
 def test_user_folder_and_variables(up):
     got = up.run("exec", "--user", "7:8", "--workdir", "/bin", "--env", "A=b c", "--env", "HOME", "box", "--", "sh", "-c", "id -u; id -g; pwd; echo $A; echo $HOME")
     assert got.out.split("\n") == ["7", "8", "/bin", "b c", up.env["HOME"], ""]

@@ -158,6 +158,33 @@ static void test_advice(void **state)
     assert_int_equal(PARSE(s("-h")), 1);
 }
 
+static void test_command(void **state)
+{
+    static const struct opt with[] = {{.name = "name", .letter = 'n', .type = OPT_STRING, .offset = offsetof(struct settings, name), .operand = true},
+                                      {.name = "v", .type = OPT_BOOL, .offset = offsetof(struct settings, verbose)}, {0}};
+    struct settings got;
+    const char *words[4];
+
+    (void)state;
+#define COMMAND(...)                                                                                                          \
+    (n_operands = 4, opt_parse_command(with, ARRAY_LEN(((char *[]){s("prog"), __VA_ARGS__})), (char *[]){s("prog"), __VA_ARGS__, NULL}, \
+                                       &got, words, &n_operands, 2, &err))
+    assert_int_equal(COMMAND(s("web"), s("--v"), s("sh"), s("-c"), s("--help")), 0);
+    assert_int_equal(n_operands, 4);
+    assert_true(got.verbose);
+    assert_string_equal(words[2], "-c");
+    assert_int_equal(COMMAND(s("web"), s("--"), s("sh"), s("--")), 0);
+    assert_int_equal(n_operands, 3);
+    assert_int_equal(COMMAND(s("web"), s("-x"), s("sh")), -(int)ERR_INVALID);
+    /* The option and not the first operand says what it is about. */
+    assert_int_equal(COMMAND(s("-nweb"), s("--name=db"), s("sh"), s("--v")), 0);
+    assert_int_equal(n_operands, 2);
+    assert_string_equal(got.name, "db");
+    assert_false(got.verbose);
+    assert_int_equal(COMMAND(s("web"), s("sh"), s("-n"), s("x")), 0);
+    assert_null(got.name);
+}
+
 static void test_long_names_and_lists(void **state)
 {
     static char arg[5000], *argv[OPT_LIST_MAX + 3];
@@ -206,7 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_forms), cmocka_unit_test(test_environment),
         cmocka_unit_test(test_bounds), cmocka_unit_test(test_advice), cmocka_unit_test(test_long_names_and_lists),
-        cmocka_unit_test(test_help_and_man),
+        cmocka_unit_test(test_help_and_man), cmocka_unit_test(test_command),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
