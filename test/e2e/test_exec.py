@@ -192,9 +192,15 @@ def test_in_a_container_that_does_not_run(up, docker):
     ident = docker.json("POST", "/containers/create", {"Image": "davit-test/busybox:1"}, query={"name": f"still-{os.getpid()}"})["Id"]
     try:
         got = up.run("exec", "--container", ident, "--", "true", check=False)
-        assert got.rc != 0 and "does not run" in got.err
+        assert got.rc != 0 and "does not run" in got.err and "davit container start " in got.err
     finally:
         docker.remove(ident)
+    up.run("stop", "box")
+    try:
+        got = up.run("exec", "box", "--", "true", check=False)
+        assert got.rc != 0 and "does not run" in got.err and "davit start box\n" in got.err
+    finally:
+        up.run("start", "box")
 
 
 @pytest.mark.req("WK-3")

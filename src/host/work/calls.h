@@ -41,6 +41,9 @@ call_fn call_prune_plan, call_prune_apply;                               /* prun
 call_fn call_volume_list, call_volume_remove;                            /* volumes.c */
 call_fn call_container;                                                  /* containers.c */
 
+/* containers.c. What `davit start` calls the service of @k ("web", "shop/web"), owned by the caller; NULL: it is of none of ours. */
+char *containers_service(const struct work *w, const struct docker_container *k) MUST_USE;
+
 /* --- for work.c ---- */
 void calls_start(struct work *w);
 /* After the workers ended. */

@@ -7,6 +7,14 @@
 
 enum { STOP_SECONDS = 10, STOP_SECONDS_MAX = 300 };
 
+char *containers_service(const struct work *w, const struct docker_container *k)
+{
+    if (!labels_service(w, &k->labels))
+        return NULL;
+    const char *project = docker_map_get(&k->labels, LABEL_PROJECT), *service = docker_map_get(&k->labels, LABEL_SERVICE);
+    return !project || strcmp(project, "default") == 0 ? str_dup(str_from(service)) : str_printf("%.64s/%.64s", project, service);
+}
+
 /* The engine also takes the beginning of an id: that is no name. */
 static int find(struct work *w, const char *name, struct docker_container *ret, struct err *err)
 {

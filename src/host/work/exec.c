@@ -318,6 +318,8 @@ static int look_up(struct exec *x, const char *name, const char **reason, struct
         rc = err_set(err, ERR_DENIED, "%s is a part of Davit: no commands are run in it", c.name);
     if (rc == 0 && c.state != DOCKER_STATE_RUNNING) {
         rc = err_set(err, ERR_PRECONDITION, "container \"%.80s\" does not run", *c.name ? c.name : name);
+        AUTO_FREE char *service = containers_service(x->w, &c);
+        err_hint(err, "davit %s %.200s", service ? "start" : "container start", service ? service : name);
         *reason = "not_running";
     }
     if (rc == 0)
