@@ -41,7 +41,9 @@ def test_containers_of_others_are_listed_and_changed_by_name_only(up, docker, fo
     assert refused.rc == 7 and "--force" in refused.err
     refused = up.run("container", "stop", mine[0]["name"], check=False)
     assert refused.rc == 7 and "service web" in refused.err
-    assert "stopped" in up.run("container", "stop", "--stop-timeout", "1s", foreign).out
+    forced = up.run("container", "stop", "--force", "--stop-timeout", "1s", mine[0]["name"]).out
+    assert "its agent starts it again; davit stop web lasts" in forced
+    assert up.run("container", "stop", "--stop-timeout", "1s", foreign).out.endswith(": stopped\n")
     assert "removed" in up.run("container", "rm", foreign).out
     assert foreign not in [c["Names"][0].strip("/") for c in docker.containers()]
     assert foreign in [v["Name"] for v in docker.volumes()]

@@ -89,6 +89,14 @@ static int act(struct work *w, const struct docker_container *k, const Davit__Li
     }
 }
 
+/* Who stops a container of a service by force should not think that it lasts. */
+static char *tell(const struct work *w, const struct docker_container *k, const Davit__Link__V1__ContainerCall *m, const char *done)
+{
+    AUTO_FREE char *service = m->action == DAVIT__LINK__V1__CONTAINER_CALL__ACTION__ACTION_STOP ? containers_service(w, k) : NULL;
+    return service && strcmp(done, "stopped") == 0 ? str_printf("stopped; its agent starts it again; davit stop %s lasts", service)
+                                                   : str_dup(str_from(done));
+}
+
 int call_container(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err)
 {
     const Davit__Link__V1__ContainerCall *m = call_open_message(c)->container;
@@ -101,10 +109,11 @@ int call_container(struct call *c, Davit__Link__V1__CallEnd *end, const char **r
         rc = may(w, &k, m, reason, err);
     if (rc == 0)
         rc = act(w, &k, m, &done, err);
+    if (rc >= 0)
+        end->outcome = tell(w, &k, m, done);
     docker_container_release(&k);
     if (rc < 0)
         return rc;
-    end->outcome = str_dup(str_from(done));
     end->result_case = DAVIT__LINK__V1__CALL_END__RESULT_OUTCOME;
     return 0;
 }
