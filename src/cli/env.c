@@ -31,7 +31,7 @@ static const struct opt env_set_opts[] = {
     {.name = "file", .letter = 'f', .type = OPT_STRING, .offset = AT(file), .arg = "NAME",
      .help = "deliver it as the file /run/secrets/NAME, in memory, instead of in the environment"},
     {.name = "from-file", .type = OPT_STRING, .offset = AT(from_file), .arg = "PATH",
-     .help = "the value is what this file holds; - is standard input"},
+     .help = "the value is what this file holds, to the last newline; - is standard input"},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -144,7 +144,7 @@ static int read_value(struct setting *s, const char *name, const char *path, str
     AUTO_FREE char *prompt = str_printf("value of %.80s", name);
     if (s->input)
         return err_set(err, ERR_INVALID, "only one value can be read from standard input or a file");
-    return secret_input(path, prompt, VALUE_MAX, &s->input, err);
+    return path ? secret_input_whole(path, VALUE_MAX, &s->input, err) : secret_input(NULL, prompt, VALUE_MAX, &s->input, err);
 }
 
 static int add(struct setting *s, const struct env_options *o, const char *operand, struct err *err)
@@ -272,6 +272,7 @@ static int run_reveal(struct cli *cli, const void *options, const char **operand
     if (rc < 0)
         return rc;
     const Davit__Control__V1__RevealVariableResponse *m = (const void *)message;
+    size_t len = strlen(m->value);
     if (cli->json) {
         rc = out_message(message, err);
     } else if (isatty(STDOUT_FILENO)) {
@@ -279,10 +280,10 @@ static int run_reveal(struct cli *cli, const void *options, const char **operand
         printf("%s\n", clean);
         explicit_bzero(clean, strlen(clean));
     } else {
-        printf("%s\n", m->value);
+        printf("%s%s", m->value, len && m->value[len - 1] == '\n' ? "" : "\n");
     }
-    if (*m->value)
-        explicit_bzero(m->value, strlen(m->value));
+    if (len)
+        explicit_bzero(m->value, len);
     rpc_message_free(message);
     return rc;
 }

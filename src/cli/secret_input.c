@@ -81,6 +81,16 @@ static int read_file(const char *path, size_t max, struct buf *out, struct err *
     return rc;
 }
 
+static int keep(struct str s, size_t max, struct secret **ret, struct err *err)
+{
+    if (s.n > max)
+        return err_set(err, ERR_EXHAUSTED, "longer than %zu bytes", max);
+    if (!str_is_utf8(s) || memchr(s.p, '\0', s.n))
+        return err_set(err, ERR_INVALID, "it is not UTF-8 text: encode other bytes, for example with base64");
+    *ret = secret_new(s);
+    return 0;
+}
+
 int secret_input(const char *path, const char *prompt, size_t max, struct secret **ret, struct err *err)
 {
     AUTO_SECRET_BUF text = BUF_INIT(max + 4);
@@ -99,10 +109,13 @@ int secret_input(const char *path, const char *prompt, size_t max, struct secret
         s.n--;
     if (s.n && s.n < text.len && s.p[s.n - 1] == '\r')
         s.n--;
-    if (s.n > max)
-        return err_set(err, ERR_EXHAUSTED, "longer than %zu bytes", max);
-    if (!str_is_utf8(s) || memchr(s.p, '\0', s.n))
-        return err_set(err, ERR_INVALID, "it is not UTF-8 text: encode other bytes, for example with base64");
-    *ret = secret_new(s);
-    return 0;
+    return keep(s, max, ret, err);
+}
+
+int secret_input_whole(const char *path, size_t max, struct secret **ret, struct err *err)
+{
+    AUTO_SECRET_BUF text = BUF_INIT(max + 4);
+    BUG_ON(!buf_reserve(&text, max + 4));
+    int rc = strcmp(path, "-") == 0 ? read_all(STDIN_FILENO, max, &text, "standard input", err) : read_file(path, max, &text, err);
+    return rc < 0 ? rc : keep(buf_str(&text), max, ret, err);
 }

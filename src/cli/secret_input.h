@@ -8,7 +8,9 @@
 #include "base/secret.h"
 
 /* @path NULL: asks with @prompt when standard input is a terminal, else reads it; "-": standard input; else that file. One newline at the end does
- * not count. -ERR_EXHAUSTED beyond @max bytes, -ERR_CANCELLED when the user gave up. */
+ * not count. -ERR_EXHAUSTED beyond @max bytes, -ERR_INVALID for what is not text, -ERR_CANCELLED when the user gave up. */
 int secret_input(const char *path, const char *prompt, size_t max, struct secret **ret, struct err *err) MUST_USE;
+/* All that the file @path holds ("-": standard input), to the last byte; otherwise as secret_input. */
+int secret_input_whole(const char *path, size_t max, struct secret **ret, struct err *err) MUST_USE;
 
 #endif

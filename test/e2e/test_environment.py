@@ -11,7 +11,7 @@ from lib import images, proc
 from lib import registry as registry_lib
 
 # Each stands for one secret; none may be in any file of Davit's, in any form.
-TOKEN, KEY, PLAIN = "canary-t0ken-86a1", "canary-key-11d9\nline two", "canary-plain-73bc"
+TOKEN, KEY, PLAIN = "canary-t0ken-86a1", "canary-key-11d9\nline two\n", "canary-plain-73bc"
 # What a container got, told by itself: its environment and its files.
 TELL = "mkdir -p /tmp/w; env > /tmp/w/env; cp /run/secrets/* /tmp/w/; ls -ln /run/secrets > /tmp/w/ls; (echo x > /run/secrets/new) 2>/tmp/w/err; " \
        "echo ok > /tmp/w/health; httpd -f -p 8080 -h /tmp/w &\nwait $!\n"
@@ -66,11 +66,12 @@ def deploy(d, image, port, *more):
 
 
 @pytest.mark.req("CX-8", "WK-9")
-def test_secrets_reach_the_service_and_are_found_nowhere_else(up, telling, free_port):
+def test_secrets_reach_the_service_and_are_found_nowhere_else(up, telling, free_port, tmp_path):
     port = free_port()
+    (tmp_path / "key.pem").write_text(KEY)
     first = KEY.split("\n")[0]
     up.run("env", "set", "--secret", "web", "TOKEN=-", stdin=TOKEN + "\n")
-    up.run("env", "set", "--secret", "--file", "app.key", "web", "APP_KEY=-", stdin=KEY)
+    up.run("env", "set", "--secret", "--file", "app.key", "--from-file", tmp_path / "key.pem", "web", "APP_KEY")
     up.run("env", "set", "web", f"PLAIN={PLAIN}", "MODE=stored")
     deploy(up, telling, port, "--env", "MODE=asked")
     env = dict(line.split("=", 1) for line in get(port, "/env").splitlines() if "=" in line)
@@ -106,6 +107,7 @@ def test_secrets_reach_the_service_and_are_found_nowhere_else(up, telling, free_
 
     # Looking is told, and a service goes without its variables unless they are named.
     assert up.run("env", "reveal", "web", "TOKEN").out == TOKEN + "-second\n"
+    assert up.run("env", "reveal", "web", "APP_KEY").out == KEY
     entries = up.json("audit", "ls", "--object", "default/web/TOKEN")["entries"]
     assert entries[0]["action"] == "EnvironmentService/RevealVariable" and entries[0]["outcome"] == "ok", entries
     up.run("rm", "web")
@@ -127,6 +129,8 @@ def test_looks_at_secrets_are_counted(up):
     assert bad.rc == 1 and "line 2" in bad.err and "Nothing was set" in bad.err, str(bad)
     assert [v["name"] for v in up.json("env", "ls", "looks")["variables"]] == ["A", "B"]
     assert "removed" in up.run("env", "rm", "looks", "A", "B").out
+    up.run("env", "set", "--from-file", "-", "looks", "A", stdin="\r\nx\r\n")
+    assert [v["value"] for v in up.json("env", "ls", "looks")["variables"]] == ["\r\nx\r\n"]
     said = up.run("env", "set", "--secret", "looks", "S=on-the-command-line").err
     assert "KEY=-" in said
 
