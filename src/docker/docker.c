@@ -121,13 +121,22 @@ static const struct {
     {"context deadline exceeded", ERR_UNAVAILABLE, "the engine gave up waiting; try again"},
     {"is not running", ERR_PRECONDITION, NULL},
     {"configured logging driver does not support reading", ERR_PRECONDITION, "use the log driver json-file, local or journald"},
-    {"No such image", ERR_NOT_FOUND, "pull the image first"},
+    {"No such image", ERR_NOT_FOUND, NULL},
 };
+
+/* The engine wraps "No such image: x" into itself: "no such image: x: No such image: x". */
+static struct str said_once(struct str m)
+{
+    size_t half = m.n / 2 - (m.n > 1);
+    if (m.n < 4 || m.n % 2 != 0 || m.p[half] != ':' || m.p[half + 1] != ' ' || strncasecmp(m.p, m.p + half + 2, half) != 0)
+        return m;
+    return (struct str){m.p + half + 2, half};
+}
 
 int docker_engine_error(int status, struct str message, struct err *err)
 {
     char text[400];
-    message = str_trim(message);
+    message = said_once(str_trim(message));
     str_copy(text, sizeof(text), message);
     for (char *c = text; *c; c++) {
         if ((uint8_t)*c < 0x20 || *c == 0x7f)

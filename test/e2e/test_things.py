@@ -67,6 +67,8 @@ def test_images_volumes_and_cleaning_up(up, docker, foreign, registry):
     shown = up.run("prune", "--volumes")
     assert "davit-default-data" in shown.out and full in shown.out and foreign + " " not in shown.out and "Nothing was removed" in shown.err
     assert docker.has_image(full)
+    missing = up.run("image", "rm", "nosuch:1", check=False)
+    assert missing.err.lower().count("no such image") == 1 and "pull" not in missing.err, str(missing)
     result = up.json("prune", "--volumes", "--yes")["result"]
     assert sorted(i["kind"] for i in result["removed"]) == ["image", "volume"] and not result.get("kept"), result
     left = [v["Name"] for v in docker.volumes()]

@@ -210,7 +210,7 @@ static void test_errors(void **state)
         bool hint;
     } cases[] = {
         {404, "No such container: x", ERR_NOT_FOUND, false},
-        {404, "No such image: x:1", ERR_NOT_FOUND, true},
+        {404, "No such image: x:1", ERR_NOT_FOUND, false},
         {409, "Conflict. The container name \"/a\" is already in use by container \"1\"", ERR_EXISTS, false},
         {409, "network with name a already exists", ERR_EXISTS, false},
         {409, "Container 1 is not running", ERR_PRECONDITION, false},
@@ -240,11 +240,32 @@ static void test_errors(void **state)
     }
 }
 
+static void test_an_error_is_said_once(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"no such image: nosuch:1: No such image: nosuch:1", "Docker: No such image: nosuch:1"},
+        {"No such image: a: b", "Docker: No such image: a: b"},
+        {"a: b", "Docker: a: b"},
+        {"a: A", "Docker: A"},
+        {": ", "Docker: :"},
+        {"ab", "Docker: ab"},
+        {"x", "Docker: x"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+        assert_int_equal(docker_engine_error(404, str_from(cases[i][0]), &err), -(int)ERR_NOT_FOUND);
+        assert_string_equal(err.msg, cases[i][1]);
+        assert_string_equal(err.hint, "");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_demux), cmocka_unit_test(test_bad_frames), cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_tty),   cmocka_unit_test(test_records),    cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_an_error_is_said_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
