@@ -113,9 +113,11 @@ def notes(d, cmd_id, step):
 def test_the_strategy_is_told_and_kept(agent, place, project, more, strategy):
     if "ports" in more:
         more = {"ports": [{"hostPort": proc.free_port(), "containerPort": 8080}]}
-    ok(agent.deploy(spec_of(place, project, **more)))
+    first = ok(agent.deploy(spec_of(place, project, **more)))
+    said = notes(agent, first["id"], "inspect")
+    assert any(strategy in n for n in said) and not any("runs now" in n for n in said), said
     r = ok(agent.deploy(spec_of(place, project, **more)))
-    assert any(strategy in n for n in notes(agent, r["id"], "inspect")), notes(agent, r["id"], "inspect")
+    assert any(strategy in n and "what runs now" in n for n in notes(agent, r["id"], "inspect")), notes(agent, r["id"], "inspect")
     # The old one went before the new one started, or only after the commit.
     stopped = any(n.startswith("stopping") for n in notes(agent, r["id"], "stop_old"))
     assert stopped == (strategy != "blue-green")

@@ -123,7 +123,12 @@ int step_inspect(struct job *job, void *ctx, struct err *err)
     if (rc < 0)
         return rc;
     note_digest(d);
-    if (d->strategy == STRATEGY_BLUE_GREEN)
+    bool blue_green = d->strategy == STRATEGY_BLUE_GREEN;
+    if ((rc = deploy_before(d, job_deadline(job), err)) < 0)
+        return rc;
+    if (rc == 0)
+        job_note(job, 100, "%s%s", blue_green ? "blue-green" : "recreate: ", blue_green ? "" : only_one(d));
+    else if (blue_green)
         job_note(job, 100, "blue-green: what runs now serves until the new is healthy");
     else
         job_note(job, 100, "recreate: what runs now stops before the new starts, since %s", only_one(d));

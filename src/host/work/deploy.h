@@ -119,6 +119,11 @@ int record_removed(struct command *c, struct err *err) MUST_USE;
 Davit__Link__V1__Deploy *deploy_copy(const Davit__Link__V1__Deploy *msg) MUST_USE;
 void deploy_copy_free(Davit__Link__V1__Deploy *copy);
 
+/* --- deploy_swap.c ---- */
+
+/* 1: a container that leaves runs now; 0: none does. After deploy_count. */
+int deploy_before(struct deploy *d, usec_t deadline, struct err *err) MUST_USE;
+
 /* --- replicas.c ---- */
 
 /* davit-<project>-<service>-<8>, from the second on with its number behind. Freed by the caller. */

@@ -145,6 +145,17 @@ static bool is_up(const struct docker_summary *c)
     return c->state == DOCKER_STATE_RUNNING || c->state == DOCKER_STATE_RESTARTING || c->state == DOCKER_STATE_PAUSED;
 }
 
+int deploy_before(struct deploy *d, usec_t deadline, struct err *err)
+{
+    struct docker_summaries l = {0};
+    int n = 0, rc = deploy_list(d, &l, deadline, err);
+
+    for (size_t i = 0; rc >= 0 && i < l.n; i++)
+        n += deploy_leaves(d, &l.items[i]) && is_up(&l.items[i]);
+    docker_summaries_release(&l);
+    return rc < 0 ? rc : n > 0;
+}
+
 static void remember_stopped(struct deploy *d, const char *id)
 {
     d->stopped = mem_resize(d->stopped, d->n_stopped + 1, sizeof(*d->stopped));
