@@ -194,8 +194,9 @@ def test_recreated_replicas_are_started_again_when_the_new_ones_fail(agent, plac
     end = time.monotonic() + 5
     while place.get(f"{project}.test") != 200:
         assert time.monotonic() < end
-    ok(agent.deploy(spec_of(place, project, **more)))
+    r = ok(agent.deploy(spec_of(place, project, **more)))
     assert not {c["Id"] for c in place.ours(project)} & set(before)
+    assert {"removing 1 of 2 containers", "removing 2 of 2 containers"} <= set(notes(agent, r["id"], "retire"))
 
 
 @pytest.mark.req("WK-13")

@@ -257,6 +257,7 @@ int step_retire(struct job *job, void *ctx, struct err *err)
 {
     struct deploy *d = ctx;
     struct docker_summaries l = {0};
+    unsigned all = 0, at = 0;
     int rc = deploy_count(d, job_deadline(job), err);
 
     if (rc >= 0 && job->resumed_at >= 0)
@@ -265,10 +266,15 @@ int step_retire(struct job *job, void *ctx, struct err *err)
         rc = deploy_route(d, ROUTE_NOW, job_deadline(job), err);
     if (rc >= 0)
         rc = deploy_list(d, &l, job_deadline(job), err);
+    for (size_t i = 0; rc >= 0 && i < l.n; i++)
+        all += deploy_leaves(d, &l.items[i]);
     for (size_t i = 0; rc >= 0 && i < l.n; i++) {
         if (!deploy_leaves(d, &l.items[i]))
             continue;
-        job_note(job, 0, "removing %s", l.items[i].name);
+        if (all > 1)
+            job_note(job, 0, "removing %u of %u containers", ++at, all);
+        else
+            job_note(job, 0, "removing %s", l.items[i].name);
         rc = docker_container_stop(d->w->docker, l.items[i].id, STOP_SECONDS, job_deadline(job), err);
         if (rc >= 0)
             rc = docker_container_remove(d->w->docker, l.items[i].id, false, true, job_deadline(job), err);
