@@ -215,6 +215,12 @@ def test_what_cannot_be_is_refused_before_anything_is_made(agent, place, docker,
     assert place.gone(f"{project}.test")
 
 
+def test_an_ingress_whose_image_cannot_be_had_is_its_registrys_fault(place, docker, project):
+    with Driver(docker.sock, "--ingress", place.folder / "no-image", "127.0.0.1:1/none:1", f"127.0.0.1:{place.port}") as d:
+        r = d.deploy(spec_of(place, project, routes=route(project), health=NONE))
+    assert r["failure"]["reason"] == "registry_unreachable" and "the image of the ingress" in r["failure"]["message"], r
+
+
 # --- Cancelling --------------------------------------------------------------------------------------------------------------------
 @pytest.mark.req("CX-4")
 def test_a_pull_a_health_check_and_a_command_that_waits_end_at_once(agent, place, docker, project):

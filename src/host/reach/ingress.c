@@ -62,6 +62,7 @@ static int take_turn(struct ingress *in, usec_t deadline, struct err *err)
             return err_set(err, (enum err_code)-rc, "the ingress was busy with another change");
     }
     in->busy = true;
+    in->unfetched = false;
     return 0;
 }
 
@@ -69,6 +70,11 @@ static void end_turn(struct ingress *in)
 {
     in->busy = false;
     event_pulse(&in->turn);
+}
+
+bool ingress_unfetched(const struct ingress *in)
+{
+    return in->unfetched;
 }
 
 /* Takes @next; it is the table after 0. */

@@ -62,6 +62,8 @@ struct ingress_service {
  * to another service, named in @err; -ERR_PRECONDITION: the port is taken or HAProxy refuses; -ERR_UNAVAILABLE: the engine. On failure the table is
  * as it was. */
 int ingress_set(struct ingress *in, const struct ingress_service *s, usec_t deadline, struct err *err) MUST_USE;
+/* Right after a call that waits has failed: was it for want of HAProxy's image, which its registry did not give? */
+bool ingress_unfetched(const struct ingress *in);
 /* Waits: the service has no route any more. 0, also where it had none. */
 int ingress_remove(struct ingress *in, const char *project, const char *service, usec_t deadline, struct err *err) MUST_USE;
 /* Waits until @server (its name) of the service has no connection and no request left, or @limit is over: *ret_left is then how many there are.

@@ -67,6 +67,7 @@ int ingress_image(struct ingress *in, usec_t deadline, struct err *err)
     if (rc == -(int)ERR_NOT_FOUND) {
         e = ERR_INIT;
         rc = docker_pull(in->docker, in->image, NULL, NULL, NULL, NULL, deadline, &e);
+        in->unfetched = rc < 0;
         if (rc < 0)
             rc = err_wrap(&e, "the image of the ingress");
     }

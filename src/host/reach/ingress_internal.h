@@ -32,6 +32,7 @@ struct ingress {
     uint64_t last_generation;
     ingress_network_fn *make_network; /* NULL: the engine's choice */
     void *network_arg;
+    bool unfetched; /* the last call could not fetch the image */
     bool busy;
     struct event turn; /* pulsed when a call has ended */
 };

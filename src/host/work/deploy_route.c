@@ -268,6 +268,14 @@ int deploy_check_routes(struct deploy *d, usec_t deadline, struct err *err)
     return deploy_reason(d, deploy_route_port(d, &port, deadline, err), "invalid");
 }
 
+/* NULL: as the error's code says. That a registry wants a login would be understood of the service's own image. */
+static const char *unrouted(struct deploy *d, const struct err *err)
+{
+    if (ingress_unfetched(d->w->ingress) && (err->code == ERR_UNAVAILABLE || err->code == ERR_EXHAUSTED))
+        return image_pull_reason(d->w, err);
+    return err->code == ERR_EXISTS ? "hostname_taken" : err->code == ERR_PRECONDITION ? "ingress_failed" : NULL;
+}
+
 int step_route(struct job *job, void *ctx, struct err *err)
 {
     struct deploy *d = ctx;
@@ -280,7 +288,7 @@ int step_route(struct job *job, void *ctx, struct err *err)
     if (rc >= 0)
         rc = deploy_route(d, ROUTE_SWITCH, job_deadline(job), err);
     if (rc < 0)
-        return deploy_reason(d, rc, rc == -ERR_EXISTS ? "hostname_taken" : rc == -ERR_PRECONDITION ? "ingress_failed" : NULL);
+        return deploy_reason(d, rc, unrouted(d, err));
     return 0;
 }
 
