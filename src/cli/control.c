@@ -4,8 +4,12 @@
 
 #include "cli/names.h"
 #include "cli/out.h"
+#include "davit/control/v1/environment.davit.h"
+#include "davit/control/v1/environment.pb-c.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "davit/control/v1/workloads.pb-c.h"
+
+static const usec_t LOOK_TIMEOUT = 5 * USEC_SEC;
 
 struct control_options {
     struct cli_common common;
@@ -98,6 +102,47 @@ static int run_restart(struct cli *cli, const void *options, const char **operan
     return control(cli, "restart", options, operands, err);
 }
 
+static size_t volumes_of(struct cli *cli, const struct service_name *name)
+{
+    Davit__Control__V1__ListDeploymentsRequest req = DAVIT__CONTROL__V1__LIST_DEPLOYMENTS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+
+    req.project = (char *)(uintptr_t)name->project;
+    req.service = (char *)(uintptr_t)name->service;
+    req.limit = 1;
+    if (cli_call(cli, &davit_control_v1_workload_service, "ListDeployments", &req.base, LOOK_TIMEOUT, &message, NULL) < 0)
+        return 0;
+    const Davit__Control__V1__ListDeploymentsResponse *m = (const void *)message;
+    size_t n = m->n_deployments && m->deployments[0]->spec ? m->deployments[0]->spec->n_volumes : 0;
+    rpc_message_free(message);
+    return n;
+}
+
+static size_t variables_of(struct cli *cli, const struct service_name *name)
+{
+    Davit__Control__V1__ListVariablesRequest req = DAVIT__CONTROL__V1__LIST_VARIABLES_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+
+    req.project = (char *)(uintptr_t)name->project;
+    req.service = (char *)(uintptr_t)name->service;
+    if (cli_call(cli, &davit_control_v1_environment_service, "ListVariables", &req.base, LOOK_TIMEOUT, &message, NULL) < 0)
+        return 0;
+    size_t n = ((const Davit__Control__V1__ListVariablesResponse *)(const void *)message)->n_variables;
+    rpc_message_free(message);
+    return n;
+}
+
+/* It is removed all the same where this cannot be asked for. */
+static void tell_what_stays(struct cli *cli, const struct control_options *o, const struct service_name *name)
+{
+    size_t volumes = o->volumes ? 0 : volumes_of(cli, name), variables = o->variables ? 0 : variables_of(cli, name);
+
+    if (volumes)
+        out_note(cli, "Its volumes stay: `davit volume ls`.");
+    if (variables)
+        out_note(cli, "What is stored of its variables stays: `davit env ls %s/%s`.", name->project, name->service);
+}
+
 static int run_rm(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct control_options *o = options;
@@ -118,7 +163,10 @@ static int run_rm(struct cli *cli, const void *options, const char **operands, s
     rc = cli_call(cli, &davit_control_v1_workload_service, "RemoveService", &req.base, o->wait + 5 * USEC_SEC, &message, err);
     if (rc < 0)
         return rc;
-    return finish(cli, message, &name, ((Davit__Control__V1__RemoveServiceResponse *)(void *)message)->outcome, err);
+    rc = finish(cli, message, &name, ((Davit__Control__V1__RemoveServiceResponse *)(void *)message)->outcome, err);
+    if (rc == 0 && !cli->json)
+        tell_what_stays(cli, o, &name);
+    return rc;
 }
 
 #define CONTROL_VERB(word, options_, text)                                                                                                  \

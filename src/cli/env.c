@@ -251,6 +251,8 @@ static int run_rm(struct cli *cli, const void *options, const char **operands, s
         rc = out_message(message, err);
     else
         printf("%u removed%s\n", m->removed, m->removed < n - 1 ? "; the others were not there" : "");
+    if (!cli->json && m->removed)
+        out_note(cli, "It counts from the next deployment of %s/%s on.", name.project, name.service);
     rpc_message_free(message);
     return rc;
 }

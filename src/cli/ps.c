@@ -152,7 +152,9 @@ static int run_ps(struct cli *cli, const void *options, const char **operands, s
             ps_row(&t, list->services[i]);
         out_table_print(cli, &t);
         out_table_release(&t);
-        if (list->n_services == 0)
+        if (list->n_services == 0 && o->project)
+            out_note(cli, "No service in project %s%s%s.", o->project, o->server ? " on server " : "", o->server ? o->server : "");
+        else if (list->n_services == 0)
             out_note(cli, "No service yet. `davit deploy IMAGE` runs one.");
     }
     if (rc == 0 && o->all)

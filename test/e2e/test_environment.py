@@ -110,7 +110,8 @@ def test_secrets_reach_the_service_and_are_found_nowhere_else(up, telling, free_
     assert up.run("env", "reveal", "web", "APP_KEY").out == KEY
     entries = up.json("audit", "ls", "--object", "default/web/TOKEN")["entries"]
     assert entries[0]["action"] == "EnvironmentService/RevealVariable" and entries[0]["outcome"] == "ok", entries
-    up.run("rm", "web")
+    said = up.run("rm", "web").err
+    assert "env ls default/web" in said and "volume" not in said, said
     proc.wait_for(lambda: not source.exists(), text="the files go with the container")
     assert len(up.json("env", "ls", "web")["variables"]) == 4
     nowhere(up, TOKEN, first, PLAIN)
@@ -128,7 +129,8 @@ def test_looks_at_secrets_are_counted(up):
     bad = up.run("env", "import", "looks", "-", stdin="C=1\nnot a line\n", check=False)
     assert bad.rc == 1 and "line 2" in bad.err and "Nothing was set" in bad.err, str(bad)
     assert [v["name"] for v in up.json("env", "ls", "looks")["variables"]] == ["A", "B"]
-    assert "removed" in up.run("env", "rm", "looks", "A", "B").out
+    gone = up.run("env", "rm", "looks", "A", "B")
+    assert "2 removed" in gone.out and "next deployment of default/looks" in gone.err, str(gone)
     up.run("env", "set", "--from-file", "-", "looks", "A", stdin="\r\nx\r\n")
     assert [v["value"] for v in up.json("env", "ls", "looks")["variables"]] == ["\r\nx\r\n"]
     said = up.run("env", "set", "--secret", "looks", "S=on-the-command-line").err

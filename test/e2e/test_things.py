@@ -63,7 +63,10 @@ def test_images_volumes_and_cleaning_up(up, docker, foreign, registry):
     volumes = {v["name"]: v for v in up.json("volume", "ls")["volumes"]}
     assert volumes["davit-default-data"]["service"] == "db" and not volumes[foreign].get("service")
     assert up.run("volume", "rm", foreign, check=False).rc == 7
-    up.run("rm", "db")
+    said = up.run("ps", "--project", "nope").err
+    assert "project nope" in said and "yet" not in said, said
+    said = up.run("rm", "db").err
+    assert "volumes stay" in said and "env ls" not in said, said
     shown = up.run("prune", "--volumes")
     assert "davit-default-data" in shown.out and full in shown.out and foreign + " " not in shown.out and "Nothing was removed" in shown.err
     assert docker.has_image(full)
