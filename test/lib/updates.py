@@ -175,7 +175,7 @@ class Manager:
         self.socket.bind(str(self.path))
         self.socket.settimeout(0.1)
         self.env = env | {"NOTIFY_SOCKET": str(self.path)}
-        self.main, self.child, self.starts, self.said, self.stopping = 0, None, 0, [], False
+        self.main, self.child, self.starts, self.said, self.stopping, self.kills_next = 0, None, 0, [], False, False
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.start()
         self.thread.start()
@@ -200,6 +200,9 @@ class Manager:
             for line in words.split("\n"):
                 if line.startswith("MAINPID="):
                     self.main = int(line[8:])
+                    if self.kills_next:
+                        self.kills_next = False
+                        self.kill()
             return True
         return False
 

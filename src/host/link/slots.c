@@ -289,6 +289,13 @@ int slots_pending_set(const struct slots *s, const char *slot, bool stopped, str
     return fd_write_file(path, text, strlen(text), 0644, err);
 }
 
+int slots_pending_drop(const struct slots *s, const char *slot, struct err *err)
+{
+    char pending[SLOT_NAME_SIZE];
+    int rc = slots_pending(s, pending, err);
+    return rc == 0 && str_eq(str_from(pending), str_from(slot)) ? slots_pending_set(s, NULL, false, err) : rc;
+}
+
 /* --- Start of the program ---- */
 
 static int restore(const struct slots *s, char **ret_path, struct err *err)
@@ -299,8 +306,6 @@ static int restore(const struct slots *s, char **ret_path, struct err *err)
         rc = err_set(err, ERR_PRECONDITION, "there is no slot to go back to");
     if (rc == 0)
         rc = slots_point(s, SLOTS_CURRENT, previous, err);
-    if (rc == 0)
-        rc = slots_pending_set(s, NULL, false, err);
     if (rc < 0)
         return rc;
     *ret_path = slots_path(s, previous, PROGRAM);

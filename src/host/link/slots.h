@@ -63,10 +63,13 @@ int slots_counter_set(const struct slots *s, uint64_t counter, struct err *err) 
 int slots_pending(const struct slots *s, char ret[SLOT_NAME_SIZE], struct err *err) MUST_USE;
 /* @slot NULL: none is, or it has proved itself. @stopped: it was told to end, so its next start is no failure. */
 int slots_pending_set(const struct slots *s, const char *slot, bool stopped, struct err *err) MUST_USE;
+/* @slot is not pending any more, if it was. */
+int slots_pending_drop(const struct slots *s, const char *slot, struct err *err) MUST_USE;
 
 /* The first thing that an agent does that a service manager started: if its slot is pending, then it ran before and came to an end it was not
  * told to. Then the previous slot becomes current, and 1 is returned with the path of its agent, to be executed in place of this program
- * (the caller frees). 0: go on. Negative: it could not be restored; going on is better than nothing. */
+ * (the caller frees), and the slot stays pending: so the update that is resumed there knows that it was tried, whether or not the new one had come
+ * to note it. 0: go on. Negative: it could not be restored; going on is better than nothing. */
 int slots_boot(const char *exe, char **ret_path, struct err *err) MUST_USE;
 
 #endif

@@ -138,12 +138,31 @@ static bool is_new_one(const struct update *u)
     return str_eq(str_from(u->slots.running), str_from(u->slot));
 }
 
-/* The new one is asked: it runs, so it was tried and found good. */
+static int fell_back(struct update *u, struct err *err)
+{
+    (void)err_set(err, ERR_ABORTED, "version %s came to an end in its first %d s; the previous one was restored", u->release.version,
+                  (int)(UPDATE_SETTLE / USEC_SEC));
+    err_hint(err, "the log of the server's agent tells why");
+    return update_reason(u, -(int)ERR_ABORTED, "update_replace");
+}
+
+static int was_pending_job(void *arg)
+{
+    struct update *u = arg;
+    char pending[SLOT_NAME_SIZE];
+    int rc = slots_pending(&u->slots, pending, &u->block_err);
+    return rc < 0 ? rc : str_eq(str_from(pending), str_from(u->slot));
+}
+
+/* The new one is asked: it runs, so it was tried and found good. The old one is asked: if the slot is pending, then the new one had taken over and
+ * ended before it could note that; to try it again would go on for ever. */
 static int probe_trial(struct job *job, void *ctx, struct err *err)
 {
-    (void)job;
-    (void)err;
-    return is_new_one(ctx);
+    struct update *u = ctx;
+    if (is_new_one(u))
+        return 1;
+    int rc = update_block(u, was_pending_job, job_deadline(job), err);
+    return rc == 1 ? fell_back(u, err) : rc;
 }
 
 static int probe_replace(struct job *job, void *ctx, struct err *err)
@@ -181,15 +200,11 @@ static int unreplace_job(void *arg)
 {
     struct update *u = arg;
     struct err *err = &u->block_err;
-    char pending[SLOT_NAME_SIZE], current[SLOT_NAME_SIZE];
+    char current[SLOT_NAME_SIZE];
     int rc = slots_read(&u->slots, SLOTS_CURRENT, current, err);
     if (rc >= 0 && (rc == 1 || str_eq(str_from(current), str_from(u->slot))))
         rc = slots_point(&u->slots, SLOTS_CURRENT, u->slots.running, err);
-    if (rc >= 0)
-        rc = slots_pending(&u->slots, pending, err);
-    if (rc >= 0 && str_eq(str_from(pending), str_from(u->slot)))
-        rc = slots_pending_set(&u->slots, NULL, false, err);
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : slots_pending_drop(&u->slots, u->slot, err);
 }
 
 static int undo_replace(struct job *job, void *ctx, struct err *err)
@@ -210,12 +225,8 @@ static int step_settle(struct job *job, void *ctx, struct err *err)
     struct update *u = ctx;
     if (!is_new_one(u) && u->takeover)
         return update_reason(u, trial_hand_over(u, job_deadline(job), err), "update_trial");
-    if (!is_new_one(u)) {
-        (void)err_set(err, ERR_ABORTED, "version %s came to an end in its first %d s; the previous one was restored", u->release.version,
-                      (int)(UPDATE_SETTLE / USEC_SEC));
-        err_hint(err, "the log of the server's agent tells why");
-        return update_reason(u, -(int)ERR_ABORTED, "update_replace");
-    }
+    if (!is_new_one(u))
+        return fell_back(u, err);
     if (fiber_sleep(UPDATE_SETTLE) < 0)
         return -(int)ERR_CANCELLED;
     return update_block(u, settled_job, job_deadline(job), err);

@@ -150,6 +150,8 @@ static int remove_job(void *arg)
     int rc = in_use(u, NULL);
     if (rc == 0)
         rc = clear(u, u->slot, &u->block_err);
+    if (rc == 0)
+        rc = slots_pending_drop(&u->slots, u->slot, &u->block_err);
     return clear(u, fresh, &u->block_err) < 0 ? -(int)u->block_err.code : rc == -(int)ERR_EXISTS ? 0 : rc;
 }
 
