@@ -16,6 +16,7 @@
 #include "control/enroll.h"
 #include "control/front.h"
 #include "control/links.h"
+#include "control/oauth.h"
 #include "control/passes.h"
 #include "control/people.h"
 #include "control/prune.h"
@@ -248,6 +249,8 @@ static int open_store(struct control *c, struct err *err)
     if (rc == 0)
         rc = servers_load(c, err);
     if (rc == 0)
+        rc = oauth_load(c->oauth, err);
+    if (rc == 0)
         rc = enroll_load(c->enroll, err);
     if (rc == 0)
         rc = people_load(c->people, err);
@@ -289,6 +292,8 @@ static int listen_all(struct control *c, struct err *err)
         rc = control_open_link(c, err);
     if (rc == 0)
         rc = listen_api(c, err);
+    if (rc == 0)
+        rc = oauth_start(c->oauth, err);
     /* Who asks whether we are up then asks where the dashboard is. */
     if (rc == 0)
         front_open_local(c);
@@ -330,6 +335,8 @@ static void add_services(struct control *c)
     c->link = rpc_server_new(c->loop, authz_link, c);
     front_start(c);
     rpc_server_set_around(c->api, audit_around, c);
+    rpc_server_set_pages(c->api, oauth_pages, c);
+    rpc_server_take_posts(c->api, "/oauth2/");
     rpc_server_set_around(c->link, audit_around, c);
     for (size_t i = 0; i < control_n_services; i++) {
         const struct control_service *s = &control_services[i];
@@ -379,6 +386,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
     c->challenges = challenges_new();
+    c->oauth = oauth_new(c);
     c->passes = passes_new(c);
     c->people = people_new(c);
     c->registries = registries_new();
@@ -432,6 +440,14 @@ static void wait_for_fibers(struct control *c)
         log_event(LOG_WARN, "work was still going on at the end", NULL);
 }
 
+static void drain_all(struct control *c)
+{
+    struct rpc_server *const all[] = {c->api, c->link, c->web, c->local};
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i])
+            rpc_server_drain(all[i]);
+}
+
 struct control *control_stop(struct control *c)
 {
     struct err err = ERR_INIT;
@@ -440,14 +456,7 @@ struct control *control_stop(struct control *c)
         return NULL;
     c->stopping = true;
     audit_stopping(c);
-    if (c->api)
-        rpc_server_drain(c->api);
-    if (c->link)
-        rpc_server_drain(c->link);
-    if (c->web)
-        rpc_server_drain(c->web);
-    if (c->local)
-        rpc_server_drain(c->local);
+    drain_all(c);
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
@@ -483,6 +492,7 @@ struct control *control_stop(struct control *c)
     changes_release(&c->changes);
     c->enroll = enroll_free(c->enroll);
     c->challenges = challenges_free(c->challenges);
+    c->oauth = oauth_free(c->oauth);
     c->fast = lane_free(c->fast);
     c->store = store_close(c->store);
     c->seal = seal_free(c->seal);

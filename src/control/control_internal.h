@@ -41,6 +41,7 @@ struct plans;
 struct people;
 struct registries;
 struct hmap;
+struct oauth;
 struct tickets;
 
 struct control {
@@ -59,6 +60,7 @@ struct control {
     struct tickets *tickets; /* of files, see tickets.h */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
+    struct oauth *oauth;    /* issues those of 7443 */
     usec_t strange_handshakes; /* a bucket, see tunnel.h */
     struct seal *seal; /* keys of what is sealed in the store */
     char *link_socket; /* address of the unix listener */

@@ -113,6 +113,13 @@ static const char sql_environment[] =
     "CREATE TABLE registries ("
     " id TEXT PRIMARY KEY, server TEXT NOT NULL UNIQUE, login BLOB NOT NULL, changed_us INTEGER NOT NULL, changed_by TEXT NOT NULL) STRICT;";
 
+/* Short-lived tokens: which assertions were exchanged, by a hash of client and jti, and which tokens may open nothing any more; see oauth.h. */
+static const char sql_oauth[] =
+    "CREATE TABLE used_assertions (id TEXT PRIMARY KEY, client TEXT NOT NULL, expires_us INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX used_assertions_expires ON used_assertions (expires_us);"
+    "CREATE INDEX used_assertions_client ON used_assertions (client);"
+    "CREATE TABLE revoked_tokens (id TEXT PRIMARY KEY, expires_us INTEGER NOT NULL) STRICT;";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
@@ -123,5 +130,6 @@ const struct store_migration schema_migrations[] = {
     {"people", sql_people},
     {"deployments", sql_deployments},
     {"environment", sql_environment},
+    {"oauth", sql_oauth},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -43,6 +43,15 @@ const EVP_MD *ident__digest(EVP_PKEY *pkey);
 int ident__alt_names(const char *uri, const char *const *names, size_t n_names, GENERAL_NAMES **ret, struct err *err) MUST_USE;
 /* Microseconds since 1970; -ERR_INVALID outside of 1970..9999. */
 int ident__time(const ASN1_TIME *t, usec_t *ret) MUST_USE;
+/* es256.c: signatures of JSON Web Tokens, r and s as 32 bytes each, big-endian (RFC 7518, 3.4). */
+enum { ES256_SIGNATURE_SIZE = 64 };
+bool ident__is_p256(EVP_PKEY *pkey);
+bool ident__es256_sign(EVP_PKEY *pkey, struct str text, uint8_t ret[ES256_SIGNATURE_SIZE]) MUST_USE;
+bool ident__es256_holds(EVP_PKEY *pkey, struct str text, const uint8_t signature[ES256_SIGNATURE_SIZE]) MUST_USE;
+/* Base64url in the one spelling that bytes have in it: no padding, no bits behind the last byte. */
+bool ident__unbase64url(struct str text, void *dst, size_t size, size_t *ret_n) MUST_USE;
+/* Appends it. */
+int ident__base64url(struct buf *out, const void *p, size_t n) MUST_USE;
 /* Makes the new file @path (0600) of @bytes, whole or not at all, and on disk when it returns. -ERR_EXISTS. Blocks. */
 int ident__save_new(const char *path, struct str bytes, struct err *err) MUST_USE;
 /* Appends a file of at most KEY_PEM_MAX bytes to the empty @out, whose memory does not move meanwhile. -ERR_DENIED (with advice) when others

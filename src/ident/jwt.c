@@ -4,15 +4,11 @@
 
 #include <string.h>
 
-#include <openssl/ecdsa.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-
 #include "base/json.h"
 #include "base/mem.h"
 #include "ident/ident_internal.h"
 
-enum { SIGNATURE_BYTES = 64, NUMBER_BYTES = SIGNATURE_BYTES / 2, SIGNATURE_DER_MAX = 80, PAYLOAD_MAX = 640 };
+enum { PAYLOAD_MAX = 640 };
 
 /* {"alg":"ES256","typ":"JWT"} */
 static const char HEADER[] = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9";
@@ -22,78 +18,6 @@ static const char AUDIENCE[] = "davit-link";
 static int refuse(struct err *err, const char *why)
 {
     return err_set(err, ERR_UNAUTHENTICATED, "the access token is not valid: %s", why);
-}
-
-/* --- Signature: r and s, each as 32 bytes big-endian (RFC 7518, 3.4) --- */
-
-static bool is_p256(const struct key *key)
-{
-    return EVP_PKEY_is_a(key->pkey, "EC") && ident__key_allowed(key->pkey);
-}
-
-static bool raw_of_der(const uint8_t *der, size_t n, uint8_t raw[SIGNATURE_BYTES])
-{
-    ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)n);
-    bool ok = sig && BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, NUMBER_BYTES) == NUMBER_BYTES &&
-              BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + NUMBER_BYTES, NUMBER_BYTES) == NUMBER_BYTES;
-    ECDSA_SIG_free(sig);
-    return ok;
-}
-
-/* The length of the DER form; 0 when it cannot be made. */
-static size_t der_of_raw(const uint8_t raw[SIGNATURE_BYTES], uint8_t der[SIGNATURE_DER_MAX])
-{
-    ECDSA_SIG *sig = ECDSA_SIG_new();
-    BIGNUM *r = BN_bin2bn(raw, NUMBER_BYTES, NULL), *s = BN_bin2bn(raw + NUMBER_BYTES, NUMBER_BYTES, NULL);
-    int n = 0;
-    if (sig && r && s && ECDSA_SIG_set0(sig, r, s) == 1) {
-        r = s = NULL; /* they are its own now */
-        n = i2d_ECDSA_SIG(sig, NULL);
-        n = n > 0 && n <= SIGNATURE_DER_MAX ? i2d_ECDSA_SIG(sig, &der) : 0;
-    }
-    BN_free(r);
-    BN_free(s);
-    ECDSA_SIG_free(sig);
-    return n > 0 ? (size_t)n : 0;
-}
-
-static bool sign(const struct key *key, struct str text, uint8_t raw[SIGNATURE_BYTES])
-{
-    uint8_t der[SIGNATURE_DER_MAX];
-    size_t n = sizeof(der);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key->pkey) == 1 &&
-              EVP_DigestSign(ctx, der, &n, (const uint8_t *)text.p, text.n) == 1 && raw_of_der(der, n, raw);
-    EVP_MD_CTX_free(ctx);
-    return ok;
-}
-
-static bool holds(const struct key *key, struct str text, const uint8_t raw[SIGNATURE_BYTES])
-{
-    uint8_t der[SIGNATURE_DER_MAX];
-    size_t n = der_of_raw(raw, der);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = n && ctx && EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, key->pkey) == 1 &&
-              EVP_DigestVerify(ctx, der, n, (const uint8_t *)text.p, text.n) == 1;
-    EVP_MD_CTX_free(ctx);
-    ERR_clear_error();
-    return ok;
-}
-
-/* --- Base64url, the one spelling that it has: no padding, no bits behind the last byte --- */
-
-static bool decode(struct str text, void *dst, size_t size, size_t *ret_n)
-{
-    if (str_unbase64(text, dst, size, ret_n) < 0)
-        return false;
-    AUTO_FREE char *again = str_base64url(dst, *ret_n);
-    return str_eq(text, str_from(again));
-}
-
-static int append_base64url(struct buf *out, const void *p, size_t n)
-{
-    AUTO_FREE char *text = str_base64url(p, n);
-    return buf_append_cstr(out, text);
 }
 
 /* --- Claims --- */
@@ -147,7 +71,7 @@ static int read_confirmation(struct json *j, uint8_t ret[SPKI_HASH_SIZE])
     int rc = json_enter(j, JSON_OBJECT, NULL);
     while (rc == 0 && (rc = json_key(j, &name, NULL)) == 1) {
         rc = found || !str_eq(name, STR("kid")) || json_read_str(j, &value, NULL) < 0 ||
-                     !decode(value, ret, SPKI_HASH_SIZE, &n) || n != SPKI_HASH_SIZE
+                     !ident__unbase64url(value, ret, SPKI_HASH_SIZE, &n) || n != SPKI_HASH_SIZE
                  ? -(int)ERR_INVALID
                  : 0;
         found = true;
@@ -226,23 +150,23 @@ static int write_claims(const struct jwt_claims *c, struct buf *out)
 int jwt_make(const struct key *key, const struct jwt_claims *claims, struct buf *out, struct err *err)
 {
     AUTO_BUF payload = BUF_INIT(PAYLOAD_MAX), text = BUF_INIT(JWT_MAX);
-    uint8_t raw[SIGNATURE_BYTES];
+    uint8_t raw[ES256_SIGNATURE_SIZE];
     const char *why = fault(claims);
     ident__start();
-    if (why || !is_p256(key))
+    if (why || !ident__is_p256(key->pkey))
         return err_set(err, ERR_INVALID, "no access token: %s", why ? why : "the key is not P-256");
     BUG_ON(write_claims(claims, &payload) < 0 || buf_append_cstr(&text, HEADER) < 0 || buf_append_byte(&text, '.') < 0 ||
-           append_base64url(&text, payload.data, payload.len) < 0);
-    if (!sign(key, buf_str(&text), raw))
+           ident__base64url(&text, payload.data, payload.len) < 0);
+    if (!ident__es256_sign(key->pkey, buf_str(&text), raw))
         return ident__fail(err, ERR_INTERNAL, "the access token cannot be signed");
-    BUG_ON(buf_append_byte(&text, '.') < 0 || append_base64url(&text, raw, sizeof(raw)) < 0);
+    BUG_ON(buf_append_byte(&text, '.') < 0 || ident__base64url(&text, raw, sizeof(raw)) < 0);
     return buf_append_str(out, buf_str(&text)) < 0 ? err_set(err, ERR_EXHAUSTED, "no room for the access token") : 0;
 }
 
 /* @key NULL: the signature is not asked. NULL, or what is wrong. */
 static const char *judge(const struct key *key, struct str token, struct jwt_claims *ret)
 {
-    uint8_t raw[SIGNATURE_BYTES], bytes[PAYLOAD_MAX];
+    uint8_t raw[ES256_SIGNATURE_SIZE], bytes[PAYLOAD_MAX];
     size_t n = 0;
     struct str rest = token, header, payload;
     if (token.n == 0 || token.n > JWT_MAX)
@@ -251,11 +175,11 @@ static const char *judge(const struct key *key, struct str token, struct jwt_cla
     if (!str_eq(header, str_from(HEADER)))
         return "its header is not that of our tokens";
     payload = str_cut(&rest, '.');
-    if (!decode(rest, raw, sizeof(raw), &n) || n != sizeof(raw))
+    if (!ident__unbase64url(rest, raw, sizeof(raw), &n) || n != sizeof(raw))
         return "its signature is malformed";
-    if (key && (!is_p256(key) || !holds(key, (struct str){token.p, header.n + 1 + payload.n}, raw)))
+    if (key && (!ident__is_p256(key->pkey) || !ident__es256_holds(key->pkey, (struct str){token.p, header.n + 1 + payload.n}, raw)))
         return "its signature does not hold";
-    if (!decode(payload, bytes, sizeof(bytes), &n))
+    if (!ident__unbase64url(payload, bytes, sizeof(bytes), &n))
         return "its claims are malformed";
     if (read_claims((struct str){(const char *)bytes, n}, ret) < 0)
         return "its claims are not those of our tokens";

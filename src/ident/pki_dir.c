@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "ident/ident_internal.h"
+#include "ident/jws.h"
 #include "ident/key.h"
 #include "ident/pki_internal.h"
 
@@ -148,6 +149,28 @@ static int user_cli(const char *dir, const struct key *root_key, const struct ce
     return rc < 0 ? rc : pki__save(dir, "cli", cert, NULL, err);
 }
 
+/* Of the key, which is made at the user if there is none, the public half goes to the control plane, and only that. */
+static int hand_over_assertion_key(const char *dir_user, const char *dir_control, struct err *err)
+{
+    AUTO_FREE char *key_path = pki__file(dir_user, PKI_ASSERTION, ".key");
+    AUTO_FREE char *path = pki__file(dir_control, PKI_ASSERTION, ".jwk");
+    AUTO_BUF present = BUF_INIT(JWK_MAX), text = BUF_INIT(JWK_MAX);
+    AUTO_KEY key = NULL;
+    struct jwk jwk;
+    struct jsonw w;
+    int rc = key_load_or_make(key_path, &key, err);
+    if (rc == 0)
+        rc = jwk_of_key(key, &jwk, err);
+    if (rc < 0)
+        return rc;
+    jsonw_init(&w, &text);
+    jwk_write(&jwk, &w);
+    BUG_ON(jsonw_end(&w) < 0 || buf_append_byte(&text, '\n') < 0);
+    if (fd_read_file(path, &present, NULL) == 0 && str_eq(buf_str(&present), buf_str(&text)))
+        return 0;
+    return fd_write_file(path, text.data, text.len, 0644, err);
+}
+
 int pki_user_init(const char *dir, struct err *err)
 {
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
@@ -222,6 +245,8 @@ int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err
         rc = pki__key(dir_user, "root", &key, err);
     for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++)
         rc = sign_authority(key, root, buf_str(&pem), dir_control, &pki__authorities[i], err);
+    if (rc == 0)
+        rc = hand_over_assertion_key(dir_user, dir_control, err);
     /* Last: with it the directory is complete. */
     return rc < 0 || present ? rc : pki__save(dir_control, "root", root, NULL, err);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pki_dir — where keys and certificates lie, on both sides, and the steps between them.
- *   user's config directory (0700), the CLI's:       root.key root.crt cli.key cli.crt
+ *   user's config directory (0700), the CLI's:       root.key root.crt cli.key cli.crt assertion.key
  *                                                     (old-root.key old-root.crt while the root is changed, see pki_roots.h)
  *   control plane's state directory (0700):           root.crt {server,agents,sandboxes}-ca.{key,csr,crt} controlplane.{key,crt} master.key (seal.h)
+ *                                                     assertion.jwk, the public half of the user's assertion.key
  * Keys 0600, certificates 0644. cli.crt is issued by the root itself, so the control plane, which has only intermediates, can mint no CLI; a chain
  * file holds leaf then intermediate.
  * Order at first use: pki_user_init (CLI), pki_control_prepare (control plane or CLI on its behalf), pki_user_sign (CLI), pki_control_leaf
@@ -21,11 +22,15 @@
 #include "base/str.h"
 #include "ident/cert.h"
 
+/* What the CLI signs assertions with (jwt_oauth.h): PKI_ASSERTION.key at the user, PKI_ASSERTION.jwk at the control plane. */
+#define PKI_ASSERTION "assertion"
+
 /* Makes the directory @dir, the user's root and the CLI identity in it; renews cli.crt at two thirds of its life. */
 int pki_user_init(const char *dir, struct err *err) MUST_USE;
 /* Makes keys and requests of the intermediates in @dir; needs nothing of the user. */
 int pki_control_prepare(const char *dir, struct err *err) MUST_USE;
-/* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there. Goes on with a change of the root that
+/* Signs the requests in @dir_control with the root in @dir_user; writes the certificates and root.crt there, and
+ * the public half of the assertion key, which it makes in @dir_user if there is none. Goes on with a change of the root that
  * a crash interrupted, see pki_roots.h. -ERR_PRECONDITION when @dir_control belongs to another root. */
 int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err) MUST_USE;
 /* Issues the control plane's own certificate (davit://controlplane, server and client, 90 days) with @names, or renews it at two thirds

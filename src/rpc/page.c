@@ -16,6 +16,7 @@ struct rpc_page {
     bool head, begun;
     size_t slot;
     struct buf taken; /* what rpc_page_read lent */
+    bool read;        /* the body of a POST by HTTP/1.1, which comes whole */
 };
 
 const char *rpc_page_method(const struct rpc_page *p)
@@ -42,6 +43,8 @@ bool page_wanted(const struct rpc_call *c, const char *verb)
     bool reads = strcmp(verb, "GET") == 0 || strcmp(verb, "HEAD") == 0 || strcmp(verb, "PUT") == 0;
     struct str rest = str_from(call_meta(c, ":path"));
     size_t at;
+    if (c->server->pages && c->server->posts && strcmp(verb, "POST") == 0 && str_starts(rest, str_from(c->server->posts)))
+        return true;
     if (!c->server->pages || server_find(c->server, str_cut(&rest, '?'), &at))
         return false;
     if (type && str_starts(str_from(type), STR("application/grpc")))
@@ -90,7 +93,9 @@ struct rpc_call *rpc_page_call(const struct rpc_page *p)
 
 void page_data(struct rpc_call *c, struct str bytes)
 {
-    bool kept = c->state == CALL_RUNNING && strcmp(call_meta(c, ":method"), "PUT") == 0 && c->body.len + bytes.n <= PAGE_BODY_MAX;
+    const char *verb = call_meta(c, ":method");
+    bool wanted = strcmp(verb, "PUT") == 0 || (c->server && c->server->posts && strcmp(verb, "POST") == 0);
+    bool kept = c->state == CALL_RUNNING && wanted && c->body.len + bytes.n <= PAGE_BODY_MAX;
     if (kept && buf_append_str(&c->body, bytes) == 0)
         event_signal(&c->readable);
     else if (c->st)
@@ -103,6 +108,12 @@ int rpc_page_read(struct rpc_page *p, struct str *ret)
     *ret = STR("");
     if (c->state == CALL_OVER)
         return -ERR_CANCELLED;
+    if (c->http && strcmp(p->method, "POST") == 0) {
+        bool again = p->read || http_call_body(c->http).n == 0;
+        p->read = true;
+        *ret = again ? STR("") : http_call_body(c->http);
+        return again;
+    }
     if (c->http)
         return http_call_read(c->http, ret, deadline_in(RPC_PAGE_STALL));
     h2_consume(c->st, p->taken.len);

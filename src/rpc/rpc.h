@@ -120,6 +120,8 @@ struct rpc_page;
 typedef void rpc_page_handler(struct rpc_page *page, void *ctx);
 /* @handler(@ctx) gets every request that is no call. Without one they are 404, as before. */
 void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void *ctx);
+/* POST below @prefix ("/oauth2/", borrowed) is for the handler of pages, too, of whatever type. */
+void rpc_server_take_posts(struct rpc_server *s, const char *prefix);
 /* Pages that are answered at the same time: of a server, and of one address (the net of 64 bits); above, 503. What waits to be sent of one is
  * RPC_PAGE_AHEAD at most, of which the peer must take a part within RPC_PAGE_STALL. */
 enum { RPC_PAGES_MAX = 64, RPC_PAGES_SOURCE_MAX = 16, RPC_PAGE_AHEAD = 256 * 1024 };
@@ -130,8 +132,8 @@ const char *rpc_page_target(const struct rpc_page *p);
 const char *rpc_page_field(const struct rpc_page *p, const char *name);
 /* The call that a page is for those who judge calls (cookies, callers). Borrowed. */
 struct rpc_call *rpc_page_call(const struct rpc_page *p);
-/* Waits for the next part of the body of a PUT. 0 with *ret, borrowed until the next call; 1: there is no more; negative: the peer has gone or sent
- * nothing for RPC_PAGE_STALL. What is not read stays with the peer, but for 64 KiB. Before an answer is begun. */
+/* Waits for the next part of the body of a PUT or POST. 0 with *ret, borrowed until the next call; 1: there is no more; negative: the peer has
+ * gone or sent nothing for RPC_PAGE_STALL. What is not read stays with the peer, but for 64 KiB. Before an answer is begun. */
 int rpc_page_read(struct rpc_page *p, struct str *ret) MUST_USE;
 /* Sends the head, with content-length @length, or without one for RPC_PAGE_OPEN: then the body is whole after rpc_page_end, and broken off without.
  * Once. 0, or negative when the peer has gone. Names of @fields are lower case. */

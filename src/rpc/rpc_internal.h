@@ -98,6 +98,7 @@ struct rpc_server {
     struct rpc_limits limits;
     rpc_page_handler *pages;
     void *pages_ctx;
+    const char *posts; /* paths below which POST is for pages; NULL: none */
     struct page_slot {
         bool taken, known;
         uint8_t source[RPC_SOURCE_SIZE];

@@ -426,6 +426,11 @@ void rpc_server_set_pages(struct rpc_server *s, rpc_page_handler *handler, void 
     s->pages_ctx = ctx;
 }
 
+void rpc_server_take_posts(struct rpc_server *s, const char *prefix)
+{
+    s->posts = prefix;
+}
+
 void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n)
 {
     s->origins = origins;

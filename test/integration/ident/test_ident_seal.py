@@ -150,11 +150,11 @@ def make_old(control, planted):
                       "DROP TABLE api_tokens", "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac",
                       "DROP TABLE hostnames", "DROP TABLE variables", "DROP TABLE registries", "ALTER TABLE deployments DROP COLUMN source",
                       "ALTER TABLE deployments DROP COLUMN activated_us", "ALTER TABLE commands DROP COLUMN cancel",
-                      "ALTER TABLE services DROP COLUMN replicas"):
+                      "ALTER TABLE services DROP COLUMN replicas", "DROP TABLE used_assertions", "DROP TABLE revoked_tokens"):
             db.execute(later)
         db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]
-    for name in ("audit.head", "access-token.key", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt"):
+    for name in ("audit.head", "access-token.key", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "assertion.jwk"):
         (control.state / name).unlink()
     assert PLANTED.encode() in (control.state / "control.db").read_bytes()
 

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* oauth_internal — what oauth.c (tokens, who may), oauth_pages.c (HTTP) and oauth_store.c share. Not included elsewhere but in tests. */
+#ifndef DAVIT_CONTROL_OAUTH_INTERNAL_H
+#define DAVIT_CONTROL_OAUTH_INTERNAL_H
+
+#include "control/form.h"
+#include "control/oauth.h"
+#include "control/passes.h"
+#include "ident/jwt_oauth.h"
+
+enum { TOKEN_ID_SIZE = 33, TOKEN_SEEN_MAX = 64, OAUTH_AUDIENCES = 2 };
+
+/* Who may ask for tokens. */
+struct oauth_client {
+    const char *id, *file; /* file: of its public key, in the state directory */
+    const char *uri;       /* of the certificate that it comes with */
+    enum pass_scope scope; /* the most that it gets */
+    struct assertion_rules rules;
+};
+
+struct revoked {
+    char id[TOKEN_ID_SIZE];
+    usec_t expires;
+};
+
+/* A token that was judged good. */
+struct token_seen {
+    uint8_t hash[32]; /* of its text */
+    struct oauth_claims claims;
+    enum pass_scope scope;
+};
+
+struct oauth {
+    struct control *c;
+    struct jwk key;
+    char issuer[OAUTH_URL_MAX + 1], endpoint[OAUTH_URL_MAX + 1];
+    const char *audiences[OAUTH_AUDIENCES]; /* what an assertion may be made for: the two above */
+    usec_t bucket;                          /* of davit-cli */
+    struct revoked *revoked;
+    size_t n_revoked;
+    struct token_seen seen[TOKEN_SEEN_MAX]; /* by hash; a newer one takes the place */
+};
+
+/* The client, or NULL. Static. */
+const struct oauth_client *oauth_client_of(const char *id);
+/* A new token for @client, bound to @certificate; appended to @out. */
+int oauth_sign(struct oauth *o, const struct oauth_client *client, enum pass_scope scope, const uint8_t certificate[OAUTH_X5T_SIZE],
+               struct buf *out, struct err *err) MUST_USE;
+/* Is it ours, good now and not revoked? As access_verify. */
+int oauth_verify(const struct oauth *o, struct str token, struct oauth_claims *ret, struct err *err) MUST_USE;
+
+/* ---- oauth_store.c ---- */
+/* Waits: @id of @client, good until @expires, is used now. 0; 1: it was before; 2: there is no room for more; negative: the store. */
+int oauth_use(struct oauth *o, const char *client, const char *id, usec_t expires, struct err *err) MUST_USE;
+/* Waits: the token opens nothing any more. 0; 2: no room; negative. */
+int oauth_revoke(struct oauth *o, const char *id, usec_t expires, struct err *err) MUST_USE;
+bool oauth_is_revoked(const struct oauth *o, const char *id);
+
+#endif
