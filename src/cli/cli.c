@@ -110,6 +110,9 @@ static void run_verb(void *arg)
         run->rc = run->verb->run(run->cli, run->options, run->operands, run->n, &run->err);
     err_ensure(&run->err, run->rc < 0 ? run->rc : 0);
     run->cli->channel = rpc_channel_close(run->cli->channel);
+    if (run->rc == -(int)ERR_UNAUTHENTICATED)
+        (void)bearer_refused(run->cli);
+    bearer_release(&run->cli->bearer);
     loop_stop(run->cli->loop);
 }
 

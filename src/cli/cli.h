@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "base/opt.h"
+#include "cli/bearer.h"
 #include "rpc/rpc.h"
 
 enum { CLI_OPERANDS_MAX = 1024 };
@@ -65,6 +66,7 @@ struct cli {
     struct cli_paths paths;
     struct cli_settings settings;
     struct rpc_channel *channel; /* opened by cli_connect */
+    struct bearer bearer;        /* what its calls show */
     bool json;
     bool color;    /* stdout takes colours */
     bool progress; /* stderr is a terminal: redraw lines */

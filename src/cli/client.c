@@ -24,9 +24,10 @@ static int read_pem(const struct cli *cli, const char *name, struct buf *out, st
     return rc;
 }
 
-static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err *err)
+/* @cert: our own. */
+static int make_context(const struct cli *cli, struct buf *cert, struct tls_ctx **ret, struct err *err)
 {
-    AUTO_BUF cert = BUF_INIT(PEM_MAX), root = BUF_INIT(PEM_MAX);
+    AUTO_BUF root = BUF_INIT(PEM_MAX);
     AUTO_SECRET_BUF key = BUF_INIT(PEM_MAX);
     int rc;
 
@@ -36,26 +37,29 @@ static int make_context(const struct cli *cli, struct tls_ctx **ret, struct err 
     /* A change of the root that was interrupted when its last step was ready. */
     if ((rc = pki_user_settle(cli->paths.config, err)) < 0)
         return rc;
-    if ((rc = read_pem(cli, "cli.crt", &cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
+    if ((rc = read_pem(cli, "cli.crt", cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
         (rc = read_pem(cli, "root.crt", &root, err)) < 0)
         return rc;
     struct tls_config config = {
-        .cert_pem = buf_str(&cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2",
+        .cert_pem = buf_str(cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2",
     };
     return tls_ctx_new(&config, ret, err);
 }
 
 int cli_connect(struct cli *cli, struct err *err)
 {
+    AUTO_BUF cert = BUF_INIT(PEM_MAX);
     struct tls_ctx *tls = NULL;
     int rc;
 
     if (cli->channel)
         return 0;
-    if ((rc = make_context(cli, &tls, err)) < 0)
+    if ((rc = make_context(cli, &cert, &tls, err)) < 0)
         return rc;
     rc = rpc_channel_open(cli->loop, cli->settings.api, tls, 30 * USEC_SEC, deadline_in(CONNECT_TIMEOUT), &cli->channel, err);
     tls_ctx_unref(tls);
+    if (rc == 0)
+        bearer_use(cli, buf_str(&cert));
     if (rc == -ERR_UNAVAILABLE) {
         (void)err_wrap(err, "the control plane does not answer on %s", cli->settings.api);
         err_hint(err, "is it running? `davit up` starts it, `davit status` tells");
@@ -68,5 +72,10 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
 {
     int rc = cli_connect(cli, err);
 
-    return rc < 0 ? rc : rpc_unary(cli->channel, service, method, request, deadline_in(timeout), ret, err);
+    if (rc == 0)
+        rc = rpc_unary(cli->channel, service, method, request, deadline_in(timeout), ret, err);
+    /* A control plane that lost its keys since the last run. */
+    if (rc == -ERR_UNAUTHENTICATED && bearer_refused(cli))
+        rc = rpc_unary(cli->channel, service, method, request, deadline_in(timeout), ret, err);
+    return rc;
 }

@@ -445,6 +445,8 @@ static int start_davitd(struct cli *cli, struct before *b, const struct proc *p,
     int ran = proc_alive(p, &pid, err), started = ran < 0 ? ran : ensure_running(cli, p, err);
     int rc = started < 0 ? started : wait_davitd(cli, p, deadline, err);
 
+    if (started == 0)
+        bearer_drop(cli);
     /* Interrupted: it runs with the new ones, and the next `up` shall find that. */
     if (rc == 0 || rc == -ERR_CANCELLED) {
         int saved = b->known ? cli_settings_save(&cli->paths, &cli->settings, rc == 0 ? err : NULL) : 0;

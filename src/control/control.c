@@ -29,6 +29,7 @@
 #include "control/variables.h"
 #include "control/tickets.h"
 #include "control/watch_kept.h"
+#include "davit/admin/v1/admin.davit.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/containers.davit.h"
 #include "davit/control/v1/controlplane.davit.h"
@@ -349,6 +350,7 @@ static void add_services(struct control *c)
         rpc_server_add(c->web, s->service, s->handlers, c);
         rpc_server_add(c->local, s->service, s->handlers, c);
     }
+    rpc_server_add(c->api, &davit_admin_v1_admin_service, admin_handlers, c);
     c->health = http_server_new(c->loop, health_serve, c, HEALTH_BODY_MAX);
 }
 

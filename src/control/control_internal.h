@@ -118,8 +118,8 @@ void control_use_leaf(struct control *c);
 /* Waits: opens the listener of remote links unless it is open. */
 int control_open_link(struct control *c, struct err *err) MUST_USE;
 
-/* Who may call what: see authz.c. API: the CLI's certificate. Links: enrol methods without one, link methods with a server's or on the
- * unix socket. */
+/* Who may call what: see authz.c. API: the CLI's certificate and a token for it (oauth.h). Links: enrol methods without one, link methods with a
+ * server's or on the unix socket. */
 rpc_authorize authz_api;
 rpc_authorize authz_link;
 /* On 7440, where no client shows a certificate: enrol methods, and link methods with an access token; what people may with a session or an API
@@ -135,6 +135,7 @@ const char *authz_server_id(const char *uri);
 http_handler health_serve;
 
 /* Handlers in order of the methods. */
+extern const struct rpc_handler admin_handlers[]; /* on 7443 only */
 extern const struct rpc_handler controlplane_handlers[];
 extern const struct rpc_handler containers_handlers[];
 extern const struct rpc_handler images_handlers[];

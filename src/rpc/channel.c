@@ -96,6 +96,10 @@ static void on_head(void *arg, struct h2_stream *st, struct h2_head *head, bool 
     struct rpc_stream *s = h2_user(st);
     if (!s)
         return;
+    if (s->post) {
+        post_head(s, head, end);
+        return;
+    }
     if (!s->got_head) {
         s->got_head = true;
         (void)str_copy(s->http_status, sizeof(s->http_status), str_from(h2_head_get(head, ":status")));
@@ -117,6 +121,10 @@ static void on_data(void *arg, struct h2_stream *st, struct str bytes)
     struct rpc_stream *s = h2_user(st);
     if (!s)
         return;
+    if (s->post) {
+        post_data(s, st, bytes);
+        return;
+    }
     struct err err = ERR_INIT;
     if (frames_add(&s->in, bytes, &err) < 0) {
         stream_fail(s, err.code, "%s", err.msg);
@@ -130,7 +138,9 @@ static void on_end(void *arg, struct h2_stream *st)
 {
     (void)arg;
     struct rpc_stream *s = h2_user(st);
-    if (s)
+    if (s && s->post)
+        post_end(s);
+    else if (s)
         stream_fail(s, s->http_status[0] ? status_from_http(s->http_status) : ERR_UNKNOWN, "the answer ended without a status");
 }
 
@@ -262,6 +272,12 @@ int rpc_channel_open(struct loop *loop, const char *addr, struct tls_ctx *tls, u
                      struct rpc_channel **ret, struct err *err)
 {
     return rpc_channel_open_with(loop, &(struct rpc_dial){.addr = addr, .tls = tls, .keepalive = keepalive}, deadline, ret, err);
+}
+
+void rpc_channel_set_bearer(struct rpc_channel *ch, rpc_bearer *fn, void *arg)
+{
+    ch->bearer = fn;
+    ch->bearer_arg = arg;
 }
 
 bool channel_outworn(const struct rpc_channel *ch)

@@ -65,6 +65,25 @@ static int own_metadata(struct meta_out *m, const struct rpc_options *options, s
     return 0;
 }
 
+/* Waits, if the token has to be asked for first. */
+static int show_bearer(struct rpc_channel *ch, usec_t deadline, struct meta_out *m, struct err *err)
+{
+    const char *token = NULL;
+    if (!ch->bearer)
+        return 0;
+    ch->refs++;
+    int rc = ch->bearer(ch->bearer_arg, ch, deadline, &token, err);
+    if (rc == 0 && ch->closed)
+        rc = err_set(err, ERR_UNAVAILABLE, "the channel was closed");
+    channel_unref(ch);
+    if (rc < 0 || !token)
+        return rc;
+    AUTO_FREE char *value = str_printf("Bearer %s", token);
+    rc = meta_add(m, "authorization", str_from(value)) < 0 ? err_set(err, ERR_INVALID, "the token cannot be shown") : 0;
+    explicit_bzero(value, strlen(value));
+    return rc;
+}
+
 int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *service, const char *method,
                          const struct rpc_options *options, struct rpc_stream **ret, struct err *err)
 {
@@ -83,6 +102,8 @@ int rpc_stream_open_with(struct rpc_channel *ch, const struct rpc_service *servi
     event_init(&s->room, ch->loop);
     timer_init(&s->timer, ch->loop, stream_on_deadline, s);
     int rc = own_metadata(&meta, options, err);
+    if (rc == 0)
+        rc = show_bearer(ch, options->deadline, &meta, err);
     if (rc == 0)
         rc = ch->http ? ws_out_open(s, service->name, &meta, err) : start(s, service->name, &meta, err);
     meta_out_release(&meta);

@@ -33,6 +33,8 @@ struct rpc_channel {
     struct event dialled;
     unsigned refs; /* the owner's, and those who wait in channel_renew */
     struct list streams;
+    rpc_bearer *bearer; /* NULL: none */
+    void *bearer_arg;
 };
 
 struct rpc_stream {
@@ -40,7 +42,8 @@ struct rpc_stream {
     struct rpc_channel *ch; /* NULL when it was closed before us */
     struct h2_stream *st; /* NULL when over, or by WebSocket */
     struct ws_out *out;   /* NULL when over, or by HTTP/2 */
-    const struct rpc_method *method;
+    const struct rpc_method *method; /* NULL: a post */
+    struct buf *post;                /* of a post: what came back */
     usec_t deadline;
     struct timer timer;
     struct frames in;
@@ -66,6 +69,11 @@ void stream_fail(struct rpc_stream *s, enum err_code code, const char *fmt, ...)
 void stream_on_deadline(void *arg);
 /* It is over, s->status says how. */
 void stream_end(struct rpc_stream *s);
+
+/* ---- post.c: what the connection tells a stream that is a post ---- */
+void post_head(struct rpc_stream *s, struct h2_head *head, bool end);
+void post_data(struct rpc_stream *s, struct h2_stream *st, struct str bytes);
+void post_end(struct rpc_stream *s);
 
 /* ---- ws_client.c ---- */
 /* Waits: the connection and the handshake of one call. 0 or a failure. */

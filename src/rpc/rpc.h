@@ -241,6 +241,15 @@ bool rpc_channel_alive(const struct rpc_channel *ch);
 /* The keepalive for the next channel to this peer: more than its own if the peer said that it pings too often. */
 usec_t rpc_channel_keepalive(const struct rpc_channel *ch);
 
+/* From now on every call of @ch shows what @fn gives: a token for "authorization: Bearer", or NULL for none. @fn may wait and make posts on @ch, but
+ * no calls; what it gives is borrowed until it is asked again. */
+typedef int rpc_bearer(void *arg, struct rpc_channel *ch, usec_t deadline, const char **ret, struct err *err);
+void rpc_channel_set_bearer(struct rpc_channel *ch, rpc_bearer *fn, void *arg);
+/* Waits: POST of @body to @path on the connection of @ch, and what comes back: *ret_status, and the body appended to @out. Not with WebSockets
+ * (-ERR_UNIMPLEMENTED). -ERR_EXHAUSTED: the answer does not fit. */
+int rpc_channel_post(struct rpc_channel *ch, const char *path, const char *content_type, struct str body, usec_t deadline, unsigned *ret_status,
+                     struct buf *out, struct err *err) MUST_USE;
+
 /* Waits. *ret is freed by the caller with rpc_message_free. A failure of the peer arrives in @err with its code, message and hint. @deadline
  * travels. What the peer did nothing of (a refused stream, a GOAWAY before it) is tried once more, on a new connection where it must be. */
 int rpc_unary(struct rpc_channel *ch, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,

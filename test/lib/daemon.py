@@ -13,6 +13,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # refusals are what is tested: 
 import grpc  # noqa: E402
 
 from lib import proc  # noqa: E402
+from lib.tokens import Tokens  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DAVIT_BUILD", ROOT / "build/asan"))
@@ -38,6 +39,19 @@ def generate(out):
     return Modules
 
 
+class Bearer(grpc.AuthMetadataPlugin):
+    """What calls on 7443 show."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def __call__(self, context, callback):
+        try:
+            callback((("authorization", f"Bearer {self.tokens.bearer()}"),), None)
+        except Exception as e:  # told as the status of the call
+            callback((), e)
+
+
 class Daemon:
     """d = Daemon(api).start(): user's keys in .user, state in .state, everything below .dir."""
 
@@ -50,6 +64,7 @@ class Daemon:
         subprocess.run([BUILD / "test/unit/control/pki_tool", self.user, self.state], check=True, timeout=60)
         self.api, self.link, self.health, self.local_web = (proc.free_port() for _ in range(4))
         self.more = list(more)
+        self.tokens = Tokens(self.api, self.user)
         self.p = None
         self.background = []
 
@@ -60,6 +75,7 @@ class Daemon:
                 "--advertise", "127.0.0.1", *self.more]
 
     def start(self):
+        self.tokens.forget()
         self.p = proc.Background(self.command(), self.dir / "log")
         proc.wait_for(lambda: proc.listens(self.health) and proc.listens(self.api), text=f"davitd: {self.p.text()}")
         return self
@@ -71,12 +87,15 @@ class Daemon:
     def root(self):
         return (self.user / "root.crt").read_bytes()
 
-    def channel(self, port=None, key=None, chain=None):
-        """A TLS channel to @port (the API); @key and @chain (PEM) instead of the user's own; False: without a certificate."""
+    def channel(self, port=None, key=None, chain=None, token=True):
+        """A TLS channel to @port (the API, with a token); @key and @chain (PEM) instead of the user's own; False: without a certificate."""
         mine = lambda name: (self.user / name).read_bytes()  # noqa: E731
-        if key is None:
+        own = key is None
+        if own:
             key, chain = mine("cli.key"), mine("cli.crt")
         credentials = grpc.ssl_channel_credentials(self.root(), key or None, chain or None)
+        if own and token and port in (None, self.api):
+            credentials = grpc.composite_channel_credentials(credentials, grpc.metadata_call_credentials(Bearer(self.tokens)))
         return grpc.secure_channel(f"127.0.0.1:{port or self.api}", credentials, [("grpc.ssl_target_name_override", "localhost")])
 
     def add(self, name):

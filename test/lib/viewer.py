@@ -45,7 +45,8 @@ class Viewer:
             where = f"127.0.0.1:{self.daemon.local_web}"
             options |= {"uri": f"ws://{where}{self.path}?encoding=proto", "origin": f"http://{where}", "extra_headers": {"cookie": self.cookie}}
         else:
-            options |= {"uri": f"wss://127.0.0.1:{self.daemon.api}{self.path}?encoding=proto", "ssl": self._context()}
+            options |= {"uri": f"wss://127.0.0.1:{self.daemon.api}{self.path}?encoding=proto", "ssl": self._context(),
+                        "extra_headers": {"authorization": f"Bearer {self.daemon.tokens.bearer()}"}}
         try:
             async with websockets.connect(subprotocols=["davit.connect.v1"], max_size=None, open_timeout=20, **options) as self.ws:
                 self.task = asyncio.current_task()

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "cli/cli.h"
 #include "davit/control/v1/workloads.davit.h"
 #include "loop/fiber.h"
 #include "rpc/rpc.h"
@@ -17,7 +18,8 @@ enum { PEM_MAX = 64 * 1024, CALLS_MAX = 1000000, AT_ONCE_MAX = 1000 };
 struct bench {
     struct loop *loop;
     struct rpc_channel *channel;
-    const char *api, *dir;
+    char *api, *dir;
+    struct cli cli; /* what asks for tokens */
     uint64_t servers, calls, at_once;
     uint64_t begun, done, failed;
     usec_t *took;
@@ -73,6 +75,10 @@ static int dial(struct bench *b, struct err *err)
     if (rc >= 0)
         rc = rpc_channel_open(b->loop, b->api, tls, 0, deadline_in(10 * USEC_SEC), &b->channel, err);
     tls_ctx_unref(tls);
+    if (rc >= 0) {
+        b->cli = (struct cli){.loop = b->loop, .channel = b->channel, .paths.config = b->dir, .settings.api = b->api};
+        bearer_use(&b->cli, buf_str(&crt));
+    }
     return rc;
 }
 

@@ -255,7 +255,8 @@ def test_a_log_by_plain_connect_ends_with_its_caller(shared, api, agent, version
     message = b'{"project": "shop", "service": "plain", "follow": true, "tail": "1"}'
     (tmp_path / "request").write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
     curl = subprocess.Popen(["curl", "-sSN", version, "--cacert", shared.user / "root.crt", "-k", "--cert", shared.user / "cli.crt", "--key",
-                             shared.user / "cli.key", "-H", "content-type: application/connect+json", "--data-binary", f"@{tmp_path}/request",
+                             shared.user / "cli.key", "-H", f"authorization: Bearer {shared.tokens.bearer()}",
+                             "-H", "content-type: application/connect+json", "--data-binary", f"@{tmp_path}/request",
                              f"https://127.0.0.1:{shared.api}/davit.control.v1.WorkloadService/Logs"], stdout=subprocess.PIPE)
     try:
         opened = agent.wanted("log_open")

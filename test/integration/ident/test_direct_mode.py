@@ -120,7 +120,7 @@ def strangers(control, agent):
         "a CLI's name by the server's authority": (issued(control, "server-ca", "davit://cli"), NOBODY, NOBODY),
         "a server's name by the sandboxes' authority": (issued(control, "sandboxes-ca", uri, usage="client"), NOBODY, NOBODY),
         "of the right authority, but never recorded": (issued(control, "agents-ca", uri, usage="client"), UNKNOWN, REFUSED),
-        "the CLI's on the link": (cli, REFUSED, "answer"),
+        "the CLI's, without a token": (cli, REFUSED, UNKNOWN),
         "a sandbox's": (sandbox, REFUSED, REFUSED),
         "the agent's own": (mine, "welcome", REFUSED),
     }

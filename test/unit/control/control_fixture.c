@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "control/oauth_internal.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
 
@@ -98,6 +99,29 @@ struct tls_ctx *fixture_tls(struct fixture *f, struct str cert, struct str key, 
     return tls;
 }
 
+static int show(void *arg, struct rpc_channel *ch, usec_t deadline, const char **ret, struct err *err)
+{
+    struct fixture *f = arg;
+    (void)ch;
+    (void)deadline;
+    (void)err;
+    *ret = f->token;
+    return 0;
+}
+
+void fixture_show_token(struct fixture *f, struct rpc_channel *ch, struct str cert_pem)
+{
+    AUTO_CERT cert = NULL;
+    AUTO_BUF token = BUF_INIT(JWS_MAX);
+    struct cert_info info;
+    struct err err = ERR_INIT;
+    CHECK_OK(cert_from_pem(cert_pem, &cert, &err));
+    CHECK_OK(cert_info(cert, &info, &err));
+    CHECK_OK(oauth_sign(f->c->oauth, oauth_client_of("davit-cli"), SCOPE_ADMIN, info.cert_hash, &token, &err));
+    (void)str_copy(f->token, sizeof(f->token), buf_str(&token));
+    rpc_channel_set_bearer(ch, show, f);
+}
+
 int fixture_call(struct fixture *f, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
                  ProtobufCMessage **ret, struct err *err)
 {
@@ -107,6 +131,7 @@ int fixture_call(struct fixture *f, const struct rpc_service *service, const cha
         CHECK(pki_read(f->user, "cli.crt", &cert, err) == 0 && pki_read(f->user, "cli.key", &key, err) == 0);
         struct tls_ctx *tls = fixture_tls(f, buf_str(&cert), buf_str(&key), err);
         CHECK(rpc_channel_open(f->loop, control_api_addr(f->c), tls, 0, SOON, &f->api, err) == 0);
+        fixture_show_token(f, f->api, buf_str(&cert));
         tls_ctx_unref(tls);
     }
     *ret = NULL;

@@ -49,6 +49,8 @@ struct fixture {
     struct control_options options;
     struct control *c;
     struct rpc_channel *api;
+    char token[2048]; /* that fixture_show_token shows */
+    bool shows_token; /* of version_call */
     void (*body)(struct fixture *f);
     struct timer watchdog;
     bool done;
@@ -61,6 +63,8 @@ void fixture_restart(struct fixture *f);
 /* One call as the CLI, with its certificate. *ret: rpc_message_free. */
 int fixture_call(struct fixture *f, const struct rpc_service *service, const char *method, const ProtobufCMessage *request,
                  ProtobufCMessage **ret, struct err *err);
+/* Calls of @ch show a token of the CLI, for this certificate of its. */
+void fixture_show_token(struct fixture *f, struct rpc_channel *ch, struct str cert_pem);
 /* TLS of a client with certificate and key (PEM texts; NULL: none). */
 struct tls_ctx *fixture_tls(struct fixture *f, struct str cert, struct str key, struct err *err);
 /* Waits until @fn(@arg) holds. */

@@ -460,6 +460,8 @@ static int version_call(struct fixture *f, const char *addr, struct str cert, st
     ProtobufCMessage *m = NULL;
     Davit__Control__V1__GetStatusRequest r = DAVIT__CONTROL__V1__GET_STATUS_REQUEST__INIT;
     int rc = rpc_channel_open(f->loop, addr, tls, 0, SOON, &ch, err);
+    if (rc == 0 && f->shows_token)
+        fixture_show_token(f, ch, cert);
     if (rc == 0)
         rc = rpc_unary(ch, &davit_control_v1_status_service, method, &r.base, SOON, &m, err);
     (void)rpc_message_free(m);
@@ -479,10 +481,14 @@ static void audiences_body(struct fixture *f)
     identity_make(&id);
     char *token = create(f, "edge", false);
     CHECK_OK(enroll(f, token, &id, &err));
-    /* The CLI on the API: everything. A server there: nothing that has a scope. Nobody: not even a connection. */
+    /* The CLI on the API: everything, with its token. A server there: nothing that has a scope, also not with a token of its certificate. Nobody:
+     * not even a connection. */
+    CHECK(version_call(f, control_api_addr(f->c), buf_str(&cert), buf_str(&key), "GetStatus", &err) == -(int)ERR_UNAUTHENTICATED);
+    f->shows_token = true;
     CHECK_OK(version_call(f, control_api_addr(f->c), buf_str(&cert), buf_str(&key), "GetStatus", &err));
     CHECK(version_call(f, control_api_addr(f->c), buf_str(&id.chain), secret_reveal(id.pem), "GetStatus", &err) ==
           -(int)ERR_DENIED);
+    f->shows_token = false;
     CHECK(version_call(f, control_api_addr(f->c), STR(""), STR(""), "GetStatus", &err) < 0);
     /* The CLI on the link: no agent. Nobody: neither. */
     struct tls_ctx *tls = fixture_tls(f, buf_str(&cert), buf_str(&key), &err);
