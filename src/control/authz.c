@@ -79,6 +79,13 @@ int authz_api(struct rpc_call *call, void *ctx, const struct rpc_service *servic
     return rc;
 }
 
+int authz_none(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
+{
+    (void)call;
+    (void)ctx;
+    return err_set(err, ERR_DENIED, "%s/%s is not served here", service->name, method->name);
+}
+
 /* Root, our own user, and the one that the options name. */
 static int authz_uid(const struct control *c, uid_t uid, struct err *err)
 {

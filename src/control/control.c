@@ -160,12 +160,12 @@ int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx *
     return tls_ctx_new(&config, ret, err);
 }
 
-static int listen_api(struct control *c, struct err *err)
+int control_listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err)
 {
     struct tls_ctx *tls = NULL;
-    int rc = control_make_tls(c, TLS_VERIFY_REQUIRED, &tls, err);
+    int rc = control_make_tls(c, verify, &tls, err);
     if (rc == 0)
-        rc = rpc_server_listen(c->api, c->opt.api_listen, 0, tls, err);
+        rc = rpc_server_listen(server, addr, 0, tls, err);
     (void)tls_ctx_unref(tls);
     return rc;
 }
@@ -212,6 +212,8 @@ void control_set_tls(struct control *c, struct rpc_server *server, const char *a
 void control_use_leaf(struct control *c)
 {
     control_set_tls(c, c->api, control_api_addr(c), TLS_VERIFY_REQUIRED);
+    if (*control_token_addr(c))
+        control_set_tls(c, c->token, control_token_addr(c), TLS_VERIFY_REQUIRED);
     if (c->link_open)
         control_set_tls(c, c->link, control_link_addr(c), TLS_VERIFY_OPTIONAL);
     front_renew(c);
@@ -292,7 +294,7 @@ static int listen_all(struct control *c, struct err *err)
     if (rc == 0 && any_remote(c))
         rc = control_open_link(c, err);
     if (rc == 0)
-        rc = listen_api(c, err);
+        rc = control_listen_tls(c, c->api, c->opt.api_listen, TLS_VERIFY_REQUIRED, err);
     if (rc == 0)
         rc = oauth_start(c->oauth, err);
     /* Who asks whether we are up then asks where the dashboard is. */
@@ -338,6 +340,9 @@ static void add_services(struct control *c)
     rpc_server_set_around(c->api, audit_around, c);
     rpc_server_set_pages(c->api, oauth_pages, c);
     rpc_server_take_posts(c->api, "/oauth2/");
+    c->token = rpc_server_new(c->loop, authz_none, c);
+    rpc_server_set_pages(c->token, oauth_pages, c);
+    rpc_server_take_posts(c->token, "/oauth2/");
     rpc_server_set_around(c->link, audit_around, c);
     for (size_t i = 0; i < control_n_services; i++) {
         const struct control_service *s = &control_services[i];
@@ -363,7 +368,7 @@ int control_check_options(const struct control_options *o, struct err *err)
         {ENDPOINT_LISTEN, "api-listen", o->api_listen},       {ENDPOINT_LISTEN, "link-listen", o->link_listen},
         {ENDPOINT_LISTEN, "web-listen", o->web_listen},       {ENDPOINT_LISTEN, "health-listen", o->health_listen},
         {ENDPOINT_LOCAL, "local-web-listen", o->local_web_listen}, {ENDPOINT_REACH, "advertise", o->advertise},
-        {ENDPOINT_NAME, "hostname", o->hostname},
+        {ENDPOINT_LOCAL, "token-listen", o->token_listen},    {ENDPOINT_NAME, "hostname", o->hostname},
     };
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
@@ -444,7 +449,7 @@ static void wait_for_fibers(struct control *c)
 
 static void drain_all(struct control *c)
 {
-    struct rpc_server *const all[] = {c->api, c->link, c->web, c->local};
+    struct rpc_server *const all[] = {c->api, c->token, c->link, c->web, c->local};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         if (all[i])
             rpc_server_drain(all[i]);
@@ -467,6 +472,7 @@ struct control *control_stop(struct control *c)
     event_pulse(&c->credentials);
     (void)fiber_yield();
     c->api = rpc_server_free(c->api);
+    c->token = rpc_server_free(c->token);
     c->link = rpc_server_free(c->link);
     c->web = rpc_server_free(c->web);
     c->local = rpc_server_free(c->local);
@@ -526,6 +532,11 @@ const char *control_health_addr(const struct control *c)
 const char *control_link_addr(const struct control *c)
 {
     return c->link_open ? or_empty(rpc_server_addr(c->link, 1)) : "";
+}
+
+const char *control_token_addr(const struct control *c)
+{
+    return c->token ? or_empty(rpc_server_addr(c->token, 0)) : "";
 }
 
 const char *control_web_addr(const struct control *c)

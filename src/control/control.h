@@ -24,6 +24,7 @@ struct control_options {
     const char *link_listen;   /* "0.0.0.0:7442"; opened with the first remote server */
     const char *web_listen;    /* "0.0.0.0:7440"; opened with the first remote server or where there is a hostname, see front.h */
     const char *local_web_listen; /* "127.0.0.1:7441", loopback only; NULL or "none": not */
+    const char *token_listen;  /* "127.0.0.1:4444", loopback only: the token endpoint beside that of the API; NULL or "none": not */
     const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */
     const char *health_listen; /* "127.0.0.1:7080" */
     const char *advertise;     /* HOST[:PORT] under which agents reach the link, or NULL */
@@ -48,6 +49,8 @@ struct control *control_stop(struct control *c);
 const char *control_api_addr(const struct control *c);
 const char *control_health_addr(const struct control *c);
 const char *control_link_addr(const struct control *c);
+/* Of the second token endpoint, "" where it is not. */
+const char *control_token_addr(const struct control *c);
 /* Of 7440, "" while it is not open. */
 const char *control_web_addr(const struct control *c);
 /* Of 7441, "" where it is not. */

@@ -49,7 +49,7 @@ struct control {
     struct control_options opt;
     struct store *store;
     struct lane *fast; /* signatures and key files */
-    struct rpc_server *api, *link, *web, *local; /* web: 7440; local: 7441 */
+    struct rpc_server *api, *link, *web, *local, *token; /* web: 7440; local: 7441; token: of oauth.h alone */
     struct http_server *health;
     struct enroll *enroll;
     struct challenges *challenges;
@@ -108,6 +108,8 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
 
 /* Waits: TLS with the certificate of the control plane. The root is sent along: agents that enroll know only its pin. */
 int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err) MUST_USE;
+/* Waits: opens @addr for @server with it. */
+int control_listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err) MUST_USE;
 /* Waits: makes it anew for the listener of @server at @addr. */
 void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify);
 /* On the lane: the certificate of the control plane is as it should be. 0: it was, 1: a new one was written. */
@@ -121,6 +123,7 @@ int control_open_link(struct control *c, struct err *err) MUST_USE;
 /* Who may call what: see authz.c. API: the CLI's certificate and a token for it (oauth.h). Links: enrol methods without one, link methods with a
  * server's or on the unix socket. */
 rpc_authorize authz_api;
+rpc_authorize authz_none; /* no calls at all */
 rpc_authorize authz_link;
 /* On 7440, where no client shows a certificate: enrol methods, and link methods with an access token; what people may with a session or an API
  * token, see doors.h. On 7441 only that. */

@@ -55,12 +55,33 @@ static void name_issuer(struct oauth *o, const char *addr)
     (void)str_copy(o->endpoint, sizeof(o->endpoint), str_from(endpoint));
     o->audiences[0] = o->issuer;
     o->audiences[1] = o->endpoint;
+    o->n_audiences = 2;
+}
+
+/* The second port is known only by its endpoint: it is the same issuer. */
+static int open_second(struct oauth *o, struct err *err)
+{
+    struct control *c = o->c;
+    const char *addr = text(c->opt.token_listen);
+    if (!*addr || strcmp(addr, "none") == 0)
+        return 0;
+    int rc = control_listen_tls(c, c->token, addr, TLS_VERIFY_REQUIRED, err);
+    if (rc < 0) {
+        err_hint(err, "tokens are asked for there, too: see --token-listen");
+        return rc;
+    }
+    AUTO_FREE char *endpoint = str_printf("https://%s/oauth2/token", control_token_addr(c));
+    (void)str_copy(o->second, sizeof(o->second), str_from(endpoint));
+    o->audiences[o->n_audiences++] = o->second;
+    log_event(LOG_NOTICE, "token endpoint opened", "address", control_token_addr(c), NULL);
+    return 0;
 }
 
 int oauth_start(struct oauth *o, struct err *err)
 {
     name_issuer(o, control_api_addr(o->c));
-    return jwk_of_key(o->c->access_key, &o->key, err);
+    int rc = jwk_of_key(o->c->access_key, &o->key, err);
+    return rc < 0 ? rc : open_second(o, err);
 }
 
 /* --- Tokens --- */

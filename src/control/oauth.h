@@ -3,6 +3,7 @@
  *   POST /oauth2/token        client_credentials (RFC 6749, 4.4); the client shows who it is by an assertion (RFC 7523, ident/jwt_oauth.h)
  *   POST /oauth2/introspect   RFC 7662; POST /oauth2/revoke  RFC 7009; both authenticated the same way
  *   GET /.well-known/oauth-authorization-server (RFC 8414), /.well-known/jwks.json (RFC 7517)
+ * On 7443, and on the loopback address of --token-listen for clients that know a port of its own (4444).
  * A token is bound to the certificate of the connection that asked for it (RFC 8705), lives OAUTH_TOKEN_LIFE, and is signed with the key of access.h.
  * An assertion is good for one exchange, whatever comes of it: its jti is on disk before the answer leaves, and stays there OAUTH_KEPT beyond
  * its end, so that a clock that is put back a little finds it. Without the store, or when its part of it is full, nobody gets a token.
@@ -28,12 +29,12 @@ struct oauth *oauth_new(struct control *c) MUST_USE;
 struct oauth *oauth_free(struct oauth *o);
 /* At start, when the store is open; blocks: the revoked tokens. */
 int oauth_load(struct oauth *o, struct err *err) MUST_USE;
-/* When the API listens: what the issuer is called. */
+/* Waits, when the API listens: what the issuer is called; opens the second port (--token-listen), where only these pages are. */
 int oauth_start(struct oauth *o, struct err *err) MUST_USE;
 /* "https://127.0.0.1:7443": issuer and audience. Borrowed. */
 const char *oauth_issuer(const struct oauth *o);
 
-/* The pages of 7443; @ctx is the control plane. */
+/* The pages of both; @ctx is the control plane. */
 rpc_page_handler oauth_pages;
 
 /* May @call, whose connection has shown the certificate of a client, be made with the token that it shows? 0, -ERR_UNAUTHENTICATED, -ERR_DENIED. */

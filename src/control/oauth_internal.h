@@ -8,7 +8,7 @@
 #include "control/passes.h"
 #include "ident/jwt_oauth.h"
 
-enum { TOKEN_ID_SIZE = 33, TOKEN_SEEN_MAX = 64, OAUTH_AUDIENCES = 2 };
+enum { TOKEN_ID_SIZE = 33, TOKEN_SEEN_MAX = 64, OAUTH_AUDIENCES = 3 };
 
 /* Who may ask for tokens. */
 struct oauth_client {
@@ -33,8 +33,9 @@ struct token_seen {
 struct oauth {
     struct control *c;
     struct jwk key;
-    char issuer[OAUTH_URL_MAX + 1], endpoint[OAUTH_URL_MAX + 1];
-    const char *audiences[OAUTH_AUDIENCES]; /* what an assertion may be made for: the two above */
+    char issuer[OAUTH_URL_MAX + 1], endpoint[OAUTH_URL_MAX + 1], second[OAUTH_URL_MAX + 1]; /* second: endpoint of the second port */
+    const char *audiences[OAUTH_AUDIENCES]; /* what an assertion may be made for: those above that there are */
+    size_t n_audiences;
     usec_t bucket;                          /* of davit-cli */
     struct revoked *revoked;
     size_t n_revoked;

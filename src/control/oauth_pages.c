@@ -178,16 +178,16 @@ static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *
     struct err err = ERR_INIT;
     char kid[JWK_THUMBPRINT_SIZE];
     int rc = find_client(o, p, form, a, f);
-    if (rc == 0)
-        rc = load_key(o, a, f);
-    if (rc < 0)
-        return rc;
+    if (rc < 0 || !a->client)
+        return -1;
+    if (load_key(o, a, f) < 0)
+        return -1;
     struct assertion_rules rules = a->client->rules;
     jwk_thumbprint(&a->key, kid);
     rules.client = a->client->id;
     rules.kid = kid;
     rules.audiences = o->audiences;
-    rules.n_audiences = OAUTH_AUDIENCES;
+    rules.n_audiences = o->n_audiences;
     if (assertion_judge(&a->jws, &a->claims, &a->key, &rules, clock_real(), &err) < 0)
         return bad_client(f, err.msg);
     rc = oauth_use(o, a->client->id, a->claims.id, a->claims.expires, &err);

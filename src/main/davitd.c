@@ -17,7 +17,7 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
+    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
         *log_level, *log_format;
     int64_t agent_uid;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
@@ -68,6 +68,12 @@ static const struct opt table[] = {
      .def = "127.0.0.1:7441",
      .env = true,
      .help = "where the dashboard is for this machine, plain HTTP, loopback only; none: nowhere"},
+    {.name = "token-listen",
+     .type = OPT_STRING,
+     .offset = AT(token),
+     .arg = "ADDR:PORT",
+     .env = true,
+     .help = "a second place for /oauth2/token beside the API, loopback only: 127.0.0.1:4444 (nowhere)"},
     {.name = "link-socket",
      .type = OPT_STRING,
      .offset = AT(link_socket),
@@ -210,6 +216,7 @@ static struct control_options control_options_of(const struct options *o)
                                     .link_listen = o->link,
                                     .web_listen = o->web,
                                     .local_web_listen = o->local_web,
+                                    .token_listen = o->token,
                                     .link_socket = o->link_socket,
                                     .health_listen = o->health,
                                     .advertise = o->advertise,

@@ -148,7 +148,7 @@ int endpoint_check(enum endpoint_kind kind, const char *option, const char *valu
     static const char *const forms[] = {
         [ENDPOINT_LISTEN] = "write ADDR:PORT, as 0.0.0.0:7442 or [::]:7442",
         [ENDPOINT_LISTEN_TCP] = "write ADDR:PORT, as 0.0.0.0:7442 or [::]:7442",
-        [ENDPOINT_LOCAL] = "write an address of loopback, as 127.0.0.1:7441, or none: it is plain HTTP",
+        [ENDPOINT_LOCAL] = "write an address of loopback, as 127.0.0.1:7441, or none: it is for this machine only",
         [ENDPOINT_REACH] = "write HOST or HOST:PORT, as cp.example.com, 203.0.113.7:7442 or [2001:db8::1]:7442",
         [ENDPOINT_NAME] = "write the name alone, as davit.example.com",
     };

@@ -12,6 +12,7 @@ import pytest
 
 grpc = pytest.importorskip("grpc")
 
+from lib import proc  # noqa: E402
 from lib.daemon import Daemon, generate  # noqa: E402
 from lib.tokens import JWT_BEARER, Tokens  # noqa: E402
 
@@ -227,6 +228,28 @@ def test_restart_and_a_store_that_is_full(api):
         refused(t.ask(), 503, "temporarily_unavailable", "store")
     finally:
         d.p.stop()
+        d.close()
+
+
+@pytest.mark.req("CW-68")
+def test_a_port_of_its_own_when_it_is_set(api, daemon):
+    assert not proc.listens(4444)
+    second = proc.free_port()
+    d = Daemon(api, ["--token-listen", f"127.0.0.1:{second}"]).start()
+    t = Tokens(second, d.user)
+    try:
+        for aud in (t.issuer + "/oauth2/token", d.tokens.issuer, d.tokens.issuer + "/oauth2/token"):
+            assert t.ask(t.assertion(aud=aud))[0] == 200, aud
+        refused(t.ask(t.assertion(aud=t.issuer)), text="aud")
+        token = t.ask(t.assertion(aud=d.tokens.issuer))[2]["access_token"]
+        assert d.tokens.ask(path="/oauth2/introspect", token=token)[2]["active"] is True
+        status, _, _ = t.request("POST", "/davit.control.v1.StatusService/GetStatus", "{}",
+                                 {"content-type": "application/json", "authorization": f"Bearer {token}"})
+        assert status == 501  # nothing else is there
+        assert d.p.stop() == 0
+        r = proc.run([*d.command()[:-1], f"0.0.0.0:{second}"], check=False)
+        assert r.rc != 0 and "token-listen" in r.err and "loopback" in r.err
+    finally:
         d.close()
 
 
