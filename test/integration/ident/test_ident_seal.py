@@ -154,7 +154,7 @@ def make_old(control, planted):
             db.execute(later)
         db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]
-    for name in ("audit.head", "access-token.key", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "assertion.jwk"):
+    for name in ("audit.head", "access-token.key", "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt"):
         (control.state / name).unlink()
     assert PLANTED.encode() in (control.state / "control.db").read_bytes()
 
