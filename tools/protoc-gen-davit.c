@@ -11,7 +11,7 @@
 
 enum { SCOPE_FIELD = 50001, OBJECT_FIELD = 50002 };
 
-static const char *const scopes[] = {"public", "enroll", "link", "read", "write", "admin"};
+static const char *const scopes[] = {"public", "enroll", "link", "session", "sandbox", "read", "write", "admin"};
 
 /* A string option of ours: an extension, so it lies among the unknown fields, length prefix included. NULL if there is none. */
 static char *option_of(const method_t *m, unsigned tag)
@@ -101,7 +101,7 @@ static void emit_service(FILE *c, FILE *h, const char *package, const service_t 
         if (!scope)
             complain("%s.%s: option (davit.options.v1.scope) is missing", full, m->name);
         else if (!known_scope(scope))
-            complain("%s.%s: scope \"%s\" is none of public, enroll, link, read, write, admin", full, m->name, scope);
+            complain("%s.%s: scope \"%s\" is none of those in options.proto", full, m->name, scope);
         else
             check_object(full, m, scope, object);
         char *in = snake(m->input_type + 1, "__"), *out = snake(m->output_type + 1, "__");
