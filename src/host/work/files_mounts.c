@@ -10,33 +10,19 @@
 #include "base/fd.h"
 #include "host/work/files_internal.h"
 #include "host/work/inside_internal.h"
+#include "host/work/mountinfo.h"
 
 #define LOOK_WAIT (10 * USEC_SEC)
 enum { MOUNTINFO_MAX = 4 * 1024 * 1024, LOOKS = 3 };
 
-/* A place as mountinfo writes it: spaces and their like as "\\040". */
-static int unescape(struct str s, struct buf *ret)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        const char *p = s.p + i;
-        bool octal = *p == '\\' && s.n - i > 3 && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' && p[3] >= '0' && p[3] <= '7';
-        char c = octal ? (char)((p[1] - '0') * 64 + (p[2] - '0') * 8 + (p[3] - '0')) : *p;
-        if (buf_append(ret, &c, 1) != 0)
-            return -(int)ERR_INVALID;
-        i += octal ? 3 : 0;
-    }
-    return 0;
-}
-
 int files_mounted_below(struct str mountinfo, const char *at, struct buf *ret_place)
 {
     size_t best = 0;
-    while (mountinfo.n) {
-        struct str line = str_cut(&mountinfo, '\n'), place = {0};
+    struct mount_entry m;
+    int rc;
+    while ((rc = mountinfo_next(&mountinfo, &m)) == 0) {
         AUTO_BUF path = BUF_INIT(2 * FILES_PATH_MAX);
-        for (int i = 0; i < 5; i++) /* "id parent major:minor root mount-point ..." */
-            place = str_word(&line);
-        if (place.n == 0 || *place.p != '/' || unescape(place, &path) < 0)
+        if (mountinfo_unescape(m.place, &path) < 0)
             return -(int)ERR_INVALID;
         bool below = inside_below(at, buf_cstr(&path));
         if (!below && (path.len <= best || !inside_below(buf_cstr(&path), at)))
@@ -48,7 +34,7 @@ int files_mounted_below(struct str mountinfo, const char *at, struct buf *ret_pl
         if (below)
             return 1;
     }
-    return best ? 0 : -(int)ERR_INVALID;
+    return rc == 1 && best ? 0 : -(int)ERR_INVALID;
 }
 
 struct look {

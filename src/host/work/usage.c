@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "host/work/mountinfo.h"
 
 /* v1 says "no limit" as the greatest multiple of the page size; nothing real comes near. */
 #define V1_NO_LIMIT (UINT64_MAX / 4)
 
-enum { SECTOR = 512, FIELDS_MAX = 24 };
+enum { SECTOR = 512 };
 
 static const char *const v1_names[USAGE_CONTROLLERS] = {
     [USAGE_CPU] = "cpuacct", [USAGE_MEMORY] = "memory", [USAGE_IO] = "blkio", [USAGE_PIDS] = "pids"};
@@ -46,25 +47,18 @@ static bool listed(struct str list, const char *name)
 void usage_parse_mountinfo(struct str text, struct usage_mounts *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    while (text.n > 0) {
-        struct str f[FIELDS_MAX], line = str_cut(&text, '\n');
-        size_t n = words(line, f, FIELDS_MAX), dash = 6;
-
-        while (dash < n && !str_eq(f[dash], STR("-")))
-            dash++;
-        /* "id parent major:minor root mount-point options [optional ...] - type source super-options" */
-        if (n < 10 || dash + 3 >= n || !str_eq(f[3], STR("/")))
+    struct mount_entry m;
+    int rc;
+    while ((rc = mountinfo_next(&text, &m)) != 1) {
+        if (rc < 0 || !str_eq(m.root, STR("/")))
             continue;
-        if (str_eq(f[dash + 1], STR("cgroup2"))) {
-            if (!*ret->v2)
-                (void)str_copy(ret->v2, sizeof(ret->v2), f[4]);
-            continue;
-        }
-        if (!str_eq(f[dash + 1], STR("cgroup")))
+        if (str_eq(m.type, STR("cgroup2")) && !*ret->v2)
+            (void)str_copy(ret->v2, sizeof(ret->v2), m.place);
+        if (!str_eq(m.type, STR("cgroup")))
             continue;
         for (int c = 0; c < USAGE_CONTROLLERS; c++)
-            if (!*ret->v1[c] && listed(f[dash + 3], v1_names[c]))
-                (void)str_copy(ret->v1[c], USAGE_PATH_MAX, f[4]);
+            if (!*ret->v1[c] && listed(m.super, v1_names[c]))
+                (void)str_copy(ret->v1[c], USAGE_PATH_MAX, m.place);
     }
 }
 
