@@ -177,6 +177,33 @@ static int run_backup(struct cli *cli, const void *options, const char **operand
 
 static const struct verb subs[] = {
     {
+        .name = "up",
+        .usage = "[OPTIONS]",
+        .about = "the same as `davit up`",
+        .example = "davit controlplane up",
+        .opts = up_opts,
+        .opts_size = sizeof(struct up_options),
+        .run = run_up,
+    },
+    {
+        .name = "down",
+        .usage = "[OPTIONS]",
+        .about = "the same as `davit down`",
+        .example = "davit controlplane down",
+        .opts = down_opts,
+        .opts_size = sizeof(struct down_options),
+        .run = run_down,
+    },
+    {
+        .name = "status",
+        .usage = "[OPTIONS]",
+        .about = "does it run here, and do all its parts answer?",
+        .example = "davit controlplane status\ndavit controlplane status --output json",
+        .opts = controlplane_status_opts,
+        .opts_size = sizeof(struct controlplane_status_options),
+        .run = run_controlplane_status,
+    },
+    {
         .name = "backup",
         .usage = "[OPTIONS] FILE",
         .about = "write all that the control plane knows to FILE, while it works",
@@ -213,6 +240,6 @@ static const struct verb subs[] = {
 const struct verb verb_controlplane = {
     .name = "controlplane",
     .group = "Control plane",
-    .about = "backup, restore: what the control plane knows, in one file; change the root of all certificates",
+    .about = "its life; what it knows, in one file and back; change the root of all certificates",
     .sub = subs,
 };

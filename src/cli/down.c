@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/controlplane.h"
 #include "cli/out.h"
 #include "cli/proc.h"
 #include "cli/purge.h"
@@ -14,12 +15,7 @@
 enum { NAMES_MAX = 20 };
 static const usec_t CALL_TIMEOUT = 15 * USEC_SEC;
 
-struct down_options {
-    struct cli_common common;
-    bool purge, force;
-};
-
-static const struct opt down_opts[] = {
+const struct opt down_opts[] = {
     {.name = "purge", .type = OPT_BOOL, .offset = offsetof(struct down_options, purge),
      .help = "also remove the containers, networks and volumes of this machine's services, all keys and all state"},
     {.name = "force", .type = OPT_BOOL, .offset = offsetof(struct down_options, force),
@@ -103,7 +99,7 @@ static void report(struct cli *cli, bool changed, bool purged)
         printf(changed ? "Davit is down. Containers go on; `davit up` takes them up again.\n" : "Davit was not running.\n");
 }
 
-static int run_down(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+int run_down(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct down_options *o = options;
     AUTO_FD int fd = -1;

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/priv.h"
+#include "cli/controlplane.h"
 #include "cli/dashboard.h"
 #include "cli/out.h"
 #include "cli/proc.h"
@@ -20,23 +21,13 @@
 #include "ident/pki_dir.h"
 #include "loop/child.h"
 #include "net/endpoint.h"
-#include "net/http_client.h"
 
-enum { HEALTH_BODY_MAX = 65536 };
 static const usec_t POLL_STEP = 100 * USEC_MSEC;
 static const usec_t CALL_TIMEOUT = 10 * USEC_SEC;
 static const usec_t BRING_BACK_WAIT = 30 * USEC_SEC;
 
-struct up_options {
-    struct cli_common common;
-    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker, *ingress, *ingress_image;
-    bool background;
-    bool agent;
-    usec_t wait;
-};
-
 #define OPT_AT(field) offsetof(struct up_options, field)
-static const struct opt up_opts[] = {
+const struct opt up_opts[] = {
     {.name = "advertise", .type = OPT_STRING, .offset = OPT_AT(advertise), .arg = "HOST[:PORT]",
      .help = "address under which other servers reach this one"},
     {.name = "hostname", .type = OPT_STRING, .offset = OPT_AT(hostname), .arg = "NAME",
@@ -281,14 +272,6 @@ static int died(struct cli *cli, const struct proc *p, struct err *err)
     return -ERR_UNAVAILABLE;
 }
 
-static bool healthy(struct cli *cli)
-{
-    AUTO_FREE char *url = str_printf("http://%s/healthz", cli->settings.health);
-    AUTO_BUF body = BUF_INIT(HEALTH_BODY_MAX);
-
-    return http_get_url(cli->loop, url, &body, deadline_in(2 * USEC_SEC), NULL) == 0;
-}
-
 /* Starts @p unless it runs as it should; restarts one that is an older program or has other arguments. 1: it was left alone. */
 static int ensure_running(struct cli *cli, const struct proc *p, struct err *err)
 {
@@ -317,7 +300,7 @@ static int wait_davitd(struct cli *cli, const struct proc *p, usec_t deadline, s
         /* Another program may hold the port: an answer counts only while ours is alive. */
         if ((rc = proc_alive(p, &pid, err)) < 0)
             return rc;
-        if (rc == 1 && healthy(cli))
+        if (rc == 1 && health_look(cli, NULL) == 0)
             return 0;
         if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
             return died(cli, p, err);
@@ -495,7 +478,7 @@ static int check_home(const struct cli *cli, struct err *err)
     return 0;
 }
 
-static int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+int run_up(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct up_options *o = options;
     AUTO_FREE char *file = str_printf("%s/cli.json", cli->paths.config);

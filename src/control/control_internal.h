@@ -51,6 +51,8 @@ struct control {
     struct lane *fast; /* signatures and key files */
     struct rpc_server *api, *link, *web, *local, *token; /* web: 7440; local: 7441; token: of oauth.h alone */
     struct http_server *health;
+    usec_t probed; /* when probes.h looked last; 0: never */
+    const char *probe_failed;
     struct enroll *enroll;
     struct challenges *challenges;
     struct event credentials; /* pulsed when those of a server changed, or its link */

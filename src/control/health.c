@@ -4,8 +4,9 @@
 
 #include "control/commands.h"
 #include "control/links.h"
+#include "control/probes.h"
 
-enum { METRICS_MAX = 64 * 1024 };
+enum { METRICS_MAX = 64 * 1024, HEALTHZ_MAX = 512 };
 
 static int one(struct buf *b, const char *name, const char *type, const char *help, uint64_t value)
 {
@@ -74,8 +75,10 @@ void health_serve(void *arg, struct http_call *call)
         return;
     }
     if (str_eq(path, STR("/healthz"))) {
-        bool fine = !c->stopping;
-        (void)http_reply(call, fine ? 200 : 503, "text/plain", fine ? STR("ok\n") : STR("stopping\n"));
+        AUTO_BUF body = BUF_INIT(HEALTHZ_MAX);
+        const char *failed = c->stopping ? NULL : probes_failed(c);
+        if (probes_json(failed, c->stopping, &body) == 0)
+            (void)http_reply(call, failed || c->stopping ? 503 : 200, "application/json", buf_str(&body));
         return;
     }
     if (!str_eq(path, STR("/metrics"))) {

@@ -151,6 +151,23 @@ def test_down_is_told_as_such(davit):
     assert r.rc == 7 and "cannot be asked" in r.err and "--force" in r.err and (davit.home / "state/control.db").exists(), str(r)
 
 
+@pytest.mark.req("CW-43", "CW-67")
+def test_the_control_planes_own_verbs(davit, alone):
+    stopped = alone("controlplane", "status")
+    assert (stopped.rc, stopped.out) == (1, "Container: stopped\n")
+    assert json.loads(alone("controlplane", "status", "--format", "json").out) == {"container_running": False}
+    davit.up("--no-agent")
+    assert "up already" in davit.run("controlplane", "up", "--no-agent").out
+    fine = davit.run("controlplane", "status")
+    assert "Container: running" in fine.out and "Healthz:   healthy" in fine.out
+    assert davit.json("controlplane", "status") == {
+        "container_running": True, "healthz_ok": True, "healthz_status": "healthy", "healthz_error": ""}
+    assert davit.run("controlplane", "status", "-q").out == ""
+    assert "Davit is down" in davit.run("controlplane", "down").out
+    assert davit.run("controlplane", "status", "-q", check=False).rc == 1
+    assert "was not running" in davit.run("controlplane", "down").out
+
+
 def test_output_that_cannot_be_written_is_told(bin_dir):
     r = proc.run(["sh", "-c", '"$0" man >/dev/full', bin_dir / "davit"], check=False)
     assert r.rc == 8 and "standard output" in r.err, str(r)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """davitd as a program, against python3-grpcio: mutual TLS, the local agent's socket, kills in the middle of things, what is on disk."""
+import json
 import os
 import queue
 import signal
@@ -68,7 +69,7 @@ class Agent:
 
 def test_starts_answers_and_ends(daemon, api):
     daemon.start()
-    assert daemon.get("/healthz") == "ok\n"
+    assert json.loads(daemon.get("/healthz")) == {"status": "healthy", "failed_probe": ""}
     metrics = daemon.get("/metrics")
     for name in ("davit_build_info", 'davit_servers{state="online"} 0', "davit_rss_bytes", "davit_loop_lag_seconds", "davit_commands_pending",
                  'davit_deployments_total{result="failed"} 0'):
