@@ -50,6 +50,7 @@ struct cli_settings {
     char *local_web; /* "127.0.0.1:7441", or "none" */
     char *releases;  /* whole path of the directory of releases, or NULL */
     char *health;    /* "127.0.0.1:7080" */
+    char *token;     /* a second place for /oauth2/token, or NULL */
     char *advertise; /* or NULL */
     char *hostname;  /* or NULL */
     char *user;      /* account of davitd */

@@ -163,6 +163,7 @@ static const struct setting settings[] = {
     {"localWeb", offsetof(struct cli_settings, local_web), false, "127.0.0.1:7441"},
     {"releases", offsetof(struct cli_settings, releases), false, NULL},
     {"health", offsetof(struct cli_settings, health), false, "127.0.0.1:7080"},
+    {"token", offsetof(struct cli_settings, token), false, NULL},
     {"advertise", offsetof(struct cli_settings, advertise), false, NULL},
     {"hostname", offsetof(struct cli_settings, hostname), false, NULL},
     {"user", offsetof(struct cli_settings, user), false, "davit"},

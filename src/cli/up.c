@@ -15,6 +15,7 @@
 #include "cli/dashboard.h"
 #include "cli/out.h"
 #include "cli/proc.h"
+#include "cli/settings_file.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/servers.pb-c.h"
 #include "docker/docker.h"
@@ -82,7 +83,10 @@ static int remember_directory(char **kept, const char *given, struct err *err)
 static int settle(struct cli *cli, const struct up_options *o, struct err *err)
 {
     struct cli_settings *s = &cli->settings;
+    int rc = settings_file_apply(cli, s, err);
 
+    if (rc < 0)
+        return rc;
     remember(&s->store, o->store);
     remember(&s->api, o->api);
     remember(&s->link, o->link);
@@ -425,7 +429,10 @@ static void bring_back(struct cli *cli, struct before *b, const struct proc *fai
 static int start_davitd(struct cli *cli, struct before *b, const struct proc *p, usec_t deadline, struct err *err)
 {
     pid_t pid;
-    int ran = proc_alive(p, &pid, err), started = ran < 0 ? ran : ensure_running(cli, p, err);
+    int ran = proc_alive(p, &pid, err), started = ran < 0 ? ran : settings_ports_free(cli, &b->settings, ran == 1, err);
+    if (started < 0)
+        return started;
+    started = ensure_running(cli, p, err);
     int rc = started < 0 ? started : wait_davitd(cli, p, deadline, err);
 
     if (started == 0)

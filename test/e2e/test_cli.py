@@ -2,6 +2,7 @@
 """The davit program by itself: no control plane is up."""
 import json
 import os
+import socket
 
 import pytest
 
@@ -166,6 +167,25 @@ def test_the_control_planes_own_verbs(davit, alone):
     assert "Davit is down" in davit.run("controlplane", "down").out
     assert davit.run("controlplane", "status", "-q", check=False).rc == 1
     assert "was not running" in davit.run("controlplane", "down").out
+
+
+@pytest.mark.req("CW-107")
+def test_settings_of_the_file_count_for_everybody(davit):
+    """A port that the file moves is where davitd listens and this program asks; one that is taken is named with its key."""
+    api, tokens = proc.free_port(), proc.free_port()
+    davit.up("--no-agent")
+    before = davit.pid("davitd")
+    (davit.home / "config/settings.yaml").write_text(f"control_plane:\n  admin_port: {api}\n  hydra_public_port: {tokens}\n  kratos_admin_port: 4434\n")
+    with socket.create_server(("127.0.0.1", api)):
+        r = davit.run("up", "--no-agent", check=False)
+        assert r.rc != 0 and f"127.0.0.1:{api} is taken" in r.err and "control_plane.admin_port" in r.err and "--api-listen" in r.err, str(r)
+    assert davit.pid("davitd") == before, "what works goes on"
+    r = davit.run("up", "--no-agent")
+    assert "kratos_admin_port has no effect" in r.err
+    assert f"127.0.0.1:{api}" in davit.run("status").out and proc.listens(tokens) and not proc.listens(davit.api)
+    (davit.home / "config/settings.yaml").write_text("control_plane:\n  admin_port: many\n")
+    r = davit.run("up", "--no-agent", check=False)
+    assert r.rc == 2 and 'line 2: "admin_port"' in r.err, str(r)
 
 
 def test_output_that_cannot_be_written_is_told(bin_dir):

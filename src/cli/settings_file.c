@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings_file — see settings_file.h. One table says what each key moves. */
+#include "cli/settings_file.h"
+
+#include <string.h>
+
+#include "base/fd.h"
+#include "cli/out.h"
+#include "loop/stream.h"
+#include "yaml/yaml_tree.h"
+
+enum { TOLD_MAX = 4096, PORT_MAX = 65535, NO_FIELD = -1 };
+
+static const struct {
+    const char *key;
+    long field;         /* of struct cli_settings, NO_FIELD: it moves nothing */
+    const char *option; /* of `davit up`, for advice; NULL: there is none */
+} ports[] = {
+    {"admin_port", offsetof(struct cli_settings, api), "--api-listen"},
+    {"health_port", offsetof(struct cli_settings, health), "--health-listen"},
+    {"hydra_public_port", offsetof(struct cli_settings, token), NULL},
+    {"agent_port", NO_FIELD, NULL},
+    {"hydra_admin_port", NO_FIELD, NULL},
+    {"oathkeeper_port", NO_FIELD, NULL},
+    {"oathkeeper_api_port", NO_FIELD, NULL},
+    {"kratos_public_port", NO_FIELD, NULL},
+    {"kratos_admin_port", NO_FIELD, NULL},
+};
+
+/* Parts that read the file for themselves, or are not there yet. */
+static const char *const passed_over[] = {"firewall", "monitoring", "telemetry", "logging", "host_proxy", "docker"};
+
+static char **at(struct cli_settings *s, size_t which)
+{
+    void *field = (char *)s + ports[which].field;
+    return field;
+}
+
+static int bad(const char *name, const struct yaml_node *n, const char *what, struct err *err)
+{
+    return err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" %s", name, n->line, n->key ? n->key : "", what);
+}
+
+static int read_port(const char *name, const struct yaml_node *n, size_t which, struct cli_settings *s, struct buf *told, struct err *err)
+{
+    uint64_t port = 0;
+    if (n->type != YAML_SCALAR || str_to_u64(str_from(n->text), PORT_MAX, &port) != 0 || port == 0)
+        return bad(name, n, "is no port: write a number from 1 to 65535", err);
+    if (ports[which].field == NO_FIELD) {
+        (void)buf_printf(told, "%s: control_plane.%s has no effect: nothing listens there\n", name, ports[which].key);
+        return 0;
+    }
+    char **field = at(s, which);
+    free(*field);
+    *field = str_printf("127.0.0.1:%u", (unsigned)port);
+    return 0;
+}
+
+static int read_control_plane(const char *name, const struct yaml_node *map, struct cli_settings *s, struct buf *told, struct err *err)
+{
+    int rc = 0;
+    if (map->type != YAML_MAPPING)
+        return map->type == YAML_SCALAR && map->plain && !*map->text ? 0 : bad(name, map, "holds keys and their values", err);
+    for (const struct yaml_node *n = map->first; rc == 0 && n; n = n->next) {
+        size_t i = 0;
+        while (i < ARRAY_LEN(ports) && !str_eq(str_from(n->key), str_from(ports[i].key)))
+            i++;
+        rc = i < ARRAY_LEN(ports) ? read_port(name, n, i, s, told, err) : bad(name, n, "is no key of control_plane", err);
+    }
+    return rc;
+}
+
+int settings_file_parse(struct str text, const char *name, struct cli_settings *s, struct buf *told, struct err *err)
+{
+    struct yaml_node *root = NULL;
+    int rc = yaml_parse(text, name, &root, err);
+
+    if (rc == 0 && root->type != YAML_MAPPING)
+        rc = err_set(err, ERR_INVALID, "%s: holds sections with keys, as \"control_plane:\"", name);
+    for (const struct yaml_node *n = rc == 0 ? root->first : NULL; rc == 0 && n; n = n->next) {
+        bool known = false;
+        for (size_t i = 0; i < ARRAY_LEN(passed_over); i++)
+            known |= str_eq(str_from(n->key), str_from(passed_over[i]));
+        if (str_eq(str_from(n->key), STR("control_plane")))
+            rc = read_control_plane(name, n, s, told, err);
+        else if (!known)
+            rc = bad(name, n, "is no section of the settings", err);
+    }
+    (void)yaml_tree_free(root);
+    return rc;
+}
+
+int settings_file_apply(struct cli *cli, struct cli_settings *s, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/settings.yaml", cli->paths.config);
+    AUTO_BUF text = BUF_INIT(SETTINGS_FILE_MAX), told = BUF_INIT(TOLD_MAX);
+    int rc = fd_read_file(path, &text, err);
+
+    if (rc == -ERR_NOT_FOUND)
+        return 0;
+    if (rc == 0)
+        rc = settings_file_parse(buf_str(&text), path, s, &told, err);
+    for (struct str rest = buf_str(&told); rc == 0 && rest.n;) {
+        struct str line = str_cut(&rest, '\n');
+        out_note(cli, STR_FMT, STR_ARG(line));
+    }
+    return rc;
+}
+
+static void drop(void *arg, struct stream *s)
+{
+    (void)arg;
+    (void)stream_close(s);
+}
+
+static int try_port(struct cli *cli, size_t which, const char *addr, struct err *err)
+{
+    struct listener *l = NULL;
+    struct err why = ERR_INIT;
+    int rc = listener_open(cli->loop, addr, 0, drop, NULL, &l, &why);
+
+    if (rc == 0)
+        (void)listener_close(l);
+    /* What else can be wrong with an address davitd tells better. */
+    if (rc != -ERR_EXISTS)
+        return 0;
+    (void)err_set(err, ERR_EXISTS, "%s is taken by another program", addr);
+    err_hint(err, "control_plane.%s in %s/settings.yaml%s%s moves it", ports[which].key, cli->paths.config, ports[which].option ? ", or " : "",
+             ports[which].option ? ports[which].option : "");
+    return -ERR_EXISTS;
+}
+
+int settings_ports_free(struct cli *cli, const struct cli_settings *before, bool running, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(ports); i++) {
+        if (ports[i].field == NO_FIELD)
+            continue;
+        const char *now = *at(&cli->settings, i), *then = *at((struct cli_settings *)(uintptr_t)before, i);
+        if (now && !(running && str_eq(str_from(now), str_from(then))))
+            rc = try_port(cli, i, now, err);
+    }
+    return rc;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings.yaml: what is read, what has no effect, what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/settings_file.h"
+
+struct read {
+    struct cli_settings s;
+    char told[4096];
+    struct err err;
+    int rc;
+};
+
+static void parse(const char *text, struct read *r)
+{
+    AUTO_BUF told = BUF_INIT(4096);
+    *r = (struct read){.err = ERR_INIT};
+    r->rc = settings_file_parse(str_from(text), "settings.yaml", &r->s, &told, &r->err);
+    (void)str_copy(r->told, sizeof(r->told), buf_str(&told));
+}
+
+static void forget(struct read *r)
+{
+    free(r->s.api);
+    free(r->s.health);
+    free(r->s.token);
+}
+
+/* req: CW-69 */
+static void test_all_nine_keys(void **state)
+{
+    struct read r;
+    (void)state;
+    parse("control_plane:\n  admin_port: 17443\n  health_port: 17080\n  agent_port: 7444\n  hydra_public_port: 4444\n  hydra_admin_port: 4445\n"
+          "  oathkeeper_port: 4456\n  oathkeeper_api_port: 4457\n  kratos_public_port: 4433\n  kratos_admin_port: 4434\nfirewall:\n  enable: true\n",
+          &r);
+    assert_int_equal(r.rc, 0);
+    assert_string_equal(r.s.api, "127.0.0.1:17443");
+    assert_string_equal(r.s.health, "127.0.0.1:17080");
+    assert_string_equal(r.s.token, "127.0.0.1:4444");
+    assert_non_null(strstr(r.told, "control_plane.kratos_admin_port has no effect"));
+    assert_null(strstr(r.told, "admin_port has no effect: nothing listens there\nsettings.yaml: control_plane.health"));
+    forget(&r);
+}
+
+static void test_nothing_is_nothing(void **state)
+{
+    struct read r;
+    (void)state;
+    const char *const texts[] = {"", "control_plane:\n", "control_plane: {}\n", "logging:\n  compress: true\n"};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        parse(texts[i], &r);
+        assert_int_equal(r.rc, 0);
+        assert_null(r.s.api);
+        assert_string_equal(r.told, "");
+        forget(&r);
+    }
+}
+
+static void test_what_is_refused_names_its_line(void **state)
+{
+    struct read r;
+    (void)state;
+    const struct {
+        const char *text, *said;
+    } bad[] = {
+        {"control_plane:\n  admin_port: 0\n", "line 2: \"admin_port\" is no port"},
+        {"control_plane:\n  admin_port: 65536\n", "is no port"},
+        {"control_plane:\n  admin_port: -1\n", "is no port"},
+        {"control_plane:\n  admin_port: [1]\n", "is no port"},
+        {"control_plane:\n  admin_port:\n", "is no port"},
+        {"control_plane:\n  adminport: 1\n", "line 2: \"adminport\" is no key"},
+        {"control_plane: 7443\n", "holds keys"},
+        {"controlplane:\n  admin_port: 1\n", "line 1: \"controlplane\" is no section"},
+        {"- a\n", "holds sections"},
+        {"control_plane:\n  admin_port: 1\n  admin_port: 2\n", "settings.yaml"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        parse(bad[i].text, &r);
+        assert_int_equal(r.rc, -ERR_INVALID);
+        if (!strstr(r.err.msg, bad[i].said))
+            fail_msg("%s: %s", bad[i].text, r.err.msg);
+        forget(&r);
+    }
+    parse("control_plane:\n  admin_port: 65535\n", &r);
+    assert_string_equal(r.s.api, "127.0.0.1:65535");
+    forget(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_nine_keys),
+        cmocka_unit_test(test_nothing_is_nothing),
+        cmocka_unit_test(test_what_is_refused_names_its_line),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
