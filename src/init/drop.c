@@ -24,6 +24,8 @@ void drop_signals(void)
 static bool take_terminal(enum drop_tty tty, struct drop_report *r)
 {
     r->step = "cannot lead a session";
+    if (tty == DROP_AS_PUT)
+        return true;
     if (tty == DROP_FOREGROUND) {
         if (setpgid(0, 0) < 0)
             return false;

@@ -15,8 +15,9 @@ struct drop_report {
 };
 
 /* With a terminal: init leads a session whose terminal it gave up, so the child makes a session of its own and takes it (DROP_TAKE_TTY); or the
- * terminal's session is somebody else's, and the child's group becomes its foreground group (DROP_FOREGROUND). */
-enum drop_tty { DROP_NO_TTY, DROP_TAKE_TTY, DROP_FOREGROUND };
+ * terminal's session is somebody else's, and the child's group becomes its foreground group (DROP_FOREGROUND).
+ * DROP_AS_PUT: it stays in the session and the group that it was put in. */
+enum drop_tty { DROP_NO_TTY, DROP_TAKE_TTY, DROP_FOREGROUND, DROP_AS_PUT };
 
 /* Every signal as at first: default dispositions, none blocked. */
 void drop_signals(void);

@@ -194,8 +194,12 @@ static void write_failed(struct stream *s, int status)
 
 static void send_fin_done(uv_shutdown_t *req, int status)
 {
-    (void)status; /* a broken connection shows on the reading side */
+    struct stream *s = req->handle->data;
+
     free(req);
+    /* A broken connection shows on the reading side. */
+    if (status == UV_ENOTSOCK && !s->closing && s->handler && s->handler->on_eof)
+        s->handler->on_eof(s->arg);
 }
 
 static void send_fin(struct stream *s)

@@ -52,7 +52,7 @@ int stream_write(struct stream *s, const void *p, size_t n) MUST_USE;
 size_t stream_queued(const struct stream *s);
 /* Below the high-water mark? */
 bool stream_writable(const struct stream *s);
-/* Sends what is queued, then FIN; reading goes on. */
+/* Sends what is queued, then FIN; reading goes on. A pipe has no FIN: when all of it is sent, on_eof says so, and the owner closes it. */
 void stream_shutdown(struct stream *s);
 /* Accepts NULL. Drops what is still queued after giving the kernel one chance to take it. Returns NULL. */
 struct stream *stream_close(struct stream *s);

@@ -112,8 +112,16 @@ int rpc_stream_send(struct rpc_call *c, const ProtobufCMessage *message)
 void call_drained(struct rpc_call *c)
 {
     event_signal(&c->room);
+    if (c->state == CALL_RUNNING && c->on_room)
+        c->on_room(c->room_arg);
     if (c->state == CALL_STREAMING && c->handler->stream->drain)
         c->handler->stream->drain(c->stream_state);
+}
+
+void rpc_call_on_room(struct rpc_call *c, void (*fn)(void *arg), void *arg)
+{
+    c->on_room = fn;
+    c->room_arg = arg;
 }
 
 size_t rpc_stream_queued(const struct rpc_call *c)

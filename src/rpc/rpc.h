@@ -109,6 +109,9 @@ void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx);
 void rpc_server_allow_origins(struct rpc_server *s, const char *const *origins, size_t n);
 /* A WebSocket at @path begins the call of @method ("/pkg.Service/Method") as one at that path does. One per server; borrowed. */
 void rpc_server_alias(struct rpc_server *s, const char *path, const char *method);
+/* @fn(@arg) hears of every TLS handshake that failed at a listener of @s: who, and why. */
+typedef void rpc_refused(void *arg, const char *peer, const struct err *err);
+void rpc_server_on_refused(struct rpc_server *s, rpc_refused *fn, void *arg);
 /* @service, @handlers: static. */
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const struct rpc_handler *handlers, void *ctx);
 
@@ -190,6 +193,9 @@ void rpc_call_compress(struct rpc_call *call);
  * never be sent, as JSON it is over RPC_MESSAGE_MAX for instance. */
 int rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
 size_t rpc_stream_queued(const struct rpc_call *call);
+/* On a fiber's call: rpc_stream_send may be used, too, by whoever runs before the handler returns, and @fn(@arg) is called when it works again after it
+ * had said -ERR_EXHAUSTED. NULL: nobody is told any more. */
+void rpc_call_on_room(struct rpc_call *call, void (*fn)(void *arg), void *arg);
 /* Ends the call; @failure NULL: success. `closed` follows in a later turn. */
 void rpc_stream_finish(struct rpc_call *call, const struct err *failure);
 

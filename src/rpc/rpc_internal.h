@@ -58,6 +58,8 @@ struct rpc_call {
     ProtobufCMessage *request;
     struct fiber *fiber;
     struct event room;     /* rpc_send waits for it */
+    void (*on_room)(void *arg);
+    void *room_arg;
     struct event readable; /* rpc_recv waits for it */
     struct event done;     /* the fiber of an HTTP/1.1 connection waits for it */
     unsigned refs;         /* 1 for the life up to CALL_OVER and its `closed`, 1 for the fiber, 1 for the HTTP/1.1 fiber */
@@ -98,6 +100,8 @@ struct rpc_server {
     struct rpc_limits limits;
     rpc_page_handler *pages;
     void *pages_ctx;
+    rpc_refused *refused;
+    void *refused_arg;
     const char *posts; /* paths below which POST is for pages; NULL: none */
     struct page_slot {
         bool taken, known;

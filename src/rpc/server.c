@@ -295,9 +295,11 @@ static void tls_ready(void *arg, struct conn *c)
 
 static void tls_failed(void *arg, const char *peer, const struct err *err)
 {
-    (void)peer;
-    (void)err;
-    handshake_end(arg);
+    struct handshake *hs = arg;
+    const struct rpc_server *s = hs->from->server;
+    if (s->refused)
+        s->refused(s->refused_arg, peer, err);
+    handshake_end(hs);
 }
 
 bool server_source(const char *peer, uint8_t dst[RPC_SOURCE_SIZE])
@@ -411,6 +413,12 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     list_init(&s->sockets);
     s->http = http_server_new(loop, connect_http1, s, RPC_MESSAGE_MAX + FRAMES_PREFIX);
     return s;
+}
+
+void rpc_server_on_refused(struct rpc_server *s, rpc_refused *fn, void *arg)
+{
+    s->refused = fn;
+    s->refused_arg = arg;
 }
 
 void rpc_server_set_around(struct rpc_server *s, rpc_around *around, void *ctx)
