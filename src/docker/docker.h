@@ -122,6 +122,10 @@ struct docker_image {
     const char **volumes;       /* mount points */
     size_t n_volumes;
     const char *user;
+    const char **entrypoint;
+    size_t n_entrypoint;
+    const char **command;
+    size_t n_command;
     const char *os;
     const char *arch;
     uint64_t size;
@@ -238,6 +242,7 @@ struct docker_mount {
     const char *source;      /* volume name or host path; NULL for tmpfs */
     const char *target;
     bool read_only;
+    bool no_copy;            /* of a volume: what the image has there does not come into it */
     uint64_t tmpfs_size;     /* 0: the engine's default */
 };
 struct docker_port {
@@ -501,6 +506,12 @@ struct docker_exec_state {
 int docker_exec_state(struct docker *d, const char *exec_id, struct docker_exec_state *ret, usec_t deadline, struct err *err) MUST_USE;
 /* The same. *ret_running false: *ret_exit_code is set. */
 int docker_exec_inspect(struct docker *d, const char *exec_id, bool *ret_running, int *ret_exit_code, usec_t deadline, struct err *err) MUST_USE;
+
+/* The input and output of a container's own program, as docker_exec_start. @stdin_open: what is written goes to it. @logs: what it said so far comes
+ * first. Works on one that is not started yet, too. */
+int docker_container_attach(struct docker *d, const char *id, bool stdin_open, bool logs, struct conn **ret, usec_t deadline,
+                            struct err *err) MUST_USE;
+int docker_container_resize(struct docker *d, const char *id, unsigned rows, unsigned cols, usec_t deadline, struct err *err) MUST_USE;
 
 /* --- Streams (docker_demux.c, docker_logs.c, docker_events.c) ---------------------------------------------------------------------------------- */
 

@@ -129,6 +129,12 @@ static void put_mounts(struct jsonw *w, const struct docker_container_spec *s)
         put_string(w, "Source", m->type == DOCKER_MOUNT_TMPFS ? NULL : m->source);
         put_string(w, "Target", m->target);
         put_true(w, "ReadOnly", m->read_only);
+        if (m->type == DOCKER_MOUNT_VOLUME && m->no_copy) {
+            jsonw_key(w, "VolumeOptions");
+            jsonw_object(w);
+            put_true(w, "NoCopy", true);
+            jsonw_object_end(w);
+        }
         if (m->type == DOCKER_MOUNT_TMPFS && m->tmpfs_size) {
             jsonw_key(w, "TmpfsOptions");
             jsonw_object(w);

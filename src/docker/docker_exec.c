@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* docker_exec — processes started in running containers, over an upgraded connection. */
+/* docker_exec — processes started in running containers, and the container's own one, over an upgraded connection. */
 #include <stdio.h>
 
 #include "docker/docker_internal.h"
@@ -78,20 +78,11 @@ static int create(struct docker *d, const char *container, const struct docker_e
     return rc;
 }
 
-int docker_exec_start(struct docker *d, const char *container, const struct docker_exec_spec *spec, char *ret_id,
-                      struct conn **ret, usec_t deadline, struct err *err)
+/* Sends @req and takes the connection over. */
+static int upgrade(struct docker *d, const struct http_request *req, struct conn **ret, usec_t deadline, struct err *err)
 {
-    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
-    int rc = create(d, container, spec, ret_id, deadline, err);
-    if (rc == 0)
-        rc = docker_path(&path, "/exec/", ret_id, "/start", err);
-    if (rc < 0)
-        return rc;
     struct http_exchange *x = NULL;
-    struct http_field type = {"content-type", "application/json"};
-    struct http_request req = {.method = "POST", .target = buf_cstr(&path), .fields = &type, .n_fields = 1, .upgrade = true};
-    req.body = spec->tty ? STR("{\"Detach\":false,\"Tty\":true}") : STR("{\"Detach\":false,\"Tty\":false}");
-    rc = docker_request(d, &req, deadline, &x, err);
+    int rc = docker_request(d, req, deadline, &x, err);
     if (rc < 0)
         return rc;
     rc = docker_status(x, deadline, err);
@@ -103,6 +94,40 @@ int docker_exec_start(struct docker *d, const char *container, const struct dock
     if (rc < 0)
         http_finish(x);
     return rc;
+}
+
+int docker_exec_start(struct docker *d, const char *container, const struct docker_exec_spec *spec, char *ret_id,
+                      struct conn **ret, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    int rc = create(d, container, spec, ret_id, deadline, err);
+    if (rc == 0)
+        rc = docker_path(&path, "/exec/", ret_id, "/start", err);
+    if (rc < 0)
+        return rc;
+    struct http_field type = {"content-type", "application/json"};
+    struct http_request req = {.method = "POST", .target = buf_cstr(&path), .fields = &type, .n_fields = 1, .upgrade = true};
+    req.body = spec->tty ? STR("{\"Detach\":false,\"Tty\":true}") : STR("{\"Detach\":false,\"Tty\":false}");
+    return upgrade(d, &req, ret, deadline, err);
+}
+
+int docker_container_attach(struct docker *d, const char *id, bool stdin_open, bool logs, struct conn **ret, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    char rest[80];
+    (void)snprintf(rest, sizeof(rest), "/attach?stream=1&stdout=1&stderr=1&stdin=%d&logs=%d", stdin_open, logs);
+    int rc = docker_path(&path, "/containers/", id, rest, err);
+    struct http_request req = {.method = "POST", .target = buf_cstr(&path), .upgrade = true};
+    return rc < 0 ? rc : upgrade(d, &req, ret, deadline, err);
+}
+
+int docker_container_resize(struct docker *d, const char *id, unsigned rows, unsigned cols, usec_t deadline, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT(DOCKER_PATH_MAX);
+    char rest[48];
+    (void)snprintf(rest, sizeof(rest), "/resize?h=%u&w=%u", rows, cols);
+    int rc = docker_path(&path, "/containers/", id, rest, err);
+    return rc < 0 ? rc : docker_do(d, "POST", &path, STR(""), NULL, deadline, err);
 }
 
 int docker_exec_resize(struct docker *d, const char *exec_id, unsigned rows, unsigned cols, usec_t deadline, struct err *err)

@@ -25,6 +25,8 @@ static const struct docker_field config_fields[] = {
     F(ports, "ExposedPorts", KEYS),
     F(volumes, "Volumes", KEYS),
     F(user, "User", STR),
+    F(entrypoint, "Entrypoint", STRS),
+    F(command, "Cmd", STRS),
     F(labels, "Labels", MAP),
     {.name = "Healthcheck", .type = DOCKER_F_FN, .fn = read_health},
     {0},

@@ -155,7 +155,7 @@ static int run_enroll(const void *options, struct err *err)
 /* --- run ---- */
 
 struct run_opts {
-    const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *log_level, *log_format;
+    const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *runtime_dir, *log_level, *log_format;
     struct opt_list pools;
     uint64_t disk_reserve;
     usec_t trial_wait;
@@ -171,6 +171,8 @@ static const struct opt run_table[] = {
     DOCKER(struct run_opts),
     TAILSCALE(struct run_opts),
     INGRESS(struct run_opts),
+    {.name = "runtime-dir", .type = OPT_STRING, .offset = offsetof(struct run_opts, runtime_dir), .arg = "DIR", .env = true,
+     .help = "where davit-init and davit-session for sandboxes are (default: beside this program)"},
     {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
      .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
     {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
@@ -234,6 +236,7 @@ static int run_run(const void *options, struct err *err)
                                   .docker = o->docker,
                                   .tailscale = o->tailscale,
                                   .ingress_listen = o->ingress_listen,
+                                  .runtime_dir = o->runtime_dir,
                                   .ingress_image = o->ingress_image,
                                   .trial_wait = o->trial_wait,
                                   .disk_reserve = o->disk_reserve,

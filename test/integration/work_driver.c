@@ -4,6 +4,7 @@
  *
  * work_driver SOCKET [--usage-ms N] [--die INDEX:STATE] [--resume INDEX:STATE] [--full] [--desired DIR]
  *             [--ingress FOLDER IMAGE ADDR:PORT] [--disk-reserve BYTES]
+ *             [--sandboxes FOLDER RUNTIME] [--server ID]
  * --die kills the process the moment before (STATE "before") or after (STATE a number) that record is written; --resume makes the first
  * command a resumed one; --desired keeps what shall run in DIR, and keeps it running. End of stdin: stops the module and ends. */
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include "base/hmap.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/contain/contain.h"
 #include "host/reach/ingress.h"
 #include "host/work/desired.h"
 #include "host/work/work.h"
@@ -30,6 +32,7 @@ struct driver {
     struct work *work;
     struct desired *desired;
     struct ingress *ingress;
+    struct contain *contain;
     struct stream *in;
     struct buf line;
     int die_index, resume_index;
@@ -112,6 +115,13 @@ static void take_message(struct driver *d, Davit__Link__V1__ControlMessage *m)
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_DATA: work_call_data(d->work, m->call_data); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CREDIT: work_call_credit(d->work, m->call_credit); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_CLOSE: work_call_close(d->work, m->call_close); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_RESIZE: work_call_resize(d->work, m->call_resize); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_CERTIFIED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT: work_sandbox_message(d->work, m); break;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED: /* stands for a link that went down */
+        work_calls_reset(d->work);
+        break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_LOG_CLOSE: work_log_close(d->work, m->log_close); break;
     default:
         /* A Welcome stands for a link that came up. */
@@ -160,6 +170,9 @@ static void stop(void *arg)
         fprintf(stderr, "work_driver: the module did not stop\n");
         exit(3);
     }
+    if (contain_stop(d->contain, deadline_in(20 * USEC_SEC)) < 0)
+        exit(3);
+    d->contain = contain_free(d->contain);
     d->work = work_free(d->work);
     d->ingress = ingress_free(d->ingress);
     d->docker = docker_free(d->docker);
@@ -216,16 +229,38 @@ static void open_ingress(struct driver *d, char *const *words)
     d->ingress = ingress_new(&config);
 }
 
+static void open_sandboxes(struct driver *d, char *const *words)
+{
+    const struct contain_config config = {.loop = d->loop, .work = d->work, .folder = words[0], .runtime_dir = words[1]};
+    struct err err = ERR_INIT;
+
+    if (contain_new(&config, &d->contain, &err) < 0) {
+        fprintf(stderr, "work_driver: %s\n", err.msg);
+        exit(1);
+    }
+}
+
+static void open_engine(struct driver *d, const char *socket)
+{
+    AUTO_FREE char *addr = str_printf("unix:%s", socket);
+    struct err err = ERR_INIT;
+
+    if (docker_new(d->loop, addr, &d->docker, &err) == 0 && fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) == 0 &&
+        stream_from_fd(d->loop, 0, &d->in, &err) == 0)
+        return;
+    fprintf(stderr, "work_driver: %s\n", err.msg);
+    exit(1);
+}
+
 int main(int argc, char **argv)
 {
     static const struct stream_handler handler = {.on_read = on_read, .on_eof = on_eof, .on_error = on_error};
     struct driver d = {.line = BUF_INIT(LINE_MAX_BYTES), .die_index = -1, .resume_index = -1};
     struct work_config config = {.server_id = "srv-test", .send = print_message};
-    struct err err = ERR_INIT;
     uint64_t ms = 0;
     const char *desired = NULL;
     bool full = false;
-    char *const *ingress = NULL;
+    char *const *ingress = NULL, *const *sandboxes = NULL;
 
     for (int i = 2; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -245,18 +280,17 @@ int main(int argc, char **argv)
             ingress = &argv[(i += 3) - 2];
         else if (strcmp(argv[i], "--full") == 0)
             full = true;
+        else if (strcmp(argv[i], "--sandboxes") == 0 && i + 2 < argc)
+            sandboxes = &argv[(i += 2) - 1];
+        else if (strcmp(argv[i], "--server") == 0)
+            config.server_id = argv[++i < argc ? i : 0];
         else
             return 2;
     }
     if (argc < 2)
         return 2;
     d.loop = loop_new();
-    AUTO_FREE char *addr = str_printf("unix:%s", argv[1]);
-    if (docker_new(d.loop, addr, &d.docker, &err) < 0 || fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) < 0 ||
-        stream_from_fd(d.loop, 0, &d.in, &err) < 0) {
-        fprintf(stderr, "work_driver: %s\n", err.msg);
-        return 1;
-    }
+    open_engine(&d, argv[1]);
     if (ingress)
         open_ingress(&d, ingress);
     config.ingress = d.ingress;
@@ -267,6 +301,8 @@ int main(int argc, char **argv)
         open_desired(&d, desired);
     config.desired = d.desired;
     d.work = work_new(&config);
+    if (sandboxes)
+        open_sandboxes(&d, sandboxes);
     work_heal(d.work);
     if (full)
         work_containers_full(d.work);

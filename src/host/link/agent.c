@@ -10,6 +10,7 @@
 #include "host/link/agent_internal.h"
 #include "host/link/agent_notify.h"
 #include "host/link/doctor_remote.h"
+#include "host/contain/contain.h"
 #include "host/link/link_dial.h"
 #include "host/link/policy.h"
 #include "host/reach/ingress.h"
@@ -45,11 +46,14 @@ static int end_work(struct agent *a, struct err *err)
         return 0;
     int rc = work_stop(a->work, deadline_in(STOP_WAIT));
     if (rc == 0)
+        rc = contain_stop(a->contain, deadline_in(STOP_WAIT));
+    if (rc == 0)
         rc = session_join(a->session, deadline_in(STOP_WAIT));
     if (rc < 0)
         return err_set(err, (enum err_code)-rc, "commands that run did not end in time");
     rc = session_set_work(a->session, NULL, err);
     if (rc == 0) {
+        a->contain = contain_free(a->contain);
         a->work = work_free(a->work);
         a->ingress = ingress_free(a->ingress);
     }
@@ -106,6 +110,11 @@ static int begin_work(struct agent *a, struct err *err)
                                  .wait_room = session_wait_room,
                                  .arg = a->session};
     a->work = work_new(&config);
+    AUTO_FREE char *sandboxes = agent_config_path(&a->config, "sandboxes");
+    const struct contain_config contain = {.loop = a->loop, .work = a->work, .folder = sandboxes, .runtime_dir = a->options->runtime_dir};
+    rc = contain_new(&contain, &a->contain, err);
+    if (rc < 0)
+        return rc;
     return session_set_work(a->session, a->work, err);
 }
 
@@ -321,6 +330,8 @@ static int stop(struct agent *a)
         rc = doctor_remote_stop(a->doctor, deadline_in(STOP_WAIT));
     if (rc == 0 && a->work)
         rc = work_stop(a->work, deadline_in(STOP_WAIT));
+    if (rc == 0)
+        rc = contain_stop(a->contain, deadline_in(STOP_WAIT));
     if (rc == 0 && a->session)
         rc = session_join(a->session, deadline_in(STOP_WAIT));
     if (rc < 0)
@@ -331,6 +342,7 @@ static int stop(struct agent *a)
     a->takeover = takeover_close(a->takeover);
     a->renew = renew_free(a->renew);
     a->tunnel = tunnel_free(a->tunnel);
+    a->contain = contain_free(a->contain);
     a->work = work_free(a->work);
     a->ingress = ingress_free(a->ingress);
     a->sysinfo = sysinfo_free(a->sysinfo);

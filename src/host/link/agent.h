@@ -29,6 +29,7 @@ struct agent_options {
     size_t n_pools;
     const char *ingress_listen; /* "ADDR:PORT" or AGENT_INGRESS_NONE; NULL: as enrolled, else AGENT_INGRESS_LOCAL or AGENT_INGRESS_ENROLLED */
     const char *ingress_image;  /* NULL: as enrolled, else AGENT_INGRESS_IMAGE */
+    const char *runtime_dir;    /* where davit-init and davit-session lie; NULL: beside this program */
     usec_t trial_wait;         /* as updater_config */
     bool takeover;             /* started by the agent that it is to follow, see takeover.h */
 };

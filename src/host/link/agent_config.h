@@ -4,6 +4,7 @@
  *   client.key   private key, PKCS#8        client.crt  its chain, leaf first        ca.crt  the root of the control plane
  *   bundles      what replaced those three since the enrolment, see bundle.h        last_known_good_time  see floor_time.h
  *   journal.db, journal.key  see journal.h  desired.db  see host/work/desired.h
+ *   sandboxes/   see host/contain/contain.h
  *   lock         one agent per directory      health.sock  see agent.h
  * Directory 0700, files 0600.  All calls block: at program start, or in a lane.
  * Ownership: embedded, agent_config_release.  Thread: any, one at a time.

@@ -12,6 +12,7 @@
 #include "net/http_server.h"
 
 struct agent_notify;
+struct contain;
 struct doctor_remote;
 
 struct agent {
@@ -31,6 +32,7 @@ struct agent {
     struct session *session;
     struct doctor_remote *doctor;
     struct ingress *ingress; /* with the work; NULL: no routes on this server */
+    struct contain *contain; /* with the work: its sandboxes */
     struct work *work;   /* once it is known which server this is */
     struct http_server *http;
     struct agent_notify *notify;

@@ -133,28 +133,6 @@ static void end_run(struct run *r)
     event_pulse(&s->order);
 }
 
-/* Which service a command is for. False: none that this agent knows. */
-static bool address_of(const Davit__Link__V1__Command *m, struct str *project, struct str *service)
-{
-    const char *p = NULL, *name = NULL;
-    if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && m->deploy->spec) {
-        p = m->deploy->spec->project;
-        name = m->deploy->spec->name;
-    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_ACTION) {
-        p = m->action->project;
-        name = m->action->service;
-    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_REMOVE_SERVICE) {
-        p = m->remove_service->project;
-        name = m->remove_service->service;
-    } else if (m->body_case == DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE) {
-        p = m->scale_service->project;
-        name = m->scale_service->service;
-    }
-    *project = str_from(p);
-    *service = str_from(name);
-    return p != NULL;
-}
-
 static bool is_update(const struct run *r)
 {
     return r->cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_UPDATE_AGENT;
@@ -181,12 +159,12 @@ static bool must_wait(const struct run *r)
         return true;
     if (is_update(r) && updates_before(r))
         return true;
-    if (!address_of(r->cmd, &project, &service))
+    if (!command_address(r->cmd, &project, &service))
         return false;
     if (s->resuming && r->cmd->seq > s->resume_last)
         return true;
     list_each (o, &s->runs, struct run, node)
-        if (o->cmd->seq < r->cmd->seq && !o->given && address_of(o->cmd, &p, &n) && str_eq(p, project) && str_eq(n, service))
+        if (o->cmd->seq < r->cmd->seq && !o->given && command_address(o->cmd, &p, &n) && str_eq(p, project) && str_eq(n, service))
             return true;
     return false;
 }
@@ -312,24 +290,6 @@ static Davit__Link__V1__Command *copy_of(const Davit__Link__V1__Command *cmd)
 
 /* --- Arrival ---- */
 
-static bool has_credentials(const Davit__Link__V1__Command *cmd)
-{
-    return cmd->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && cmd->deploy->registry_auth;
-}
-
-/* The wire form without credentials. */
-static int pack_for_journal(const Davit__Link__V1__Command *cmd, struct buf *out)
-{
-    Davit__Link__V1__Command stored = *cmd;
-    Davit__Link__V1__Deploy deploy;
-    if (has_credentials(cmd)) {
-        deploy = *cmd->deploy;
-        deploy.registry_auth = NULL;
-        stored.deploy = &deploy;
-    }
-    return rpc_pack(&stored.base, out);
-}
-
 /* It was known already: says again what there is to say. 0 or -ERR_CANCELLED. */
 static int arrived_again(struct session *s, const Davit__Link__V1__Command *cmd)
 {
@@ -396,9 +356,9 @@ int command_arrived(struct live *l, const Davit__Link__V1__Command *cmd)
     struct session *s = l->session;
     AUTO_BUF payload = BUF_INIT(JOURNAL_BYTES_MAX);
     struct err err = ERR_INIT;
-    uint32_t kind = (uint32_t)cmd->body_case | (has_credentials(cmd) ? KIND_CREDENTIALS : 0);
+    uint32_t kind = (uint32_t)cmd->body_case | (command_has_credentials(cmd) ? KIND_CREDENTIALS : 0);
     Davit__Link__V1__Command *copy = NULL;
-    int rc = pack_for_journal(cmd, &payload);
+    int rc = command_pack(cmd, &payload);
     if (rc < 0)
         rc = err_set(&err, ERR_INVALID, "it is larger than %d bytes", JOURNAL_BYTES_MAX);
     else if (s->n_runs >= SESSION_RUNS_MAX)

@@ -117,6 +117,11 @@ bool cancel_take(struct session *s, const Davit__Link__V1__Command *cmd);
 void cancels_drop(struct session *s);
 /* Waits: the control plane has the result. */
 int command_acked(struct live *l, uint64_t seq);
+/* Which service a command is for; of a sandbox, whose project is empty, its id. False: none that this agent knows. */
+bool command_address(const Davit__Link__V1__Command *m, struct str *project, struct str *service);
+/* Has it those of a registry? They are not on disk. The wire form without them, appended to @out. */
+bool command_has_credentials(const Davit__Link__V1__Command *cmd);
+int command_pack(const Davit__Link__V1__Command *cmd, struct buf *out) MUST_USE;
 /* Timer: starts the commands that got no fiber when they came. @arg the session. */
 void commands_start_waiting(void *arg);
 /* Waits: sends all results that are not acknowledged. */

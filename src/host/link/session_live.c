@@ -317,6 +317,12 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
         if (l->session->tunnel)
             tunnel_message(l->session->tunnel, m);
         return 0;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_CERTIFIED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT:
+        if (work)
+            work_sandbox_message(work, m);
+        return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_DOCTOR_RUN:
         if (l->session->doctor)
             l->session->doctor(l->session->arg, m->doctor_run->request_id);

@@ -334,7 +334,7 @@ static int step_remove_containers(struct job *job, void *ctx, struct err *err)
 static int project_in_use(struct action *a, usec_t deadline, struct err *err)
 {
     AUTO_FREE char *label = str_printf(LABEL_PROJECT "=%s", a->c->project);
-    const char *labels[] = {LABEL_MANAGED "=true", label};
+    const char *labels[] = {LABEL_MANAGED "=true", LABEL_SERVICE, label};
     struct docker_summaries l = {0};
     int rc = docker_container_list(a->w->docker, labels, ARRAY_LEN(labels), &l, deadline, err);
     bool used = l.n > 0;

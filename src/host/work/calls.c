@@ -4,6 +4,20 @@
 
 #include "rpc/rpc.h"
 
+/* They are of host/contain. */
+static int call_sandbox(struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err)
+{
+    const struct work_extension *x = call_work(c)->extension;
+
+    if (!x) {
+        *reason = "unimplemented";
+        return err_set(err, ERR_UNIMPLEMENTED, "this agent has no sandboxes");
+    }
+    if (call_open_message(c)->body_case == DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_ATTACH)
+        return x->attach(x->arg, c, end, reason, err);
+    return x->fill(x->arg, c, end, reason, err);
+}
+
 /* A kind is added here, and its function in a file of its own. */
 static const struct kind {
     Davit__Link__V1__CallOpen__BodyCase body;
@@ -21,6 +35,8 @@ static const struct kind {
     {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_REMOVE, "call-volume-remove", call_volume_remove},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_CONTAINER, "call-container", call_container},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_FILE, "call-file", call_file},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_ATTACH, "call-sandbox-attach", call_sandbox},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_FILL, "call-sandbox-fill", call_sandbox},
 };
 
 /* Credit is given back in parts of at least so much, so that keystrokes cost no message each. */
@@ -364,6 +380,8 @@ void work_calls_reset(struct work *w)
 
     list_each(c, &w->calls->open, struct call, node)
         close_call(c);
+    if (w->extension)
+        w->extension->unlinked(w->extension->arg);
 }
 
 void calls_start(struct work *w)

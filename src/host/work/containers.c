@@ -41,7 +41,8 @@ static int may(const struct work *w, const struct docker_container *k, const Dav
     if (*labels_role(w, &k->labels)) {
         *reason = "infrastructure";
         (void)err_set(err, ERR_PRECONDITION, "container %.200s is Davit's own %s", k->name, labels_role(w, &k->labels));
-        err_hint(err, "services would not be reached meanwhile; with --force it is done all the same");
+        bool sandbox = strcmp(labels_role(w, &k->labels), "sandbox") == 0;
+        err_hint(err, "%s; with --force it is done all the same", sandbox ? "davit sandbox is for those" : "services would not be reached meanwhile");
         return -ERR_PRECONDITION;
     }
     if (labels_service(w, &k->labels)) {

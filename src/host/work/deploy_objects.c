@@ -3,6 +3,7 @@
 #include "host/work/deploy.h"
 #include "host/work/pools.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { SUBNET_TRIES = 8 };
@@ -35,8 +36,8 @@ int probe_network(struct job *job, void *ctx, struct err *err)
 }
 
 /* A range of our own choice: the engine's runs out early, and overlaps with what it does not know. None of the @n_tried. 1: the pools have none. */
-static int choose_subnet(struct work *w, char tried[][POOL_TEXT_SIZE], unsigned n_tried, char ret[POOL_TEXT_SIZE], usec_t deadline,
-                         struct err *err)
+static int choose_subnet(struct work *w, const struct pool *pools, size_t n_pools, char tried[][POOL_TEXT_SIZE], unsigned n_tried,
+                         char ret[POOL_TEXT_SIZE], usec_t deadline, struct err *err)
 {
     struct docker_networks l = {0};
     struct pool_nets used = {0};
@@ -50,26 +51,60 @@ static int choose_subnet(struct work *w, char tried[][POOL_TEXT_SIZE], unsigned 
         rc = pool_nets_add(&used, str_from(tried[i]), "what the engine refused", err);
     if (rc >= 0)
         rc = pool_nets_host(&used, err);
-    if (rc >= 0 && pool_choose(w->pools, w->n_pools, &used, ret, err) < 0)
+    if (rc >= 0 && pool_choose(pools, n_pools, &used, ret, err) < 0)
         rc = 1;
     pool_nets_release(&used);
     docker_networks_release(&l);
     return rc;
 }
 
+/* What a network of 256 addresses has beside its range, "10.213.4.0/24". */
+struct quarters {
+    char gateway[POOL_TEXT_SIZE], lower[POOL_TEXT_SIZE];
+};
+
+static void divide(struct quarters *q, const char *subnet, struct docker_network_spec *spec)
+{
+    int n = (int)(strrchr(subnet, '.') - subnet);
+
+    (void)snprintf(q->gateway, sizeof(q->gateway), "%.*s.1", n, subnet);
+    (void)snprintf(q->lower, sizeof(q->lower), "%.*s.0/25", n, subnet);
+    spec->gateway = q->gateway;
+    spec->ip_range = q->lower;
+}
+
+/* The pools with pieces of 256 addresses; *ret_n of them. */
+static struct pool *pools_of_256(const struct work *w, size_t *ret_n)
+{
+    struct pool *pools = mem_zalloc(w->n_pools + 1, sizeof(*pools));
+
+    *ret_n = 0;
+    for (size_t i = 0; i < w->n_pools; i++)
+        if (w->pools[i].bits <= 24) {
+            pools[*ret_n] = w->pools[i];
+            pools[(*ret_n)++].size = 24;
+        }
+    return pools;
+}
+
 /* 1: the pools are exhausted, as *err says. */
-static int ensure_network(struct work *w, const struct docker_network_spec *wanted, usec_t deadline, struct err *err)
+static int ensure_network(struct work *w, const struct docker_network_spec *wanted, bool divided, usec_t deadline, struct err *err)
 {
     struct docker_network_spec spec = *wanted;
     char tried[SUBNET_TRIES][POOL_TEXT_SIZE];
+    struct quarters q;
+    size_t n = w->n_pools;
+    AUTO_FREE struct pool *large = divided ? pools_of_256(w, &n) : NULL;
     int rc = 0;
 
     /* Somebody else may have taken the range, and the engine tells of a network only when it is complete. That it overlaps it says in words only. */
     for (unsigned i = 0; i < SUBNET_TRIES; i++) {
         *err = ERR_INIT;
-        if ((rc = choose_subnet(w, tried, i, tried[i], deadline, err)) != 0)
+        if ((rc = choose_subnet(w, divided ? large : w->pools, n, tried, i, tried[i], deadline, err)) != 0)
             return rc;
         spec.subnet = tried[i];
+        if (divided)
+            divide(&q, tried[i], &spec);
         rc = docker_network_ensure(w->docker, &spec, NULL, deadline, err);
         if (rc >= 0 || !strcasestr(err->msg, "overlap"))
             return rc < 0 ? rc : 0;
@@ -88,7 +123,7 @@ static int make_network(struct deploy *d, usec_t deadline, struct err *err)
     const struct docker_pair labels[] = {
         {LABEL_MANAGED, "true"}, {LABEL_PROJECT, d->spec->project}, {LABEL_JOB, label}, {LABEL_SERVER, d->w->server_id}};
     const struct docker_network_spec spec = {.name = d->network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
-    rc = ensure_network(d->w, &spec, deadline, err);
+    rc = ensure_network(d->w, &spec, false, deadline, err);
     return rc > 0 ? deploy_reason(d, -(int)err->code, "address_pool_exhausted") : rc;
 }
 
@@ -104,9 +139,8 @@ static int is_there(struct work *w, const char *name, usec_t deadline, struct er
     return rc;
 }
 
-int networks_provide(void *arg, const struct docker_network_spec *spec, usec_t deadline, struct err *err)
+static int provide(struct work *w, const struct docker_network_spec *spec, bool divided, usec_t deadline, struct err *err)
 {
-    struct work *w = arg;
     struct err e = ERR_INIT;
     int rc = networks_lock(w, deadline);
 
@@ -114,11 +148,21 @@ int networks_provide(void *arg, const struct docker_network_spec *spec, usec_t d
         return err_set(err, (enum err_code)-rc, "other networks are being made");
     rc = is_there(w, spec->name, deadline, &e);
     if (rc == 0)
-        rc = ensure_network(w, spec, deadline, &e) == 0 ? 0 : -(int)e.code;
+        rc = ensure_network(w, spec, divided, deadline, &e) == 0 ? 0 : -(int)e.code;
     networks_unlock(w);
     if (rc < 0 && err)
         *err = e;
     return rc < 0 ? rc : 0;
+}
+
+int networks_provide(void *w, const struct docker_network_spec *spec, usec_t deadline, struct err *err)
+{
+    return provide(w, spec, false, deadline, err);
+}
+
+int networks_provide_256(struct work *w, const struct docker_network_spec *spec, usec_t deadline, struct err *err)
+{
+    return provide(w, spec, true, deadline, err);
 }
 
 int step_network(struct job *job, void *ctx, struct err *err)

@@ -26,7 +26,11 @@ static bool of_this_server(const struct work *w, const struct docker_map *labels
 
 const char *labels_role(const struct work *w, const struct docker_map *labels)
 {
-    return of_this_server(w, labels) && docker_map_get(labels, LABEL_INGRESS) ? "ingress" : "";
+    const char *purpose = docker_map_get(labels, LABEL_PURPOSE);
+
+    if (!of_this_server(w, labels))
+        return "";
+    return docker_map_get(labels, LABEL_INGRESS) ? "ingress" : purpose && strcmp(purpose, "sandbox") == 0 ? "sandbox" : "";
 }
 
 bool labels_service(const struct work *w, const struct docker_map *labels)

@@ -473,6 +473,8 @@ void work_containers_full(struct work *w)
     event_signal(&w->watch->wake);
     /* Whoever hears us now knows nothing of what we use. */
     sampler_hurry(w, 1);
+    if (w->extension)
+        w->extension->linked(w->extension->arg);
 }
 
 unsigned work_containers_running(const struct work *w)

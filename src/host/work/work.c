@@ -123,6 +123,17 @@ struct work *work_free(struct work *w)
     return NULL;
 }
 
+void work_extend(struct work *w, const struct work_extension *x)
+{
+    w->extension = x;
+}
+
+void work_sandbox_message(struct work *w, const Davit__Link__V1__ControlMessage *m)
+{
+    if (w->extension && !w->stopping)
+        w->extension->message(w->extension->arg, m);
+}
+
 void work_send(struct work *w, const Davit__Link__V1__AgentMessage *msg)
 {
     if (!w->stopping)
@@ -326,6 +337,11 @@ void command_leave(struct command *c)
     event_pulse(&w->idle);
 }
 
+static bool is_sandbox(const Davit__Link__V1__Command *m)
+{
+    return m->body_case == DAVIT__LINK__V1__COMMAND__BODY_CREATE_SANDBOX || m->body_case == DAVIT__LINK__V1__COMMAND__BODY_SANDBOX_ACTION;
+}
+
 static int dispatch(struct command *c)
 {
     struct err err = ERR_INIT;
@@ -341,6 +357,8 @@ static int dispatch(struct command *c)
         command_fail(c, &err, "deadline", NULL);
         return 0;
     }
+    if (is_sandbox(c->msg))
+        return c->w->extension->command(c->w->extension->arg, c);
     if (check_label("project", c->project, &err) < 0 || check_label("service", c->service, &err) < 0) {
         command_fail(c, &err, "invalid", NULL);
         return 0;
@@ -377,6 +395,16 @@ static int address(struct command *c)
         c->project = m->scale_service->project;
         c->service = m->scale_service->service;
         return 0;
+    case DAVIT__LINK__V1__COMMAND__BODY_CREATE_SANDBOX:
+        if (!m->create_sandbox->spec || !c->w->extension)
+            return -ERR_UNIMPLEMENTED;
+        c->project = ""; /* no service has that */
+        c->service = m->create_sandbox->spec->id;
+        return 0;
+    case DAVIT__LINK__V1__COMMAND__BODY_SANDBOX_ACTION:
+        c->project = "";
+        c->service = m->sandbox_action->sandbox_id;
+        return c->w->extension ? 0 : -ERR_UNIMPLEMENTED;
     default: return -ERR_UNIMPLEMENTED;
     }
 }
@@ -435,7 +463,8 @@ int work_command(struct work *w, const Davit__Link__V1__Command *cmd, const stru
         rc = command_enter(&c);
         if (rc == 0)
             rc = dispatch(&c);
-        routes_command_ended(w, c.project, c.service, rc == 0 && !ret->failure ? c.judged : 0);
+        if (!is_sandbox(cmd))
+            routes_command_ended(w, c.project, c.service, rc == 0 && !ret->failure ? c.judged : 0);
         command_leave(&c);
     }
     if (rc < 0) {

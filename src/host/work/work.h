@@ -58,6 +58,12 @@ struct work *work_new(const struct work_config *config) MUST_USE;
 /* Waits: ends all fibers of the module (commands that run are suspended: work_command returns -ERR_CANCELLED). Nothing is sent afterwards.
  * 0 or -ERR_DEADLINE. */
 int work_stop(struct work *w, usec_t deadline) MUST_USE;
+/* What of the link's messages is for sandboxes goes to @x from now on (borrowed; NULL: to nobody, then their commands are not known here). */
+struct work_extension;
+void work_extend(struct work *w, const struct work_extension *x);
+/* SandboxCertified, SandboxExchanged or SandboxVerdict. Borrowed. */
+void work_sandbox_message(struct work *w, const Davit__Link__V1__ControlMessage *m);
+
 /* After a work_stop that returned 0. Accepts NULL. Returns NULL. */
 struct work *work_free(struct work *w);
 

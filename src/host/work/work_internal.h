@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* work_internal — what the files of src/host/work share: the module's record, its fibers, the commands that run, small helpers around
- * names, labels and failures.  Not included elsewhere.  Thread: loop. */
+ * names, labels and failures.  Included elsewhere only by host/contain, which adds sandboxes to the work.  Thread: loop. */
 #ifndef DAVIT_HOST_WORK_WORK_INTERNAL_H
 #define DAVIT_HOST_WORK_WORK_INTERNAL_H
 
@@ -17,6 +17,7 @@
 #define LABEL_VOLUME     "davit.volume"
 #define LABEL_REPLICA    "davit.replica" /* 1..REPLICAS_MAX; absent: 1 */
 #define LABEL_INGRESS    "davit.ingress"
+#define LABEL_PURPOSE    "davit.purpose" /* "sandbox": see host/contain */
 
 /* How long one call to the engine that does no work of its own may take. */
 #define ENGINE_CALL (30 * USEC_SEC)
@@ -26,6 +27,20 @@ struct sampler;
 struct logs;
 struct calls;
 struct heal;
+struct command;
+struct call;
+
+/* The part for sandboxes. All but @command, @attach and @fill never wait. */
+struct work_extension {
+    void *arg;
+    int (*command)(void *arg, struct command *c); /* as deploy_command; CreateSandbox or SandboxAction */
+    /* As call_fn. */
+    int (*attach)(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);
+    int (*fill)(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);
+    void (*linked)(void *arg); /* a link came up: what it must know is told once more */
+    void (*unlinked)(void *arg);
+    void (*message)(void *arg, const Davit__Link__V1__ControlMessage *m);
+};
 
 struct work {
     struct loop *loop;
@@ -64,6 +79,7 @@ struct work {
     struct logs *logs;
     struct calls *calls;
     struct heal *heal; /* NULL until work_heal */
+    const struct work_extension *extension; /* may be NULL */
 };
 
 /* --- work.c ---- */
@@ -117,6 +133,8 @@ void networks_unlock(struct work *w);
 /* Waits: a network with a range of the pools, as ingress_network_fn; @w is a struct work. */
 struct docker_network_spec;
 int networks_provide(void *w, const struct docker_network_spec *spec, usec_t deadline, struct err *err) MUST_USE; /* deploy_objects.c */
+/* The same with a range of 256 addresses, its gateway .1, of which containers get those below .128 unless they ask for one. */
+int networks_provide_256(struct work *w, const struct docker_network_spec *spec, usec_t deadline, struct err *err) MUST_USE;
 
 /* --- names.c ---- */
 
@@ -124,7 +142,7 @@ int networks_provide(void *w, const struct docker_network_spec *spec, usec_t dea
 bool labels_ours(const struct docker_map *labels, const char *project, const char *service);
 /* Two agents may share an engine: is this a container of a service that our own server made? */
 bool labels_service(const struct work *w, const struct docker_map *labels);
-/* What of Davit itself on this server this container is: "ingress"; "": nothing. Static. */
+/* What of Davit itself on this server this container is: "ingress", "sandbox"; "": nothing. Static. */
 const char *labels_role(const struct work *w, const struct docker_map *labels);
 /* Containers of a service, newest first, at most WORK_CONTAINERS_MAX. */
 int service_containers(struct work *w, const char *project, const char *service, struct docker_summaries *ret, usec_t deadline,

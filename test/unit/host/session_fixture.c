@@ -121,6 +121,11 @@ void work_call_resize(struct work *w, const Davit__Link__V1__CallResize *m)
     (void)m;
 }
 
+void work_sandbox_message(struct work *w, const Davit__Link__V1__ControlMessage *m)
+{
+    (void)w, (void)m;
+}
+
 void work_call_close(struct work *w, const Davit__Link__V1__CallClose *m)
 {
     (void)w;

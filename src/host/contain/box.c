@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* box — the record of one sandbox: what is known of it, what is kept of it on disk, and what the control plane is told.
+ * Files: <id>.spec SandboxSpec without variables, <id>.row SandboxVerdict, <id>.init (empty): its first start's steps are done. */
+#include "host/contain/contain_internal.h"
+
+#include <dirent.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+
+enum { SPEC_MAX = 1024 * 1024, MESSAGE_MAX = 1024 };
+
+struct box *box_find(struct contain *k, const char *id)
+{
+    return hmap_get(k->boxes, str_from(id));
+}
+
+struct box *box_get(struct contain *k, const char *id)
+{
+    struct box *b = box_find(k, id);
+
+    if (b)
+        return b;
+    b = NEW(struct box);
+    *b = (struct box){.k = k,
+                      .refs = 1,
+                      .id = str_dup(str_from(id)),
+                      .state = STATE(CREATING),
+                      .trust = TRUST(UNREGISTERED),
+                      .reason = "",
+                      .message = str_dup(STR(""))};
+    event_init(&b->changed, k->loop);
+    if (hmap_put(k->boxes, str_from(id), b, NULL) == 0)
+        return b;
+    box_unref(b);
+    return NULL;
+}
+
+struct box *box_ref(struct box *b)
+{
+    b->refs++;
+    return b;
+}
+
+void box_unref(struct box *b)
+{
+    if (--b->refs)
+        return;
+    (void)rpc_message_free(b->spec);
+    event_release(&b->changed);
+    free(b->id);
+    free(b->message);
+    free(b);
+}
+
+void box_drop(struct box *b)
+{
+    if (b->gone)
+        return;
+    b->gone = true;
+    (void)hmap_remove(b->k->boxes, str_from(b->id));
+    event_pulse(&b->changed);
+    box_unref(b);
+}
+
+char *box_name(const sandbox_spec *s)
+{
+    return *s->project ? str_printf("davit.%s.%s", s->project, s->name) : str_printf("davit.%s", s->name);
+}
+
+/* --- What is told ---- */
+
+static void fill(const struct box *b, Davit__Common__V1__Sandbox *m)
+{
+    davit__common__v1__sandbox__init(m);
+    m->id = b->id;
+    if (b->spec) {
+        m->project = b->spec->project;
+        m->name = b->spec->name;
+        m->image = b->spec->image;
+        m->open_network = b->spec->open_network;
+    }
+    m->container_id = (char *)(uintptr_t)b->container;
+    m->state = b->state;
+    m->trust = b->trust;
+    m->reason = (char *)(uintptr_t)b->reason;
+    m->message = b->message;
+    m->step = (char *)(uintptr_t)b->step;
+    m->step_index = b->step_index;
+    m->step_total = b->step_total;
+    m->exit_code = b->exit_code;
+    m->oom_killed = b->oom_killed;
+    m->thumbprint = (char *)(uintptr_t)b->thumbprint;
+    m->created_at_us = b->created;
+    m->registered_at_us = b->registered;
+    m->last_seen_us = b->seen;
+    m->started_at_us = b->started;
+    m->session = b->session;
+}
+
+static void tell(struct contain *k, bool full, Davit__Common__V1__Sandbox **list, size_t n, char **removed, size_t n_removed)
+{
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__SandboxStates states = DAVIT__LINK__V1__SANDBOX_STATES__INIT;
+
+    if (!k->linked)
+        return;
+    states.full = full;
+    states.sandboxes = list;
+    states.n_sandboxes = n;
+    states.removed_ids = removed;
+    states.n_removed_ids = n_removed;
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOXES;
+    m.sandboxes = &states;
+    work_send(k->w, &m);
+}
+
+void box_tell(struct box *b)
+{
+    Davit__Common__V1__Sandbox m, *list = &m;
+
+    event_pulse(&b->changed);
+    if (b->gone || b->state == STATE(REMOVED)) {
+        tell(b->k, false, NULL, 0, &b->id, 1);
+        return;
+    }
+    fill(b, &m);
+    tell(b->k, false, &list, 1, NULL, 0);
+}
+
+void boxes_tell(struct contain *k)
+{
+    size_t n = hmap_count(k->boxes), i = 0;
+    Davit__Common__V1__Sandbox *items = mem_zalloc(n + 1, sizeof(*items)), **list = mem_zalloc(n + 1, sizeof(*list));
+
+    for (struct hmap_entry *e = hmap_first(k->boxes); e; e = hmap_next(e)) {
+        const struct box *b = hmap_value(e);
+        fill(b, &items[i]);
+        list[i] = &items[i];
+        i += *b->container != '\0';
+    }
+    tell(k, true, list, i, NULL, 0);
+    free(items);
+    free(list);
+}
+
+void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char *reason, const char *text)
+{
+    free(b->message);
+    b->message = text_tail(str_from(text ? text : ""), MESSAGE_MAX);
+    b->state = state;
+    b->reason = reason;
+    if (*reason)
+        log_event(LOG_WARN, "sandbox", "sandbox", b->id, "reason", reason, "message", b->message, NULL);
+    box_tell(b);
+}
+
+/* --- What is kept ---- */
+
+static int keep(struct box *b, const char *kind, const ProtobufCMessage *m, struct err *err)
+{
+    AUTO_BUF bytes = BUF_INIT(SPEC_MAX);
+    AUTO_FREE char *name = str_printf("%s.%s", b->id, kind);
+    int rc = rpc_pack(m, &bytes);
+
+    return rc < 0 ? err_set(err, ERR_EXHAUSTED, "a sandbox that takes more than %d bytes to describe", SPEC_MAX)
+                  : contain_write(b->k, name, buf_cstr(&bytes), bytes.len, err);
+}
+
+int box_keep_spec(struct box *b, const sandbox_spec *spec, struct err *err)
+{
+    sandbox_spec without = *spec;
+    ProtobufCMessage *copy = NULL;
+
+    without.n_env = 0;
+    without.env = NULL;
+    if (rpc_copy(&without.base, &copy) != 0)
+        return err_set(err, ERR_INTERNAL, "the spec cannot be copied");
+    (void)rpc_message_free(b->spec);
+    b->spec = (sandbox_spec *)copy;
+    return keep(b, "spec", copy, err);
+}
+
+int box_keep_row(struct box *b, struct err *err)
+{
+    Davit__Link__V1__SandboxVerdict v = DAVIT__LINK__V1__SANDBOX_VERDICT__INIT;
+
+    v.sandbox_id = b->id;
+    v.container_id = b->container;
+    v.thumbprint = b->thumbprint;
+    v.registered_at_us = b->registered;
+    return keep(b, "row", &v.base, err);
+}
+
+int box_keep_initialized(struct box *b, struct err *err)
+{
+    AUTO_FREE char *name = str_printf("%s.init", b->id);
+
+    b->initialized = true;
+    return contain_write(b->k, name, "", 0, err);
+}
+
+int box_forget(struct box *b, struct err *err)
+{
+    static const char *const kinds[] = {"row", "init", "spec"};
+    int rc = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && rc == 0; i++) {
+        AUTO_FREE char *name = str_printf("%s.%s", b->id, kinds[i]);
+        rc = contain_write(b->k, name, NULL, 0, err);
+    }
+    return rc;
+}
+
+/* A message in a file of the folder, or NULL. */
+static ProtobufCMessage *read_message(struct contain *k, const char *name, const ProtobufCMessageDescriptor *type)
+{
+    AUTO_FREE char *path = str_printf("%s/%s", k->folder, name);
+    AUTO_BUF bytes = BUF_INIT(SPEC_MAX);
+    ProtobufCMessage *m = NULL;
+    struct err err = ERR_INIT;
+
+    if (fd_read_file(path, &bytes, &err) < 0 || rpc_unpack(type, buf_str(&bytes), &m, &err) < 0) {
+        log_err(LOG_WARN, &err, "what is kept of a sandbox cannot be read", "file", path, NULL);
+        return NULL;
+    }
+    return m;
+}
+
+static void load_one(struct contain *k, const char *name)
+{
+    struct str rest = str_from(name), stem = str_cut(&rest, '.');
+    AUTO_FREE char *id = str_dup(stem);
+
+    if (!str_is_label(stem) || (!str_eq(rest, STR("spec")) && !str_eq(rest, STR("row")) && !str_eq(rest, STR("init"))))
+        return;
+    struct box *b = box_get(k, id);
+    if (!b)
+        return;
+    if (str_eq(rest, STR("spec"))) {
+        b->spec = (sandbox_spec *)read_message(k, name, &davit__common__v1__sandbox_spec__descriptor);
+    } else if (str_eq(rest, STR("init"))) {
+        b->initialized = true;
+    } else {
+        Davit__Link__V1__SandboxVerdict *v =
+            (Davit__Link__V1__SandboxVerdict *)read_message(k, name, &davit__link__v1__sandbox_verdict__descriptor);
+        if (v) {
+            (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
+            b->registered = v->registered_at_us;
+            b->trust = *b->thumbprint ? TRUST(REGISTERED) : b->trust;
+        }
+        (void)rpc_message_free(v);
+    }
+}
+
+void boxes_load(struct contain *k)
+{
+    DIR *d = opendir(k->folder);
+    const struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL)
+        load_one(k, e->d_name);
+    if (d)
+        (void)closedir(d);
+}
+
+/* --- The verdict ---- */
+
+static void keep_row_main(void *arg)
+{
+    struct box *b = arg;
+    struct err err = ERR_INIT;
+
+    if (!b->gone && box_keep_row(b, &err) < 0)
+        log_err(LOG_WARN, &err, "the verdict about a sandbox is not on disk", "sandbox", b->id, NULL);
+    box_unref(b);
+}
+
+void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v)
+{
+    bool same = strcmp(b->thumbprint, v->thumbprint) == 0;
+
+    /* A row of a container of before says nothing about this one. */
+    if (*v->container_id && *b->container && strcmp(v->container_id, b->container) != 0)
+        return;
+    b->refused = v->failure != NULL;
+    (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
+    b->registered = v->registered_at_us;
+    if (!b->refused)
+        b->trust = *b->thumbprint ? TRUST(REGISTERED) : TRUST(UNREGISTERED);
+    if (!same && *b->thumbprint)
+        log_event(LOG_NOTICE, "sandbox registered", "sandbox", b->id, "thumbprint", b->thumbprint, NULL);
+    (void)box_ref(b);
+    if (!work_spawn(b->k->w, "sandbox-row", keep_row_main, b))
+        box_unref(b);
+    if (b->refused)
+        keeper_quarantine(b, "cert_thumbprint_mismatch", v->failure->message);
+    else if (!same)
+        box_tell(b);
+}

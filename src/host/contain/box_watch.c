@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* box_watch — what the engine says about the containers of sandboxes: its event stream tells which to look at, a list at each new stream and now and
+ * then finds what events lost. Whoever started a container, the engine itself after a reboot or a restart policy: it gets its session. */
+#include "host/contain/contain_internal.h"
+
+#include <string.h>
+
+#include "base/log.h"
+
+#define RESYNC     (30 * USEC_SEC)
+#define RETRY_BASE (200 * USEC_MSEC)
+#define RETRY_CAP  (10 * USEC_SEC)
+#define FILTER     LABEL_PURPOSE "=sandbox"
+
+static bool is_ours(const struct contain *k, const struct docker_map *labels)
+{
+    const char *managed = docker_map_get(labels, LABEL_MANAGED), *server = docker_map_get(labels, LABEL_SERVER);
+    const char *id = docker_map_get(labels, LABEL_SANDBOX);
+
+    return managed && strcmp(managed, "true") == 0 && server && strcmp(server, k->w->server_id) == 0 && id && str_is_label(str_from(id));
+}
+
+static bool runs(const struct box *b)
+{
+    return b->engine == DOCKER_STATE_RUNNING;
+}
+
+/* A new life of its container. */
+static void begin_life(struct box *b, usec_t started)
+{
+    b->engine_started = started;
+    b->ready = b->failed = false;
+    b->started = 0;
+    b->exit_code = 0;
+    b->oom_killed = false;
+    b->step[0] = '\0';
+    b->step_index = b->step_total = 0;
+    box_state(b, STATE(STARTING), "", NULL);
+}
+
+static void note_network(struct box *b, const struct docker_container *c)
+{
+    b->ip[0] = b->network[0] = '\0';
+    for (size_t i = 0; i < c->n_networks; i++) {
+        if (!*c->networks[i].ipv4)
+            continue;
+        (void)str_copy(b->ip, sizeof(b->ip), str_from(c->networks[i].ipv4));
+        (void)str_copy(b->network, sizeof(b->network), str_from(c->networks[i].network));
+        return;
+    }
+}
+
+static void take(struct box *b, const struct docker_container *c)
+{
+    usec_t started = engine_time(c->started);
+    bool ran = runs(b);
+
+    (void)str_copy(b->container, sizeof(b->container), str_from(c->id));
+    b->engine = c->state;
+    b->created = engine_time(c->created);
+    note_network(b, c);
+    if (runs(b) && (!ran || started != b->engine_started))
+        begin_life(b, started);
+    if (!runs(b) && (ran || b->state == STATE(CREATING)) && started != 0) {
+        b->exit_code = c->exit_code;
+        b->oom_killed = c->oom_killed;
+        b->session = false;
+        box_state(b, STATE(STOPPED), b->failed ? b->reason : "", b->failed ? b->message : c->error);
+    }
+    if (runs(b))
+        keeper_start(b);
+}
+
+/* Looks at the container @name. */
+static int look(struct contain *k, const char *name, struct err *err)
+{
+    struct docker_container c = {0};
+    int rc = docker_container_inspect(k->w->docker, name, &c, deadline_in(ENGINE_CALL), err);
+
+    if (rc == 0 && is_ours(k, &c.labels)) {
+        struct box *b = box_get(k, docker_map_get(&c.labels, LABEL_SANDBOX));
+        if (b)
+            take(b, &c);
+    }
+    docker_container_release(&c);
+    return rc;
+}
+
+int box_look(struct box *b, struct err *err)
+{
+    return look(b->k, b->container, err);
+}
+
+/* It is gone, and not by a command of ours: what was kept of it goes too. */
+static void forget(struct box *b)
+{
+    struct err err = ERR_INIT;
+
+    (void)box_ref(b);
+    if (box_forget(b, &err) < 0)
+        log_err(LOG_WARN, &err, "what was kept of a sandbox that is gone stays on disk", "sandbox", b->id, NULL);
+    b->state = STATE(REMOVED);
+    box_tell(b);
+    box_drop(b);
+    box_unref(b);
+}
+
+/* One that a command makes has no container yet, or no steps behind it. */
+static bool is_busy(const struct contain *k, const struct box *b)
+{
+    struct command *c;
+
+    list_each (c, &k->w->commands, struct command, node)
+        if (!*c->project && strcmp(c->service, b->id) == 0)
+            return true;
+    return false;
+}
+
+static void sweep(struct contain *k)
+{
+    for (;;) {
+        struct box *lost = NULL;
+        for (struct hmap_entry *e = hmap_first(k->boxes); e && !lost; e = hmap_next(e)) {
+            struct box *b = hmap_value(e);
+            if (!b->listed && !is_busy(k, b))
+                lost = b;
+        }
+        if (!lost)
+            return;
+        forget(lost);
+    }
+}
+
+static int resync(struct contain *k, struct err *err)
+{
+    AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", k->w->server_id);
+    const char *labels[] = {FILTER, server};
+    struct docker_summaries l = {0};
+    int rc = docker_container_list(k->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
+
+    if (rc < 0)
+        return rc;
+    for (struct hmap_entry *e = hmap_first(k->boxes); e; e = hmap_next(e))
+        ((struct box *)hmap_value(e))->listed = false;
+    for (size_t i = 0; i < l.n && rc >= 0; i++) {
+        const char *id = docker_map_get(&l.items[i].labels, LABEL_SANDBOX);
+        rc = look(k, l.items[i].id, err);
+        struct box *b = id ? box_find(k, id) : NULL;
+        if (b)
+            b->listed = true;
+        if (rc == -ERR_NOT_FOUND)
+            rc = 0;
+    }
+    docker_summaries_release(&l);
+    if (rc == 0)
+        sweep(k);
+    return rc;
+}
+
+static int on_event(void *arg, const struct docker_event *e)
+{
+    struct contain *k = arg;
+    struct err err = ERR_INIT;
+    const char *id = docker_map_get(e->attributes, LABEL_SANDBOX);
+    struct box *b = id ? box_find(k, id) : NULL;
+
+    k->events_since = e->time_ns;
+    if (strcmp(e->action, "destroy") == 0 && b && strcmp(b->container, e->id) == 0 && !is_busy(k, b)) {
+        forget(b);
+        return 0;
+    }
+    if (is_ours(k, e->attributes) && look(k, e->id, &err) < 0 && err.code != ERR_NOT_FOUND)
+        return -(int)err.code;
+    return fiber_cancelled() ? -ERR_CANCELLED : 0;
+}
+
+static void watch_main(void *arg)
+{
+    struct contain *k = arg;
+    unsigned failed = 0;
+
+    while (!fiber_cancelled()) {
+        struct err err = ERR_INIT;
+        uint64_t now = clock_real() * 1000;
+        int rc = resync(k, &err);
+        if (rc == 0 && !k->watched) {
+            k->watched = true;
+            boxes_tell(k);
+        }
+        /* Its end is the time for the next list. */
+        k->events_since = now;
+        if (rc == 0)
+            rc = docker_events(k->w->docker, FILTER, k->events_since, on_event, k, deadline_in(RESYNC), &err);
+        failed = rc == 0 || rc == -ERR_DEADLINE ? 0 : failed + 1;
+        if (failed && !fiber_cancelled())
+            (void)fiber_sleep(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP));
+    }
+}
+
+void box_watch_start(struct contain *k)
+{
+    BUG_ON(!work_spawn(k->w, "sandbox-watch", watch_main, k));
+}

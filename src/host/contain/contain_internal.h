@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* contain_internal — what the files of src/host/contain share: the record of the module, of each sandbox, and questions to the control plane.
+ * Not included elsewhere.  Thread: loop. */
+#ifndef DAVIT_HOST_CONTAIN_CONTAIN_INTERNAL_H
+#define DAVIT_HOST_CONTAIN_CONTAIN_INTERNAL_H
+
+#include "davit/common/v1/sandbox.pb-c.h"
+#include "davit/session/v1/session.pb-c.h"
+#include "host/contain/contain.h"
+#include "host/work/calls.h"
+#include "ident/cert.h"
+#include "loop/lane.h"
+#include "rpc/rpc.h"
+
+#define STATE(x) DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_##x
+#define TRUST(x) DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_##x
+
+#define LABEL_SANDBOX "davit.sandbox"
+#define LABEL_AGENT   "davit.agent"
+#define LABEL_RUNTIME "davit.runtime"
+
+/* Of each object of a sandbox. */
+#define SANDBOX_LABELS(k, id) \
+    {LABEL_MANAGED, "true"}, {LABEL_PURPOSE, "sandbox"}, {LABEL_SANDBOX, (id)}, {LABEL_SERVER, (k)->w->server_id}
+
+#define SANDBOX_RUNTIME_DIR  "/.davit"
+#define SANDBOX_MATERIAL_DIR "/run/davit"
+
+enum { THUMBPRINT_SIZE = 65, SANDBOX_TEXT_MAX = 2048, SANDBOX_STEPS_MAX = 64 };
+
+typedef Davit__Common__V1__SandboxSpec sandbox_spec; /* the generated name is longer than a line */
+
+/* One sandbox, whoever holds a reference. */
+struct box {
+    struct contain *k;
+    unsigned refs;
+    bool gone; /* its container is not there any more, nor will it be */
+    char *id;
+    sandbox_spec *spec; /* without its variables; NULL: nobody knows it any more */
+
+    /* As the engine says: */
+    char container[DOCKER_ID_SIZE], ip[64], network[64];
+    enum docker_state engine;
+    usec_t engine_started;
+    bool listed;
+
+    /* As is told: */
+    Davit__Common__V1__SandboxState state;
+    Davit__Common__V1__SandboxTrust trust;
+    const char *reason; /* static */
+    char *message;
+    char step[64];
+    unsigned step_index, step_total;
+    int exit_code;
+    bool oom_killed, session;
+    usec_t created, started, seen;
+
+    /* Its row in the register of the control plane, as the agent heard it last: */
+    char thumbprint[THUMBPRINT_SIZE]; /* "": there is none */
+    usec_t registered;
+    bool refused; /* the control plane does not trust it */
+
+    bool initialized;   /* the steps of the first start are done, by our own word */
+    bool ready;         /* AgentReady was said in this life of its container */
+    bool failed;        /* in this life of its container: nothing more is tried */
+    bool material;      /* was written since its container was made */
+    struct worker *keeper;
+    struct event changed; /* pulsed */
+};
+
+struct contact;
+
+struct contain {
+    struct loop *loop;
+    struct work *w;
+    struct work_extension extension;
+    char *folder, *runtime_dir;
+    struct lane *disk;
+    struct hmap *boxes; /* id -> struct box */
+
+    bool linked;
+    struct event link_up;
+    struct list asks;
+    uint64_t last_ask;
+    unsigned n_asks;
+
+    struct contact *contact;
+    char *runtime_volume; /* filled, or NULL */
+    bool runtime_busy;
+    struct event runtime_done;
+
+    struct rpc_server *relay;
+    unsigned relayed; /* handlers that run */
+    struct event relay_idle;
+    char *relay_at[2]; /* addresses that it listens at */
+
+    struct event look;  /* the engine should be asked for all */
+    uint64_t events_since;
+    bool watched; /* it was asked once */
+};
+
+/* --- contain.c ---- */
+
+/* Waits: puts the next number into *id, which is a field of what @m carries, sends @m, and waits for the answer with this number; *ret: a
+ * ControlMessage for rpc_message_free. -ERR_UNAVAILABLE while the link is down or when it goes; the failure that the control plane answers. */
+int contain_ask(struct contain *k, Davit__Link__V1__AgentMessage *m, uint64_t *id, usec_t deadline, Davit__Link__V1__ControlMessage **ret,
+                struct err *err) MUST_USE;
+/* Waits until the link is up. */
+int contain_wait_link(struct contain *k, usec_t deadline) MUST_USE;
+/* Waits: reads or replaces a file of the folder, off the loop; @n 0 with @p NULL removes it. Reading: -ERR_NOT_FOUND. */
+int contain_read(struct contain *k, const char *name, struct buf *out, struct err *err) MUST_USE;
+int contain_write(struct contain *k, const char *name, const void *p, size_t n, struct err *err) MUST_USE;
+
+/* --- box.c ---- */
+
+/* NULL: none. Borrowed until the next wait, unless it is referenced. */
+struct box *box_find(struct contain *k, const char *id);
+/* The box of @id, made if it is not there; NULL beyond CONTAIN_MAX. */
+struct box *box_get(struct contain *k, const char *id);
+struct box *box_ref(struct box *b);
+void box_unref(struct box *b);
+/* Takes it out of the table. */
+void box_drop(struct box *b);
+/* Reads what is kept of all sandboxes. Blocks. */
+void boxes_load(struct contain *k);
+/* Waits: keeps the spec, the row, the mark that it is initialized; forgets all. */
+int box_keep_spec(struct box *b, const sandbox_spec *spec, struct err *err) MUST_USE;
+int box_keep_row(struct box *b, struct err *err) MUST_USE;
+int box_keep_initialized(struct box *b, struct err *err) MUST_USE;
+int box_forget(struct box *b, struct err *err) MUST_USE;
+/* Changes what is told, and tells it. @reason static; @message copied, cleaned, NULL: none. */
+void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char *reason, const char *message);
+void box_tell(struct box *b);
+/* All of them, as a full list. */
+void boxes_tell(struct contain *k);
+/* What a verdict says. */
+void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v);
+/* Its names: of the container, the material's volume, the workspace's. */
+char *box_name(const sandbox_spec *spec) MUST_USE;
+
+/* --- box_watch.c ---- */
+void box_watch_start(struct contain *k);
+/* Waits: looks at the container of @b now. 0, -ERR_NOT_FOUND, ... */
+int box_look(struct box *b, struct err *err) MUST_USE;
+
+/* --- contact.c: who this server is for its sandboxes ---- */
+/* Blocks. */
+int contact_new(struct contain *k, struct contact **ret, struct err *err) MUST_USE;
+struct contact *contact_free(struct contact *c);
+/* The name, "davit://server/<id>", and the root that vouches for it, PEM. Borrowed. */
+const char *contact_uri(const struct contact *c);
+struct str contact_root(const struct contact *c);
+/* The roots that sandboxes' certificates are checked by; "" as long as none was heard of. */
+struct str contact_roots(const struct contact *c);
+/* Waits: takes the roots that came with a certificate, and keeps them. */
+int contact_set_roots(struct contain *k, const char *pem, struct err *err) MUST_USE;
+/* To dial sandbox @id; to listen for all. The caller's reference. */
+int contact_dial_tls(struct contact *c, const char *id, struct tls_ctx **ret, struct err *err) MUST_USE;
+int contact_listen_tls(struct contact *c, struct tls_ctx **ret, struct err *err) MUST_USE;
+
+/* --- runtime.c ---- */
+/* Waits: the volume is there and filled; its name is k->runtime_volume. */
+int runtime_provide(struct contain *k, usec_t deadline, struct err *err) MUST_USE;
+
+/* Waits: a container that never starts and has @volume at RUNTIME_HELPER_DIR, for its files. It is the caller's to remove. */
+#define RUNTIME_HELPER_DIR "/r"
+int runtime_helper(struct contain *k, const char *volume, char ret_id[DOCKER_ID_SIZE], usec_t deadline, struct err *err) MUST_USE;
+
+/* --- material.c ---- */
+/* Waits: a new key, its certificate by the control plane, written into the material of the container. @renewal see SandboxCertify. *ret (may be
+ * NULL): what to send to the session, with texts owned by the caller as rpc_message_free frees them. */
+int material_make(struct box *b, bool renewal, usec_t deadline, Davit__Session__V1__Renew **ret, struct err *err) MUST_USE;
+char *material_volume(const char *id) MUST_USE;
+char *workspace_volume(const char *id) MUST_USE;
+/* For docker_archive_put: bytes of a str that is used up. */
+int source_of_str(void *arg, void *dst, size_t size, size_t *ret_n);
+
+/* --- relay.c ---- */
+/* Listens on @gateway (an address of this machine). Again and again: nothing. */
+int relay_listen(struct contain *k, const char *gateway, struct err *err) MUST_USE;
+/* New credentials for who comes from now on. */
+void relay_retls(struct contain *k);
+int relay_stop(struct contain *k, usec_t deadline) MUST_USE;
+
+/* --- sandbox_create.c ---- */
+/* Checks a spec. */
+int sandbox_check(const sandbox_spec *s, struct err *err) MUST_USE;
+const char *sandbox_network_name(const sandbox_spec *s);
+/* Waits: the network of @spec is there; *ret_gateway: its gateway, *ret_dns: who answers names in it, or "". */
+int sandbox_network(struct contain *k, const sandbox_spec *spec, char ret_gateway[64], char ret_dns[64], usec_t deadline, struct err *err) MUST_USE;
+/* Waits: its container is there, with its volumes; one that was is fine. Runtime and network come before. */
+int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], usec_t deadline, struct err *err) MUST_USE;
+/* Waits: removes its container and material; @volumes: its other volumes as well. What is not there is fine. */
+int sandbox_unmake(struct contain *k, const char *id, bool volumes, usec_t deadline, struct err *err) MUST_USE;
+
+/* --- sandbox_command.c, sandbox_action.c ---- */
+int sandbox_command(void *contain, struct command *c);
+int sandbox_action(struct contain *k, struct command *c) MUST_USE;
+/* The steps of a start: material if it is needed and its network, the start itself, the wait for its main program. @b as below. */
+int sandbox_step_material(struct job *job, struct box *b, struct err *err) MUST_USE;
+int sandbox_step_start(struct job *job, struct box *b, struct err *err) MUST_USE;
+/* 0 also where it will not run: then *ret_reason (static) and *ret_why say why. */
+int sandbox_step_ready(struct job *job, struct box *b, const char **ret_reason, struct err *ret_why, struct err *err) MUST_USE;
+/* What is the same at the end of each: 0 or -ERR_CANCELLED. @reason, @why of sandbox_step_ready. */
+int sandbox_conclude(struct command *c, struct job *job, const char *reason, const struct err *why, const char *outcome) MUST_USE;
+
+/* --- keeper.c ---- */
+/* Sees to it that a running sandbox has a session; harmless where one is seen to. */
+void keeper_start(struct box *b);
+/* Its certificate is not the registered one: no word to start, no network. */
+void keeper_quarantine(struct box *b, const char *reason, const char *message);
+
+/* --- keeper_steps.c ---- */
+struct keeper {
+    struct box *b;
+    struct rpc_channel *channel;
+    struct rpc_stream *stream;
+    char live[THUMBPRINT_SIZE]; /* of the handshake */
+    usec_t not_after;
+    unsigned commands;
+    bool initialized, running; /* as HelloAck said */
+    bool over;                 /* its main program has ended */
+    bool renewed;
+};
+/* Waits: all that is to be done before the main program may start, and the word for it. 0; 1: withheld, b says why; negative: the session broke. */
+int keeper_conduct(struct keeper *s, struct err *err) MUST_USE;
+/* Waits for the next message and notes what it says about the main program. */
+int keeper_get(struct keeper *s, usec_t deadline, Davit__Session__V1__Response **ret, struct err *err) MUST_USE;
+int keeper_put(struct keeper *s, Davit__Session__V1__Command *m, const char *id, struct err *err) MUST_USE;
+
+/* --- attach.c, fill.c: see struct work_extension ---- */
+int sandbox_attach(void *contain, struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);
+int sandbox_fill(void *contain, struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);
+
+#endif

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keeper — the session to the supervisor in a running sandbox: dialled as long as its container runs, with back-off; judged by the certificate of the
+ * live handshake; registered if it is not; then kept, so that the agent knows how it is and can tell it new material. */
+#include "host/contain/contain_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "davit/session/v1/session.davit.h"
+#include "net/tls.h"
+
+#define DIAL_WAIT    (10 * USEC_SEC)
+#define HELLO_WAIT   (20 * USEC_SEC)
+#define KEEPALIVE    (15 * USEC_SEC)
+#define TICK         (15 * USEC_SEC)
+#define RETRY_BASE   (40 * USEC_MSEC)
+#define RETRY_CAP    (5 * USEC_SEC)
+#define REGISTER_WAIT (60 * USEC_SEC)
+#define REGISTER_AGAIN (10 * USEC_SEC)
+#define RENEW_BEFORE (20 * USEC_DAY)
+
+/* --- Quarantine ---- */
+
+struct cut {
+    struct box *b;
+    char container[DOCKER_ID_SIZE], network[64];
+};
+
+static void cut_main(void *arg)
+{
+    struct cut *c = arg;
+    struct err err = ERR_INIT;
+
+    if (docker_network_disconnect(c->b->k->w->docker, c->network, c->container, true, deadline_in(ENGINE_CALL), &err) < 0)
+        log_err(LOG_ERROR, &err, "a sandbox that is not trusted could not be cut off its network", "sandbox", c->b->id, NULL);
+    box_unref(c->b);
+    free(c);
+}
+
+void keeper_quarantine(struct box *b, const char *reason, const char *message)
+{
+    bool known = b->trust == TRUST(UNTRUSTED);
+
+    b->trust = TRUST(UNTRUSTED);
+    b->failed = true;
+    if (!known || strcmp(b->reason, reason) != 0)
+        box_state(b, STATE(FAILED), reason, message);
+    if (!*b->network)
+        return;
+    struct cut *c = NEW(struct cut);
+    c->b = box_ref(b);
+    (void)str_copy(c->container, sizeof(c->container), str_from(b->container));
+    (void)str_copy(c->network, sizeof(c->network), str_from(b->network));
+    if (work_spawn(b->k->w, "sandbox-cut", cut_main, c))
+        return;
+    box_unref(b);
+    free(c);
+}
+
+/* --- Messages ---- */
+
+int keeper_put(struct keeper *s, Davit__Session__V1__Command *m, const char *id, struct err *err)
+{
+    m->command_id = (char *)(uintptr_t)id;
+    return rpc_stream_put(s->stream, &m->base, deadline_in(HELLO_WAIT), err);
+}
+
+static void note_state(struct keeper *s, const Davit__Session__V1__State *st)
+{
+    struct box *b = s->b;
+
+    s->over = st->main == DAVIT__SESSION__V1__STATE__MAIN__MAIN_ENDED;
+    if (s->over) {
+        b->exit_code = st->exit_code;
+        b->oom_killed = st->oom_killed;
+        return;
+    }
+    if (st->main != DAVIT__SESSION__V1__STATE__MAIN__MAIN_RUNNING || b->state == STATE(RUNNING))
+        return;
+    s->running = true;
+    if (!b->started)
+        b->started = clock_real();
+    if (!b->failed) {
+        b->step[0] = '\0';
+        box_state(b, STATE(RUNNING), "", NULL);
+    }
+}
+
+int keeper_get(struct keeper *s, usec_t deadline, Davit__Session__V1__Response **ret, struct err *err)
+{
+    ProtobufCMessage *got = NULL;
+    int rc = rpc_stream_get(s->stream, deadline, &got, err);
+
+    *ret = NULL;
+    if (rc == 1)
+        return err_set(err, ERR_UNAVAILABLE, "the supervisor ended the session");
+    if (rc < 0)
+        return err_ensure(err, rc);
+    *ret = (Davit__Session__V1__Response *)got;
+    s->b->seen = clock_real();
+    if ((*ret)->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_STATE)
+        note_state(s, (*ret)->state);
+    return 0;
+}
+
+static int hello(struct keeper *s, struct err *err)
+{
+    Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
+    Davit__Session__V1__Hello h = DAVIT__SESSION__V1__HELLO__INIT;
+    usec_t deadline = deadline_in(HELLO_WAIT);
+
+    m.body_case = DAVIT__SESSION__V1__COMMAND__BODY_HELLO;
+    m.hello = &h;
+    int rc = keeper_put(s, &m, "hello", err);
+    for (bool acked = false; rc == 0 && !acked;) {
+        Davit__Session__V1__Response *r = NULL;
+        rc = keeper_get(s, deadline, &r, err);
+        if (rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_HELLO_ACK) {
+            acked = true;
+            s->initialized = r->hello_ack->initialized;
+            s->running = r->hello_ack->cmd_running;
+            if (r->hello_ack->state)
+                note_state(s, r->hello_ack->state);
+        }
+        (void)rpc_message_free(r);
+    }
+    return rc;
+}
+
+/* --- Who it is ---- */
+
+/* 0: its certificate is the registered one; 1: it is not registered; 2: it is not to be trusted. */
+static int judge(struct keeper *s)
+{
+    struct box *b = s->b;
+
+    if (b->refused) {
+        keeper_quarantine(b, "cert_thumbprint_mismatch", "the control plane does not trust its certificate");
+        return 2;
+    }
+    if (!*b->thumbprint)
+        return 1;
+    if (strcmp(b->thumbprint, s->live) == 0) {
+        b->trust = TRUST(REGISTERED);
+        return 0;
+    }
+    AUTO_FREE char *text = str_printf("its supervisor showed the certificate %.16s..., registered is %.16s...", s->live, b->thumbprint);
+    keeper_quarantine(b, "cert_thumbprint_mismatch", text);
+    return 2;
+}
+
+static void unregistered(struct box *b, const char *message)
+{
+    b->trust = TRUST(UNREGISTERED);
+    box_state(b, STATE(STARTING), "register_failed", message);
+}
+
+/* It exchanges its assertion by itself, through the relay; the verdict comes by the link. 0; 1: it did not succeed. */
+static int ask_to_register(struct keeper *s, struct err *err)
+{
+    Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
+    Davit__Session__V1__RegisterRequired q = DAVIT__SESSION__V1__REGISTER_REQUIRED__INIT;
+    usec_t deadline = deadline_in(REGISTER_WAIT);
+    int done = -1;
+
+    m.body_case = DAVIT__SESSION__V1__COMMAND__BODY_REGISTER_REQUIRED;
+    m.register_required = &q;
+    int rc = keeper_put(s, &m, "register", err);
+    while (rc == 0 && done < 0) {
+        Davit__Session__V1__Response *r = NULL;
+        rc = keeper_get(s, deadline, &r, err);
+        if (rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_REGISTER_DONE) {
+            done = r->register_done->ok && *s->b->thumbprint ? 0 : 1;
+            if (done)
+                unregistered(s->b, *r->register_done->error ? r->register_done->error : "the control plane knows nothing of its registration");
+        }
+        (void)rpc_message_free(r);
+    }
+    return rc < 0 ? rc : done;
+}
+
+static int renew(struct keeper *s, bool renewal, struct err *err)
+{
+    Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
+    Davit__Session__V1__Renew *fresh = NULL;
+    int rc = material_make(s->b, renewal, deadline_in(REGISTER_WAIT), &fresh, err);
+    bool done = false;
+
+    m.body_case = DAVIT__SESSION__V1__COMMAND__BODY_RENEW;
+    m.renew = fresh;
+    if (rc == 0)
+        rc = fresh ? keeper_put(s, &m, "renew", err) : err_set(err, ERR_INTERNAL, "new material cannot be sent");
+    while (rc == 0 && !done) {
+        Davit__Session__V1__Response *r = NULL;
+        rc = keeper_get(s, deadline_in(HELLO_WAIT), &r, err);
+        if (rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_ERROR && strcmp(r->command_id, "renew") == 0)
+            rc = err_set(err, ERR_ABORTED, "the supervisor did not take new material: %.200s", r->error->message);
+        done = rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_RENEWED;
+        (void)rpc_message_free(r);
+    }
+    (void)rpc_message_free(fresh);
+    if (rc == 0)
+        log_event(LOG_NOTICE, renewal ? "the certificate of a sandbox was renewed" : "a sandbox got new material to register with", "sandbox",
+                  s->b->id, NULL);
+    return rc;
+}
+
+/* 0: go on; 1: withheld, the session stays; negative: the session is over. */
+static int settle(struct keeper *s, struct err *err)
+{
+    struct box *b = s->b;
+    int rc = judge(s);
+
+    if (rc == 2 || b->failed)
+        return 1;
+    if (rc == 0)
+        return 0;
+    if (!b->k->linked)
+        unregistered(b, "the control plane is not there; it registers when it is");
+    if (contain_wait_link(b->k, USEC_INFINITY) < 0)
+        return -ERR_CANCELLED;
+    rc = ask_to_register(s, err);
+    if (rc == 0)
+        return judge(s) == 0 ? 0 : 1;
+    if (rc < 0)
+        return rc;
+    /* Its assertion was used, or is too old: with another one, in a session of its own, it may succeed. */
+    rc = fiber_sleep(REGISTER_AGAIN / 4 + backoff_wait(2, REGISTER_AGAIN, REGISTER_AGAIN));
+    if (rc == 0)
+        rc = renew(s, false, err);
+    return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
+}
+
+/* --- A session ---- */
+
+static int open_session(struct keeper *s, struct err *err)
+{
+    struct box *b = s->b;
+    AUTO_FREE char *addr = str_printf("%s:%d", b->ip, CONTAIN_SESSION_PORT);
+    struct tls_ctx *tls = NULL;
+    int rc = *b->ip ? contact_dial_tls(b->k->contact, b->id, &tls, err) : err_set(err, ERR_UNAVAILABLE, "it has no address");
+
+    if (rc == 0)
+        rc = rpc_channel_open(b->k->loop, addr, tls, KEEPALIVE, deadline_in(DIAL_WAIT), &s->channel, err);
+    (void)tls_ctx_unref(tls);
+    if (rc < 0)
+        return rc;
+    const struct tls_peer *peer = conn_peer(rpc_channel_conn(s->channel));
+    str_hex(peer->cert_sha256, sizeof(peer->cert_sha256), s->live);
+    s->not_after = peer->not_after_us;
+    return rpc_stream_open(s->channel, &davit_session_v1_session_service, "Session", USEC_INFINITY, &s->stream, err);
+}
+
+/* Its certificate runs out: another takes its place, in the register and in the sandbox; the next session is by that. */
+static int look_after(struct keeper *s, struct err *err)
+{
+    struct box *b = s->b;
+
+    if (rpc_channel_alive(s->channel))
+        b->seen = clock_real();
+    box_tell(b);
+    if (!s->not_after || !b->k->linked || !*b->thumbprint || clock_add(clock_real(), RENEW_BEFORE) < s->not_after)
+        return 0;
+    int rc = renew(s, true, err);
+    return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
+}
+
+static int keep(struct keeper *s, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && !s->over && !fiber_cancelled()) {
+        Davit__Session__V1__Response *r = NULL;
+        rc = keeper_get(s, deadline_in(TICK), &r, err);
+        (void)rpc_message_free(r);
+        if (rc == -ERR_DEADLINE)
+            rc = look_after(s, err);
+    }
+    return rc;
+}
+
+static int session(struct keeper *s, struct err *err)
+{
+    struct box *b = s->b;
+    int rc = open_session(s, err);
+
+    if (rc == 0)
+        rc = hello(s, err);
+    if (rc < 0)
+        return rc;
+    b->session = true;
+    b->seen = clock_real();
+    box_tell(b);
+    rc = settle(s, err);
+    if (rc == 0)
+        rc = keeper_conduct(s, err);
+    return rc < 0 ? rc : keep(s, err);
+}
+
+static bool has_life(const struct box *b, usec_t life)
+{
+    return !b->gone && b->engine == DOCKER_STATE_RUNNING && b->engine_started == life && !fiber_cancelled();
+}
+
+/* Before its supervisor was ever heard in this life of it: it starts, or it cannot. */
+static void note_failure(struct box *b, const struct err *err, unsigned failed)
+{
+    if (err->code == ERR_UNAUTHENTICATED) {
+        keeper_quarantine(b, "cert_invalid", err->msg);
+        return;
+    }
+    if (failed == 8 && !b->failed && !b->ready && b->state == STATE(STARTING) && !*b->reason)
+        box_state(b, b->state, "session_failed", err->msg);
+}
+
+static void keeper_main(void *arg)
+{
+    struct box *b = arg;
+    usec_t life = b->engine_started;
+    unsigned failed = 0;
+
+    while (has_life(b, life)) {
+        struct err err = ERR_INIT;
+        struct keeper s = {.b = b};
+        usec_t began = clock_mono();
+        int rc = session(&s, &err);
+        s.stream = rpc_stream_close(s.stream);
+        s.channel = rpc_channel_close(s.channel);
+        bool had = b->session;
+        b->session = false;
+        if (had && has_life(b, life))
+            box_tell(b);
+        if (s.over || !has_life(b, life))
+            (void)box_look(b, NULL);
+        failed = clock_mono() - began > RETRY_CAP ? 0 : failed + 1;
+        if (rc < 0 && has_life(b, life))
+            note_failure(b, &err, failed);
+        if (has_life(b, life))
+            (void)event_wait(&b->changed, deadline_in(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP)));
+        /* What changed may have been told by this very fiber: no more often than that. */
+        if (has_life(b, life))
+            (void)fiber_sleep(RETRY_BASE);
+    }
+    b->keeper = NULL;
+    if (!b->gone && b->engine == DOCKER_STATE_RUNNING && !fiber_cancelled())
+        keeper_start(b);
+    box_unref(b);
+}
+
+void keeper_start(struct box *b)
+{
+    if (b->keeper || b->gone)
+        return;
+    b->keeper = work_spawn(b->k->w, "sandbox-keeper", keeper_main, box_ref(b));
+    if (!b->keeper)
+        box_unref(b);
+}
