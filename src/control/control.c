@@ -29,6 +29,7 @@
 #include "control/variables.h"
 #include "control/tickets.h"
 #include "control/watch_kept.h"
+#include "control/worldview.h"
 #include "davit/admin/v1/admin.davit.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/containers.davit.h"
@@ -36,6 +37,7 @@
 #include "davit/control/v1/credentials.davit.h"
 #include "davit/control/v1/doctor.davit.h"
 #include "davit/control/v1/environment.davit.h"
+#include "davit/control/v1/events.davit.h"
 #include "davit/control/v1/images.davit.h"
 #include "davit/control/v1/people.davit.h"
 #include "davit/control/v1/roots.davit.h"
@@ -318,6 +320,7 @@ const struct control_service control_services[] = {
     {&davit_control_v1_environment_service, variables_handlers, false},
     {&davit_control_v1_image_service, images_handlers, false},
     {&davit_control_v1_registry_service, registries_handlers, false},
+    {&davit_control_v1_event_service, events_handlers, false},
     {&davit_control_v1_exec_service, exec_handlers, false},
     {&davit_control_v1_root_service, roots_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
@@ -389,6 +392,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     list_init(&c->streams);
     changes_init(&c->changes, loop);
     c->kept = kept_new(c);
+    c->bus = bus_new(loop, c->started);
+    c->world = worldview_new(c);
     event_init(&c->idle, loop);
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
@@ -469,6 +474,8 @@ struct control *control_stop(struct control *c)
     deployments_changed(c, NULL);
     rollouts_stopping(c->rollouts);
     kept_stopping(c->kept);
+    bus_stopping(c->bus);
+    worldview_stopping(c->world);
     event_pulse(&c->credentials);
     (void)fiber_yield();
     c->api = rpc_server_free(c->api);
@@ -497,6 +504,8 @@ struct control *control_stop(struct control *c)
     c->releases = releases_free(c->releases);
     servers_release(c);
     c->kept = kept_free(c->kept);
+    c->world = worldview_free(c->world);
+    c->bus = bus_free(c->bus);
     changes_release(&c->changes);
     c->enroll = enroll_free(c->enroll);
     c->challenges = challenges_free(c->challenges);

@@ -35,6 +35,7 @@ struct rollouts;
 struct challenges;
 struct audit;
 struct seal;
+struct bus;
 struct kept;
 struct passes;
 struct plans;
@@ -43,6 +44,7 @@ struct registries;
 struct hmap;
 struct oauth;
 struct tickets;
+struct worldview;
 
 struct control {
     struct loop *loop;
@@ -86,6 +88,8 @@ struct control {
     struct list watchers; /* struct watcher.node, see deployments.h */
     struct changes changes;
     struct kept *kept;     /* what watches share, see watch_kept.h */
+    struct bus *bus;           /* of events */
+    struct worldview *world;   /* from which they come */
     struct list streams;   /* of WatchService: struct watch.peers */
     unsigned n_streams;
     struct fiber *renewal, *pruning;
@@ -153,6 +157,7 @@ extern const struct rpc_handler enroll_web_handlers[]; /* by proof, see tunnel.h
 extern const struct rpc_handler identity_handlers[];
 extern const struct rpc_handler credentials_handlers[];
 extern const struct rpc_handler doctor_handlers[];
+extern const struct rpc_handler events_handlers[];
 extern const struct rpc_handler exec_handlers[];
 extern const struct rpc_handler links_handlers[];
 extern const struct rpc_handler roots_handlers[];

@@ -2,6 +2,8 @@
 /* deployments — see deployments.h. */
 #include "control/deployments.h"
 
+#include "control/worldview.h"
+
 #define BIT(s) (1u << (s))
 #define ENDS_EARLY (BIT(DEPLOYMENT_FAILED) | BIT(DEPLOYMENT_CANCELLED) | BIT(DEPLOYMENT_REMOVED))
 
@@ -285,6 +287,7 @@ void deployments_changed(struct control *c, const char *id)
 {
     struct watcher *w;
     changes_work(&c->changes, true);
+    worldview_deployment(c, id);
     list_each(w, &c->watchers, struct watcher, node)
         if (!id || str_eq(str_from(id), str_from(w->deployment_id)))
             event_signal(&w->news);

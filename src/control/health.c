@@ -2,6 +2,7 @@
 /* health — /healthz and /metrics on loopback, plain HTTP. Metrics in the text format of Prometheus; no label comes from a user or an agent. */
 #include <inttypes.h>
 
+#include "control/bus.h"
 #include "control/commands.h"
 #include "control/links.h"
 #include "control/probes.h"
@@ -29,6 +30,8 @@ static int metrics(struct buf *b, struct control *c)
 {
     const struct counters *k = &c->counters;
     usec_t lag = loop_take_lag(c->loop);
+    struct bus_stats bus;
+    bus_stats(c->bus, &bus);
     int rc = buf_printf(
         b,
         "# HELP davit_build_info Version of this program.\n# TYPE davit_build_info gauge\ndavit_build_info{version=\"%s\"} 1\n",
@@ -40,6 +43,10 @@ static int metrics(struct buf *b, struct control *c)
     rc = rc ? rc : one(b, "davit_links_refused_total", "counter", "Links refused at Hello.", k->links_refused);
     rc = rc ? rc : one(b, "davit_link_bytes_total", "counter", "Bytes on the wire of all links, both ways.", k->link_bytes);
     rc = rc ? rc : one(b, "davit_watch_streams", "gauge", "Streams of who watches.", c->n_streams);
+    rc = rc ? rc : one(b, "davit_event_subscribers", "gauge", "Who follows events.", bus.subscribers);
+    rc = rc ? rc : one(b, "davit_events_published_total", "counter", "Events that happened.", bus.published);
+    rc = rc ? rc : one(b, "davit_events_dropped_total", "counter", "Events dropped from the queues of who followed too slowly.", bus.dropped);
+    rc = rc ? rc : one(b, "davit_event_subscribers_ended_total", "counter", "Who followed too slowly to be told all that ended.", bus.ended);
     rc = rc ? rc : one(b, "davit_rss_bytes", "gauge", "Resident set of this process.", status_rss());
     rc = rc ? rc
             : buf_printf(b,

@@ -4,6 +4,7 @@
 #include "control/commands.h"
 #include "control/duplicates.h"
 #include "control/links_internal.h"
+#include "control/worldview.h"
 
 struct item {
     struct list node;
@@ -165,6 +166,7 @@ static bool handle_now(struct link *l, const Davit__Link__V1__AgentMessage *m)
     switch (m->body_case) {
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HEARTBEAT: on_heartbeat(l, m->heartbeat); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CONTAINERS:
+        worldview_containers(l->server, m->containers);
         inventory_containers(&l->server->inventory, m->containers);
         server_containers_changed(l->server);
         return true;

@@ -11,6 +11,7 @@
 #include "control/duplicates.h"
 #include "control/rollouts.h"
 #include "control/roots.h"
+#include "control/worldview.h"
 
 enum { HEARTBEAT_SAVE_EVERY_S = 300 };
 
@@ -45,6 +46,7 @@ int server_set_state(struct server *s, enum server_state to, const char *reason)
     (void)str_copy(s->reason, sizeof(s->reason), str_from(reason));
     server_changed(s);
     changes_work(&s->control->changes, false);
+    worldview_server(s);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "control/links.h"
 #include "control/sealed.h"
 #include "control/servers.h"
+#include "control/worldview.h"
 
 enum { SAVE_DELAY_MS = 200 };
 #define SAVE_RETRY_MAX (10 * USEC_SEC)
@@ -340,6 +341,7 @@ int servers_remove(struct control *c, struct server *s, struct err *err)
     server_unlist(s);
     (void)str_copy(changes_gone(&c->changes, &c->changes.servers_gone)->id, sizeof(s->id), str_from(s->id));
     c->n_servers--;
+    worldview_server_gone(s);
     timer_stop(&s->offline);
     links_cut(s, "the server was removed");
     commands_release(s);
