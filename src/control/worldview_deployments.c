@@ -10,7 +10,12 @@
 #include "control/deployments.h"
 #include "control/worldview_internal.h"
 
-enum { FEED_PENDING_MAX = 256, FEED_TOLD_MAX = 8192, FEED_ROWS = 512 /* of one reading; deployments that end for one cause beyond it are not told */, DEPLOYMENT_ID_SIZE = 40 };
+enum {
+    FEED_PENDING_MAX = 256,
+    FEED_TOLD_MAX = 8192,
+    FEED_ROWS = 512, /* of one reading; of deployments that end for one cause, those beyond it are not told */
+    DEPLOYMENT_ID_SIZE = 40
+};
 
 /* The store may take STORE_WAIT to commit what bears the time of its begin. */
 #define TOLD_RECENT (3 * STORE_WAIT)
