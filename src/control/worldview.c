@@ -157,27 +157,38 @@ static void tell_missing(const struct server *s, struct hmap *containers, const 
     }
 }
 
+/* A report may name one container several times, as it came to be: each is compared with the one before. */
+static void tell_reported(struct teller *t, const Davit__Link__V1__ContainerStates *m)
+{
+    struct hmap *before = hmap_new(m->n_containers + 1);
+    for (size_t i = 0; i < m->n_containers; i++) {
+        container_message *k = m->containers[i];
+        void *old = NULL;
+        if (k->foreign || !*text(k->id) || hmap_put(before, str_from(k->id), k, &old) != 0)
+            continue;
+        t->k = k;
+        tell_difference(t, old ? old : known(t->s, k->id));
+    }
+    (void)hmap_free(before);
+}
+
 void worldview_containers(const struct server *s, const Davit__Link__V1__ContainerStates *m)
 {
-    struct hmap *reported = hmap_new(m->n_containers + 1);
     struct teller t = {.s = s, .resync = m->full};
-    for (size_t i = 0; m->full && i < m->n_containers; i++)
-        (void)hmap_put(reported, str_from(m->containers[i]->id), m->containers[i], NULL);
     if (m->full) {
+        struct hmap *reported = hmap_new(m->n_containers + 1);
+        for (size_t i = 0; i < m->n_containers; i++)
+            (void)hmap_put(reported, str_from(m->containers[i]->id), m->containers[i], NULL);
         tell_missing(s, s->inventory.containers, reported);
         tell_missing(s, s->inventory.foreign, reported);
+        (void)hmap_free(reported);
     }
     for (size_t i = 0; !m->full && i < m->n_removed_ids; i++) {
         t.k = known(s, m->removed_ids[i]);
         if (t.k)
             tell(&t, "destroy", false, "");
     }
-    for (size_t i = 0; i < m->n_containers; i++) {
-        t.k = m->containers[i];
-        if (!t.k->foreign && *text(t.k->id))
-            tell_difference(&t, known(s, t.k->id));
-    }
-    (void)hmap_free(reported);
+    tell_reported(&t, m);
 }
 
 /* --- The snapshot --------------------------------------------------------------------------------------------------------------------- */

@@ -188,6 +188,23 @@ static void what_nobody_made_for_davit_is_no_event(void **state)
     control_free(c);
 }
 
+/* One report may hold two states of a container, the later one last. */
+static void two_states_in_one_report_are_compared_with_each_other(void **state)
+{
+    (void)state;
+    struct control *c = control_new();
+    uint64_t seq = 0;
+    container_message a = container("a", "running"), b = container("a", "exited"), d = container("a", "exited");
+    container_message *all[] = {&a, &b, &d};
+    Davit__Link__V1__ContainerStates m = DAVIT__LINK__V1__CONTAINER_STATES__INIT;
+    m.containers = all;
+    m.n_containers = 3;
+    worldview_containers(server_of(c), &m);
+    inventory_containers(&server_of(c)->inventory, &m);
+    assert_told(c, &seq, "container.create container.start container.stop!");
+    control_free(c);
+}
+
 static void servers_come_and_go(void **state)
 {
     (void)state;
@@ -411,6 +428,7 @@ int main(void)
         cmocka_unit_test(the_life_of_a_container),
         cmocka_unit_test(what_was_missed_while_a_link_was_down_is_made_up),
         cmocka_unit_test(what_nobody_made_for_davit_is_no_event),
+        cmocka_unit_test(two_states_in_one_report_are_compared_with_each_other),
         cmocka_unit_test(servers_come_and_go),
         cmocka_unit_test(a_sandbox_from_its_start_to_its_end),
         cmocka_unit_test(verdicts_and_failures_are_terminal),
