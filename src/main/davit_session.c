@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* davit-session — what a sandbox's server speaks to, see session/session.h. davit-init starts it, without arguments: it is told by its environment. */
+/* davit-session — what a sandbox's server speaks to, see session/session.h. davit-init starts it without arguments: its environment tells it. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -60,7 +60,8 @@ int main(int argc, char **argv)
     (void)umask(077);
     int rc = opt_parse(table, argc, argv, &o, operands, &n_operands, &err);
     if (rc == 1) {
-        opt_help(stdout, "davit-session", "The half of a sandbox's supervisor that its server speaks to. davit-init starts it.", table, "davit-session");
+        opt_help(stdout, "davit-session", "The half of a sandbox's supervisor that its server speaks to. davit-init starts it.", table,
+                 "davit-session");
         return 0;
     }
     if (rc == 0 && o.version) {

@@ -193,8 +193,8 @@ void rpc_call_compress(struct rpc_call *call);
  * never be sent, as JSON it is over RPC_MESSAGE_MAX for instance. */
 int rpc_stream_send(struct rpc_call *call, const ProtobufCMessage *message) MUST_USE;
 size_t rpc_stream_queued(const struct rpc_call *call);
-/* On a fiber's call: rpc_stream_send may be used, too, by whoever runs before the handler returns, and @fn(@arg) is called when it works again after it
- * had said -ERR_EXHAUSTED. NULL: nobody is told any more. */
+/* On a fiber's call: rpc_stream_send may be used, too, by whoever runs before the handler returns, and @fn(@arg) is called when it works again after
+ * it had said -ERR_EXHAUSTED. NULL: nobody is told any more. */
 void rpc_call_on_room(struct rpc_call *call, void (*fn)(void *arg), void *arg);
 /* Ends the call; @failure NULL: success. `closed` follows in a later turn. */
 void rpc_stream_finish(struct rpc_call *call, const struct err *failure);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* material — see material.h.
- * Three files cannot be replaced at once: renewal.pem, which is all of them, stands there before the first is touched and goes when the last is done. It
- * counts only where the three do not fit together, so that material which was put there afterwards is never overruled by it. */
+ * Three files cannot be replaced at once: renewal.pem, which is all of them, stands there before the first is touched and goes when the last is done.
+ * It counts only where the three do not fit together, so that material which was put there afterwards is never overruled by it. */
 #include "session/material.h"
 
 #include <errno.h>

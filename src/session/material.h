@@ -14,11 +14,13 @@ struct material {
     struct buf cert, key, ca;
 };
 
+/* Empty; allocates nothing yet. */
 void material_init(struct material *m);
+/* Wipes the key and frees; empty and usable again. */
 void material_release(struct material *m);
 
-/* Reads the three files. A renewal that was cut off is finished first, where what stands there does not fit together. 0; -ERR_PRECONDITION for what is
- * missing, -ERR_INVALID for what does not fit together: the message names the file. */
+/* Reads the three files. A renewal that was cut off is finished first, where what stands there does not fit together. 0; -ERR_PRECONDITION for what
+ * is missing, -ERR_INVALID for what does not fit together: the message names the file. */
 int material_read(const char *folder, struct material *ret, struct err *err) MUST_USE;
 
 /* Takes the three texts of a peer into @ret, if they fit together. 0 or -ERR_INVALID. */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pipeline — what runs for the agent: the stages in one process group, bytes in both directions, and the end.
- * Output: standard output of the last stage and the error output of all are pipes that are read only while the stream has room, so that a flood waits in
- * its own writers. When the stages have ended, what is in the pipes by then is still sent, and what comes in DRAIN_WAIT; then they are closed, whoever
- * else holds them.
- * The end by force: TERM to the group, KILL after KILL_WAIT. Whether it is over is looked at in a task (on_check), never inside of what changed it. */
+ * Output: standard output of the last stage and the error output of all are pipes that are read only while the stream has room, so that a flood waits
+ * in its own writers. When the stages have ended, what is in the pipes by then is still sent, and of what comes in DRAIN_WAIT as much as DRAIN_MAX;
+ * then they are closed, whoever else holds them.
+ * The end by force: TERM to the group, KILL after KILL_WAIT. Whether it is over is looked at in a task (on_check), never in what changed it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,9 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/mem.h"
-#include "init/sys.h"
 #include "loop/stream.h"
 #include "session/session_internal.h"
 
@@ -26,14 +23,14 @@
 #define KILL_WAIT  (2 * USEC_SEC)
 #define KILL_STEP  (20 * USEC_MSEC)
 #define DRAIN_WAIT (200 * USEC_MSEC)
-enum { SOURCES = 2, LOG_PIECE = 4096 };
+enum { SOURCES = 2, DRAIN_MAX = 128 * 1024 };
 
 /* One output. */
 struct source {
     struct pipeline *p;
     struct stream *s; /* NULL: it ended */
     int fd;
-    size_t left; /* once the stages ended: what was in there then */
+    size_t left, more; /* once the stages ended: what was in there then; what is taken beyond it */
     bool error_output;
 };
 
@@ -146,21 +143,6 @@ static void close_source(struct source *src)
     loop_post(src->p->s->loop, &src->p->check);
 }
 
-/* The log's reader may be slow: what it does not take at once is not waited for. */
-static void print(const char *bytes, size_t n)
-{
-    while (n > 0) {
-        struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
-        if (poll(&log, 1, 0) != 1 || !(log.revents & POLLOUT))
-            return;
-        ssize_t done = write(STDERR_FILENO, bytes, n < LOG_PIECE ? n : LOG_PIECE);
-        if (done <= 0)
-            return;
-        bytes += done;
-        n -= (size_t)done;
-    }
-}
-
 static void hold_all(const struct session *s, const struct talk *t)
 {
     struct pipeline *p;
@@ -179,7 +161,7 @@ static void on_output(void *arg, const void *bytes, size_t n)
     V1(OutputChunk) chunk = DAVIT__SESSION__V1__OUTPUT_CHUNK__INIT;
 
     if (p->print)
-        print(bytes, n);
+        session_print(bytes, n);
     chunk.data = (ProtobufCBinaryData){n, (uint8_t *)(uintptr_t)bytes};
     chunk.error_output = src->error_output;
     r.body_case = DAVIT__SESSION__V1__RESPONSE__BODY_OUTPUT;
@@ -188,8 +170,10 @@ static void on_output(void *arg, const void *bytes, size_t n)
     /* Nobody may be there any more: sending can end the stream. */
     if (!src->s)
         return;
-    src->left -= n < src->left ? n : src->left;
-    if (p->draining && src->left == 0 && clock_mono() >= p->drain_at)
+    size_t late = n > src->left ? n - src->left : 0;
+    src->left -= n - late;
+    src->more -= late < src->more ? late : src->more;
+    if (p->draining && src->left == 0 && (src->more == 0 || clock_mono() >= p->drain_at))
         close_source(src);
     else if (!talk_has_room(p->talk))
         hold_all(p->s, p->talk);
@@ -226,6 +210,7 @@ static void begin_drain(struct pipeline *p)
     timer_set_at(&p->drain, p->drain_at);
     for (size_t i = 0; i < SOURCES; i++) {
         int n = 0;
+        p->out[i].more = DRAIN_MAX;
         if (p->out[i].s && ioctl(p->out[i].fd, FIONREAD, &n) == 0 && n > 0)
             p->out[i].left = (size_t)n;
     }
@@ -297,7 +282,8 @@ int pipeline_feed(struct session *s, struct talk *t, const char *id, struct str 
 static void pipeline_free(struct pipeline *p)
 {
     list_remove(&p->node);
-    p->s->n_pipelines--;
+    if (--p->s->n_pipelines == 0 && !p->s->stopping)
+        session_rests(p->s);
     timer_stop(&p->deadline);
     timer_stop(&p->kill);
     timer_stop(&p->drain);
@@ -376,7 +362,8 @@ static void tell_report(struct pipeline *p, size_t at)
         (void)snprintf(why, sizeof(why), "stage %zu: its program was not found", at);
     else
         (void)snprintf(why, sizeof(why), "stage %zu: %s: %s", at, r->step ? r->step : "cannot be executed", strerror(r->sys));
-    pipeline_break(p, not_found ? DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_NOT_FOUND : DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_SPAWN_FAILED, why);
+    pipeline_break(p, not_found ? DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_NOT_FOUND
+                                : DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_SPAWN_FAILED, why);
 }
 
 static void stage_ended(struct pipeline *p, size_t at, int status)
@@ -569,7 +556,8 @@ static void begin_io(struct pipeline *p, const V1(ShellCommand) * cmd)
         pipelines_resume(p->s, p->talk);
 }
 
-int pipeline_start(struct session *s, struct talk *t, const char *id, const V1(ShellCommand) * cmd, V1(ErrorCode) * ret_code, struct err *err)
+int pipeline_start(struct session *s, struct talk *t, const char *id, const V1(ShellCommand) * cmd, V1(ErrorCode) * ret_code,
+                   struct err *err)
 {
     struct ends e = {-1, -1, -1};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* register — the one time that a sandbox dials: the assertion for a token, and with it RegisterAgent, at its server's agent.
- * The assertion is for one use. It counts as used once the exchange was answered for certain; before that, RegisterRequired may come again, and after it
- * as long as a token is left that was not answered. One run of tries takes REGISTER_WAIT at most. */
+ * The assertion is for one use. It counts as used once the exchange was answered for certain; before that, RegisterRequired may come again, and after
+ * it as long as a token is left that was not answered. One run of tries takes REGISTER_WAIT at most. */
 #include <string.h>
 
 #include "base/log.h"

@@ -4,9 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
+#include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "session/session_internal.h"
@@ -17,8 +22,9 @@ enum { CONNS_MAX = 16, ACCEPT_BURST = 32, ACCEPT_PER_SEC = 8, RUNNING_MAX = 4 };
 /* Of what init grants for the end, the part that may be waited for a peer that reads slowly. */
 #define STOP_SHARE(ms)  ((usec_t)(ms) * USEC_MSEC / 4 * 3)
 #define FLUSH_STEP      (5 * USEC_MSEC)
+#define REST_WAIT       (2 * USEC_SEC)
 #define REFUSALS_WINDOW (10 * USEC_SEC)
-enum { REFUSALS_TOLD = 20 };
+enum { REFUSALS_TOLD = 20, LOG_PIECE = 4096 };
 
 int session_tell_init(struct session *s, const union wire_frame *f)
 {
@@ -35,6 +41,53 @@ void session_use_tls(struct session *s, struct tls_ctx *tls)
         (void)rpc_server_set_tls(s->server, s->options->listen, tls);
 }
 
+/* The log's reader may be slow: pieces that a pipe with room takes whole. */
+void session_print(const char *bytes, size_t n)
+{
+    while (n > 0) {
+        struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
+        if (poll(&log, 1, 0) != 1 || !(log.revents & POLLOUT))
+            return;
+        ssize_t done = write(STDERR_FILENO, bytes, n < LOG_PIECE ? n : LOG_PIECE);
+        if (done <= 0)
+            return;
+        bytes += done;
+        n -= (size_t)done;
+    }
+}
+
+/* --- Rest ------------------------------------------------------------------------------------------------------------------------- */
+
+/* What cannot be written of a program or a library is in its file: the pages come back when they are needed. */
+static int let_go(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (info->dlpi_addr + h->p_vaddr) & ~(page - 1);
+        if (h->p_type == PT_LOAD && !(h->p_flags & PF_W))
+            (void)madvise((void *)from, info->dlpi_addr + h->p_vaddr + h->p_memsz - from, MADV_DONTNEED); // NOLINT(performance-no-int-to-ptr)
+    }
+    return 0;
+}
+
+/* There is one of these in each sandbox, and most of the time it has nothing to do: what a handshake or a flood took is given back. */
+static void on_rest(void *arg)
+{
+    struct session *s = arg;
+
+    if (s->n_pipelines > 0)
+        return;
+    (void)malloc_trim(0);
+    (void)dl_iterate_phdr(let_go, NULL);
+}
+
+void session_rests(struct session *s)
+{
+    timer_set(&s->rest, REST_WAIT);
+}
+
 /* --- Who may come --------------------------------------------------------------------------------------------------------------- */
 
 static int authorize(struct rpc_call *call, void *ctx, const struct rpc_service *service, const struct rpc_method *method, struct err *err)
@@ -46,7 +99,8 @@ static int authorize(struct rpc_call *call, void *ctx, const struct rpc_service 
     (void)method;
     if (c && conn_peer(c)->present && str_eq(str_from(conn_peer(c)->uri), str_from(s->options->peer)))
         return 0;
-    log_event(LOG_WARN, "refused a caller", "event", "tls_refused", "peer", c ? conn_peer_addr(c) : NULL, "identity", c ? conn_peer(c)->uri : NULL, NULL);
+    log_event(LOG_WARN, "refused a caller", "event", "tls_refused", "peer", c ? conn_peer_addr(c) : NULL, "identity",
+              c ? conn_peer(c)->uri : NULL, NULL);
     return err_set(err, ERR_UNAUTHENTICATED, "this is not the agent of this sandbox");
 }
 
@@ -80,6 +134,7 @@ static int open_listener(struct session *s)
     int rc = rpc_server_listen(s->server, s->options->listen, 0, s->tls, &s->err);
     if (rc == 0)
         log_event(LOG_INFO, "listening", "addr", rpc_server_addr(s->server, 0), "peer", s->options->peer, NULL);
+    session_rests(s);
     return rc;
 }
 
@@ -240,6 +295,7 @@ static void end(struct session *s)
     s->server = rpc_server_free(s->server);
     registration_cancel(s->registration);
     pipelines_free(s);
+    timer_stop(&s->rest);
     (void)loop_signal(s->loop, SIGCHLD, NULL, NULL, NULL);
     s->stop_by = deadline_in(USEC_SEC);
     timer_init(&s->settle, s->loop, settled, s);
@@ -257,6 +313,7 @@ int session_run(const struct session_options *options, struct err *err)
     int rc;
 
     list_init(&s.pipelines);
+    timer_init(&s.rest, s.loop, on_rest, &s);
     rc = begin(&s, err);
     if (rc == 0) {
         loop_run(s.loop);

@@ -32,17 +32,20 @@ struct session {
     struct talk *live;
     struct list pipelines;
     unsigned n_pipelines;
-    uint64_t serial; /* of pipelines */
     struct registration *registration;
     bool stopping;
     usec_t stop_by;
-    struct timer settle;
+    struct timer settle, rest;
     int rc;
     struct err err;
 };
 
 /* Tells init. 0, or negative: it was not told. */
 int session_tell_init(struct session *s, const union wire_frame *f) MUST_USE;
+/* Bytes for the container's log. What that does not take at once is not waited for. */
+void session_print(const char *bytes, size_t n);
+/* What took memory is over. */
+void session_rests(struct session *s);
 /* Uses @tls from the next handshake on; takes it. */
 void session_use_tls(struct session *s, struct tls_ctx *tls);
 

@@ -39,7 +39,8 @@ static int check_env(size_t at, const Davit__Session__V1__PipeStage *stage, stru
 static int check_stage(size_t at, const Davit__Session__V1__PipeStage *stage, struct err *err)
 {
     if (stage->n_argv < 1 || stage->n_argv > SPEC_WORDS_MAX || size_of(stage->n_argv, stage->argv) > SPEC_BYTES_MAX)
-        return err_set(err, ERR_INVALID, "stage %zu: argv must have 1 to %d words and at most %d bytes", at, (int)SPEC_WORDS_MAX, (int)SPEC_BYTES_MAX);
+        return err_set(err, ERR_INVALID, "stage %zu: argv must have 1 to %d words and at most %d bytes", at, (int)SPEC_WORDS_MAX,
+                       (int)SPEC_BYTES_MAX);
     if (!stage->argv[0][0])
         return err_set(err, ERR_INVALID, "stage %zu: no program is named", at);
     if (stage->cwd[0] && (stage->cwd[0] != '/' || strlen(stage->cwd) > SPEC_CWD_MAX))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* talk — the stream of the agent: what it says is done in the order in which it comes; what is answered is sent from wherever it happens.
- * Reading waits where a pipeline does not take its input (for INPUT_WAIT), and else for nothing but a renewal. What cannot be sent for want of room is
- * kept in the order in which it was said: BACKLOG_MAX answers at most, of which none is output, which stays in its pipe. */
+ * Reading waits where a pipeline does not take its input (for INPUT_WAIT), and else for nothing but a renewal. What cannot be sent for want of room
+ * is kept in the order in which it was said: BACKLOG_MAX answers at most. Output stays in its pipes. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -378,6 +378,7 @@ static int greet(struct talk *t, struct err *err)
         }
         t->s->live = t;
         send_hello_ack(t, c->command_id);
+        session_rests(t->s);
     }
     (void)rpc_message_free(c);
     return rc;

@@ -148,7 +148,7 @@ class Result:
     """What a pipeline answered."""
 
     def __init__(self):
-        self.out, self.err, self.exits, self.pids, self.code, self.error, self.over = b"", b"", {}, [], None, None, False
+        self.out, self.err, self.exits, self.pids, self.code, self.error, self.over = bytearray(), bytearray(), {}, [], None, None, False
         self.chunks = []
 
     def add(self, kind, m):
