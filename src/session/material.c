@@ -122,7 +122,7 @@ int material_write(const char *folder, const struct material *m, struct err *err
 
 static bool cut_part(struct str *rest, struct buf *out)
 {
-    const char *end = memmem(rest->p, rest->n, MARK, sizeof(MARK) - 1);
+    const char *end = rest->p ? memmem(rest->p, rest->n, MARK, sizeof(MARK) - 1) : NULL;
     struct str part = *rest;
 
     if (end) {
@@ -131,7 +131,7 @@ static bool cut_part(struct str *rest, struct buf *out)
     } else {
         *rest = (struct str){0};
     }
-    return part.n <= out->max && buf_reserve(out, out->max) && buf_append_str(out, part) == 0;
+    return part.n > 0 && part.n <= out->max && buf_reserve(out, out->max) && buf_append_str(out, part) == 0;
 }
 
 /* What a renewal that was cut off would have written. 0, or negative. */

@@ -517,7 +517,7 @@ static int start_stages(struct pipeline *p, const V1(ShellCommand) * cmd, struct
             return err_sys(err, errno, "cannot make a pipe");
         memcpy(argv, stage->argv, stage->n_argv * sizeof(*argv));
         stage_account(p->s, stage, &who);
-        const struct stage_spec spec = {.who = &who, .argv = argv, .env = stage_environment(&who, stage), .cwd = stage->cwd, .in = e->in,
+        const struct stage_spec spec = {.who = &who, .argv = argv, .env = stage_environment(p->s, &who, stage), .cwd = stage->cwd, .in = e->in,
                                         .out = between[1] >= 0 ? between[1] : e->out, .err = e->err, .group = p->group};
         int pid = stage_start(&spec, &p->reports[i], err);
         cleanup_fd(&e->in);

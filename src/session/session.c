@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "session/session_internal.h"
 
 /* The agent's connection, its successor's, and a few that are being refused. */
@@ -265,10 +266,25 @@ static int load(struct session *s, struct err *err)
     return rc;
 }
 
+/* The C library opens the file of the time zone at the first date that it reads, /etc/localtime where none is named; this value names no file. What
+ * runs for the agent has the container's own. */
+static int leave_time_zone(struct session *s, struct err *err)
+{
+    size_t n = 0;
+
+    while (environ[n])
+        n++;
+    s->environment = mem_zalloc(n + 1, sizeof(*s->environment));
+    memcpy(s->environment, environ, n * sizeof(*s->environment));
+    return setenv("TZ", ":", 1) == 0 ? 0 : err_sys(err, errno, "cannot set a variable");
+}
+
 static int begin(struct session *s, struct err *err)
 {
-    int rc = load(s, err);
+    int rc = leave_time_zone(s, err);
 
+    if (rc == 0)
+        rc = load(s, err);
     if (rc == 0 && fcntl(WIRE_FD, F_SETFD, FD_CLOEXEC) < 0)
         rc = err_set(err, ERR_PRECONDITION, "there is no PID 1 at descriptor %d: davit-init starts this program", (int)WIRE_FD);
     if (rc == 0)
@@ -305,6 +321,7 @@ static void end(struct session *s)
     s->registration = registration_free(s->registration);
     s->tls = tls_ctx_unref(s->tls);
     s->loop = loop_free(s->loop);
+    free(s->environment);
 }
 
 int session_run(const struct session_options *options, struct err *err)

@@ -23,6 +23,7 @@ struct pipeline;
 struct session {
     struct loop *loop;
     const struct session_options *options;
+    char **environment; /* of the container, as it came */
     struct rpc_server *server;
     struct watch *wire;
     struct tls_ctx *tls;
@@ -100,7 +101,7 @@ int stage_start(const struct stage_spec *spec, struct drop_report *report, struc
 /* Whom a stage runs as: the sandbox's user, or @as_given's ids with what /etc/passwd knows of them. */
 void stage_account(const struct session *s, const Davit__Session__V1__PipeStage *stage, struct account *ret);
 /* The environment for @who: @stage's own, or the container's as the main program has it. Static, until the next call; its strings are borrowed. */
-char *const *stage_environment(const struct account *who, const Davit__Session__V1__PipeStage *stage) MUST_USE;
+char *const *stage_environment(const struct session *s, const struct account *who, const Davit__Session__V1__PipeStage *stage) MUST_USE;
 
 /* ---- register.c ---- */
 /* Takes @assertion, which may be NULL. */

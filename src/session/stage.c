@@ -30,14 +30,14 @@ void stage_account(const struct session *s, const Davit__Session__V1__PipeStage 
         *ret = (struct account){.uid = stage->uid, .gid = stage->gid, .home = "/"};
 }
 
-char *const *stage_environment(const struct account *who, const Davit__Session__V1__PipeStage *stage)
+char *const *stage_environment(const struct session *s, const struct account *who, const Davit__Session__V1__PipeStage *stage)
 {
     static char *given[SPEC_ENV_MAX + 1];
     static struct conf c;
     const char *davit = getenv("DAVIT_USER"), *clawker = getenv("CLAWKER_USER");
 
     if (stage->n_env == 0) {
-        c.envp = environ;
+        c.envp = s->environment;
         c.who = *who;
         c.asked_user = stage->as_given || (davit && *davit) || (clawker && *clawker);
         return conf_environment(&c);

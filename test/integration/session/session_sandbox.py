@@ -62,9 +62,8 @@ PKI = Pki()
 class Talk:
     """The stream of an agent. Answers go to a queue for each command_id; State to .states."""
 
-    def __init__(self, port, identity=None, hello=True, root=None, authority=None):
-        key, cert = identity or PKI.agent
-        credentials = grpc.ssl_channel_credentials((root or PKI.root).pem(), key, cert)
+    def __init__(self, port, identity=None, hello=True):
+        credentials = grpc.ssl_channel_credentials(PKI.root.pem(), *(identity or PKI.agent))
         # Whom the agent believes is not what is tested here: the name is that of the test's leaves.
         self.channel = grpc.secure_channel(f"127.0.0.1:{port}", credentials,
                                            options=[("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1),
@@ -187,7 +186,8 @@ class Sandbox:
             (self.material / name).chmod(0o400)
         self.port = proc.free_port()
         full = {"PATH": os.environ["PATH"], "HOME": "/root", "DAVIT_STATE_DIR": str(self.folder / "state"), "DAVIT_MATERIAL": str(self.material),
-                "DAVIT_SESSION_LISTEN": f"127.0.0.1:{self.port}", "DAVIT_SESSION_PEER": AGENT, "DAVIT_AGENT": "box", "DAVIT_PROJECT": "demo", **(env or {})}
+                "DAVIT_SESSION_LISTEN": f"127.0.0.1:{self.port}", "DAVIT_SESSION_PEER": AGENT, "DAVIT_AGENT": "box", "DAVIT_PROJECT": "demo",
+                "ASAN_OPTIONS": "quarantine_size_mb=1", **(env or {})}
         command = [str(self.folder / "davit-init"), *map(str, argv)]
         if before:
             command = ["/bin/sh", "-ec", before + '; exec "$@"', "sh", *command]
@@ -203,7 +203,9 @@ class Sandbox:
         if self.p.poll() is None:
             self.p.kill()
             self.p.wait()
+        said = self.log()
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert "Sanitizer" not in said, said
 
     def log(self):
         return self.err.read_text(errors="replace")
