@@ -84,6 +84,16 @@ static const container_message *known(const struct server *s, const char *id)
     return k && !k->foreign ? k : NULL;
 }
 
+static bool is(const char *state, const char *wanted)
+{
+    return str_eq(str_from(state), str_from(wanted));
+}
+
+static bool runs(const container_message *k)
+{
+    return k && (is(k->state, "running") || is(k->state, "paused"));
+}
+
 struct teller {
     const struct server *s;
     const container_message *k;
@@ -103,20 +113,11 @@ static void tell(const struct teller *t, const char *action, bool stopped, const
     m.detail = lend(detail);
     m.resync = t->resync;
     m.terminal = stopped || str_eq(str_from(action), STR("destroy"));
-    m.exited = stopped;
-    m.exit_code = stopped ? t->k->exit_code : 0;
-    m.reason = lend(stopped && t->k->oom_killed ? "oom_killed" : "");
+    /* Of an end that was missed nobody knows how it was. */
+    m.exited = stopped && !runs(t->k);
+    m.exit_code = m.exited ? t->k->exit_code : 0;
+    m.reason = lend(m.exited && t->k->oom_killed ? "oom_killed" : "");
     bus_publish(t->s->control->bus, BUS_CONTAINER, action, &m);
-}
-
-static bool is(const char *state, const char *wanted)
-{
-    return str_eq(str_from(state), str_from(wanted));
-}
-
-static bool runs(const container_message *k)
-{
-    return k && (is(k->state, "running") || is(k->state, "paused"));
 }
 
 static bool health_told(const container_message *k)
@@ -146,6 +147,14 @@ static void tell_difference(const struct teller *t, const container_message *old
         tell(t, "health", false, k->health);
 }
 
+/* It is gone; one that ran has stopped before. */
+static void tell_gone(const struct teller *t)
+{
+    if (runs(t->k))
+        tell(t, "stop", true, "");
+    tell(t, "destroy", false, "");
+}
+
 /* Those that a full report lacks are gone. */
 static void tell_missing(const struct server *s, struct hmap *containers, const struct hmap *reported)
 {
@@ -153,7 +162,7 @@ static void tell_missing(const struct server *s, struct hmap *containers, const 
     for (struct hmap_entry *e = hmap_first(containers); e; e = hmap_next(e)) {
         t.k = hmap_value(e);
         if (!t.k->foreign && !hmap_get(reported, hmap_key(e)))
-            tell(&t, "destroy", false, "");
+            tell_gone(&t);
     }
 }
 
@@ -186,7 +195,7 @@ void worldview_containers(const struct server *s, const Davit__Link__V1__Contain
     for (size_t i = 0; !m->full && i < m->n_removed_ids; i++) {
         t.k = known(s, m->removed_ids[i]);
         if (t.k)
-            tell(&t, "destroy", false, "");
+            tell_gone(&t);
     }
     tell_reported(&t, m);
 }

@@ -252,6 +252,10 @@ static void tell_steps(const struct difference *d)
 static void tell_gone(struct control *c, const sandbox_message *m)
 {
     event_message e = about(c, m);
+    e.terminal = up(m);
+    if (up(m)) /* nobody knows how it ended */
+        bus_publish(c->bus, BUS_SANDBOX, "stop", &e);
+    e.terminal = false;
     if ((int)m->trust == REGISTERED || (int)m->trust == UNTRUSTED)
         bus_publish(c->bus, BUS_REGISTRY, "evicted", &e);
     e.terminal = true;

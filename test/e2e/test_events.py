@@ -23,7 +23,7 @@ def test_events_of_a_deployment_come_in_order_and_a_gap_is_told(davit, docker):
     p = subprocess.Popen([davit.bin / "davit", "events", "--follow", "-o", "json"], env=davit.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     davit.run("deploy", "--name", "web", images.script(docker, "davit-test/idle:1", images.WAITING + "sleep 600 & wait $!\n"))
     davit.run("rm", "web")
-    proc.wait_for(lambda: "destroy" in actions(lines(davit), "container"), 10, text="the end of the container")
+    proc.wait_for(lambda: {"destroy", "removed"} <= {e["action"] for e in lines(davit, "--project", "default")}, 20, text="the end of the service")
     kept = lines(davit)
     numbers = [e["sequence"] for e in kept]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "without gaps"
