@@ -110,6 +110,7 @@ static void begin(struct err *err, enum err_code code, int sys, const char *file
     err->code = code;
     err->sys = sys;
     err->retryable = code == ERR_UNAVAILABLE || code == ERR_DEADLINE;
+    err->reason = NULL;
     err->file = file;
     err->line = line;
     err->hint[0] = '\0';

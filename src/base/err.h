@@ -42,6 +42,7 @@ struct err {
     enum err_code code;
     int sys;                 /* errno of the cause, 0 if none */
     bool retryable;          /* the same call may succeed later without anybody changing anything */
+    const char *reason;      /* static: what programs know it by in an ErrorInfo; NULL: the name of the code */
     const char *file;        /* origin; static strings */
     int line;
     char msg[ERR_MSG_MAX];   /* one sentence, no newline, safe to show (no secrets) */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/links.h"
 #include "control/registries.h"
+#include "control/sandboxes.h"
 #include "control/sealed.h"
 #include "ident/seal.h"
 
@@ -208,6 +209,7 @@ void commands_release(struct server *s)
         list_remove(&cmd->node);
         cmd->dropped = true;
         event_signal(&cmd->done);
+        sandboxes_done(s->control, cmd);
         command_unref(cmd);
     }
 }
@@ -246,22 +248,43 @@ static uint64_t by_clock_of(const struct server *s, uint64_t deadline)
     return (uint64_t)at;
 }
 
+/* What pulls an image goes with the login for its registry: its own, or the stored one. */
+struct with_login {
+    Davit__Link__V1__Deploy deploy;
+    Davit__Link__V1__CreateSandbox create;
+    struct registry_login login;
+};
+
+static Davit__Common__V1__RegistryAuth *login_for(struct server *s, const struct command *cmd, const char *image, struct with_login *w)
+{
+    return cmd->auth ? cmd->auth : registries_auth_for(s->control, image, &w->login) == 0 ? &w->login.auth : NULL;
+}
+
+static void add_login(struct server *s, const struct command *cmd, Davit__Link__V1__Command *wire, struct with_login *w)
+{
+    Davit__Common__V1__RegistryAuth *auth = NULL;
+    if (wire->body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY && (auth = login_for(s, cmd, wire->deploy->spec->image, w))) {
+        w->deploy = *wire->deploy;
+        w->deploy.registry_auth = auth;
+        wire->deploy = &w->deploy;
+    } else if (wire->body_case == DAVIT__LINK__V1__COMMAND__BODY_CREATE_SANDBOX &&
+               (auth = login_for(s, cmd, wire->create_sandbox->spec->image, w))) {
+        w->create = *wire->create_sandbox;
+        w->create.registry_auth = auth;
+        wire->create_sandbox = &w->create;
+    }
+}
+
 /* The stored message with what only the wire carries. */
 static int send_one(struct server *s, struct command *cmd)
 {
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
     Davit__Link__V1__Command wire = *cmd->message;
-    Davit__Link__V1__Deploy deploy;
-    struct registry_login login;
+    struct with_login w;
     wire.seq = cmd->seq;
     wire.id = cmd->id;
     wire.deadline_us = by_clock_of(s, wire.deadline_us);
-    if (wire.body_case == DAVIT__LINK__V1__COMMAND__BODY_DEPLOY &&
-        (cmd->auth || registries_auth_for(s->control, wire.deploy->spec->image, &login) == 0)) {
-        deploy = *wire.deploy;
-        deploy.registry_auth = cmd->auth ? cmd->auth : &login.auth;
-        wire.deploy = &deploy;
-    }
+    add_login(s, cmd, &wire, &w);
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_COMMAND;
     m.command = &wire;
     int rc = links_send(s->link, &m);

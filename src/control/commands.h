@@ -14,7 +14,7 @@
 
 enum { COMMANDS_MAX = 256, COMMAND_BYTES_MAX = 1024 * 1024 - 256, COMMAND_AUTH_MAX = 64 * 1024 };
 
-enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3, COMMAND_UPDATE = 4, COMMAND_SCALE = 5 };
+enum command_kind { COMMAND_DEPLOY = 1, COMMAND_ACTION = 2, COMMAND_REMOVE = 3, COMMAND_UPDATE = 4, COMMAND_SCALE = 5, COMMAND_SANDBOX_CREATE = 6, COMMAND_SANDBOX_ACTION = 7 };
 /* In the store. */
 enum command_state { COMMAND_QUEUED = 1, COMMAND_RECEIVED = 2, COMMAND_DONE = 3 };
 
@@ -25,7 +25,7 @@ struct command {
     char id[37];
     enum command_kind kind;
     enum command_state state;
-    char *subject;                          /* deployment id, "project/service", or rollout id */
+    char *subject;                          /* deployment id, "project/service", rollout or sandbox id */
     bool credentials;                       /* was recorded with credentials */
     Davit__Link__V1__Command *message;      /* without credentials, owned */
     Davit__Common__V1__RegistryAuth *auth;  /* owned, or NULL */

@@ -20,8 +20,17 @@ static const char *beyond(const Davit__Link__V1__Command *m)
     switch (m->body_case) {
     case DAVIT__LINK__V1__COMMAND__BODY_DEPLOY: return commands_beyond_old(m->deploy->spec);
     case DAVIT__LINK__V1__COMMAND__BODY_SCALE_SERVICE: return "scaling";
+    case DAVIT__LINK__V1__COMMAND__BODY_CREATE_SANDBOX:
+    case DAVIT__LINK__V1__COMMAND__BODY_SANDBOX_ACTION: return "sandboxes";
     default: return NULL;
     }
+}
+
+/* Is the agent that is connected one that knows it? */
+static bool knows(const struct server *s, const struct command *cmd)
+{
+    bool sandbox = cmd->kind == COMMAND_SANDBOX_CREATE || cmd->kind == COMMAND_SANDBOX_ACTION;
+    return sandbox ? links_take_sandboxes(s) : links_take_calls(s);
 }
 
 struct refusal {
@@ -53,7 +62,7 @@ static int refuse(struct server *s, struct command *cmd)
 /* Is it still to be refused, by the agent that is connected now? */
 static bool shall_be(const struct server *s, const struct command *cmd)
 {
-    return !s->gone && !cmd->dropped && cmd->state != COMMAND_DONE && s->link && !links_take_calls(s) && !s->control->stopping;
+    return !s->gone && !cmd->dropped && cmd->state != COMMAND_DONE && s->link && !knows(s, cmd) && !s->control->stopping;
 }
 
 /* Nothing behind it is sent while it is there: what the store does not take now is tried again. */
@@ -85,7 +94,7 @@ static void refuse_fiber(void *arg)
 
 bool commands_refuse_old(struct server *s, struct command *cmd)
 {
-    if (cmd->sent || links_take_calls(s) || !beyond(cmd->message))
+    if (cmd->sent || knows(s, cmd) || !beyond(cmd->message))
         return false;
     struct refusal *r = NEW(struct refusal);
     *r = (struct refusal){server_ref(s), command_ref(cmd)};

@@ -6,6 +6,7 @@
 #include "control/deployments.h"
 #include "control/registries.h"
 #include "control/rollouts.h"
+#include "control/sandboxes.h"
 
 enum { COMMANDS_KEPT = 1000, RESULT_TEXT_MAX = 4 * 1024, RESULT_DETAIL_MAX = 64 * 1024 };
 
@@ -70,6 +71,8 @@ int commands_progress(struct server *s, const Davit__Link__V1__CommandProgress *
     struct command *cmd = find(s, m->seq, m->id);
     if (cmd && cmd->kind == COMMAND_UPDATE && m->progress)
         rollouts_progress(s->control->rollouts, s, cmd, text(m->progress->step));
+    if (cmd && m->progress)
+        sandboxes_progress(s->control, cmd, m->progress);
     if (!cmd || cmd->kind != COMMAND_DEPLOY || !m->progress)
         return 1;
     struct progress_job j = {.subject = cmd->subject, .progress = m->progress};
@@ -215,6 +218,8 @@ int commands_result(struct server *s, const Davit__Link__V1__CommandResult *m, s
         return err_set(err, ERR_EXHAUSTED, "the result of a command is too large");
     (void)command_ref(cmd);
     rc = write_result(s, cmd, (Davit__Link__V1__CommandResult *)copy, err);
+    if (rc == 0 && !cmd->dropped)
+        sandboxes_result(s, cmd, (Davit__Link__V1__CommandResult *)copy);
     if (rc < 0 || cmd->dropped) {
         (void)rpc_message_free(copy);
     } else {
@@ -223,6 +228,7 @@ int commands_result(struct server *s, const Davit__Link__V1__CommandResult *m, s
         count(c, cmd);
         list_remove(&cmd->node);
         event_signal(&cmd->done);
+        sandboxes_done(c, cmd);
         deployments_changed(c, cmd->kind == COMMAND_DEPLOY ? cmd->subject : NULL);
         rollouts_news(c->rollouts);
         command_unref(cmd); /* the list's */

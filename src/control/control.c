@@ -24,6 +24,8 @@
 #include "control/releases.h"
 #include "control/rollouts.h"
 #include "control/roots.h"
+#include "control/sandboxes.h"
+#include "davit/control/v1/sandboxes.davit.h"
 #include "control/schema.h"
 #include "control/sealed.h"
 #include "control/variables.h"
@@ -263,6 +265,8 @@ static int open_store(struct control *c, struct err *err)
         rc = registries_load(c, err);
     if (rc == 0)
         rc = commands_load(c, err);
+    if (rc == 0)
+        rc = sandboxes_load(c, err);
     c->rollouts = rollouts_new(c);
     if (rc == 0)
         rc = rollouts_load(c->rollouts, err);
@@ -323,6 +327,7 @@ const struct control_service control_services[] = {
     {&davit_control_v1_event_service, events_handlers, false},
     {&davit_control_v1_exec_service, exec_handlers, false},
     {&davit_control_v1_root_service, roots_handlers, false},
+    {&davit_control_v1_sandbox_service, sandboxes_handlers, false},
     {&davit_control_v1_server_service, servers_handlers, false},
     {&davit_control_v1_session_service, people_handlers, false},
     {&davit_control_v1_status_service, status_handlers, false},
@@ -404,6 +409,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->registries = registries_new();
     c->plans = plans_new();
     c->tickets = tickets_new();
+    c->sandboxes = sandboxes_new();
     c->releases = releases_new(loop, options->release_dir);
     int rc = control_check_options(options, err);
     if (rc == 0)
@@ -497,6 +503,7 @@ struct control *control_stop(struct control *c)
     c->plans = plans_free(c->plans);
     c->people = people_free(c->people);
     c->tickets = tickets_free(c->tickets);
+    c->sandboxes = sandboxes_free(c->sandboxes);
     c->passes = passes_free(c->passes);
     c->registries = registries_free(c->registries);
     variables_stop(c);

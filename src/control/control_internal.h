@@ -45,6 +45,7 @@ struct hmap;
 struct oauth;
 struct tickets;
 struct worldview;
+struct sandboxes;
 
 struct control {
     struct loop *loop;
@@ -62,6 +63,7 @@ struct control {
     struct people *people;
     struct plans *plans; /* of clean-ups, see cleaning.h */
     struct tickets *tickets; /* of files, see tickets.h */
+    struct sandboxes *sandboxes; /* never NULL */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
     struct oauth *oauth;    /* issues those of 7443 */
@@ -168,6 +170,7 @@ extern const struct rpc_handler api_tokens_handlers[];
 extern const struct rpc_handler variables_handlers[];
 extern const struct rpc_handler registries_handlers[];
 extern const struct rpc_handler files_handlers[];
+extern const struct rpc_handler sandboxes_handlers[];
 
 /* Every service, and the listener that it is served on. */
 struct control_service {

@@ -5,6 +5,7 @@
 #include "control/duplicates.h"
 #include "control/links_internal.h"
 #include "control/worldview.h"
+#include "control/sandboxes.h"
 
 struct item {
     struct list node;
@@ -215,6 +216,8 @@ static void handle_stored(struct link *l, const Davit__Link__V1__AgentMessage *m
         ack_result(l, m->result->seq);
     else if (m->body_case == DAVIT__LINK__V1__AGENT_MESSAGE__BODY_CREDENTIAL_REQUEST)
         link_renew(l, m->credential_request);
+    else
+        (void)sandboxes_message(l->server, m);
     if (rc >= 0)
         return;
     log_err(LOG_ERROR, &err, "a report of an agent could not be stored", "server", l->server->name, NULL);
@@ -385,6 +388,11 @@ void links_pump(struct server *s)
 bool links_take_calls(const struct server *s)
 {
     return s->link && s->link->takes_calls;
+}
+
+bool links_take_sandboxes(const struct server *s)
+{
+    return s->link && s->link->takes_sandboxes;
 }
 
 bool links_has_sent(const struct server *s, uint64_t seq)

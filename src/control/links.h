@@ -60,6 +60,8 @@ int links_send(struct link *l, const Davit__Link__V1__ControlMessage *m) MUST_US
 void links_pump(struct server *s);
 /* Is its agent connected, and does it know calls (CallOpen), CancelCommand and ScaleService? */
 bool links_take_calls(const struct server *s);
+/* Is its agent connected, and does it run sandboxes? */
+bool links_take_sandboxes(const struct server *s);
 /* Was command @seq sent on the live link of @s? */
 bool links_has_sent(const struct server *s, uint64_t seq);
 /* From command @seq on all is sent once more, as after a reconnect. */

@@ -8,6 +8,7 @@
 #include "control/duplicates.h"
 #include "control/links_internal.h"
 #include "control/roots.h"
+#include "control/sandboxes.h"
 
 enum { USAGE_INTERVAL_MS = 600000 /* while nobody watches */, SPREAD_MIN_MS = 5000, RECONNECTS_PER_S = 500 };
 
@@ -176,6 +177,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
         return;
     l->epoch = hello->epoch;
     l->takes_calls = hello->takes_calls;
+    l->takes_sandboxes = hello->takes_sandboxes;
     l->next_seq = commands_resume_at(s, hello->last_received_seq);
     l->state = LINK_LIVE;
     s->link = l;
@@ -195,6 +197,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
         return;
     }
     credentials_remind(s);
+    sandboxes_greet(s);
     links_pump(s);
 }
 

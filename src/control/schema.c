@@ -120,6 +120,18 @@ static const char sql_oauth[] =
     "CREATE INDEX used_assertions_client ON used_assertions (client);"
     "CREATE TABLE revoked_tokens (id TEXT PRIMARY KEY, expires_us INTEGER NOT NULL) STRICT;";
 
+/* Sandboxes, see sandboxes.h: what each was asked to be (sealed), what its agent said of it last; and who is registered, of whose rows the certificate
+ * and the container are both one of a kind. */
+static const char sql_sandboxes[] =
+    "CREATE TABLE sandboxes ("
+    " id TEXT PRIMARY KEY, server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE, project TEXT NOT NULL, name TEXT NOT NULL,"
+    " spec BLOB NOT NULL, state BLOB NOT NULL, container_id TEXT NOT NULL, created_us INTEGER NOT NULL, UNIQUE (server_id, project, name)) STRICT;"
+    "CREATE TABLE sandbox_agents ("
+    " thumbprint TEXT NOT NULL UNIQUE, container_id TEXT NOT NULL UNIQUE,"
+    " sandbox_id TEXT NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE, project TEXT NOT NULL, name TEXT NOT NULL,"
+    " registered_us INTEGER NOT NULL, last_seen_us INTEGER NOT NULL, PRIMARY KEY (thumbprint, container_id)) STRICT;"
+    "CREATE INDEX sandbox_agents_sandbox ON sandbox_agents (sandbox_id);";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
@@ -131,5 +143,6 @@ const struct store_migration schema_migrations[] = {
     {"deployments", sql_deployments},
     {"environment", sql_environment},
     {"oauth", sql_oauth},
+    {"sandboxes", sql_sandboxes},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -22,6 +22,8 @@ static const struct {
                          "UPDATE variables SET content = ? WHERE id = ?"},
     [SEALED_REGISTRY] = {"registries.login", "SELECT id, login FROM registries WHERE id > ? ORDER BY id LIMIT 1",
                          "UPDATE registries SET login = ? WHERE id = ?"},
+    [SEALED_SANDBOX] = {"sandboxes.spec", "SELECT id, spec FROM sandboxes WHERE id > ? ORDER BY id LIMIT 1",
+                        "UPDATE sandboxes SET spec = ? WHERE id = ?"},
 };
 
 static void place_of(enum sealed_column column, const char *id, char dst[PLACE_SIZE])

@@ -19,6 +19,7 @@ enum sealed_column {
     SEALED_COMMAND, /* commands.payload, by command id; an empty one has nothing to hide and stays empty */
     SEALED_VARIABLE, /* variables.content, by the hash of project, service and name */
     SEALED_REGISTRY, /* registries.login, by the hash of the registry's name */
+    SEALED_SANDBOX,  /* sandboxes.spec, by sandbox id */
     SEALED_COLUMNS
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "control/commands.h"
+#include "control/sandboxes.h"
 #include "control/deployments.h"
 #include "control/links.h"
 #include "control/sealed.h"
@@ -345,6 +346,7 @@ int servers_remove(struct control *c, struct server *s, struct err *err)
     timer_stop(&s->offline);
     links_cut(s, "the server was removed");
     commands_release(s);
+    sandboxes_server_gone(s);
     deployments_changed(c, NULL);
     server_unref(s);
     return 0;

@@ -27,7 +27,7 @@ struct csr;
 
 enum { CSR_MAX = 8 * 1024, CERT_PEM_MAX = 64 * 1024, CERT_CHAIN_MAX = 5, CERT_SAN_MAX = 16, CERT_URI_SIZE = 256, CERT_SERIAL_SIZE = 41 };
 enum { CERT_ROOTS_MAX = 3 };
-enum { CERT_ROOT_DAYS = 3650, CERT_CA_DAYS = 1825, CERT_LEAF_DAYS = 90, CERT_CLI_DAYS = 365 };
+enum { CERT_ROOT_DAYS = 3650, CERT_CA_DAYS = 1825, CERT_LEAF_DAYS = 90, CERT_CLI_DAYS = 365, CERT_SANDBOX_DAYS = 90 };
 
 #define CERT_BACKDATE USEC_HOUR /* how long before its making a certificate begins to hold: clocks are behind */
 
@@ -49,6 +49,7 @@ struct cert_info {
 struct leaf_spec {
     const char *common_name;                /* at most 64 bytes, for people */
     const char *uri;                        /* the identity */
+    const char *second_uri;                 /* one more, or NULL */
     unsigned usage;                         /* enum cert_usage bits, at least one */
     const char *const *names;               /* @n_names DNS names or IP addresses for browsers and curl */
     size_t n_names;
@@ -62,6 +63,7 @@ struct ca_spec {
     const char *uri_host; /* "server" lets it issue davit://server/... and no other davit URI; lower-case letters */
     unsigned usage;       /* enum cert_usage bits that its leaves may have */
     unsigned days;
+    const char *second_host; /* one more kind, or NULL */
 };
 
 /* --- Issuing --- */

@@ -237,7 +237,8 @@ int cert_sign_intermediate(const struct key *root_key, const struct cert *root, 
         return rc;
     /* Not critical although RFC 5280 wants that: verifiers that do not know constraints on URIs would refuse every leaf with one (browsers);
      * those that decide about davit:// identities are ours and enforce it either way. */
-    AUTO_FREE char *constraint = str_printf("permitted;URI:%s", spec->uri_host);
+    AUTO_FREE char *constraint = spec->second_host ? str_printf("permitted;URI:%s,permitted;URI:%s", spec->uri_host, spec->second_host)
+                                                   : str_printf("permitted;URI:%s", spec->uri_host);
     const struct extension extensions[] = {{NID_basic_constraints, "critical,CA:TRUE,pathlen:0"},
                                            {NID_key_usage, "critical,keyCertSign,cRLSign"},
                                            {NID_ext_key_usage, USAGES[spec->usage]},
@@ -265,8 +266,13 @@ int cert_sign_leaf(const struct key *ca_key, const struct cert *ca, const struct
     GENERAL_NAMES *names = NULL;
     if (rc == 0)
         rc = ident__alt_names(spec->uri, spec->names, spec->n_names, &names, err);
-    if (rc < 0)
+    if (rc == 0 && spec->second_uri)
+        rc = !uri_ok(spec->second_uri) ? err_set(err, ERR_INVALID, "\"%.80s\" is no davit:// identity", spec->second_uri)
+                                       : push_name(names, GEN_URI, spec->second_uri, strlen(spec->second_uri));
+    if (rc < 0) {
+        GENERAL_NAMES_free(names);
         return rc;
+    }
     const struct extension extensions[] = {{NID_basic_constraints, "critical,CA:FALSE"},
                                            {NID_key_usage, "critical,digitalSignature"},
                                            {NID_ext_key_usage, USAGES[spec->usage]},

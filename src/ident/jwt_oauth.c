@@ -147,6 +147,8 @@ static int write_claims(const struct oauth_claims *c, struct buf *out)
         put_text(&w, CLIENT, c->client);
     if (*c->scope)
         put_text(&w, SCOPE, c->scope);
+    if (*c->container)
+        put_text(&w, CONTAINER, c->container);
     if (c->bound) {
         AUTO_FREE char *x5t = str_base64url(c->certificate, OAUTH_X5T_SIZE);
         jsonw_key(&w, NAMES[CNF]), jsonw_object(&w);
@@ -208,22 +210,35 @@ int assertion_judge(const struct jws *jws, const struct oauth_claims *claims, co
     return why ? err_set(err, ERR_UNAUTHENTICATED, "%s", why) : 0;
 }
 
-int assertion_make(const struct key *key, const char *client, const char *audience, const char *id, usec_t now, usec_t life, struct buf *out,
-                   struct err *err)
+static int sign_assertion(const struct key *key, const struct oauth_claims *c, struct buf *out, struct err *err)
 {
-    struct oauth_claims c = {.issued = now, .expires = now + life};
     struct jwk jwk;
     char kid[JWK_THUMBPRINT_SIZE];
     AUTO_BUF payload = BUF_INIT(JWS_PAYLOAD_MAX);
-    if (str_copy(c.issuer, sizeof(c.issuer), str_from(client)) || str_copy(c.subject, sizeof(c.subject), str_from(client)) ||
-        str_copy(c.audience, sizeof(c.audience), str_from(audience)) || str_copy(c.id, sizeof(c.id), str_from(id)) ||
-        write_claims(&c, &payload) < 0)
+    if (write_claims(c, &payload) < 0)
         return err_set(err, ERR_INVALID, "a claim is too long");
     int rc = jwk_of_key(key, &jwk, err);
     if (rc < 0)
         return rc;
     jwk_thumbprint(&jwk, kid);
     return jws_make(key, "JWT", kid, buf_str(&payload), out, err);
+}
+
+int assertion_make_bound(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err)
+{
+    if (!claims->bound || !is_hex(claims->container, OAUTH_CONTAINER_MAX) || claims->issued >= claims->expires)
+        return err_set(err, ERR_INVALID, "these claims make no bound assertion");
+    return sign_assertion(key, claims, out, err);
+}
+
+int assertion_make(const struct key *key, const char *client, const char *audience, const char *id, usec_t now, usec_t life, struct buf *out,
+                   struct err *err)
+{
+    struct oauth_claims c = {.issued = now, .expires = now + life};
+    if (str_copy(c.issuer, sizeof(c.issuer), str_from(client)) || str_copy(c.subject, sizeof(c.subject), str_from(client)) ||
+        str_copy(c.audience, sizeof(c.audience), str_from(audience)) || str_copy(c.id, sizeof(c.id), str_from(id)))
+        return err_set(err, ERR_INVALID, "a claim is too long");
+    return sign_assertion(key, &c, out, err);
 }
 
 /* --- Access tokens --- */

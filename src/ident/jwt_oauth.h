@@ -22,6 +22,7 @@ enum { OAUTH_NAME_MAX = 63, OAUTH_ID_MAX = 128, OAUTH_URL_MAX = 255, OAUTH_SCOPE
 #define ASSERTION_SKEW        (10 * USEC_SEC)
 #define ASSERTION_LIFE_MAX    (60 * USEC_SEC) /* of a client that is there when it asks */
 #define ASSERTION_LIFE_STORED USEC_DAY        /* of one that is made to be used later; such are bound */
+#define ASSERTION_LIFE_SANDBOX (30 * USEC_DAY) /* of a sandbox's, which may start for the first time long after it was made */
 /* What a client says whose clock is ahead of ours beyond that. */
 #define ASSERTION_EARLY "Token used before issued"
 
@@ -58,9 +59,12 @@ int assertion_judge(const struct jws *jws, const struct oauth_claims *claims, co
 int assertion_make(const struct key *key, const char *client, const char *audience, const char *id, usec_t now, usec_t life, struct buf *out,
                    struct err *err) MUST_USE;
 
+/* The same of all that @claims say, which must be bound to certificate and container. */
+int assertion_make_bound(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err) MUST_USE;
+
 /* --- Access tokens --- */
 
-/* Appends the token of @claims, all of which but container and not_before are used. */
+/* Appends the token of @claims, all of which but not_before are used. */
 int access_make(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err) MUST_USE;
 /* Is @token one that @key made, of this issuer and for it, and good at real time @now? 0 or -ERR_UNAUTHENTICATED with the reason; @ret is filled
  * on 0 only. Whose certificate it is bound to is for the caller to compare. */

@@ -13,11 +13,11 @@
 #include "ident/pki_internal.h"
 
 const struct authority pki__authorities[PKI_AUTHORITIES] = {
-    {"server-ca", {"Davit server CA", "controlplane", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
-    {"agents-ca", {"Davit agents CA", "server", CERT_CLIENT, CERT_CA_DAYS}},
-    {"sandboxes-ca", {"Davit sandboxes CA", "sandbox", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS}},
+    {"server-ca", {"Davit server CA", "controlplane", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS, NULL}},
+    {"agents-ca", {"Davit agents CA", "server", CERT_CLIENT, CERT_CA_DAYS, NULL}},
+    {"sandboxes-ca", {"Davit sandboxes CA", "sandbox", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS, "container"}},
 };
-enum { SERVER_CA, AGENTS_CA, SANDBOXES_CA }; /* nothing here signs with the third yet */
+enum { SERVER_CA, AGENTS_CA, SANDBOXES_CA };
 
 static const char CONTROL_URI[] = "davit://controlplane";
 static const char CLI_URI[] = "davit://cli";
@@ -328,8 +328,9 @@ int pki_control_leaf(const char *dir, const char *const *names, size_t n_names, 
     return rc < 0 ? rc : 1;
 }
 
-int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime,
-                           struct buf *chain_pem, struct pki_issued *ret, struct err *err)
+/* What @spec says, for the key in @csr_der, by the authority @which; leaf, intermediate and cross certificate are appended to @chain_pem. */
+static int sign_chain(const char *dir, int which, struct str csr_der, const struct leaf_spec *spec, struct buf *chain_pem, struct pki_issued *ret,
+                      struct err *err)
 {
     AUTO_BUF ca_pem = BUF_INIT(CERT_PEM_MAX);
     AUTO_KEY ca_key = NULL;
@@ -337,17 +338,11 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
     AUTO_CERT cert = NULL;
     AUTO_CSR csr = NULL;
     struct cert_info info;
-    if (!ident__is_uuid(server_id))
-        return err_set(err, ERR_INVALID, "server id: a UUID in lower case is needed");
     int rc = csr_parse(csr_der, &csr, err);
     if (rc == 0)
-        rc = authority_load(dir, &pki__authorities[AGENTS_CA], &ca_key, &ca, &ca_pem, err);
-    if (rc < 0)
-        return rc;
-    AUTO_FREE char *uri = str_printf("davit://server/%s", server_id);
-    AUTO_FREE char *name = str_printf("%s gen %" PRIu32, server_id, generation);
-    struct leaf_spec spec = {.common_name = name, .uri = uri, .usage = CERT_CLIENT, .not_after = clock_add(clock_real(), lifetime)};
-    rc = cert_sign_leaf(ca_key, ca, csr, &spec, &cert, err);
+        rc = authority_load(dir, &pki__authorities[which], &ca_key, &ca, &ca_pem, err);
+    if (rc == 0)
+        rc = cert_sign_leaf(ca_key, ca, csr, spec, &cert, err);
     if (rc == 0)
         rc = cert_info(cert, &info, err);
     AUTO_BUF chain = BUF_INIT(CERT_PEM_MAX);
@@ -364,7 +359,33 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
     (void)str_copy(ret->serial, sizeof(ret->serial), str_from(info.serial));
     ret->not_after = info.not_after; /* NOLINT(clang-analyzer-core.uninitialized.Assign): set when rc is 0 */
     memcpy(ret->spki_hash, info.spki_hash, sizeof(ret->spki_hash));
+    memcpy(ret->cert_hash, info.cert_hash, sizeof(ret->cert_hash));
     return 0;
+}
+
+int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime,
+                           struct buf *chain_pem, struct pki_issued *ret, struct err *err)
+{
+    if (!ident__is_uuid(server_id))
+        return err_set(err, ERR_INVALID, "server id: a UUID in lower case is needed");
+    AUTO_FREE char *uri = str_printf("davit://server/%s", server_id);
+    AUTO_FREE char *name = str_printf("%s gen %" PRIu32, server_id, generation);
+    struct leaf_spec spec = {.common_name = name, .uri = uri, .usage = CERT_CLIENT, .not_after = clock_add(clock_real(), lifetime)};
+    return sign_chain(dir, AGENTS_CA, csr_der, &spec, chain_pem, ret, err);
+}
+
+int pki_control_sign_sandbox(const char *dir, struct str csr_der, const char *sandbox_id, const char *container_id, struct buf *chain_pem,
+                             struct pki_issued *ret, struct err *err)
+{
+    if (!ident__is_uuid(sandbox_id))
+        return err_set(err, ERR_INVALID, "sandbox id: a UUID in lower case is needed");
+    if (strlen(container_id) != 64 || strspn(container_id, "0123456789abcdef") != 64)
+        return err_set(err, ERR_INVALID, "container id: 64 hex digits are needed");
+    AUTO_FREE char *uri = str_printf("davit://sandbox/%s", sandbox_id);
+    AUTO_FREE char *container = str_printf("davit://container/%s", container_id);
+    struct leaf_spec spec = {.common_name = sandbox_id, .uri = uri, .second_uri = container, .usage = CERT_CLIENT | CERT_SERVER,
+                             .not_after = clock_add(clock_real(), CERT_SANDBOX_DAYS * USEC_DAY)};
+    return sign_chain(dir, SANDBOXES_CA, csr_der, &spec, chain_pem, ret, err);
 }
 
 /* 0 there, 1 absent. */

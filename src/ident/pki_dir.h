@@ -42,12 +42,18 @@ struct pki_issued {
     char serial[CERT_SERIAL_SIZE];
     usec_t not_after;
     uint8_t spki_hash[SPKI_HASH_SIZE];
+    uint8_t cert_hash[32];
 };
 
 /* Certificate davit://server/<server_id> (client only) for the key in @csr_der, valid @lifetime from now; appends leaf and intermediate, and the
  * cross certificate while the root is changed, to @chain_pem. @server_id is a UUID. @generation goes into the common name for people. */
 int pki_control_sign_agent(const char *dir, struct str csr_der, const char *server_id, uint32_t generation, usec_t lifetime, struct buf *chain_pem,
                            struct pki_issued *ret, struct err *err) MUST_USE;
+
+/* Certificate davit://sandbox/<sandbox_id> and davit://container/<container_id> (client and server, CERT_SANDBOX_DAYS), as pki_control_sign_agent.
+ * -ERR_INVALID: an id that is none. */
+int pki_control_sign_sandbox(const char *dir, struct str csr_der, const char *sandbox_id, const char *container_id, struct buf *chain_pem,
+                             struct pki_issued *ret, struct err *err) MUST_USE;
 
 /* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: unreadable or inconsistent.
  * The authority of sandboxes may be missing: an earlier version made none. */

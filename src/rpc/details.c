@@ -47,7 +47,7 @@ int details_info(const struct err *failure, struct buf *out)
 {
     char reason[32], origin[64] = "";
     size_t n = 0;
-    for (const char *p = err_code_name(failure->code); *p && n + 1 < sizeof(reason); p++)
+    for (const char *p = failure->reason ? failure->reason : err_code_name(failure->code); *p && n + 1 < sizeof(reason); p++)
         reason[n++] = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
     if (failure->file) {
         const char *slash = strrchr(failure->file, '/');

@@ -26,7 +26,7 @@ class FakeAgent:
         self.epoch, self.last_seq, self.out, self.call, self.channel = 0, 0, None, None, None
         self.commands, self.others = queue.Queue(), queue.Queue()  # the second: all but commands and acknowledgements
         self.answered = {}
-        self.takes_calls = True
+        self.takes_calls, self.takes_sandboxes = True, False
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.chain, self.generation = None, 0
 
@@ -62,7 +62,7 @@ class FakeAgent:
         self.out.put(link.AgentMessage(hello=link.Hello(
             protocol_min=1, protocol_max=1, boot_id="b", instance_id=str(uuid.uuid4()), epoch=self.epoch, last_received_seq=self.last_seq,
             clock_us=int(time.time() * 1e6), system=self._system(), generation=self.generation,
-            takes_calls=self.takes_calls)))
+            takes_calls=self.takes_calls, takes_sandboxes=self.takes_sandboxes)))
         self.call = link_grpc.LinkServiceStub(self.channel).Connect(iter(self.out.get, None))
         first = next(self.call)
         assert first.WhichOneof("body") == "welcome", first

@@ -37,7 +37,7 @@ static struct cert *intermediate(const struct authority *a, const struct key *ke
 {
     AUTO_CSR csr = request(key);
     struct cert *cert = NULL;
-    struct ca_spec spec = {"CA", host, usage, CERT_CA_DAYS};
+    struct ca_spec spec = {"CA", host, usage, CERT_CA_DAYS, NULL};
     assert_int_equal(cert_sign_intermediate(a->root_key, a->root, csr, &spec, &cert, NULL), 0);
     return cert;
 }
@@ -196,7 +196,7 @@ static void test_leaf_signs_nothing(void **state)
     assert_int_equal(cert_sign_leaf(a->agents_key, a->agents, csr, &spec, &leaf, NULL), 0);
     assert_int_equal(cert_sign_leaf(key, leaf, csr2, &spec, &below, NULL), -ERR_PRECONDITION);
     /* Nor does an intermediate make another one that verifies: its path length is 0. */
-    struct ca_spec ca = {"another CA", "server", CERT_CLIENT, 1};
+    struct ca_spec ca = {"another CA", "server", CERT_CLIENT, 1, NULL};
     AUTO_CERT deep = NULL;
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     assert_int_equal(cert_sign_intermediate(a->agents_key, a->agents, csr, &ca, &deep, NULL), 0);

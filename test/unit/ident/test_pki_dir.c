@@ -334,7 +334,7 @@ static bool extends(struct fixture *f, const struct authority *a, const char *ho
     AUTO_CSR leaf_csr = request();
     AUTO_CERT below = NULL;
     AUTO_CERT leaf = NULL;
-    struct ca_spec ca = {"below", host, CERT_CLIENT, 30};
+    struct ca_spec ca = {"below", host, CERT_CLIENT, 30, NULL};
     struct leaf_spec spec = {.common_name = "x", .uri = uri, .usage = CERT_CLIENT, .not_after = clock_real() + USEC_DAY};
     assert_int_equal(key_generate(&key, NULL), 0);
     assert_int_equal(csr_make(key, "below", &der, NULL), 0);
