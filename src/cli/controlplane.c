@@ -2,6 +2,7 @@
 /* controlplane — the control plane's own care: backup here, restore in restore.c, the root in rotate_ca.c. A backup is an archive
  * (store/archive.h) of two parts: the first comes from davitd as it is, the second holds the keys of this user, without which a new machine could
  * not use the first, and what `davit up` was told. */
+#include "cli/agents.h"
 #include "cli/controlplane.h"
 
 #include <errno.h>
@@ -202,6 +203,15 @@ static const struct verb subs[] = {
         .opts = controlplane_status_opts,
         .opts_size = sizeof(struct controlplane_status_options),
         .run = run_controlplane_status,
+    },
+    {
+        .name = "agents",
+        .usage = "[OPTIONS]",
+        .about = "who is registered: sandboxes by their certificates",
+        .example = "davit controlplane agents\ndavit controlplane agents --output json",
+        .opts = agents_opts,
+        .opts_size = sizeof(struct agents_options),
+        .run = run_agents,
     },
     {
         .name = "backup",

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* logs — output of a service: stdout to stdout, stderr to stderr, as the program wrote it. On a terminal control characters are shown, not obeyed. */
+#include "cli/logs.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -114,26 +116,15 @@ static int print_batch(struct printer *p, const Davit__Control__V1__LogsResponse
     return rc;
 }
 
-static int run_logs(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+int logs_show(struct cli *cli, const Davit__Control__V1__LogsRequest *q, bool timestamps, struct err *err)
 {
-    const struct logs_options *o = options;
-    Davit__Control__V1__LogsRequest req = DAVIT__CONTROL__V1__LOGS_REQUEST__INIT;
-    struct printer printer = {.cli = cli, .timestamps = o->timestamps};
-    struct service_name name;
+    struct printer printer = {.cli = cli, .timestamps = timestamps};
     struct rpc_stream *stream = NULL;
-    int rc = service_name_parse(operands[0], o->project, &name, err);
-
-    (void)n;
-    if (rc < 0 || (rc = cli_connect(cli, err)) < 0)
-        return rc;
-    req.project = name.project;
-    req.service = name.service;
-    req.follow = o->follow;
-    req.tail = o->tail;
-    req.since_ns = o->since ? (clock_real() - o->since) * 1000 : 0;
-    rc = rpc_stream_open(cli->channel, &davit_control_v1_workload_service, "Logs", USEC_INFINITY, &stream, err);
+    int rc = cli_connect(cli, err);
     if (rc == 0)
-        rc = rpc_stream_put(stream, &req.base, deadline_in(10 * USEC_SEC), err);
+        rc = rpc_stream_open(cli->channel, &davit_control_v1_workload_service, "Logs", USEC_INFINITY, &stream, err);
+    if (rc == 0)
+        rc = rpc_stream_put(stream, &q->base, deadline_in(10 * USEC_SEC), err);
     if (rc == 0)
         rpc_stream_half_close(stream);
     while (rc == 0) {
@@ -144,6 +135,24 @@ static int run_logs(struct cli *cli, const void *options, const char **operands,
     }
     rpc_stream_close(stream);
     return rc < 0 ? rc : 0;
+}
+
+static int run_logs(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
+{
+    const struct logs_options *o = options;
+    Davit__Control__V1__LogsRequest req = DAVIT__CONTROL__V1__LOGS_REQUEST__INIT;
+    struct service_name name;
+    int rc = service_name_parse(operands[0], o->project, &name, err);
+
+    (void)n;
+    if (rc < 0)
+        return rc;
+    req.project = name.project;
+    req.service = name.service;
+    req.follow = o->follow;
+    req.tail = o->tail;
+    req.since_ns = o->since ? (clock_real() - o->since) * 1000 : 0;
+    return logs_show(cli, &req, o->timestamps, err);
 }
 
 const struct verb verb_logs = {

@@ -471,7 +471,13 @@ static int read_server(struct reader *r, const struct yaml_node *node)
     return 0;
 }
 
-static const struct key top_keys[] = {{"server", read_server}, {"projects", read_projects}, {NULL, NULL}};
+/* Of `davit run`, see manifest_sandbox.h. */
+static int read_sandbox(struct reader *r, const struct yaml_node *node)
+{
+    return want(r, node, YAML_MAPPING);
+}
+
+static const struct key top_keys[] = {{"server", read_server}, {"projects", read_projects}, {"sandbox", read_sandbox}, {NULL, NULL}};
 
 int manifest_parse(struct str text, const char *name, struct manifest *ret, struct err *err)
 {

@@ -23,6 +23,8 @@ static int put_head(struct pack *p, const char *name, const struct stat *st, enu
                                 .link = link,
                                 .mode = st->st_mode & 07777,
                                 .mtime = st->st_mtim.tv_sec,
+                                .uid = p->owners ? st->st_uid : 0,
+                                .gid = p->owners ? st->st_gid : 0,
                                 .size = kind == TAR_FILE ? (uint64_t)st->st_size : 0};
     if (tar_put(&head, &e) != 0)
         return err_set(err, ERR_INVALID, "a path of more than %d bytes", TAR_NAME_MAX);

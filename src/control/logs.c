@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "control/links.h"
 #include "control/logs.h"
+#include "control/sandboxes.h"
 #include "control/workloads.h"
 
 enum { LOG_CREDIT_BYTES = 256 * 1024, LOG_BATCHES_MAX = 4096, LOG_TAIL_MAX = 1000000, LOG_POLL_MS = 500 };
@@ -190,22 +191,52 @@ static int read_stream(struct reader *r, struct err *err)
     }
 }
 
+/* The container that is meant and when it was started; *ret_id is borrowed until anything waits, NULL: there is none. */
+static uint64_t find_container(const struct reader *r, const struct server *s, const struct service_row *row, const char **ret_id)
+{
+    const Davit__Control__V1__LogsRequest *q = r->request;
+    if (*text(q->sandbox_id)) {
+        const struct sandbox *sb = sandboxes_by_id(r->c, q->sandbox_id);
+        const char *id = sb ? (*sb->container ? sb->container : text(sb->state->container_id)) : "";
+        *ret_id = *id ? id : NULL;
+        return sb ? sb->state->started_at_us : 0;
+    }
+    const Davit__Common__V1__Container *k = workloads_container(s, q->project, q->service, row->active);
+    *ret_id = k ? k->id : NULL;
+    return k ? k->started_at_us : 0;
+}
+
+/* Waits: whose log it is, and where. -ERR_NOT_FOUND. */
+static int find_place(const struct reader *r, struct service_row *row, struct err *err)
+{
+    const char *id = text(r->request->sandbox_id);
+    const struct sandbox *sb = *id ? sandboxes_by_id(r->c, id) : NULL;
+    if (!*id)
+        return workloads_service(r->c, r->request->project, r->request->service, row, err);
+    if (!sb)
+        return err_set(err, ERR_NOT_FOUND, "there is no such sandbox");
+    *row = (struct service_row){.server_id = ""};
+    (void)str_copy(row->server_id, sizeof(row->server_id), str_from(sb->server_id));
+    return 0;
+}
+
 /* Opens the container that is to be read now. 0; 1: there is nothing new to read yet. */
 static int open_next(struct reader *r, struct server *s, const struct service_row *row, struct err *err)
 {
     const Davit__Control__V1__LogsRequest *q = r->request;
-    const Davit__Common__V1__Container *k = workloads_container(s, q->project, q->service, row->active);
-    if (!k)
+    const char *id = NULL;
+    uint64_t started = find_container(r, s, row, &id);
+    if (!id)
         return 1;
-    bool other = !str_eq(str_from(k->id), str_from(r->container));
+    bool other = !str_eq(str_from(id), str_from(r->container));
     bool resume = r->outcome == LOST || r->outcome == OVERRUN;
-    if (r->begun && !other && !resume && k->started_at_us == r->started)
+    if (r->begun && !other && !resume && started == r->started)
         return 1;
     if (other)
-        take_over(r, k->started_at_us * 1000);
+        take_over(r, started * 1000);
     struct log_cursor from[2];
     struct log_query lq = {
-        .container_id = k->id, .since_ns = q->since_ns, .tail = q->tail, .follow = q->follow, .credit = LOG_CREDIT_BYTES};
+        .container_id = id, .since_ns = q->since_ns, .tail = q->tail, .follow = q->follow, .credit = LOG_CREDIT_BYTES};
     if (r->first) {
         resume_at(r, from);
         lq.from = from;
@@ -219,8 +250,8 @@ static int open_next(struct reader *r, struct server *s, const struct service_ro
     int rc = log_stream_open(s, &r->stream, &lq, err);
     if (rc < 0)
         return rc;
-    (void)str_copy(r->container, sizeof(r->container), str_from(k->id));
-    r->started = k->started_at_us;
+    (void)str_copy(r->container, sizeof(r->container), str_from(id));
+    r->started = started;
     r->begun = true;
     r->noticed = false;
     r->outcome = READING;
@@ -253,7 +284,7 @@ static int turn(struct reader *r, struct err *err)
 {
     struct service_row row;
     struct err open_err = ERR_INIT;
-    int rc = workloads_service(r->c, r->request->project, r->request->service, &row, err);
+    int rc = find_place(r, &row, err);
     if (rc < 0)
         return rc == -(int)ERR_NOT_FOUND && r->begun ? 1 : rc; /* removed while it was followed: the end */
     struct server *s = servers_by_id(r->c, row.server_id);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sandbox_identity — who a sandbox is: its certificate and assertion, what it exchanges that for, and its registration. The agent of its server relays:
+/* sandbox_identity — who a sandbox is: its certificate and assertion, what it exchanges that for, and its registration. The agent of its server
+ * relays:
  * the thumbprint is that of the handshake which it saw, the container the one that has the peer's address. We decide, and write.
  *   certify   a key of a container that runs a sandbox which this server was told to make; the first container has it until it is gone
  *   exchange  the assertion, once: its jti is on disk before the answer leaves (oauth.h, the same table); bound to thumbprint and container
@@ -240,7 +241,8 @@ static int unauthenticated(struct refusal *f)
     return -(int)ERR_UNAUTHENTICATED;
 }
 
-static int judge_assertion(struct server *s, const Davit__Link__V1__SandboxExchange *q, struct oauth_claims *k, struct sandbox **ret, struct refusal *f)
+static int judge_assertion(struct server *s, const Davit__Link__V1__SandboxExchange *q, struct oauth_claims *k, struct sandbox **ret,
+                           struct refusal *f)
 {
     static const char *const audiences[] = {AUDIENCE};
     struct assertion_rules rules = {.audiences = audiences, .n_audiences = 1, .life_max = ASSERTION_LIFE_SANDBOX, .bound = true};
@@ -376,7 +378,8 @@ static int judge_token(struct server *s, const Davit__Link__V1__SandboxRegister 
         return broken(f, rc);
     if (access_verify(&key, str_from(text(q->access_token)), ISSUER, clock_real(), &k, &f->err) < 0)
         return unauthenticated(f);
-    if (strcmp(k.scope, SCOPE) != 0 || strncmp(k.subject, CLIENT, sizeof(CLIENT) - 1) != 0 || strcmp(k.subject + sizeof(CLIENT) - 1, sb->id) != 0)
+    if (strcmp(k.scope, SCOPE) != 0 || strncmp(k.subject, CLIENT, sizeof(CLIENT) - 1) != 0 ||
+        strcmp(k.subject + sizeof(CLIENT) - 1, sb->id) != 0)
         return no(f, ERR_UNAUTHENTICATED, "label_mismatch", "the access token is another sandbox's");
     return judge_bound(&k, sb, q->thumbprint, q->container_id, f);
 }
@@ -388,14 +391,17 @@ static void distrust(struct sandbox *sb, const struct refusal *f)
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (strcmp(f->reason, words[i]) == 0) {
             Davit__Common__V1__Sandbox now = *sb->state;
+            Davit__Common__V1__Sandbox before, *old = sb->state;
             ProtobufCMessage *copy = NULL;
+            sandbox_describe(sb, &before);
             now.trust = DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_UNTRUSTED;
             now.reason = lend(f->reason);
             now.message = lend(f->err.msg);
             if (rpc_copy(&now.base, &copy) != 0)
                 return;
-            (void)rpc_message_free(sb->state);
             sb->state = (Davit__Common__V1__Sandbox *)copy;
+            sandbox_changed(sb, &before);
+            (void)rpc_message_free(old);
             (void)sandbox_save(sb, NULL);
             return;
         }
@@ -418,9 +424,14 @@ static int enter(struct server *s, const Davit__Link__V1__SandboxRegister *q, st
     if (rc > 0 || sb->gone)
         return no(f, ERR_NOT_FOUND, "unknown_sandbox", "the sandbox was removed meanwhile");
     audit_touched(s->control);
+    Davit__Common__V1__Sandbox before;
+    char empty[] = "";
+    sandbox_describe(sb, &before);
+    before.thumbprint = *sb->thumbprint ? lend(r.thumbprint) : empty;
     (void)str_copy(sb->thumbprint, sizeof(sb->thumbprint), str_from(r.thumbprint));
     sb->registered = sb->last_seen = sb->last_saved = r.now;
     sb->state->trust = DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_REGISTERED;
+    sandbox_changed(sb, &before);
     log_event(LOG_NOTICE, "sandbox registered", "sandbox", sb->id, "name", sb->name, "thumbprint", sb->thumbprint, NULL);
     return 0;
 }

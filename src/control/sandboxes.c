@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "control/links.h"
+#include "control/worldview.h"
 
 enum { ID_PREFIX_MIN = 4 };
 
@@ -131,6 +132,13 @@ void sandbox_describe(const struct sandbox *sb, Davit__Common__V1__Sandbox *m)
                                    : DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_UNREGISTERED;
 }
 
+void sandbox_changed(const struct sandbox *sb, const Davit__Common__V1__Sandbox *before)
+{
+    Davit__Common__V1__Sandbox now;
+    sandbox_describe(sb, &now);
+    worldview_sandbox(sb->control, before, sb->gone ? NULL : &now);
+}
+
 /* --- Coming and going --- */
 
 int sandboxes_add(struct control *c, const struct server *s, const Davit__Common__V1__SandboxSpec *spec, struct sandbox **ret, struct err *err)
@@ -195,6 +203,7 @@ static bool same(const Davit__Common__V1__Sandbox *a, const Davit__Common__V1__S
 static int take_state(struct sandbox *sb, const Davit__Common__V1__Sandbox *m, struct err *err)
 {
     ProtobufCMessage *copy = NULL;
+    Davit__Common__V1__Sandbox before;
     int rc = 0;
     bool moved = m->session || m->last_seen_us > sb->state->last_seen_us, changed = !same(m, sb->state);
     if (*sb->container && *text(m->container_id) && strcmp(sb->container, m->container_id) != 0) {
@@ -203,10 +212,14 @@ static int take_state(struct sandbox *sb, const Davit__Common__V1__Sandbox *m, s
     }
     if (rc < 0 || sb->gone || rpc_copy(&m->base, &copy) != 0)
         return rc;
-    (void)rpc_message_free(sb->state);
+    Davit__Common__V1__Sandbox *old = sb->state;
+    sandbox_describe(sb, &before);
     sb->state = (Davit__Common__V1__Sandbox *)copy;
     if (moved)
         sb->last_seen = clock_real();
+    if (changed)
+        sandbox_changed(sb, &before);
+    (void)rpc_message_free(old);
     if (!changed && (!moved || sb->last_seen < sb->last_saved + USEC_MINUTE))
         return 0;
     return sandbox_save(sb, err);

@@ -45,19 +45,22 @@ struct sandboxes *sandboxes_free(struct sandboxes *b);
 /* At start, after commands_load; blocks. */
 int sandboxes_load(struct control *c, struct err *err) MUST_USE;
 
+/* One more holder. */
 struct sandbox *sandbox_ref(struct sandbox *sb);
 /* Accepts NULL. Returns NULL. */
 struct sandbox *sandbox_unref(struct sandbox *sb);
 /* Borrowed, or NULL. */
 struct sandbox *sandboxes_by_id(const struct control *c, const char *id);
-/* The one that a user means: by project and name; without a project also by the name alone, by its id or the beginning of that, if nothing else has it.
+/* The one that a user means: by project and name; without a project also by the name alone, by its id or the beginning of that, if nothing else
+ * has it.
  * -ERR_NOT_FOUND, -ERR_INVALID (several). Borrowed. */
 int sandboxes_find(struct control *c, const Davit__Control__V1__SandboxRef *ref, struct sandbox **ret, struct err *err) MUST_USE;
 /* Has server @s one of that name? */
 bool sandboxes_has(const struct control *c, const struct server *s, const char *project, const char *name);
 
 /* Adds one that @spec describes, in memory only; creating. -ERR_EXHAUSTED. Borrowed. */
-int sandboxes_add(struct control *c, const struct server *s, const Davit__Common__V1__SandboxSpec *spec, struct sandbox **ret, struct err *err) MUST_USE;
+int sandboxes_add(struct control *c, const struct server *s, const Davit__Common__V1__SandboxSpec *spec, struct sandbox **ret,
+                  struct err *err) MUST_USE;
 /* Takes it out of memory. */
 void sandboxes_drop(struct sandbox *sb);
 /* Its row, in a unit of work; @sealed is its spec. -ERR_EXISTS. */
@@ -74,6 +77,8 @@ int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *e
 
 /* @sb as the API shows it; strings are borrowed. */
 void sandbox_describe(const struct sandbox *sb, Davit__Common__V1__Sandbox *m);
+/* Tells what became of it since @before, as sandbox_describe made it (NULL: it is new); one that is gone is told as such. */
+void sandbox_changed(const struct sandbox *sb, const Davit__Common__V1__Sandbox *before);
 /* When it was seen last: while there is a session, with its server. */
 usec_t sandbox_seen(const struct sandbox *sb);
 

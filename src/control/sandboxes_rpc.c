@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sandboxes_rpc — SandboxService but for Attach: what users ask of sandboxes becomes commands of their servers (commands.h), whose steps are passed on
+/* sandboxes_rpc — SandboxService but for Attach: what users ask of sandboxes becomes commands of their servers (commands.h), whose steps are
+ * passed on
  * until there is a result. Whoever goes away ends the call, not the command.
  * A snapshot of a workspace goes to the server first, as a call of its own; only when all of it is there is the sandbox commanded.
  * Limits: those of commands.h and sandboxes.h.  Input trust: peer. */

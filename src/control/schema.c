@@ -120,7 +120,8 @@ static const char sql_oauth[] =
     "CREATE INDEX used_assertions_client ON used_assertions (client);"
     "CREATE TABLE revoked_tokens (id TEXT PRIMARY KEY, expires_us INTEGER NOT NULL) STRICT;";
 
-/* Sandboxes, see sandboxes.h: what each was asked to be (sealed), what its agent said of it last; and who is registered, of whose rows the certificate
+/* Sandboxes, see sandboxes.h: what each was asked to be (sealed), what its agent said of it last; and who is registered, of whose rows the
+ * certificate
  * and the container are both one of a kind. */
 static const char sql_sandboxes[] =
     "CREATE TABLE sandboxes ("

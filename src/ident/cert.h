@@ -49,11 +49,11 @@ struct cert_info {
 struct leaf_spec {
     const char *common_name;                /* at most 64 bytes, for people */
     const char *uri;                        /* the identity */
-    const char *second_uri;                 /* one more, or NULL */
     unsigned usage;                         /* enum cert_usage bits, at least one */
     const char *const *names;               /* @n_names DNS names or IP addresses for browsers and curl */
     size_t n_names;
     usec_t not_after;                       /* real time; cut to the end of the issuer */
+    const char *second_uri;                 /* one more identity, or NULL */
 };
 
 /* What an intermediate may issue; borrowed. It is bound to one kind of identity by a name constraint, so that who holds the key of one audience

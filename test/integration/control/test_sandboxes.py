@@ -247,7 +247,7 @@ def test_what_no_sandbox_may_be(pb, service, agent, spec, word):
 
 
 def test_a_snapshot_is_on_the_server_before_the_sandbox_is_commanded(daemon, pb, service, agent):
-    spec = pb.common.SandboxSpec(name="snap", image="busybox", workspace={"path": "/w", "source": "/home/me/w", "snapshot": True})
+    spec = pb.common.SandboxSpec(name="snap", image="busybox", workspace={"path": "/w", "source": "/srv/w", "snapshot": True})
     out = [pb.rpc.RunSandboxRequest(spec=spec, server="worker", snapshot=b"one"), pb.rpc.RunSandboxRequest(snapshot=b"two", snapshot_ends=True)]
     call = service.RunSandbox(iter(out), timeout=30)
     o = agent.wanted("call_open")

@@ -132,7 +132,7 @@ static void test_control_plane_leaf(void **state)
     static const char *const names[] = {"davit.example.org", "localhost", "192.0.2.7", "2001:db8::1"};
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     AUTO_CERT leaf = NULL;
-    struct leaf_spec spec = {"cp", "davit://controlplane", CERT_CLIENT | CERT_SERVER, names, 4, days(90)};
+    struct leaf_spec spec = {"cp", "davit://controlplane", CERT_CLIENT | CERT_SERVER, names, 4, days(90), NULL};
     struct err err = ERR_INIT;
     assert_int_equal(issue(a->server_key, a->server, &spec, &pem, NULL), 0);
     assert_int_equal(cert_verify_chain(buf_str(&pem), buf_str(&a->roots), CERT_SERVER, clock_real(), NULL, &err), 0);
