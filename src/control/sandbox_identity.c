@@ -343,8 +343,8 @@ static int write_row(struct db *db, void *arg, struct err *err)
     if (rc == 0 && n == 0)
         return 1;
     if (rc == 0)
-        rc = db_exec(db, err, "DELETE FROM sandbox_agents WHERE sandbox_id = ? OR thumbprint = ? OR container_id = ?", "ttt", r->sb->id, r->thumbprint,
-                     r->container);
+        rc = db_exec(db, err, "DELETE FROM sandbox_agents WHERE sandbox_id = ? OR thumbprint = ? OR container_id = ?", "ttt", r->sb->id,
+                     r->thumbprint, r->container);
     if (rc == 0)
         rc = db_exec(db, err,
                      "INSERT INTO sandbox_agents (thumbprint, container_id, sandbox_id, project, name, registered_us, last_seen_us)"

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sandboxes at the control plane, against an agent that says what the test wants: what is commanded, who is registered, and who is not."""
+import concurrent.futures
 import contextlib
 import datetime
 import hashlib
 import itertools
+import json
+import os
 import queue
+import re
 import sqlite3
 import sys
 import time
@@ -20,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from cryptography.x509.oid import NameOID  # noqa: E402
 
 from lib import proc  # noqa: E402
-from lib.daemon import Daemon, generate  # noqa: E402
+from lib.daemon import BIN, Daemon, generate  # noqa: E402
 from lib.fake_agent import FakeAgent  # noqa: E402
 from lib.pki import certs, key_pem  # noqa: E402
 
@@ -40,6 +44,9 @@ def api(tmp_path_factory):
 @pytest.fixture(scope="module")
 def daemon(api):
     d = Daemon(api, []).start()
+    (d.dir / "home").mkdir()
+    os.symlink(d.user, d.dir / "home/config")
+    (d.user / "cli.json").write_text(json.dumps({"api": f"127.0.0.1:{d.api}"}))
     yield d
     d.close()
 
@@ -489,3 +496,63 @@ def test_what_a_full_report_lacks_is_gone(box, boxes):
     box.says(full=True)
     proc.wait_for(lambda: other.shown() is None, 5, text="the other is gone")
     assert box.shown().id == box.id
+
+
+# --- The program of the user ------------------------------------------------------------------------------------------------------
+def davit(daemon, *args, check=True):
+    return proc.run([BIN / "davit", *args], env=os.environ | {"DAVIT_HOME": str(daemon.dir / "home")}, check=check)
+
+
+def test_run_attaches_and_ends_with_the_programs_exit_code(daemon, pb, agent, tmp_path):
+    (tmp_path / "davit.yaml").write_text("sandbox:\n  project: shop\n  env: {A: one}\n  init:\n    - {name: deps, run: npm ci, timeout: 90s}\n"
+                                         "  mcp:\n    - {name: files, command: [mcp, /w]}\n")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(davit, daemon, "run", "--file", tmp_path / "davit.yaml", "--name", "typed", "-e", "B=two", "--memory", "64m",
+                              "--network", "open", "busybox", "echo", "-n", "hi", check=False)
+        c = agent.take()
+        spec = c.create_sandbox.spec
+        assert (spec.project, spec.name, list(spec.command), spec.memory_bytes) == ("shop", "typed", ["echo", "-n", "hi"], 64 << 20)
+        assert {v.name: v.value for v in spec.env} == {"A": "one", "B": "two"} and spec.open_network and spec.restart == "no"
+        assert [(i.name, list(i.command), i.timeout_s, i.mcp) for i in spec.init_steps] == [
+            ("deps", ["/bin/sh", "-c", "npm ci"], 90, False), ("files", ["mcp", "/w"], 0, True)]
+        agent.finish(c, "runs")
+        o = agent.wanted("call_open")
+        assert o.sandbox_attach.from_start and not o.sandbox_attach.stdin
+        agent.put(call_data=agent._link.CallData(call_id=o.call_id, output=1, data=b"hi"))
+        agent.put(call_data=agent._link.CallData(call_id=o.call_id, output=2, data=b"oh"))
+        end = agent._link.CallEnd(call_id=o.call_id)
+        end.exec.exit_code = 7
+        agent.put(call_end=end)
+        r = running.result(timeout=20)
+    assert (r.rc, r.out) == (7, "hi") and "warning: --network open" in r.err and r.err.endswith("oh")
+
+
+@pytest.mark.req("CW-114")
+def test_ls_shows_who_runs_unregistered_and_why(daemon, pb, box):
+    box.says(state=pb.common.SANDBOX_STATE_STARTING, reason="register_failed", message="event=register_failed: the clock is off", step="deps",
+             step_index=1, step_total=2)
+    box.wait(lambda s: s.reason, "reason")
+    line = next(li for li in davit(daemon, "sandbox", "ls").out.splitlines() if box.name in li)
+    assert "starting" in line and "unregistered" in line and "step deps (1 of 2): register_failed: event=register_failed: the clock is off" in line
+    shown = json.loads(davit(daemon, "sandbox", "ls", "--output", "json").out)["sandboxes"]
+    assert next(s for s in shown if s["name"] == box.name)["reason"] == "register_failed"
+
+
+@pytest.mark.req("CW-25", "CW-44", "CW-45")
+def test_the_table_of_agents(daemon, box):
+    box.registered()
+    lines = davit(daemon, "controlplane", "agents").out.splitlines()
+    assert re.split(r"  +", lines[0].strip()) == ["AGENT", "PROJECT", "CONTAINER", "THUMBPRINT", "REGISTERED", "LAST SEEN"]
+    cells = re.split(r"  +", next(li for li in lines if li.startswith(box.name + " ")).strip())
+    assert cells[:4] == [box.name, "shop", box.container[:12], box.thumbprint[:12]]
+    for at in cells[4:]:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)
+    for flag in ("--output", "--format"):
+        row = next(a for a in json.loads(davit(daemon, "controlplane", "agents", flag, "json").out) if a["agent_name"] == box.name)
+        assert set(row) == {"agent_name", "project", "container_id", "cert_thumbprint", "registered_at", "last_seen"}
+        assert row["cert_thumbprint"] == box.thumbprint
+
+
+def test_rm_of_one_that_runs_asks_for_force(daemon, box):
+    r = davit(daemon, "sandbox", "rm", f"shop/{box.name}", check=False)
+    assert r.rc != 0 and "--force" in r.err
