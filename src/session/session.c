@@ -17,8 +17,9 @@
 #include "base/mem.h"
 #include "session/session_internal.h"
 
-/* The agent's connection, its successor's, and a few that are being refused. */
-enum { CONNS_MAX = 16, ACCEPT_BURST = 32, ACCEPT_PER_SEC = 8, RUNNING_MAX = 4 };
+/* The connection of the agent and its successor. The rest is for who is being refused: what one address may hold by not shaking hands (64 at once,
+ * and 4 a second for the 10 s that a handshake may take) must not be all. */
+enum { CONNS_MAX = 128, ACCEPT_BURST = 256, ACCEPT_PER_SEC = 32, RUNNING_MAX = 16 };
 
 /* Of what init grants for the end, the part that may be waited for a peer that reads slowly. */
 #define STOP_SHARE(ms)  ((usec_t)(ms) * USEC_MSEC / 4 * 3)
@@ -169,6 +170,9 @@ static void stop(struct session *s, uint32_t within_ms)
     s->stop_by = clock_mono() + STOP_SHARE(within_ms);
     if (s->server)
         rpc_server_drain(s->server);
+    /* What still runs for the agent is killed when this program is gone; its output must not stand before the last word. */
+    if (s->live)
+        pipelines_lost(s, s->live);
     talk_send_state(s->live);
     if (fiber_spawn(s->loop, "goodbye", say_goodbye, s, NULL) < 0)
         stop_now(s, 0);

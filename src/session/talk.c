@@ -12,7 +12,6 @@
 #include "session/session_internal.h"
 
 #define V1(name) Davit__Session__V1__##name
-#define HELLO_WAIT (30 * USEC_SEC)
 #define RENEW_WAIT (30 * USEC_SEC)
 
 struct talk {

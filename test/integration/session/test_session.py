@@ -253,6 +253,7 @@ def test_a_crash_ends_its_pipelines_and_nothing_else():
             os.kill(first, 9)
             assert t.ended.wait(5)
         proc.wait_for(lambda: s.half() not in (None, first), 10, every=0.02, text="another half")
+        s.seen = False
         with s.talk() as t:
             assert (t.ack.initialized, t.ack.cmd_running, t.ack.state.pid) == (True, True, main)
             assert t.run(("pgrep", "-f", "sleep 55.5")).out == b""
@@ -262,6 +263,14 @@ def test_a_crash_ends_its_pipelines_and_nothing_else():
             t.send("s", signal=pb.Signal(signo=10))
             assert t.state(pb.State.MAIN_ENDED).exit_code == 6
         assert s.wait() == 6
+
+
+def test_last_word_in_spite_of_a_flood():
+    with Sandbox(*sh("sleep 0.3; exit 9")) as s, s.talk() as t:
+        t.begin(sh("exec cat /dev/zero"))
+        s.ready(t)
+        assert t.state(pb.State.MAIN_ENDED).exit_code == 9
+        assert t.ended.wait(10) and t.error is None and s.wait() == 9
 
 
 @pytest.mark.req("CW-86")
@@ -312,6 +321,15 @@ def test_old_tls_and_plain_text_are_refused(shared):
         with contextlib.suppress(ConnectionResetError):
             while c.recv(4096):
                 pass
+
+
+@pytest.mark.req("CW-79")
+def test_connections_that_say_nothing_keep_nobody_out(shared):
+    with contextlib.ExitStack() as idle:
+        for _ in range(90):
+            idle.enter_context(socket.create_connection(("127.0.0.1", shared.port)))
+        with shared.talk() as t:
+            assert t.run(("true",)).code == 0
 
 
 def raw_call(port, body):
