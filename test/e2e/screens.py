@@ -25,7 +25,7 @@ done & wait $!
 PAGES = {"overview": "/", "servers": "/servers", "server": "/servers/edge-1", "services": "/services", "service": "/services/shop/web",
          "service-metrics": "/services/shop/web?tab=metrics", "service-variables": "/services/shop/web?tab=variables",
          "service-files": "/services/shop/web?tab=files", "service-terminal": "/services/shop/web?tab=terminal", "registries": "/settings?tab=registries",
-         "deploy": "/deploy", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
+         "deploy": "/deploy", "events": "/events", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
 
 
 @pytest.fixture

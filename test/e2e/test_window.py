@@ -304,7 +304,7 @@ def test_the_page_is_small_and_quick(window):
 
 
 PAGES = ["/", "/servers", "/services", "/services/default/loud", *(f"/services/default/loud?tab={tab}" for tab in ("variables", "files", "terminal")),
-         "/servers/web-1", "/deploy", "/settings", *(f"/settings?tab={tab}" for tab in ("tokens", "registries", "password")), "/ui"]
+         "/servers/web-1", "/deploy", "/events", "/settings", *(f"/settings?tab={tab}" for tab in ("tokens", "registries", "password")), "/ui"]
 
 
 @pytest.mark.all_tier
@@ -433,3 +433,13 @@ def test_what_a_server_has_and_cleaning_up(window, service):
     window.sees("registry.example:5000")
     window.harmless()
     window.clean()
+
+
+def test_events_come_as_they_happen(window):
+    window.fresh()
+    window.goto("/events")
+    window.davit.run("server", "add", "elder")
+    window.sees("elder")
+    window.run("await page.getByRole('tab', {name: 'Deployment', exact: true}).click()")
+    window.run("await page.getByText('elder').first().waitFor({state: 'detached'})")
+    window.harmless()

@@ -7,6 +7,7 @@ import { ContainerService, FileService } from "../gen/davit/control/v1/container
 import { CredentialService } from "../gen/davit/control/v1/credentials_pb";
 import { DoctorService } from "../gen/davit/control/v1/doctor_pb";
 import { EnvironmentService, RegistryService } from "../gen/davit/control/v1/environment_pb";
+import { EventService } from "../gen/davit/control/v1/events_pb";
 import { ImageService } from "../gen/davit/control/v1/images_pb";
 import { ApiTokenService, SessionService } from "../gen/davit/control/v1/people_pb";
 import { ServerService } from "../gen/davit/control/v1/servers_pb";
@@ -97,6 +98,7 @@ export const sessions = createClient(SessionService, transport);
 export const apiTokens = createClient(ApiTokenService, transport);
 export const environments = createClient(EnvironmentService, transport);
 export const registries = createClient(RegistryService, transport);
+export const events = createClient(EventService, transport);
 export const images = createClient(ImageService, transport);
 export const containers = createClient(ContainerService, transport);
 export const files = createClient(FileService, transport);

@@ -2,6 +2,7 @@
 // Which page stands at which address.
 import { DeployPage } from "../pages/deploy";
 import { DeploymentPage } from "../pages/deployment";
+import { EventsPage } from "../pages/events";
 import { OverviewPage } from "../pages/overview";
 import { ServerPage } from "../pages/server";
 import { ServersPage } from "../pages/servers";
@@ -34,6 +35,7 @@ export const ROUTES: Route[] = [
     },
     { pattern: "/deploy", nav: "/services", page: () => <DeployPage /> },
     { pattern: "/deployments/:id", nav: "/services", page: ({ id }) => <DeploymentPage key={id} id={id!} /> },
+    { pattern: "/events", nav: "/events", page: () => <EventsPage /> },
     { pattern: "/settings", nav: "/settings", page: () => <SettingsPage /> },
     { pattern: "/ui", nav: "/ui", page: () => <UiPage /> },
 ];
