@@ -25,7 +25,7 @@ class Control(Driver):
 
     def __init__(self, sock, folder, server=None, life=90 * DAY, linked=True):
         self.ca, self.rows, self.asked, self.refuse, self.life, self.assertions = Authority.make(), {}, [], None, life, {}
-        self.answered = 0
+        self.answered, self.folder = 0, folder
         self.server = server or "srv-" + uuid.uuid4().hex[:8]
         os.makedirs(folder, exist_ok=True)
         super().__init__(sock, "--sandboxes", folder, os.environ.get("DAVIT_RUNTIME", BUILD / "src/main"), "--server", self.server)

@@ -157,6 +157,23 @@ static int resync(struct contain *k, struct err *err)
     return rc;
 }
 
+/* Sandboxes that run already may have something to ask. */
+static void listen_again(struct contain *k)
+{
+    struct docker_networks l = {0};
+    struct err err = ERR_INIT;
+    int rc = hmap_count(k->boxes) == 0 || contact_roots(k->contact).n == 0
+                 ? 1
+                 : docker_network_list(k->w->docker, LABEL_PURPOSE "=sandbox", &l, deadline_in(ENGINE_CALL), &err);
+
+    for (size_t i = 0; rc == 0 && i < l.n; i++)
+        if (*l.items[i].gateway && (strcmp(l.items[i].name, CONTAIN_NET) == 0 || strcmp(l.items[i].name, CONTAIN_OPEN) == 0))
+            rc = relay_listen(k, l.items[i].gateway, &err);
+    docker_networks_release(&l);
+    if (rc < 0)
+        log_err(LOG_WARN, &err, "sandboxes cannot register", NULL);
+}
+
 static int on_event(void *arg, const struct docker_event *e)
 {
     struct contain *k = arg;
@@ -186,6 +203,7 @@ static void watch_main(void *arg)
         if (rc == 0 && !k->watched) {
             k->watched = true;
             boxes_tell(k);
+            listen_again(k);
         }
         /* Its end is the time for the next list. */
         k->events_since = now;

@@ -64,6 +64,8 @@ struct box {
     bool ready;         /* AgentReady was said in this life of its container */
     bool failed;        /* in this life of its container: nothing more is tried */
     bool material;      /* was written since its container was made */
+    unsigned unregistered; /* registrations that failed in a row */
+    usec_t renewed;     /* monotonic, 0: not by this process */
     struct worker *keeper;
     struct event changed; /* pulsed */
 };
@@ -220,7 +222,7 @@ struct keeper {
     unsigned commands;
     bool initialized, running; /* as HelloAck said */
     bool over;                 /* its main program has ended */
-    bool renewed;
+    bool invalid;              /* its certificate is none of a sandbox of this name */
 };
 /* Waits: all that is to be done before the main program may start, and the word for it. 0; 1: withheld, b says why; negative: the session broke. */
 int keeper_conduct(struct keeper *s, struct err *err) MUST_USE;

@@ -17,8 +17,10 @@
 #define RETRY_BASE   (40 * USEC_MSEC)
 #define RETRY_CAP    (5 * USEC_SEC)
 #define REGISTER_WAIT (60 * USEC_SEC)
-#define REGISTER_AGAIN (10 * USEC_SEC)
+#define REGISTER_BASE (500 * USEC_MSEC)
+#define REGISTER_CAP  (60 * USEC_SEC)
 #define RENEW_BEFORE (20 * USEC_DAY)
+#define RENEW_EVERY  USEC_HOUR /* no more often, whatever lifetime the control plane gives */
 
 /* --- Quarantine ---- */
 
@@ -221,12 +223,15 @@ static int settle(struct keeper *s, struct err *err)
     if (contain_wait_link(b->k, USEC_INFINITY) < 0)
         return -ERR_CANCELLED;
     rc = ask_to_register(s, err);
-    if (rc == 0)
-        return judge(s) == 0 ? 0 : 1;
     if (rc < 0)
         return rc;
+    if (rc == 0) {
+        b->unregistered = 0;
+        return judge(s) == 0 ? 0 : 1;
+    }
     /* Its assertion was used, or is too old: with another one, in a session of its own, it may succeed. */
-    rc = fiber_sleep(REGISTER_AGAIN / 4 + backoff_wait(2, REGISTER_AGAIN, REGISTER_AGAIN));
+    b->unregistered += b->unregistered < 8;
+    rc = fiber_sleep(backoff_wait(b->unregistered, REGISTER_BASE, REGISTER_CAP));
     if (rc == 0)
         rc = renew(s, false, err);
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
@@ -257,25 +262,28 @@ static int look_after(struct keeper *s, struct err *err)
 {
     struct box *b = s->b;
 
-    if (rpc_channel_alive(s->channel))
-        b->seen = clock_real();
-    box_tell(b);
-    if (!s->not_after || !b->k->linked || !*b->thumbprint || clock_add(clock_real(), RENEW_BEFORE) < s->not_after)
+    if (!s->not_after || !b->k->linked || !*b->thumbprint || clock_add(clock_real(), RENEW_BEFORE) < s->not_after || b->failed ||
+        (b->renewed && clock_mono() < clock_add(b->renewed, RENEW_EVERY)))
         return 0;
+    b->renewed = clock_mono();
     int rc = renew(s, true, err);
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
 }
 
 static int keep(struct keeper *s, struct err *err)
 {
-    int rc = 0;
+    int rc = look_after(s, err);
 
     while (rc == 0 && !s->over && !fiber_cancelled()) {
         Davit__Session__V1__Response *r = NULL;
         rc = keeper_get(s, deadline_in(TICK), &r, err);
         (void)rpc_message_free(r);
-        if (rc == -ERR_DEADLINE)
-            rc = look_after(s, err);
+        if (rc != -ERR_DEADLINE)
+            continue;
+        if (rpc_channel_alive(s->channel))
+            s->b->seen = clock_real();
+        box_tell(s->b);
+        rc = look_after(s, err);
     }
     return rc;
 }
@@ -285,6 +293,7 @@ static int session(struct keeper *s, struct err *err)
     struct box *b = s->b;
     int rc = open_session(s, err);
 
+    s->invalid = rc == -ERR_UNAUTHENTICATED && !s->channel;
     if (rc == 0)
         rc = hello(s, err);
     if (rc < 0)
@@ -304,9 +313,11 @@ static bool has_life(const struct box *b, usec_t life)
 }
 
 /* Before its supervisor was ever heard in this life of it: it starts, or it cannot. */
-static void note_failure(struct box *b, const struct err *err, unsigned failed)
+static void note_failure(struct keeper *s, const struct err *err, unsigned failed)
 {
-    if (err->code == ERR_UNAUTHENTICATED) {
+    struct box *b = s->b;
+
+    if (s->invalid) {
         keeper_quarantine(b, "cert_invalid", err->msg);
         return;
     }
@@ -335,7 +346,7 @@ static void keeper_main(void *arg)
             (void)box_look(b, NULL);
         failed = clock_mono() - began > RETRY_CAP ? 0 : failed + 1;
         if (rc < 0 && has_life(b, life))
-            note_failure(b, &err, failed);
+            note_failure(&s, &err, failed);
         if (has_life(b, life))
             (void)event_wait(&b->changed, deadline_in(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP)));
         /* What changed may have been told by this very fiber: no more often than that. */

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_contain: the agent's part of sandboxes against a real engine and the real supervisor; the control plane is played by lib.sandboxes."""
+import base64
 import io
+import os
+import pathlib
+import signal
+import socket
+import subprocess
 import tarfile
 import time
+import uuid
 
+import grpc
 import pytest
 
 from lib import images
+from lib.pki import DAY
 from lib.sandboxes import Control, clean, name_of
+from lib.work import Proxy
 
 RUNNING, FAILED, STOPPED = "SANDBOX_STATE_RUNNING", "SANDBOX_STATE_FAILED", "SANDBOX_STATE_STOPPED"
 START, STOP, REMOVE = "ACTION_START", "ACTION_STOP", "ACTION_REMOVE"
@@ -53,3 +63,216 @@ def test_images_as_they_are(control, docker, busybox_image, scratch_image):
         assert len(ran) == 1 and ran[0][1] == ("0" if image == busybox_image else "1000")
         assert list(c["NetworkSettings"]["Networks"]) == ["davit-net"]
         assert control.act(box, REMOVE, volumes=True)["outcome"] == "removed"
+
+
+def log_of(docker, box):
+    return docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1").decode(errors="replace")
+
+
+def wait_for(what, timeout=20):
+    end = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.03)
+
+
+def gone(control, *boxes):
+    for box in boxes:
+        assert control.act(box, REMOVE, volumes=True)["outcome"] == "removed"
+
+
+LOOK = r"""ip route | grep -q default && echo routed
+busybox nc -w 2 {host} {port} </dev/null && echo reached
+busybox nslookup example.test >/dev/null 2>&1 && echo resolved
+echo looked; sleep 1000"""
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """A service of this machine at an address that is none of the engine's."""
+    subprocess.run(["ip", "addr", "add", "198.18.77.1/32", "dev", "lo"], check=False)
+    with socket.create_server(("198.18.77.1", 0)) as s:
+        yield s.getsockname()
+    subprocess.run(["ip", "addr", "del", "198.18.77.1/32", "dev", "lo"], check=False)
+
+
+@pytest.mark.req("SA-9")
+def test_there_is_no_way_out(control, docker, busybox_image, listener):
+    host, port = listener
+    look = ["/bin/sh", "-c", LOOK.format(host=host, port=port)]
+    inside, r = control.create(busybox_image, command=look)
+    outside, q = control.create(busybox_image, command=look, openNetwork=True)
+    assert "failure" not in r and "failure" not in q, (r, q)
+    for box in (inside, outside):
+        wait_for(lambda box=box: "looked" in log_of(docker, box))
+    assert "routed" in log_of(docker, outside) and "reached" in log_of(docker, outside)
+    assert log_of(docker, inside).split() == ["looked"]
+    net = docker.json("GET", "/networks/davit-net")
+    assert net["Internal"] and net["IPAM"]["Config"][0]["IPRange"].endswith(".0/25")
+    gone(control, inside, outside)
+
+
+@pytest.mark.req("CW-110", "CW-111", "CW-52")
+def test_steps(control, docker, busybox_image):
+    step = {"name": "one", "command": ["/bin/sh", "-c", "echo first"]}
+    mcp = {"name": "tools", "command": ["/bin/sh", "-c", "echo mcp"], "mcp": True}
+    boot = {"name": "each", "command": ["/bin/sh", "-c", "echo boot"]}
+    asked = control.asked.count("sandboxRegister")
+    box, r = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; exec sleep 1000"], initSteps=[step, mcp], bootSteps=[boot])
+    assert "failure" not in r, r
+    told = [(s["step"], s.get("stepIndex"), s["stepTotal"], s.get("message")) for s in control.states(box) if s.get("step")]
+    assert told == [("one", 1, 3, None), ("tools", 2, 3, "MCP set-up"), ("each", 3, 3, None)]
+    wait_for(lambda: "main" in log_of(docker, box))
+    assert control.act(box, STOP, stopTimeoutS=1)["outcome"] == "stopped"
+    assert control.act(box, START)["outcome"] == "started"
+    wait_for(lambda: log_of(docker, box).count("main") == 2)
+    assert [line for line in log_of(docker, box).split() if line in ("first", "mcp", "boot", "main")] == ["first", "mcp", "boot", "main", "boot", "main"]
+    # One registration for all that was run.
+    assert control.asked.count("sandboxRegister") == asked + 1
+    bad, r = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; exec sleep 1000"],
+                            initSteps=[step, {"name": "two", "command": ["/bin/sh", "-c", "echo broken; exit 3"]}, mcp])
+    assert r["failure"]["reason"] == "step_failed" and "status 3: broken" in r["failure"]["message"]
+    s = control.state(bad, state=FAILED)
+    assert (s["step"], s["reason"]) == ("two", "step_failed") and "main" not in log_of(docker, bad) and "mcp" not in log_of(docker, bad)
+    gone(control, box, bad)
+
+
+@pytest.mark.req("CW-24", "CW-114")
+def test_unregistered_ones_are_told_and_get_nothing(control, docker, busybox_image):
+    control.refuse = {"code": 7, "message": "not this one", "reason": "unknown_sandbox"}
+    box, cmd = control.create(busybox_image, command=SLEEP, wait=False, initSteps=[{"name": "one", "command": ["/bin/sh", "-c", "echo first"]}])
+    s = control.state(box, reason="register_failed")
+    assert s["trust"] == "SANDBOX_TRUST_UNREGISTERED" and s["state"] == "SANDBOX_STATE_STARTING" and s["session"] and "not this one" in s["message"]
+    assert "first" not in log_of(docker, box)
+    control.refuse = None
+    assert "failure" not in control.result(cmd)
+    assert control.state(box, state=RUNNING)["trust"] == "SANDBOX_TRUST_REGISTERED" and "first" in log_of(docker, box)
+    gone(control, box)
+
+
+@pytest.mark.req("CW-104")
+def test_another_certificate_is_cut_off(control, docker, busybox_image):
+    box, _ = control.create(busybox_image, command=SLEEP)
+    row = control.rows[box["id"]]
+    assert control.act(box, STOP, stopTimeoutS=1)["outcome"] == "stopped"
+    control.send(sandboxVerdict={**row, "thumbprint": "0" * 64})
+    r = control.act(box, START)
+    assert r["failure"]["reason"] == "cert_thumbprint_mismatch"
+    s = control.state(box, state=FAILED)
+    assert s["trust"] == "SANDBOX_TRUST_UNTRUSTED"
+    wait_for(lambda: docker.inspect(name_of(box))["NetworkSettings"]["Networks"] == {})
+    assert not [p for p in processes(docker, box) if p[2].startswith("/bin/busybox sleep")]
+    gone(control, box)
+
+
+@pytest.mark.req("CW-93", "CW-88")
+def test_known_ones_start_while_the_control_plane_is_away(control, docker, busybox_image):
+    # A third of what a certificate lives is over: it is renewed over the session.
+    control.life = 10 * DAY
+    box, _ = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; sleep 1; exit 7"], restart="on-failure")
+    control.life = 90 * DAY
+    first = control.states(box)[-1]["thumbprint"]
+    wait_for(lambda: control.rows[box["id"]]["thumbprint"] != first)
+    asked = list(control.asked)
+    control.unlink()
+    count = docker.inspect(name_of(box))["RestartCount"]
+    wait_for(lambda: docker.inspect(name_of(box))["RestartCount"] >= count + 2 and log_of(docker, box).count("main") >= 3)
+    assert control.asked == asked
+    control.link()
+    control.state(box, thumbprint=control.rows[box["id"]]["thumbprint"], exitCode=7)
+    gone(control, box)
+
+
+@pytest.mark.req("SA-5", "CW-29", "CW-30")
+def test_sessions_come_back(docker, busybox_image, tmp_path):
+    proxy = Proxy(tmp_path / "engine.sock", docker.sock)
+    proxy.up()
+    with Control(tmp_path / "engine.sock", tmp_path / "sandboxes") as c:
+        try:
+            box, r = c.create(busybox_image, command=SLEEP)
+            assert "failure" not in r, r
+            started = docker.inspect(name_of(box))["State"]["StartedAt"]
+            half = [p for p in processes(docker, box) if "davit-session" in p[2]]
+            n = len(c.states(box))
+            os.kill(int(half[0][0]), signal.SIGKILL)
+            wait_for(lambda: [s.get("session", False) for s in c.states(box)[n:]][-2:] == [False, True])
+            # The engine is not to be heard: what happens meanwhile is seen afterwards.
+            proxy.down()
+            docker.call("POST", f"/containers/{name_of(box)}/restart?t=1")
+            n = len(c.states(box))
+            proxy.up()
+            wait_for(lambda: any(s["state"] == RUNNING for s in c.states(box)[n:]))
+            started = docker.inspect(name_of(box))["State"]["StartedAt"]
+            c.p.kill()
+            with Control(tmp_path / "engine.sock", tmp_path / "sandboxes", server=c.server).again(c) as d:
+                wait_for(lambda: any(s["state"] == RUNNING and s.get("session") for s in d.states(box)))
+                assert docker.inspect(name_of(box))["State"]["StartedAt"] == started and "sandboxRegister" not in d.asked
+                gone(d, box)
+        finally:
+            clean(docker, c.server)
+            proxy.down()
+
+
+@pytest.mark.req("SA-2")
+def test_workspaces(control, docker, busybox_image, tmp_path):
+    (tmp_path / "mine").write_text("bound")
+    os.chown(tmp_path / "mine", 1234, 1234)
+    look = ["/bin/sh", "-c", "stat -c '%u %n' /w/mine; cat /w/mine; echo more >/w/new; sleep 1000"]
+    bound, r = control.create(busybox_image, command=look, user="1234", workspace={"source": str(tmp_path), "path": "/w"})
+    os.chmod(tmp_path, 0o777)
+    assert "failure" not in r, r
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        info = tarfile.TarInfo("mine")
+        info.uid, info.size = 4321, 4
+        t.addfile(info, io.BytesIO(b"snap"))
+    box_id = str(uuid.uuid4())
+    control.send(callOpen={"callId": "9", "creditBytes": 1 << 20, "sandboxFill": {"sandboxId": box_id}})
+    control.send(callData={"callId": "9", "data": base64.b64encode(out.getvalue()).decode(), "last": True})
+    end = control.wait(lambda m: m.get("callEnd", {}).get("callId") == "9")["callEnd"]
+    assert "failure" not in end, end
+    snap, r = control.create(busybox_image, id=box_id, command=look, workspace={"path": "/w", "snapshot": True})
+    assert "failure" not in r, r
+    wait_for(lambda: "snap" in log_of(docker, snap) and "bound" in log_of(docker, bound))
+    assert "1234 /w/mine" in log_of(docker, bound) and "4321 /w/mine" in log_of(docker, snap)
+    gone(control, bound, snap)
+    assert not docker.volumes(f"davit.sandbox={box_id}")
+
+
+def call_output(control, call_id):
+    return b"".join(base64.b64decode(m["callData"].get("data", "")) for m in list(control.seen) if m.get("callData", {}).get("callId") == call_id)
+
+
+def test_attach(control, docker, busybox_image):
+    box, r = control.create(busybox_image, command=["/bin/sh", "-c", "echo hello; read x; stty size; exit 5"], tty=True, stdin=True)
+    assert "failure" not in r, r
+    for call_id in ("21", "22"):
+        control.send(callOpen={"callId": call_id, "creditBytes": 1 << 20, "sandboxAttach": {
+            "sandboxId": box["id"], "stdin": True, "fromStart": True, "rows": 31, "columns": 97}})
+        wait_for(lambda call_id=call_id: b"hello" in call_output(control, call_id))
+        if call_id == "21":
+            control.send(callClose={"callId": call_id})
+    control.send(callData={"callId": "22", "data": base64.b64encode(b"x\r").decode()})
+    end = control.wait(lambda m: m.get("callEnd", {}).get("callId") == "22")["callEnd"]
+    assert end["exec"]["exitCode"] == 5 and b"31 97" in call_output(control, "22")
+    assert control.state(box, state=STOPPED)["exitCode"] == 5
+    gone(control, box)
+
+
+@pytest.mark.req("CW-18", "CW-19")
+def test_the_relay_is_for_sandboxes_alone(control, docker, busybox_image):
+    box, _ = control.create(busybox_image, command=SLEEP)
+    gateway = docker.json("GET", "/networks/davit-net")["IPAM"]["Config"][0]["Gateway"]
+    listening = subprocess.run(["ss", "-Hltn", "sport = :7444"], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[3] for line in listening.splitlines()} <= {f"{gateway}:7444", *(f"{n['IPAM']['Config'][0]['Gateway']}:7444" for n in docker.networks("davit.purpose=sandbox"))}
+    key, cert = control.ca.leaf(f"davit://sandbox/{box['id']}")
+    agent, agent_cert = control.ca.leaf("davit://server/" + str(uuid.uuid4()))
+    request = b"\x0a\x01x"
+    for pair, code in (((key, cert), grpc.StatusCode.PERMISSION_DENIED), ((agent, agent_cert), grpc.StatusCode.UNAUTHENTICATED)):
+        root = (pathlib.Path(control.folder) / "host.crt").read_bytes()
+        with grpc.secure_channel(f"{gateway}:7444", grpc.ssl_channel_credentials(root, *pair), [("grpc.ssl_target_name_override", "davit-agent")]) as ch:
+            with pytest.raises(grpc.RpcError) as e:
+                ch.unary_unary("/davit.agent.v1.AgentService/Exchange")(request, timeout=5)
+            print(e.value)
+            assert e.value.code() in (code, grpc.StatusCode.UNAVAILABLE)
+    gone(control, box)
