@@ -19,8 +19,11 @@ class Driver:
     """with Driver(sock) as d: d.deploy(...); every message that came is in d.seen."""
 
     def __init__(self, sock, *args):
-        self.seen, self.seq = [], 0
-        self.p = subprocess.Popen([DRIVER, sock, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.seen, self.seq, self.argv = [], 0, [DRIVER, sock, *map(str, args)]
+        self.start()
+
+    def start(self):
+        self.p = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 

@@ -29,7 +29,7 @@ static bool runs(const struct box *b)
 static void begin_life(struct box *b, usec_t started)
 {
     b->engine_started = started;
-    b->ready = b->failed = false;
+    b->ready = b->failed = b->again = false;
     b->started = 0;
     b->exit_code = 0;
     b->oom_killed = false;

@@ -63,7 +63,7 @@ struct box {
     bool initialized;   /* the steps of the first start are done, by our own word */
     bool ready;         /* AgentReady was said in this life of its container */
     bool failed;        /* in this life of its container: nothing more is tried */
-    bool material;      /* was written since its container was made */
+    bool again;         /* its container is being restarted by the keeper */
     unsigned unregistered; /* registrations that failed in a row */
     usec_t renewed;     /* monotonic, 0: not by this process */
     struct worker *keeper;

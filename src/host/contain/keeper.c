@@ -182,11 +182,11 @@ static int ask_to_register(struct keeper *s, struct err *err)
     return rc < 0 ? rc : done;
 }
 
-static int renew(struct keeper *s, bool renewal, struct err *err)
+static int renew(struct keeper *s, struct err *err)
 {
     Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
     Davit__Session__V1__Renew *fresh = NULL;
-    int rc = material_make(s->b, renewal, deadline_in(REGISTER_WAIT), &fresh, err);
+    int rc = material_make(s->b, true, deadline_in(REGISTER_WAIT), &fresh, err);
     bool done = false;
 
     m.body_case = DAVIT__SESSION__V1__COMMAND__BODY_RENEW;
@@ -203,9 +203,24 @@ static int renew(struct keeper *s, bool renewal, struct err *err)
     }
     (void)rpc_message_free(fresh);
     if (rc == 0)
-        log_event(LOG_NOTICE, renewal ? "the certificate of a sandbox was renewed" : "a sandbox got new material to register with", "sandbox",
-                  s->b->id, NULL);
+        log_event(LOG_NOTICE, "the certificate of a sandbox was renewed", "sandbox", s->b->id, NULL);
     return rc;
+}
+
+/* Its assertion was used, or is too old. Its supervisor reads another one only when it starts; nothing of the image runs yet, so all of it may. */
+static int begin_again(struct keeper *s, struct err *err)
+{
+    struct box *b = s->b;
+
+    b->unregistered += b->unregistered < 8;
+    int rc = fiber_sleep(backoff_wait(b->unregistered, REGISTER_BASE, REGISTER_CAP));
+    if (rc == 0)
+        rc = material_make(b, false, deadline_in(REGISTER_WAIT), NULL, err);
+    b->again = rc == 0;
+    if (rc == 0)
+        rc = docker_container_restart(b->k->w->docker, b->container, 2, deadline_in(ENGINE_CALL), err);
+    b->again = b->again && rc >= 0;
+    return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
 }
 
 /* 0: go on; 1: withheld, the session stays; negative: the session is over. */
@@ -229,12 +244,7 @@ static int settle(struct keeper *s, struct err *err)
         b->unregistered = 0;
         return judge(s) == 0 ? 0 : 1;
     }
-    /* Its assertion was used, or is too old: with another one, in a session of its own, it may succeed. */
-    b->unregistered += b->unregistered < 8;
-    rc = fiber_sleep(backoff_wait(b->unregistered, REGISTER_BASE, REGISTER_CAP));
-    if (rc == 0)
-        rc = renew(s, false, err);
-    return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
+    return begin_again(s, err);
 }
 
 /* --- A session ---- */
@@ -266,7 +276,7 @@ static int look_after(struct keeper *s, struct err *err)
         (b->renewed && clock_mono() < clock_add(b->renewed, RENEW_EVERY)))
         return 0;
     b->renewed = clock_mono();
-    int rc = renew(s, true, err);
+    int rc = renew(s, err);
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
 }
 

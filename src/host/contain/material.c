@@ -115,8 +115,6 @@ int material_make(struct box *b, bool renewal, usec_t deadline, Davit__Session__
         rc = write_files(b, pem, m->sandbox_certified, buf_str(&ca), deadline, err);
     if (rc == 0 && ret)
         *ret = renewal_of(pem, m->sandbox_certified, buf_cstr(&ca));
-    if (rc == 0)
-        b->material = true;
     (void)rpc_message_free(m);
     return rc;
 }

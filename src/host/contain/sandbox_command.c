@@ -54,7 +54,7 @@ int sandbox_step_start(struct job *job, struct box *b, struct err *err)
 static bool settled(const struct box *b)
 {
     return b->state == STATE(RUNNING) || b->state == STATE(FAILED) ||
-           b->state == STATE(STOPPED) || b->gone;
+           (b->state == STATE(STOPPED) && !b->again) || b->gone;
 }
 
 int sandbox_step_ready(struct job *job, struct box *b, const char **ret_reason, struct err *ret_why, struct err *err)

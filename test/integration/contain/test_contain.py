@@ -5,8 +5,8 @@ import io
 import os
 import pathlib
 import signal
-import socket
 import subprocess
+import sys
 import tarfile
 import time
 import uuid
@@ -25,8 +25,16 @@ SLEEP = ["/bin/busybox", "sleep", "1000"]
 
 
 @pytest.fixture(scope="module")
-def control(docker, tmp_path_factory):
-    with Control(docker.sock, tmp_path_factory.mktemp("agent") / "sandboxes") as c:
+def engine(docker, tmp_path_factory):
+    proxy = Proxy(tmp_path_factory.mktemp("engine") / "s", docker.sock)
+    proxy.up()
+    yield proxy
+    proxy.down()
+
+
+@pytest.fixture(scope="module")
+def control(docker, engine, tmp_path_factory):
+    with Control(engine.path, tmp_path_factory.mktemp("agent") / "sandboxes") as c:
         yield c
     clean(docker, c.server)
 
@@ -66,7 +74,12 @@ def test_images_as_they_are(control, docker, busybox_image, scratch_image):
 
 
 def log_of(docker, box):
-    return docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1").decode(errors="replace")
+    """What its program said: not what the supervisor did."""
+    data, out = docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1"), b""
+    while data:
+        n = int.from_bytes(data[4:8], "big")
+        out, data = out + data[8:8 + n], data[8 + n:]
+    return "\n".join(line for line in out.decode(errors="replace").splitlines() if not line.startswith("program="))
 
 
 def wait_for(what, timeout=20):
@@ -81,19 +94,34 @@ def gone(control, *boxes):
         assert control.act(box, REMOVE, volumes=True)["outcome"] == "removed"
 
 
-LOOK = r"""ip route | grep -q default && echo routed
-busybox nc -w 2 {host} {port} </dev/null && echo reached
-busybox nslookup example.test >/dev/null 2>&1 && echo resolved
-echo looked; sleep 1000"""
+SERVE = "import socketserver; socketserver.ThreadingTCPServer(('198.18.77.2', 7), socketserver.BaseRequestHandler).serve_forever()"
 
 
 @pytest.fixture(scope="module")
 def listener():
-    """A service of this machine at an address that is none of the engine's."""
-    subprocess.run(["ip", "addr", "add", "198.18.77.1/32", "dev", "lo"], check=False)
-    with socket.create_server(("198.18.77.1", 0)) as s:
-        yield s.getsockname()
-    subprocess.run(["ip", "addr", "del", "198.18.77.1/32", "dev", "lo"], check=False)
+    """A service of another machine: a network namespace behind this one, which forwards."""
+    ns = "davit" + uuid.uuid4().hex[:6]
+
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True, timeout=10)
+
+    ip("netns", "add", ns)
+    ip("link", "add", ns, "type", "veth", "peer", "name", "eth0", "netns", ns)
+    ip("addr", "add", "198.18.77.1/30", "dev", ns)
+    ip("link", "set", ns, "up")
+    ip("-n", ns, "addr", "add", "198.18.77.2/30", "dev", "eth0")
+    ip("-n", ns, "link", "set", "eth0", "up")
+    ip("-n", ns, "route", "add", "default", "via", "198.18.77.1")
+    server = subprocess.Popen(["ip", "netns", "exec", ns, sys.executable, "-c", SERVE])
+    yield "198.18.77.2", 7
+    server.kill()
+    server.wait()
+    ip("netns", "del", ns)
+
+
+LOOK = r"""timeout 3 nc {host} {port} </dev/null && echo reached
+timeout 1 nslookup example.test >/dev/null 2>&1 && echo resolved
+echo looked; sleep 1000"""
 
 
 @pytest.mark.req("SA-9")
@@ -105,7 +133,7 @@ def test_there_is_no_way_out(control, docker, busybox_image, listener):
     assert "failure" not in r and "failure" not in q, (r, q)
     for box in (inside, outside):
         wait_for(lambda box=box: "looked" in log_of(docker, box))
-    assert "routed" in log_of(docker, outside) and "reached" in log_of(docker, outside)
+    assert "reached" in log_of(docker, outside)
     assert log_of(docker, inside).split() == ["looked"]
     net = docker.json("GET", "/networks/davit-net")
     assert net["Internal"] and net["IPAM"]["Config"][0]["IPRange"].endswith(".0/25")
@@ -169,10 +197,12 @@ def test_another_certificate_is_cut_off(control, docker, busybox_image):
 def test_known_ones_start_while_the_control_plane_is_away(control, docker, busybox_image):
     # A third of what a certificate lives is over: it is renewed over the session.
     control.life = 10 * DAY
-    box, _ = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; sleep 1; exit 7"], restart="on-failure")
+    old, _ = control.create(busybox_image, command=SLEEP)
     control.life = 90 * DAY
-    first = control.states(box)[-1]["thumbprint"]
-    wait_for(lambda: control.rows[box["id"]]["thumbprint"] != first)
+    first = next(s["thumbprint"] for s in control.states(old) if s.get("thumbprint"))
+    wait_for(lambda: control.states(old)[-1]["thumbprint"] not in ("", first) and control.states(old)[-1].get("session"))
+    assert control.states(old)[-1]["thumbprint"] == control.rows[old["id"]]["thumbprint"] and control.states(old)[-1]["state"] == RUNNING
+    box, _ = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; sleep 0.2; exit 7"], restart="on-failure")
     asked = list(control.asked)
     control.unlink()
     count = docker.inspect(name_of(box))["RestartCount"]
@@ -180,46 +210,37 @@ def test_known_ones_start_while_the_control_plane_is_away(control, docker, busyb
     assert control.asked == asked
     control.link()
     control.state(box, thumbprint=control.rows[box["id"]]["thumbprint"], exitCode=7)
-    gone(control, box)
+    gone(control, box, old)
 
 
 @pytest.mark.req("SA-5", "CW-29", "CW-30")
-def test_sessions_come_back(docker, busybox_image, tmp_path):
-    proxy = Proxy(tmp_path / "engine.sock", docker.sock)
-    proxy.up()
-    with Control(tmp_path / "engine.sock", tmp_path / "sandboxes") as c:
-        try:
-            box, r = c.create(busybox_image, command=SLEEP)
-            assert "failure" not in r, r
-            started = docker.inspect(name_of(box))["State"]["StartedAt"]
-            half = [p for p in processes(docker, box) if "davit-session" in p[2]]
-            n = len(c.states(box))
-            os.kill(int(half[0][0]), signal.SIGKILL)
-            wait_for(lambda: [s.get("session", False) for s in c.states(box)[n:]][-2:] == [False, True])
-            # The engine is not to be heard: what happens meanwhile is seen afterwards.
-            proxy.down()
-            docker.call("POST", f"/containers/{name_of(box)}/restart?t=1")
-            n = len(c.states(box))
-            proxy.up()
-            wait_for(lambda: any(s["state"] == RUNNING for s in c.states(box)[n:]))
-            started = docker.inspect(name_of(box))["State"]["StartedAt"]
-            c.p.kill()
-            with Control(tmp_path / "engine.sock", tmp_path / "sandboxes", server=c.server).again(c) as d:
-                wait_for(lambda: any(s["state"] == RUNNING and s.get("session") for s in d.states(box)))
-                assert docker.inspect(name_of(box))["State"]["StartedAt"] == started and "sandboxRegister" not in d.asked
-                gone(d, box)
-        finally:
-            clean(docker, c.server)
-            proxy.down()
+def test_sessions_come_back(control, engine, docker, busybox_image):
+    box, r = control.create(busybox_image, command=SLEEP)
+    assert "failure" not in r, r
+    half = [p for p in processes(docker, box) if "davit-session" in p[2]]
+    n = len(control.states(box))
+    os.kill(int(half[0][0]), signal.SIGKILL)
+    wait_for(lambda: [s.get("session", False) for s in control.states(box)[n:]][-2:] == [False, True])
+    # The engine is not to be heard: what happens meanwhile is seen afterwards.
+    engine.down()
+    docker.call("POST", f"/containers/{name_of(box)}/restart?t=1")
+    n = len(control.states(box))
+    engine.up()
+    wait_for(lambda: any(s["state"] == RUNNING for s in control.states(box)[n:]))
+    started, n, asked = docker.inspect(name_of(box))["State"]["StartedAt"], len(control.states(box)), len(control.asked)
+    control.restart()
+    wait_for(lambda: any(s["state"] == RUNNING and s.get("session") for s in control.states(box)[n:]))
+    assert docker.inspect(name_of(box))["State"]["StartedAt"] == started and len(control.asked) == asked
+    gone(control, box)
 
 
 @pytest.mark.req("SA-2")
 def test_workspaces(control, docker, busybox_image, tmp_path):
     (tmp_path / "mine").write_text("bound")
     os.chown(tmp_path / "mine", 1234, 1234)
-    look = ["/bin/sh", "-c", "stat -c '%u %n' /w/mine; cat /w/mine; echo more >/w/new; sleep 1000"]
-    bound, r = control.create(busybox_image, command=look, user="1234", workspace={"source": str(tmp_path), "path": "/w"})
     os.chmod(tmp_path, 0o777)
+    look = ["/bin/sh", "-c", "stat -c '%u %n' /w/mine; cat /w/mine; echo; echo more >/w/new; sleep 1000"]
+    bound, r = control.create(busybox_image, command=look, user="1234", workspace={"source": str(tmp_path), "path": "/w"})
     assert "failure" not in r, r
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as t:
