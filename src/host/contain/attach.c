@@ -130,6 +130,17 @@ static int pass_log(void *arg, const struct docker_log *e)
     return rc == 0 && !e->partial ? call_send(x->c, e->is_stderr ? 2 : 1, x->tty ? STR("\r\n") : STR("\n")) : rc;
 }
 
+/* The engine attaches to one that has ended, too, and is silent then. What ends later ends the stream. */
+static bool has_ended(const struct attach *x)
+{
+    struct docker_container c;
+    if (docker_container_inspect(x->w->docker, x->container, &c, deadline_in(ENGINE_CALL), NULL) != 0)
+        return false;
+    bool ended = c.state != DOCKER_STATE_RUNNING && c.state != DOCKER_STATE_CREATED;
+    docker_container_release(&c);
+    return ended;
+}
+
 static int run(struct attach *x, const Davit__Link__V1__SandboxAttachCall *q, bool ended, int *ret, struct err *err)
 {
     const struct docker_log_options all = {.tail = -1};
@@ -142,6 +153,11 @@ static int run(struct attach *x, const Davit__Link__V1__SandboxAttachCall *q, bo
         rc = docker_container_attach(x->w->docker, x->container, q->stdin, q->from_start, &x->conn, deadline_in(ENGINE_CALL), err);
         if (rc == 0 && x->tty && q->rows && q->columns) /* not started yet: later */
             (void)docker_container_resize(x->w->docker, x->container, q->rows, q->columns, deadline_in(ENGINE_CALL), NULL);
+        if (rc == 0 && has_ended(x)) {
+            (void)conn_close(x->conn);
+            x->conn = NULL;
+            return run(x, q, true, ret, err);
+        }
         if (rc == 0)
             rc = helpers(x, q->stdin, err);
         if (rc == 0)
