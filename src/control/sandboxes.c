@@ -392,8 +392,9 @@ void sandboxes_progress(struct control *c, const struct command *cmd, const Davi
         ProtobufCMessage *copy = NULL;
         if (w->cmd != cmd || rpc_copy(&p->base, &copy) != 0)
             continue;
-        if (w->n == SANDBOX_PROGRESS_MAX)
-            step_free(w, list_first(&w->steps, struct step, node));
+        struct step *oldest = list_first(&w->steps, struct step, node);
+        if (oldest && w->n >= SANDBOX_PROGRESS_MAX)
+            step_free(w, oldest);
         struct step *st = NEW(struct step);
         st->m = (Davit__Common__V1__StepProgress *)copy;
         list_init(&st->node);
