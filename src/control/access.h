@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* access — access tokens (ident/jwt.h) of servers in tunnel mode: what a certificate is in direct mode. A token is a row of the table of
  * certificates like one, with its id as serial, its generation, and the key that it is bound to; so who is let in, what is revoked and what is a
- * copy is decided in one place for both, credentials.h. The key that signs is ACCESS_KEY_FILE of the state directory; nothing else is signed with it.
+ * copy is decided in one place for both, credentials.h. The key that signs is ACCESS_KEY_FILE of the state directory; oauth.h signs with it too,
+ * under another issuer and audience, so that no token is good for the other use.
  * A store without that file gets a new one: tokens of before are refused then, and agents recover with their own keys.
  * Limits: a token lives credentials_life, JWT_LIFE_MAX at most.  Thread: loop; what is said to wait runs on a fiber. */
 #ifndef DAVIT_CONTROL_ACCESS_H
