@@ -6,7 +6,7 @@ import os
 import pathlib
 import signal
 
-from lib import proc
+from lib import proc, runtime
 
 
 class Davit:
@@ -23,7 +23,7 @@ class Davit:
     @property
     def env(self):
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}
-        return keep | {"HOME": str(self.top), "DAVIT_HOME": str(self.home), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host}
+        return keep | {"HOME": str(self.top), "DAVIT_HOME": str(self.home), "LANG": "C.UTF-8", "DOCKER_HOST": self.engine.host} | runtime.env()
 
     def run(self, *args, **more):
         """davit ARGS..., to its end; proc.run's keywords."""

@@ -4,26 +4,17 @@ import base64
 import datetime
 import hashlib
 import os
-import pathlib
 import threading
 import time
 import uuid
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from lib import runtime
 from lib.pki import DAY, Authority
-from lib.work import BUILD, ROOT, Driver
-
-
-def runtime():
-    """Where a davit-init and a davit-session lie that run in any image: not those of a build with sanitizers, which are not static."""
-    for folder in (pathlib.Path(os.environ.get("DAVIT_RUNTIME", BUILD / "src/main")), ROOT / "build/release/src/main"):
-        if (folder / "davit-session").exists() and b"ld-linux" not in (folder / "davit-session").read_bytes()[:4096]:
-            return folder
-    pytest.skip("no davit-session that runs in any image: build the release")
+from lib.work import Driver
 
 
 def thumbprint(pem):
@@ -39,7 +30,7 @@ class Control(Driver):
         self.server = server or "srv-" + uuid.uuid4().hex[:8]
         self.over = False
         os.makedirs(folder, exist_ok=True)
-        super().__init__(sock, "--sandboxes", folder, runtime(), "--server", self.server)
+        super().__init__(sock, "--sandboxes", folder, runtime.directory(), "--server", self.server)
         threading.Thread(target=self.serve, daemon=True).start()
         if linked:
             self.link()
