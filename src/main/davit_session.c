@@ -12,7 +12,7 @@
 #include "session/session.h"
 
 struct options {
-    const char *session_listen, *material, *session_peer, *reg, *agent, *project;
+    const char *session_listen, *material, *session_peer, *reg, *agent, *project, *log_level;
     bool version;
 };
 
@@ -25,6 +25,9 @@ static const struct opt table[] = {
     {.name = "register", TEXT(reg), .arg = "ADDR:PORT", .help = "where the sandbox registers when it is told to"},
     {.name = "agent", TEXT(agent), .arg = "NAME", .help = "name of the sandbox"},
     {.name = "project", TEXT(project), .arg = "NAME", .help = "its project"},
+    /* What goes well is not for the terminal of who runs the sandbox. */
+    {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct options, log_level), .choices = "error|warn|notice|info|debug", .arg = "LEVEL",
+     .def = "notice", .help = "the least important lines that are logged", .env = true},
     {.name = "version", .type = OPT_BOOL, .offset = offsetof(struct options, version), .help = "print the version and exit"},
     {0},
 };
@@ -68,7 +71,10 @@ int main(int argc, char **argv)
         (void)printf("davit-session %s\n", DAVIT_VERSION);
         return 0;
     }
-    log_setup("davit-session", LOG_INFO, LOG_FORMAT_TEXT);
+    enum log_level level = LOG_NOTICE;
+    if (rc == 0)
+        rc = log_level_from_name(o.log_level, &level);
+    log_setup("davit-session", level, LOG_FORMAT_TEXT);
     if (rc == 0)
         rc = run(&o, &err);
     if (rc == 0)

@@ -186,7 +186,7 @@ class Sandbox:
             (self.material / name).chmod(0o400)
         self.port, self.seen = proc.free_port(), False
         full = {"PATH": os.environ["PATH"], "HOME": "/root", "DAVIT_STATE_DIR": str(self.folder / "state"), "DAVIT_MATERIAL": str(self.material),
-                "DAVIT_SESSION_LISTEN": f"127.0.0.1:{self.port}", "DAVIT_SESSION_PEER": AGENT, "DAVIT_AGENT": "box", "DAVIT_PROJECT": "demo",
+                "DAVIT_SESSION_LISTEN": f"127.0.0.1:{self.port}", "DAVIT_SESSION_PEER": AGENT, "DAVIT_AGENT": "box", "DAVIT_PROJECT": "demo", "DAVIT_LOG_LEVEL": "info",
                 "ASAN_OPTIONS": "quarantine_size_mb=1", **(env or {})}
         command = [str(self.folder / "davit-init"), *map(str, argv)]
         if before:
