@@ -147,8 +147,10 @@ void boxes_tell(struct contain *k)
 
 void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char *reason, const char *text)
 {
+    char *message = text_tail(str_from(text ? text : ""), MESSAGE_MAX); /* @text may be the one of before */
+
     free(b->message);
-    b->message = text_tail(str_from(text ? text : ""), MESSAGE_MAX);
+    b->message = message;
     b->state = state;
     b->reason = reason;
     if (*reason)
@@ -294,7 +296,7 @@ void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v)
     (void)box_ref(b);
     if (!work_spawn(b->k->w, "sandbox-row", keep_row_main, b))
         box_unref(b);
-    if (b->refused)
+    if (v->failure)
         keeper_quarantine(b, "cert_thumbprint_mismatch", v->failure->message);
     else if (!same)
         box_tell(b);

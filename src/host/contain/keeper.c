@@ -95,10 +95,14 @@ int keeper_get(struct keeper *s, usec_t deadline, Davit__Session__V1__Response *
     int rc = rpc_stream_get(s->stream, deadline, &got, err);
 
     *ret = NULL;
-    if (rc == 1)
-        return err_set(err, ERR_UNAVAILABLE, "the supervisor ended the session");
-    if (rc < 0)
-        return err_ensure(err, rc);
+    if (rc > 0) {
+        (void)err_set(err, ERR_UNAVAILABLE, "the supervisor ended the session");
+        return -(int)ERR_UNAVAILABLE;
+    }
+    if (rc < 0) {
+        (void)err_ensure(err, rc);
+        return rc;
+    }
     *ret = (Davit__Session__V1__Response *)got;
     s->b->seen = clock_real();
     if ((*ret)->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_STATE)
