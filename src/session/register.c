@@ -163,12 +163,14 @@ void registration_begin(struct registration *r, struct talk *t, const char *id)
 {
     struct err err = ERR_INIT;
 
-    if (r->running) {
+    if (r->running && r->talk) {
         talk_send_error(t, id, DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_BUSY, "the registration is under way");
         return;
     }
     r->talk = t;
     (void)str_copy(r->id, sizeof(r->id), str_from(id));
+    if (r->running) /* for a session that was lost: its answer goes to this one */
+        return;
     if (r->registered) {
         tell(r, 0, NULL);
         return;

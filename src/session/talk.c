@@ -64,8 +64,13 @@ void talk_send(struct talk *t, const char *id, V1(Response) * r)
         return;
     r->command_id = (char *)(uintptr_t)id;
     int rc = t->n_backlog > 0 ? -(int)ERR_EXHAUSTED : rpc_stream_send(t->call, &r->base);
-    if (rc == -(int)ERR_EXHAUSTED)
+    if (rc == -(int)ERR_EXHAUSTED) {
         keep(t, &r->base);
+    } else if (rc < 0) {
+        struct err err = ERR_INIT;
+        (void)err_set(&err, (enum err_code)-rc, "an answer cannot be sent");
+        talk_end(t, &err);
+    }
 }
 
 static void on_room(void *arg)

@@ -46,6 +46,13 @@ static void input_main(void *arg)
     attach_unref(x);
 }
 
+/* What stood on the terminal before, a prompt above all, is not in any log: a size that changes makes the program draw it again. */
+static void repaint(const struct attach *x, const Davit__Link__V1__SandboxAttachCall *q)
+{
+    (void)docker_container_resize(x->w->docker, x->container, q->rows + 1, q->columns, deadline_in(ENGINE_CALL), NULL);
+    (void)docker_container_resize(x->w->docker, x->container, q->rows, q->columns, deadline_in(ENGINE_CALL), NULL);
+}
+
 /* The engine knows the terminal a moment after it has answered. */
 static void resize(const struct attach *x, unsigned rows, unsigned columns)
 {
@@ -152,7 +159,7 @@ static int run(struct attach *x, const Davit__Link__V1__SandboxAttachCall *q, bo
     } else {
         rc = docker_container_attach(x->w->docker, x->container, q->stdin, q->from_start, &x->conn, deadline_in(ENGINE_CALL), err);
         if (rc == 0 && x->tty && q->rows && q->columns) /* not started yet: later */
-            (void)docker_container_resize(x->w->docker, x->container, q->rows, q->columns, deadline_in(ENGINE_CALL), NULL);
+            repaint(x, q);
         if (rc == 0 && has_ended(x)) {
             (void)conn_close(x->conn);
             x->conn = NULL;
