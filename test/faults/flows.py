@@ -8,7 +8,7 @@ from lib import faults, images, proc
 from lib.remote import Remote
 
 FILES = {"client.key", "client.crt", "ca.crt", "config.yaml", "lock", "journal.db", "journal.db-wal", "journal.db-shm", "journal.key",
-         "desired.db", "desired.db-wal", "desired.db-shm", "health.sock", "last_known_good_time"}
+         "desired.db", "desired.db-wal", "desired.db-shm", "health.sock", "last_known_good_time", "sandboxes"}
 
 
 class Lane:
