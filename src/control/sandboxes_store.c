@@ -110,7 +110,7 @@ static int load_one(struct control *c, const struct rows *r, struct err *err)
     if (rc == 0)
         rc = sandboxes_add(c, s, (const Davit__Common__V1__SandboxSpec *)spec, &sb, err);
     (void)rpc_message_free(spec);
-    if (rc < 0) {
+    if (rc < 0 || !sb) {
         (void)rpc_message_free(state);
         return rc;
     }
