@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* controlplane — the control plane's own care: backup here, restore in restore.c, the root in rotate_ca.c. A backup is an archive
+/* controlplane — the control plane's own care: backup here, restore in restore.c, the root in rotate_ca.c, `up` and `down` as the verbs of that
+ * name, status in controlplane_status.c, agents in agents.c. A backup is an archive
  * (store/archive.h) of two parts: the first comes from davitd as it is, the second holds the keys of this user, without which a new machine could
  * not use the first, and what `davit up` was told. */
 #include "cli/agents.h"

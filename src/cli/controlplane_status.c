@@ -25,6 +25,7 @@ static void read_part(struct str body, struct buf *failed)
 {
     struct json j;
     struct str key, value;
+    bool stopping = false;
 
     json_init(&j, body);
     if (json_enter(&j, JSON_OBJECT, NULL) == 0)
@@ -32,10 +33,13 @@ static void read_part(struct str body, struct buf *failed)
             bool wanted = str_eq(key, STR("failed_probe"));
             if (json_read_str(&j, &value, NULL) < 0)
                 break;
+            stopping |= str_eq(key, STR("status")) && str_eq(value, STR("not_ready"));
             if (wanted && value.n <= PART_MAX)
                 (void)buf_append_str(failed, value);
         }
     json_release(&j);
+    if (stopping && !failed->len)
+        (void)buf_append_str(failed, STR("stopping"));
 }
 
 int health_look(struct cli *cli, struct buf *failed)
@@ -78,11 +82,24 @@ static void print_text(struct cli *cli, bool runs, pid_t pid, int health, const 
 
 static void print_json(bool runs, int health, const char *part)
 {
-    printf("{\"container_running\":%s", runs ? "true" : "false");
-    if (runs)
-        printf(",\"healthz_ok\":%s,\"healthz_status\":\"%s\",\"healthz_error\":\"%s\"", health == 0 ? "true" : "false",
-               health == 0 ? "healthy" : "unhealthy", health == 0 ? "" : *part ? part : "no answer");
-    printf("}\n");
+    AUTO_BUF text = BUF_INIT(HEALTH_BODY_MAX);
+    struct jsonw w;
+
+    jsonw_init(&w, &text);
+    jsonw_object(&w);
+    jsonw_key(&w, "container_running");
+    jsonw_bool(&w, runs);
+    if (runs) {
+        jsonw_key(&w, "healthz_ok");
+        jsonw_bool(&w, health == 0);
+        jsonw_key(&w, "healthz_status");
+        jsonw_string(&w, health == 0 ? "healthy" : "unhealthy");
+        jsonw_key(&w, "healthz_error");
+        jsonw_string(&w, health == 0 ? "" : *part ? part : "no answer");
+    }
+    jsonw_object_end(&w);
+    if (jsonw_end(&w) == 0)
+        printf("%s\n", buf_cstr(&text));
 }
 
 int run_controlplane_status(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)

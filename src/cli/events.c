@@ -29,7 +29,7 @@ static const struct opt events_opts[] = {
      .help = "only events from this number on; 0: all that are kept"},
     {.name = "kind", .letter = 'k', .type = OPT_ENUM, .offset = AT(kind),
      .choices = "server|container|deployment|sandbox|session|registry|exec", .arg = "KIND", .help = "only those of this kind"},
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only those of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only those of this project", .env = true},
     {.name = "sandbox", .type = OPT_STRING, .offset = AT(sandbox), .arg = "NAME", .help = "only those of this sandbox"},
     CLI_COMMON_OPTS,
     {.name = NULL},

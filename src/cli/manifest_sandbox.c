@@ -36,6 +36,11 @@ Davit__Common__V1__SandboxSpec *sandbox_spec_new(void)
 
 void sandbox_add_env(Davit__Common__V1__SandboxSpec *spec, struct str name, struct str value)
 {
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (str_eq(str_from(spec->env[i]->name), name)) {
+            sandbox_set_text(&spec->env[i]->value, value);
+            return;
+        }
     Davit__Common__V1__EnvVar *v = NEW(Davit__Common__V1__EnvVar);
     davit__common__v1__env_var__init(v);
     sandbox_set_text(&v->name, name);

@@ -238,7 +238,7 @@ static int run_fibers(struct cli *cli, struct session *s, struct err *err)
     if (!s->input && !s->p->stays_open)
         rpc_stream_half_close(s->p->stream);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(mains); i++)
-        if (i == 0 || s->input)
+        if (i == 0 || s->input || (mains[i] == size_main && s->tty && s->p->stays_open))
             rc = fiber_spawn(cli->loop, names[i], mains[i], s, &fibers[i]);
     if (rc == 0)
         (void)event_wait(&s->done, USEC_INFINITY);
@@ -247,7 +247,9 @@ static int run_fibers(struct cli *cli, struct session *s, struct err *err)
     (void)eventfd_write(s->quit, 1);
     for (size_t i = 0; i < ARRAY_LEN(mains); i++)
         fiber_cancel(fibers[i]);
-    for (size_t i = 0; i < ARRAY_LEN(mains) && fibers[i]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(mains); i++) {
+        if (!fibers[i])
+            continue;
         (void)fiber_join(fibers[i], USEC_INFINITY);
         fibers[i] = fiber_unref(fibers[i]);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run — `davit run`: makes a sandbox, starts it and attaches, as `docker run` does. What davit.yaml says under `sandbox:` is done in it too. */
 #include <ctype.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,20 +35,21 @@ struct run_options {
 static const struct opt run_opts[] = {
     {.name = "name", .letter = 'n', .type = OPT_STRING, .offset = AT(name), .arg = "NAME",
      .help = "what it is called; by default from the image's name"},
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "project (that of davit.yaml, or none)"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "project (that of davit.yaml, or none)",
+     .env = true},
     {.name = "file", .letter = 'f', .type = OPT_STRING, .offset = AT(file), .arg = "PATH",
      .help = "take `sandbox:` from this file (davit.yaml, if it is here)"},
     {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "where it runs; not needed with one server",
      .env = true},
     {.name = "env", .letter = 'e', .type = OPT_LIST, .offset = AT(env), .arg = "NAME=VALUE",
-     .help = "environment variable; NAME alone: as it is here"},
+     .help = "environment variable; NAME alone: as it is here, if it is"},
     {.name = "env-file", .type = OPT_LIST, .offset = AT(env_file), .arg = "PATH", .help = "file of NAME=VALUE lines"},
     {.name = "user", .letter = 'u', .type = OPT_STRING, .offset = AT(user), .arg = "USER", .help = "run as NAME, UID or UID:GID (the image's)"},
     {.name = "workdir", .letter = 'w', .type = OPT_STRING, .offset = AT(workdir), .arg = "DIR", .help = "folder to run it in"},
     {.name = "tty", .letter = 't', .type = OPT_BOOL, .offset = AT(tty), .help = "give it a terminal"},
     {.name = "interactive", .letter = 'i', .type = OPT_BOOL, .offset = AT(interactive), .help = "pass standard input on"},
     {.name = "detach", .letter = 'd', .type = OPT_BOOL, .offset = AT(detach), .help = "do not attach: print its name"},
-    {.name = "rm", .type = OPT_BOOL, .offset = AT(rm), .help = "remove it when it has ended"},
+    {.name = "rm", .type = OPT_BOOL, .offset = AT(rm), .help = "remove it when it has ended, or this program is interrupted"},
     {.name = "workspace", .type = OPT_STRING, .offset = AT(workspace), .arg = "PATH[:PATH]",
      .help = "folder to work in, there as the second path (" WORKSPACE ")"},
     {.name = "snapshot", .type = OPT_BOOL, .offset = AT(snapshot), .help = "a copy of the workspace as it is now, not the folder itself"},
@@ -94,7 +96,9 @@ static int add_env(Davit__Common__V1__SandboxSpec *spec, struct str pair, const 
     if (name.n == pair.n) {
         AUTO_FREE char *key = str_dup(name);
         const char *here = getenv(key);
-        value = str_from(here ? here : "");
+        if (!here)
+            return 0;
+        value = str_from(here);
     }
     sandbox_add_env(spec, name, value);
     return 0;
@@ -105,7 +109,11 @@ static int add_env_file(Davit__Common__V1__SandboxSpec *spec, const char *path, 
     AUTO_BUF text = BUF_INIT(MANIFEST_MAX);
     int rc = fd_read_file(path, &text, err);
     for (struct str rest = buf_str(&text); rc == 0 && rest.n;) {
-        struct str line = str_trim(str_cut(&rest, '\n'));
+        struct str line = str_cut(&rest, '\n');
+        for (; line.n && isspace((unsigned char)*line.p); line.n--)
+            line.p++;
+        if (line.n && line.p[line.n - 1] == '\r')
+            line.n--;
         if (line.n && line.p[0] != '#')
             rc = add_env(spec, line, path, err);
     }
@@ -246,38 +254,122 @@ static int make(struct cli *cli, Davit__Common__V1__SandboxSpec *spec, const cha
 }
 
 /* Its program has ended: so does it. */
-static void drop(struct cli *cli, Davit__Control__V1__SandboxRef *ref)
+static void drop(struct cli *cli, char *id)
 {
     Davit__Control__V1__RemoveSandboxRequest q = DAVIT__CONTROL__V1__REMOVE_SANDBOX_REQUEST__INIT;
+    Davit__Control__V1__SandboxRef ref = DAVIT__CONTROL__V1__SANDBOX_REF__INIT;
     ProtobufCMessage *message = NULL;
     struct err err = ERR_INIT;
-    q.target = ref;
+    ref.name = id;
+    q.target = &ref;
     q.force = q.volumes = true;
     if (cli_call(cli, &davit_control_v1_sandbox_service, "RemoveSandbox", &q.base, REMOVE_TIMEOUT, &message, &err) < 0)
         out_note(cli, "davit: it could not be removed: %s", err.msg);
     (void)rpc_message_free(message);
 }
 
+/* PROGRAM_DETACHED: it runs on. */
 static int attach(struct cli *cli, const struct run_options *o, const Davit__Common__V1__Sandbox *s, struct err *err)
 {
     Davit__Control__V1__SandboxRef ref = DAVIT__CONTROL__V1__SANDBOX_REF__INIT;
     const struct sandbox_attach a = {.target = &ref, .input = o->interactive, .from_start = true};
     ref.name = s->id;
     int rc = sandbox_attach(cli, &a, err);
-    if (rc == PROGRAM_DETACHED || rc == -(int)ERR_CANCELLED) {
+    if (rc == PROGRAM_DETACHED || (rc == -(int)ERR_CANCELLED && !o->rm)) {
         AUTO_FREE char *title = sandbox_title(s);
         out_note(cli, "\ndavit: it runs on; davit sandbox attach %s takes it again", title);
-        return rc == PROGRAM_DETACHED ? 0 : rc;
     }
-    if (o->rm && rc >= 0)
-        drop(cli, &ref);
+    return rc;
+}
+
+/* One `davit run` on the way. */
+struct going {
+    struct cli *cli;
+    const struct run_options *o;
+    Davit__Common__V1__SandboxSpec *spec;
+    const char *server;
+    Davit__Control__V1__RunSandboxResponse *made;
+    struct fiber *fiber; /* of --rm */
+    int rc;
+    struct err *err;
+};
+
+static void go(void *arg)
+{
+    struct going *g = arg;
+    g->rc = make(g->cli, g->spec, g->server, &g->made, g->err);
+    if (g->rc == 0 && !g->o->detach)
+        g->rc = attach(g->cli, g->o, g->made->sandbox, g->err);
+}
+
+/* --- With --rm --- */
+
+static void on_stop(int signum, void *arg)
+{
+    const struct going *g = arg;
+    (void)signum;
+    fiber_cancel(g->fiber);
+}
+
+static int list(const struct going *g, ProtobufCMessage **ret, struct err *err)
+{
+    Davit__Control__V1__ListSandboxesRequest q = DAVIT__CONTROL__V1__LIST_SANDBOXES_REQUEST__INIT;
+    q.project = g->spec->project;
+    return cli_call(g->cli, &davit_control_v1_sandbox_service, "ListSandboxes", &q.base, FIRST_WAIT, ret, err);
+}
+
+static bool has(const Davit__Control__V1__ListSandboxesResponse *m, const char *id)
+{
+    for (size_t i = 0; i < m->n_sandboxes; i++)
+        if (strcmp(m->sandboxes[i]->id, id) == 0)
+            return true;
+    return false;
+}
+
+/* It was not said to be made, and may be there all the same: one of its name that was not there @before. */
+static void drop_unmade(const struct going *g, const ProtobufCMessage *before)
+{
+    ProtobufCMessage *now = NULL;
+    if (g->rc == -(int)ERR_EXISTS || list(g, &now, NULL) < 0)
+        return;
+    const Davit__Control__V1__ListSandboxesResponse *m = (const void *)now;
+    for (size_t i = 0; i < m->n_sandboxes; i++) {
+        const Davit__Common__V1__Sandbox *s = m->sandboxes[i];
+        if (strcmp(s->name, g->spec->name) == 0 && strcmp(s->project, g->spec->project) == 0 && !has((const void *)before, s->id))
+            drop(g->cli, s->id);
+    }
+    (void)rpc_message_free(now);
+}
+
+/* A signal ends all waits of the fiber that it cancels, and removing waits: so the rest has a fiber of its own. */
+static int go_and_remove(struct going *g, struct err *err)
+{
+    ProtobufCMessage *before = NULL;
+    int rc = list(g, &before, err);
+    if (rc == 0)
+        rc = fiber_spawn(g->cli->loop, "run", go, g, &g->fiber);
+    if (rc == 0) {
+        for (size_t i = 0; i < 2 && rc == 0; i++)
+            rc = loop_signal(g->cli->loop, i ? SIGTERM : SIGINT, on_stop, g, err);
+        if (rc < 0)
+            fiber_cancel(g->fiber);
+        (void)fiber_join(g->fiber, USEC_INFINITY);
+        if (!g->made)
+            drop_unmade(g, before);
+        else if (g->rc != PROGRAM_DETACHED && (g->rc >= 0 || g->rc == -(int)ERR_CANCELLED))
+            drop(g->cli, g->made->sandbox->id);
+        (void)loop_signal(g->cli->loop, SIGINT, NULL, NULL, NULL);
+        (void)loop_signal(g->cli->loop, SIGTERM, NULL, NULL, NULL);
+        rc = g->rc;
+    }
+    g->fiber = fiber_unref(g->fiber);
+    (void)rpc_message_free(before);
     return rc;
 }
 
 static int run_run(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct run_options *o = options;
-    Davit__Control__V1__RunSandboxResponse *made = NULL;
     AUTO_FREE char *server = NULL;
     if (o->rm && o->detach)
         return err_set(err, ERR_INVALID, "--rm: goes without --detach, since this program removes it");
@@ -287,19 +379,22 @@ static int run_run(struct cli *cli, const void *options, const char **operands, 
     int rc = fill(spec, o, operands, n, &server, err);
     if (rc == 0 && spec->open_network)
         out_note(cli, "davit: warning: --network open: the program reaches the whole network of that server, and nothing is filtered");
-    if (rc == 0)
-        rc = make(cli, spec, o->server ? o->server : server, &made, err);
+    struct going g = {.cli = cli, .o = o, .spec = spec, .server = o->server ? o->server : server, .rc = rc, .err = err};
+    if (rc == 0 && o->rm) {
+        rc = go_and_remove(&g, err);
+    } else if (rc == 0) {
+        go(&g);
+        rc = g.rc;
+    }
     (void)rpc_message_free(spec);
     if (rc == 0 && o->detach && cli->json) {
-        rc = out_message(&made->sandbox->base, err);
+        rc = out_message(&g.made->sandbox->base, err);
     } else if (rc == 0 && o->detach) {
-        AUTO_FREE char *title = sandbox_title(made->sandbox);
+        AUTO_FREE char *title = sandbox_title(g.made->sandbox);
         puts(title);
-    } else if (rc == 0) {
-        rc = attach(cli, o, made->sandbox, err);
     }
-    (void)rpc_message_free(made);
-    return rc;
+    (void)rpc_message_free(g.made);
+    return rc == PROGRAM_DETACHED ? 0 : rc;
 }
 
 const struct verb verb_run = {

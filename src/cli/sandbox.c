@@ -20,25 +20,25 @@ struct sandbox_options {
 
 #define AT(field) offsetof(struct sandbox_options, field)
 static const struct opt ls_opts[] = {
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only this project"},
-    {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "only this server"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "only this project", .env = true},
+    {.name = "server", .letter = 's', .type = OPT_STRING, .offset = AT(server), .arg = "SERVER", .help = "only this server", .env = true},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
 static const struct opt start_opts[] = {
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
 static const struct opt stop_opts[] = {
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     {.name = "timeout", .type = OPT_USEC, .offset = AT(timeout), .min = 1000000, .max = 600000000, .arg = "TIME",
      .help = "how long its program has to end before it is killed (its own, 10s)"},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
 static const struct opt rm_opts[] = {
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     {.name = "force", .letter = 'f', .type = OPT_BOOL, .offset = AT(force), .help = "although it runs"},
     {.name = "volumes", .letter = 'v', .type = OPT_BOOL, .offset = AT(volumes), .help = "its volumes and the snapshot of its workspace as well"},
     CLI_COMMON_OPTS,

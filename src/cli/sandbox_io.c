@@ -77,7 +77,7 @@ int sandbox_attach(struct cli *cli, const struct sandbox_attach *a, struct err *
 
 #define AT(field) offsetof(struct sandbox_attach_options, field)
 const struct opt sandbox_attach_opts[] = {
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     {.name = "no-stdin", .type = OPT_BOOL, .offset = AT(no_stdin), .help = "only show what it writes"},
     {.name = "from-start", .type = OPT_BOOL, .offset = AT(from_start), .help = "show first what it wrote before"},
     CLI_COMMON_OPTS,
@@ -144,7 +144,7 @@ const struct opt sandbox_exec_opts[] = {
     {.name = "workdir", .letter = 'w', .type = OPT_STRING, .offset = AT(workdir), .arg = "DIR", .help = "folder to run it in"},
     {.name = "env", .letter = 'e', .type = OPT_LIST, .offset = AT(env), .arg = "NAME=VALUE",
      .help = "variable besides those of the sandbox; NAME alone: as it is here"},
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -181,7 +181,7 @@ const struct opt sandbox_logs_opts[] = {
     {.name = "since", .type = OPT_USEC, .offset = AT(since), .max = 31536000000000, .arg = "TIME",
      .help = "only lines younger than this, for example 10m"},
     {.name = "timestamps", .letter = 't', .type = OPT_BOOL, .offset = AT(timestamps), .help = "the engine's time before each line"},
-    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project"},
+    {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };

@@ -2,6 +2,7 @@
 /* settings_file — see settings_file.h. One table says what each key moves. */
 #include "cli/settings_file.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -41,7 +42,9 @@ static int bad(const char *name, const struct yaml_node *n, const char *what, st
     return err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" %s", name, n->line, n->key ? n->key : "", what);
 }
 
-static int read_port(const char *name, const struct yaml_node *n, size_t which, struct cli_settings *s, struct buf *told, struct err *err)
+/* @given: the ports of the keys before. */
+static int read_port(const char *name, const struct yaml_node *n, size_t which, struct cli_settings *s, uint64_t *given, struct buf *told,
+                     struct err *err)
 {
     uint64_t port = 0;
     if (n->type != YAML_SCALAR || str_to_u64(str_from(n->text), PORT_MAX, &port) != 0 || port == 0)
@@ -50,6 +53,10 @@ static int read_port(const char *name, const struct yaml_node *n, size_t which, 
         (void)buf_printf(told, "%s: control_plane.%s has no effect: nothing listens there\n", name, ports[which].key);
         return 0;
     }
+    for (size_t i = 0; i < ARRAY_LEN(ports); i++)
+        if (given[i] == port)
+            return err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" is the port of %s already", name, n->line, n->key, ports[i].key);
+    given[which] = port;
     char **field = at(s, which);
     free(*field);
     *field = str_printf("127.0.0.1:%u", (unsigned)port);
@@ -58,6 +65,7 @@ static int read_port(const char *name, const struct yaml_node *n, size_t which, 
 
 static int read_control_plane(const char *name, const struct yaml_node *map, struct cli_settings *s, struct buf *told, struct err *err)
 {
+    uint64_t given[ARRAY_LEN(ports)] = {0};
     int rc = 0;
     if (map->type != YAML_MAPPING)
         return map->type == YAML_SCALAR && map->plain && !*map->text ? 0 : bad(name, map, "holds keys and their values", err);
@@ -65,7 +73,7 @@ static int read_control_plane(const char *name, const struct yaml_node *map, str
         size_t i = 0;
         while (i < ARRAY_LEN(ports) && !str_eq(str_from(n->key), str_from(ports[i].key)))
             i++;
-        rc = i < ARRAY_LEN(ports) ? read_port(name, n, i, s, told, err) : bad(name, n, "is no key of control_plane", err);
+        rc = i < ARRAY_LEN(ports) ? read_port(name, n, i, s, given, told, err) : bad(name, n, "is no key of control_plane", err);
     }
     return rc;
 }
@@ -96,6 +104,9 @@ int settings_file_apply(struct cli *cli, struct cli_settings *s, struct err *err
     AUTO_BUF text = BUF_INIT(SETTINGS_FILE_MAX), told = BUF_INIT(TOLD_MAX);
     int rc = fd_read_file(path, &text, err);
 
+    /* No option moves it: what stands here is all there is of it. */
+    free(s->token);
+    s->token = NULL;
     if (rc == -ERR_NOT_FOUND)
         return 0;
     if (rc == 0)

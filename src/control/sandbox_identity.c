@@ -104,6 +104,16 @@ struct certify {
     struct err err;
 };
 
+/* Another sandbox, of whatever server, has that container. */
+static bool is_taken(const struct certify *x)
+{
+    const struct sandbox *other;
+    list_each(other, &x->sb->control->sandboxes->all, struct sandbox, node)
+        if (other != x->sb && strcmp(other->container, text(x->m->container_id)) == 0)
+            return true;
+    return false;
+}
+
 static int may_certify(const struct certify *x, struct refusal *f)
 {
     const struct sandbox *sb = x->sb;
@@ -113,7 +123,7 @@ static int may_certify(const struct certify *x, struct refusal *f)
     /* While it is being made its agent may begin anew; from the registration on the container has it until it is gone. */
     if (*sb->container && !same && (*sb->thumbprint || !sb->creating))
         return no(f, ERR_PRECONDITION, "container_taken", "another container is this sandbox, and its agent did not say that it is gone");
-    return 0;
+    return *text(x->m->container_id) && is_taken(x) ? no(f, ERR_PRECONDITION, "container_taken", "this container is another sandbox") : 0;
 }
 
 static int sign(void *arg)
@@ -141,13 +151,16 @@ static int make_assertion(struct certify *x, struct err *err)
     return assertion_make_bound(x->sb->control->access_key, &k, &x->assertion, err);
 }
 
-/* 1: its row went meanwhile. */
+/* 1: its row went meanwhile, or another got that container. */
 static int record_certified(struct db *db, void *arg, struct err *err)
 {
     struct certify *x = arg;
     int rc = x->m->renewal ? db_exec(db, err, "UPDATE sandbox_agents SET thumbprint = ? WHERE sandbox_id = ? AND container_id = ?", "ttt",
                                      x->thumbprint, x->sb->id, x->m->container_id)
-                           : db_exec(db, err, "UPDATE sandboxes SET container_id = ? WHERE id = ?", "tt", x->m->container_id, x->sb->id);
+                           : db_exec(db, err,
+                                     "UPDATE sandboxes SET container_id = ? WHERE id = ?"
+                                     " AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE container_id = ? AND id <> ?)",
+                                     "tttt", x->m->container_id, x->sb->id, x->m->container_id, x->sb->id);
     if (rc < 0)
         return rc;
     return db_changes(db) == 1 ? audit_append(db, &x->entry, err) : 1;
@@ -334,7 +347,7 @@ struct row {
     struct audit_record entry;
 };
 
-/* What had this container or this certificate before has it no more: both are one of a kind. 1: the sandbox went meanwhile. */
+/* In place of its own row only: container and certificate are one of a kind, what another has is refused. 1: the sandbox went meanwhile. */
 static int write_row(struct db *db, void *arg, struct err *err)
 {
     struct row *r = arg;
@@ -343,8 +356,7 @@ static int write_row(struct db *db, void *arg, struct err *err)
     if (rc == 0 && n == 0)
         return 1;
     if (rc == 0)
-        rc = db_exec(db, err, "DELETE FROM sandbox_agents WHERE sandbox_id = ? OR thumbprint = ? OR container_id = ?", "ttt", r->sb->id,
-                     r->thumbprint, r->container);
+        rc = db_exec(db, err, "DELETE FROM sandbox_agents WHERE sandbox_id = ?", "t", r->sb->id);
     if (rc == 0)
         rc = db_exec(db, err,
                      "INSERT INTO sandbox_agents (thumbprint, container_id, sandbox_id, project, name, registered_us, last_seen_us)"
@@ -419,6 +431,8 @@ static int enter(struct server *s, const Davit__Link__V1__SandboxRegister *q, st
     audit_what(&r.entry, "sandbox.register", s->name);
     audit_how(&r.entry, AUDIT_OK, NULL);
     rc = store_write(s->control->store, write_row, &r, deadline_in(STORE_WAIT), &f->err);
+    if (rc == -(int)ERR_EXISTS)
+        return no(f, ERR_DENIED, "container_taken", "another sandbox has this container or this certificate");
     if (rc < 0)
         return broken(f, rc);
     if (rc > 0 || sb->gone)

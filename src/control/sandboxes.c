@@ -9,7 +9,7 @@
 #include "control/links.h"
 #include "control/worldview.h"
 
-enum { ID_PREFIX_MIN = 4 };
+enum { ID_PREFIX_MIN = 4, WORD_MAX = 64, IMAGE_MAX = 512, MESSAGE_MAX = 1024 };
 
 struct sandboxes *sandboxes_new(void)
 {
@@ -192,29 +192,59 @@ void sandboxes_server_gone(struct server *s)
 
 /* --- What agents report --- */
 
+/* But for when it was seen, which moves all the time. */
 static bool same(const Davit__Common__V1__Sandbox *a, const Davit__Common__V1__Sandbox *b)
 {
     AUTO_BUF one = BUF_INIT(RPC_MESSAGE_MAX);
     AUTO_BUF two = BUF_INIT(RPC_MESSAGE_MAX);
-    return rpc_pack(&a->base, &one) == 0 && rpc_pack(&b->base, &two) == 0 && str_eq(buf_str(&one), buf_str(&two));
+    Davit__Common__V1__Sandbox m = *a;
+    m.last_seen_us = b->last_seen_us;
+    return rpc_pack(&m.base, &one) == 0 && rpc_pack(&b->base, &two) == 0 && str_eq(buf_str(&one), buf_str(&two));
+}
+
+/* In place, between characters. */
+static void cut(char *field, size_t max)
+{
+    size_t n = strlen(text(field));
+    if (n <= max)
+        return;
+    for (n = max; n && ((unsigned char)field[n] & 0xc0) == 0x80;)
+        n--;
+    field[n] = '\0';
+}
+
+/* What is kept of a report is no longer than what an honest agent says. */
+static void cut_texts(Davit__Common__V1__Sandbox *m)
+{
+    char *const words[] = {m->id, m->project, m->name, m->container_id, m->reason, m->step, m->thumbprint, m->server_id};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        cut(words[i], WORD_MAX);
+    cut(m->image, IMAGE_MAX);
+    cut(m->message, MESSAGE_MAX);
 }
 
 /* Waits. The word of its agent on which container it is counts: another one than the one that we signed for says that the first is gone. */
-static int take_state(struct sandbox *sb, const Davit__Common__V1__Sandbox *m, struct err *err)
+static int take_state(struct sandbox *sb, const Davit__Common__V1__Sandbox *said, struct err *err)
 {
     ProtobufCMessage *copy = NULL;
     Davit__Common__V1__Sandbox before;
     int rc = 0;
+    if (rpc_copy(&said->base, &copy) != 0)
+        return 0;
+    Davit__Common__V1__Sandbox *m = (Davit__Common__V1__Sandbox *)copy;
+    cut_texts(m);
     bool moved = m->session || m->last_seen_us > sb->state->last_seen_us, changed = !same(m, sb->state);
     if (*sb->container && *text(m->container_id) && strcmp(sb->container, m->container_id) != 0) {
         rc = sandbox_evict(sb, false, "it has another container", err);
         changed = true;
     }
-    if (rc < 0 || sb->gone || rpc_copy(&m->base, &copy) != 0)
+    if (rc < 0 || sb->gone) {
+        (void)rpc_message_free(copy);
         return rc;
+    }
     Davit__Common__V1__Sandbox *old = sb->state;
     sandbox_describe(sb, &before);
-    sb->state = (Davit__Common__V1__Sandbox *)copy;
+    sb->state = m;
     if (moved)
         sb->last_seen = clock_real();
     if (changed)
@@ -282,9 +312,13 @@ void sandboxes_greet(struct server *s)
     struct sandbox *sb;
     if (!s->control->sandboxes)
         return; /* a part of it under test */
-    list_each(sb, &s->control->sandboxes->all, struct sandbox, node)
-        if (*sb->thumbprint && strcmp(sb->server_id, s->id) == 0)
+    list_each(sb, &s->control->sandboxes->all, struct sandbox, node) {
+        bool there = *sb->container || *text(sb->state->container_id);
+        /* Without a row it is told to register; that one is not trusted its agent knows, and no row would say that nothing is wrong. */
+        bool rowless = there && sb->state->trust != DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_UNTRUSTED;
+        if (strcmp(sb->server_id, s->id) == 0 && (*sb->thumbprint || rowless))
             sandbox_tell(s, sb, 0);
+    }
 }
 
 /* --- Commands --- */

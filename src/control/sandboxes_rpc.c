@@ -204,6 +204,8 @@ static int run(struct run *r, struct err *err)
         rc = fill_snapshot(r, err);
     if (rc == 0 && r->server->gone)
         rc = err_set(err, ERR_ABORTED, "the server was removed meanwhile");
+    if (rc == 0 && r->sb->gone)
+        rc = err_set(err, ERR_ABORTED, "the sandbox was removed meanwhile");
     if (rc == 0)
         rc = submit(r, &cmd, err);
     if (rc < 0) {

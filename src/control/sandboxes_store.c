@@ -69,11 +69,13 @@ static int evict(struct db *db, void *arg, struct err *err)
 int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *err)
 {
     struct evict j = {.id = sb->id, .whole = whole};
+    struct server *s;
     Davit__Common__V1__Sandbox before;
     char container[SANDBOX_HASH_SIZE], thumbprint[SANDBOX_HASH_SIZE];
     (void)sandbox_ref(sb);
     int rc = store_write(sb->control->store, evict, &j, deadline_in(STORE_WAIT), err);
     if (rc == 0 && !sb->gone) {
+        s = servers_by_id(sb->control, sb->server_id);
         log_event(LOG_INFO, whole ? "sandbox gone" : "sandbox lost its registration", "sandbox", sb->id, "name", sb->name, "thumbprint",
                   sb->thumbprint, "reason", why, NULL);
         (void)str_copy(container, sizeof(container), str_from(sb->container));
@@ -81,8 +83,11 @@ int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *e
         sandbox_describe(sb, &before);
         before.container_id = *container ? container : before.container_id;
         before.thumbprint = thumbprint;
-        sb->container[0] = sb->thumbprint[0] = '\0';
+        sb->thumbprint[0] = '\0';
         sb->registered = 0;
+        if (s && *thumbprint)
+            sandbox_tell(s, sb, 0); /* of that container: one that has come in its place is not meant */
+        sb->container[0] = '\0';
         if (whole)
             sandboxes_drop(sb);
         sandbox_changed(sb, &before);

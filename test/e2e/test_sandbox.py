@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 
@@ -72,3 +73,13 @@ def test_attach_let_go_and_attach_again(up, busybox_image):
     t.until(b"b5")
     t.type(b"exit 9\n")
     assert t.wait() == 9
+
+
+def test_rm_removes_it_after_an_interrupt_and_exec_has_its_user(up, docker, busybox_image):
+    with subprocess.Popen([up.bin / "davit", "run", "--rm", "--name", "brief", "--user", "1234", busybox_image, "/bin/busybox", "sh", "-c",
+                           "echo up; exec /bin/busybox sleep 60"], stdout=subprocess.PIPE, env=up.env) as p:
+        assert p.stdout.readline() == b"up\n"
+        assert up.run("sandbox", "exec", "brief", "--", "/bin/busybox", "id", "-u").out == "1234\n"
+        p.send_signal(signal.SIGINT)
+        assert p.wait(30) == 130
+    assert not any(s["name"] == "brief" for s in up.json("sandbox", "ls").get("sandboxes", []))

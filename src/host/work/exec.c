@@ -310,7 +310,22 @@ static int check(const Davit__Link__V1__ExecCall *q, struct err *err)
     return 0;
 }
 
-static int look_up(struct exec *x, const char *name, const char **reason, struct err *err)
+/* Of a sandbox: its PID 1 is root, and its program runs as somebody else. The engine resolves names. NULL: whom the engine takes. */
+static char *user_of_sandbox(const struct docker_container *c)
+{
+    static const char *const names[] = {"DAVIT_USER=", "DAVIT_IMAGE_USER="};
+    const char *purpose = docker_map_get(&c->labels, "davit.purpose");
+    if (!purpose || strcmp(purpose, "sandbox") != 0)
+        return NULL;
+    for (size_t k = 0; k < ARRAY_LEN(names); k++)
+        for (size_t i = 0, n = strlen(names[k]); i < c->n_env; i++)
+            if (strncmp(c->env[i], names[k], n) == 0 && c->env[i][n])
+                return str_dup(str_from(c->env[i] + n));
+    return NULL;
+}
+
+/* The caller frees *ret_user. */
+static int look_up(struct exec *x, const char *name, char **ret_user, const char **reason, struct err *err)
 {
     struct docker_container c = {0};
     int rc = docker_container_inspect(x->w->docker, name, &c, deadline_in(ENGINE_CALL), err);
@@ -322,13 +337,15 @@ static int look_up(struct exec *x, const char *name, const char **reason, struct
         err_hint(err, "davit %s %.200s", service ? "start" : "container start", service ? service : name);
         *reason = "not_running";
     }
-    if (rc == 0)
+    if (rc == 0) {
         (void)str_copy(x->container, sizeof(x->container), str_from(c.id));
+        *ret_user = user_of_sandbox(&c);
+    }
     docker_container_release(&c);
     return rc;
 }
 
-static int start(struct exec *x, const Davit__Link__V1__ExecCall *q, struct err *err)
+static int start(struct exec *x, const Davit__Link__V1__ExecCall *q, const char *user, struct err *err)
 {
     struct docker_pair *env = mem_zalloc(q->n_env + 1, sizeof(*env));
     for (size_t i = 0; i < q->n_env; i++)
@@ -337,7 +354,7 @@ static int start(struct exec *x, const Davit__Link__V1__ExecCall *q, struct err 
                                           .n_command = q->n_command,
                                           .env = env,
                                           .n_env = q->n_env,
-                                          .user = *q->user ? q->user : NULL,
+                                          .user = *q->user ? q->user : user,
                                           .working_dir = *q->working_dir ? q->working_dir : NULL,
                                           .tty = q->tty,
                                           .stdin_open = q->stdin};
@@ -349,13 +366,14 @@ static int start(struct exec *x, const Davit__Link__V1__ExecCall *q, struct err 
 static int run(struct exec *x, const Davit__Link__V1__ExecCall *q, int *ret, const char **reason, struct err *err)
 {
     const struct policy_ask ask = {.exec = true};
+    AUTO_FREE char *user = NULL;
     int rc = policy_check(x->w->policy, &ask, reason, err);
     if (rc == 0)
         rc = check(q, err);
     if (rc == 0)
-        rc = look_up(x, q->container_id, reason, err);
+        rc = look_up(x, q->container_id, &user, reason, err);
     if (rc == 0)
-        rc = start(x, q, err);
+        rc = start(x, q, user, err);
     if (rc == 0)
         rc = spawn_helpers(x, err);
     if (rc == 0)

@@ -106,7 +106,7 @@ class Box:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.spec = pb.common.SandboxSpec(project=project, name=self.name, image="busybox", command=["sleep", "1"], **spec)
         self.out = queue.Queue()
-        self.out.put(pb.rpc.RunSandboxRequest(spec=self.spec, server="worker"))
+        self.out.put(pb.rpc.RunSandboxRequest(spec=self.spec, server=agent.name))
         self.call = service.RunSandbox(iter(self.out.get, None), timeout=30)
 
     def take(self):
@@ -507,12 +507,12 @@ def test_run_attaches_and_ends_with_the_programs_exit_code(daemon, pb, agent, tm
     (tmp_path / "davit.yaml").write_text("sandbox:\n  project: shop\n  env: {A: one}\n  init:\n    - {name: deps, run: npm ci, timeout: 90s}\n"
                                          "  mcp:\n    - {name: files, command: [mcp, /w]}\n")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = pool.submit(davit, daemon, "run", "--file", tmp_path / "davit.yaml", "--name", "typed", "-e", "B=two", "--memory", "64m",
+        running = pool.submit(davit, daemon, "run", "--file", tmp_path / "davit.yaml", "--name", "typed", "-e", "B=two", "-e", "A=three", "-e", "NOT_SET_HERE", "--memory", "64m",
                               "--network", "open", "busybox", "echo", "-n", "hi", check=False)
         c = agent.take()
         spec = c.create_sandbox.spec
         assert (spec.project, spec.name, list(spec.command), spec.memory_bytes) == ("shop", "typed", ["echo", "-n", "hi"], 64 << 20)
-        assert {v.name: v.value for v in spec.env} == {"A": "one", "B": "two"} and spec.open_network and spec.restart == "no"
+        assert [(v.name, v.value) for v in spec.env] == [("A", "three"), ("B", "two")] and spec.open_network and spec.restart == "no"
         assert [(i.name, list(i.command), i.timeout_s, i.mcp) for i in spec.init_steps] == [
             ("deps", ["/bin/sh", "-c", "npm ci"], 90, False), ("files", ["mcp", "/w"], 0, True)]
         agent.finish(c, "runs")
@@ -556,3 +556,20 @@ def test_the_table_of_agents(daemon, box):
 def test_rm_of_one_that_runs_asks_for_force(daemon, box):
     r = davit(daemon, "sandbox", "rm", f"shop/{box.name}", check=False)
     assert r.rc != 0 and "--force" in r.err
+
+
+# Last: from here on there are two servers.
+@pytest.mark.req("CW-20")
+def test_the_container_of_another_servers_sandbox_is_refused(daemon, pb, service, box):
+    box.registered()
+    other = FakeAgent(daemon, "other")
+    other.enroll()
+    other.takes_sandboxes = True
+    other.connect()
+    b = Box(daemon, pb, service, other)
+    b.take()
+    b.made()
+    refused(b.certify(container=box.container), "container_taken")
+    assert b.certify().assertion
+    other.disconnect()
+    assert rows(daemon, "SELECT sandbox_id FROM sandbox_agents WHERE container_id = ?", box.container) == [(box.id,)]

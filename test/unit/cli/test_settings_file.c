@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/settings_file.h"
 
@@ -80,6 +81,7 @@ static void test_what_is_refused_names_its_line(void **state)
         {"control_plane: 7443\n", "holds keys"},
         {"controlplane:\n  admin_port: 1\n", "line 1: \"controlplane\" is no section"},
         {"- a\n", "holds sections"},
+        {"control_plane:\n  admin_port: 7080\n  health_port: 7080\n", "line 3: \"health_port\" is the port of admin_port already"},
         {"control_plane:\n  admin_port: 1\n  admin_port: 2\n", "settings.yaml"},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -94,12 +96,28 @@ static void test_what_is_refused_names_its_line(void **state)
     forget(&r);
 }
 
+/* What only the file moves is as if it was never said once the file says it no more. */
+static void test_what_is_not_said_any_more_is_undone(void **state)
+{
+    char dir[] = "/tmp/settings-XXXXXX";
+    struct err err = ERR_INIT;
+    struct cli cli = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    cli.paths.config = dir;
+    cli.settings.token = str_dup(STR("127.0.0.1:4444"));
+    assert_int_equal(settings_file_apply(&cli, &cli.settings, &err), 0);
+    assert_null(cli.settings.token);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_nine_keys),
         cmocka_unit_test(test_nothing_is_nothing),
         cmocka_unit_test(test_what_is_refused_names_its_line),
+        cmocka_unit_test(test_what_is_not_said_any_more_is_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
