@@ -175,13 +175,20 @@ int box_keep_spec(struct box *b, const sandbox_spec *spec, struct err *err)
     sandbox_spec without = *spec;
     ProtobufCMessage *copy = NULL;
 
+    /* Resumed: the keeper may be at its steps. */
+    if (b->spec)
+        return 0;
     without.n_env = 0;
     without.env = NULL;
     if (rpc_copy(&without.base, &copy) != 0)
         return err_set(err, ERR_INTERNAL, "the spec cannot be copied");
-    (void)rpc_message_free(b->spec);
-    b->spec = (sandbox_spec *)copy;
-    return keep(b, "spec", copy, err);
+    int rc = keep(b, "spec", copy, err);
+    if (rc == 0 && !b->spec) {
+        b->spec = (sandbox_spec *)copy;
+        copy = NULL;
+    }
+    (void)rpc_message_free(copy);
+    return rc;
 }
 
 int box_keep_row(struct box *b, struct err *err)
@@ -189,7 +196,7 @@ int box_keep_row(struct box *b, struct err *err)
     Davit__Link__V1__SandboxVerdict v = DAVIT__LINK__V1__SANDBOX_VERDICT__INIT;
 
     v.sandbox_id = b->id;
-    v.container_id = b->container;
+    v.container_id = *b->container ? b->container : b->kept;
     v.thumbprint = b->thumbprint;
     v.registered_at_us = b->registered;
     return keep(b, "row", &v.base, err);
@@ -203,16 +210,38 @@ int box_keep_initialized(struct box *b, struct err *err)
     return contain_write(b->k, name, "", 0, err);
 }
 
-int box_forget(struct box *b, struct err *err)
+/* All but the last so many of what is kept. */
+static int forget(struct box *b, size_t but, struct err *err)
 {
     static const char *const kinds[] = {"row", "init", "spec"};
     int rc = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(kinds) && rc == 0; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds) - but && rc == 0; i++) {
         AUTO_FREE char *name = str_printf("%s.%s", b->id, kinds[i]);
         rc = contain_write(b->k, name, NULL, 0, err);
     }
     return rc;
+}
+
+int box_forget(struct box *b, struct err *err)
+{
+    return forget(b, 0, err);
+}
+
+int box_set_container(struct box *b, const char *id, struct err *err)
+{
+    const char *before = *b->container ? b->container : b->kept;
+    bool other = *before && strcmp(before, id) != 0;
+
+    (void)str_copy(b->container, sizeof(b->container), str_from(id));
+    if (!other)
+        return 0;
+    b->thumbprint[0] = '\0';
+    b->registered = 0;
+    b->refused = NULL;
+    b->initialized = false;
+    b->trust = TRUST(UNREGISTERED);
+    return forget(b, 1, err);
 }
 
 /* A message in a file of the folder, or NULL. */
@@ -249,6 +278,7 @@ static void load_one(struct contain *k, const char *name)
             (Davit__Link__V1__SandboxVerdict *)read_message(k, name, &davit__link__v1__sandbox_verdict__descriptor);
         if (v) {
             (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
+            (void)str_copy(b->kept, sizeof(b->kept), str_from(v->container_id));
             b->registered = v->registered_at_us;
             b->trust = *b->thumbprint ? TRUST(REGISTERED) : b->trust;
         }
@@ -279,6 +309,17 @@ static void keep_row_main(void *arg)
     box_unref(b);
 }
 
+/* Of the control plane's reasons the static word of one that cuts off; NULL: it may succeed another time. */
+static const char *distrust(const char *reason)
+{
+    static const char *const words[] = {"cert_thumbprint_mismatch", "container_mismatch", "label_mismatch"};
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (strcmp(reason, words[i]) == 0)
+            return words[i];
+    return NULL;
+}
+
 void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v)
 {
     bool same = strcmp(b->thumbprint, v->thumbprint) == 0;
@@ -286,18 +327,22 @@ void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v)
     /* A row of a container of before says nothing about this one. */
     if (*v->container_id && *b->container && strcmp(v->container_id, b->container) != 0)
         return;
-    b->refused = v->failure != NULL;
+    if (v->failure) {
+        const char *reason = distrust(v->failure->reason);
+        b->refused = reason ? reason : b->refused;
+        if (reason)
+            keeper_quarantine(b, reason, v->failure->message);
+        return;
+    }
+    b->refused = NULL;
     (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
     b->registered = v->registered_at_us;
-    if (!b->refused)
-        b->trust = *b->thumbprint ? TRUST(REGISTERED) : TRUST(UNREGISTERED);
+    b->trust = *b->thumbprint ? TRUST(REGISTERED) : TRUST(UNREGISTERED);
     if (!same && *b->thumbprint)
         log_event(LOG_NOTICE, "sandbox registered", "sandbox", b->id, "thumbprint", b->thumbprint, NULL);
     (void)box_ref(b);
     if (!work_spawn(b->k->w, "sandbox-row", keep_row_main, b))
         box_unref(b);
-    if (v->failure)
-        keeper_quarantine(b, "cert_thumbprint_mismatch", v->failure->message);
-    else if (!same)
+    if (!same)
         box_tell(b);
 }

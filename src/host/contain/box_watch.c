@@ -15,8 +15,12 @@
 static bool is_ours(const struct contain *k, const struct docker_map *labels)
 {
     const char *managed = docker_map_get(labels, LABEL_MANAGED), *server = docker_map_get(labels, LABEL_SERVER);
-    const char *id = docker_map_get(labels, LABEL_SANDBOX);
+    const char *id = docker_map_get(labels, LABEL_SANDBOX), *purpose = docker_map_get(labels, LABEL_PURPOSE);
+    const char *service = docker_map_get(labels, LABEL_SERVICE);
 
+    /* A service's image may bring the labels of a sandbox. */
+    if ((service && *service) || !purpose || strcmp(purpose, "sandbox") != 0)
+        return false;
     return managed && strcmp(managed, "true") == 0 && server && strcmp(server, k->w->server_id) == 0 && id && str_is_label(str_from(id));
 }
 
@@ -55,7 +59,7 @@ static void take(struct box *b, const struct docker_container *c)
     usec_t started = engine_time(c->started);
     bool ran = runs(b);
 
-    (void)str_copy(b->container, sizeof(b->container), str_from(c->id));
+    b->listed = true;
     b->engine = c->state;
     b->created = engine_time(c->created);
     note_network(b, c);
@@ -71,6 +75,23 @@ static void take(struct box *b, const struct docker_container *c)
         keeper_start(b);
 }
 
+/* Waits: whether @id is, or becomes, the container of @b: another one does not as long as its own is there. */
+static int claim(struct box *b, const char *id, struct err *err)
+{
+    const char *before = *b->container ? b->container : b->kept;
+    struct docker_container own = {0};
+
+    if (*before && strcmp(before, id) != 0) {
+        int rc = docker_container_inspect(b->k->w->docker, before, &own, deadline_in(ENGINE_CALL), NULL);
+        docker_container_release(&own);
+        if (rc == 0)
+            log_event(LOG_WARN, "a container says that it is a sandbox that has another", "sandbox", b->id, "container", id, NULL);
+        if (rc != -ERR_NOT_FOUND)
+            return err_set(err, ERR_NOT_FOUND, "the sandbox has another container");
+    }
+    return b->gone ? err_set(err, ERR_NOT_FOUND, "the sandbox is gone") : box_set_container(b, id, err);
+}
+
 /* Looks at the container @name. */
 static int look(struct contain *k, const char *name, struct err *err)
 {
@@ -79,8 +100,13 @@ static int look(struct contain *k, const char *name, struct err *err)
 
     if (rc == 0 && is_ours(k, &c.labels)) {
         struct box *b = box_get(k, docker_map_get(&c.labels, LABEL_SANDBOX));
-        if (b)
-            take(b, &c);
+        if (b) {
+            (void)box_ref(b);
+            rc = claim(b, c.id, err);
+            if (rc == 0 && !b->gone)
+                take(b, &c);
+            box_unref(b);
+        }
     }
     docker_container_release(&c);
     return rc;
@@ -136,18 +162,15 @@ static int resync(struct contain *k, struct err *err)
     AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", k->w->server_id);
     const char *labels[] = {FILTER, server};
     struct docker_summaries l = {0};
-    int rc = docker_container_list(k->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
 
-    if (rc < 0)
-        return rc;
+    /* Before the list: one that is made from here on is seen by whoever makes it. */
     for (struct hmap_entry *e = hmap_first(k->boxes); e; e = hmap_next(e))
         ((struct box *)hmap_value(e))->listed = false;
+    int rc = docker_container_list(k->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < l.n && rc >= 0; i++) {
-        const char *id = docker_map_get(&l.items[i].labels, LABEL_SANDBOX);
         rc = look(k, l.items[i].id, err);
-        struct box *b = id ? box_find(k, id) : NULL;
-        if (b)
-            b->listed = true;
         if (rc == -ERR_NOT_FOUND)
             rc = 0;
     }
@@ -170,6 +193,7 @@ static void listen_again(struct contain *k)
         if (*l.items[i].gateway && (strcmp(l.items[i].name, CONTAIN_NET) == 0 || strcmp(l.items[i].name, CONTAIN_OPEN) == 0))
             rc = relay_listen(k, l.items[i].gateway, &err);
     docker_networks_release(&l);
+    k->listens = rc == 0;
     if (rc < 0)
         log_err(LOG_WARN, &err, "sandboxes cannot register", NULL);
 }
@@ -181,7 +205,6 @@ static int on_event(void *arg, const struct docker_event *e)
     const char *id = docker_map_get(e->attributes, LABEL_SANDBOX);
     struct box *b = id ? box_find(k, id) : NULL;
 
-    k->events_since = e->time_ns;
     if (strcmp(e->action, "destroy") == 0 && b && strcmp(b->container, e->id) == 0 && !is_busy(k, b)) {
         forget(b);
         return 0;
@@ -203,12 +226,13 @@ static void watch_main(void *arg)
         if (rc == 0 && !k->watched) {
             k->watched = true;
             boxes_tell(k);
-            listen_again(k);
         }
+        if (rc == 0 && !k->listens)
+            listen_again(k);
+        contact_refresh(k);
         /* Its end is the time for the next list. */
-        k->events_since = now;
         if (rc == 0)
-            rc = docker_events(k->w->docker, FILTER, k->events_since, on_event, k, deadline_in(RESYNC), &err);
+            rc = docker_events(k->w->docker, FILTER, now, on_event, k, deadline_in(RESYNC), &err);
         failed = rc == 0 || rc == -ERR_DEADLINE ? 0 : failed + 1;
         if (failed && !fiber_cancelled())
             (void)fiber_sleep(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "ident/key.h"
 #include "net/tls.h"
 
@@ -22,6 +23,7 @@ struct contact {
     struct buf leaf_pem;
     struct secret *leaf_key;
     usec_t leaf_made; /* real time */
+    bool fresh;       /* made since the listeners got it */
 };
 
 struct contact *contact_free(struct contact *c)
@@ -133,6 +135,7 @@ static int make_leaf(struct contact *c, struct err *err)
     if (rc == 0)
         rc = key_to_pem(key, &c->leaf_key, err);
     c->leaf_made = clock_real();
+    c->fresh = rc == 0;
     return rc;
 }
 
@@ -163,4 +166,19 @@ int contact_dial_tls(struct contact *c, const char *id, struct tls_ctx **ret, st
 int contact_listen_tls(struct contact *c, struct tls_ctx **ret, struct err *err)
 {
     return make_tls(c, NULL, ret, err);
+}
+
+void contact_refresh(struct contain *k)
+{
+    struct contact *c = k->contact;
+    struct err err = ERR_INIT;
+
+    if (!c->leaf_key)
+        return;
+    if (make_leaf(c, &err) < 0)
+        log_err(LOG_WARN, &err, "a new certificate for sandboxes cannot be made", NULL);
+    if (!c->fresh)
+        return;
+    c->fresh = false;
+    relay_retls(k);
 }

@@ -121,11 +121,13 @@ static void message(void *arg, const Davit__Link__V1__ControlMessage *m)
     uint64_t id = 0;
 
     (void)failure_of(m, &id);
-    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT && id == 0) {
+    /* A refusal reaches the asker as an error: it is heeded here. */
+    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT && (id == 0 || m->sandbox_verdict->failure)) {
         struct box *b = box_find(k, m->sandbox_verdict->sandbox_id);
         if (b)
             box_verdict(b, m->sandbox_verdict);
-        return;
+        if (id == 0)
+            return;
     }
     list_each (a, &k->asks, struct ask, node) {
         if (a->id != id || a->answer || rpc_copy(&m->base, &copy) != 0)
@@ -216,7 +218,6 @@ int contain_new(const struct contain_config *config, struct contain **ret, struc
     event_init(&k->link_up, k->loop);
     event_init(&k->runtime_done, k->loop);
     event_init(&k->relay_idle, k->loop);
-    event_init(&k->look, k->loop);
     int rc = fd_mkdir_p(k->folder, 0700, err);
     if (rc == 0)
         rc = contact_new(k, &k->contact, err);
@@ -261,7 +262,6 @@ struct contain *contain_free(struct contain *k)
     event_release(&k->link_up);
     event_release(&k->runtime_done);
     event_release(&k->relay_idle);
-    event_release(&k->look);
     for (size_t i = 0; i < ARRAY_LEN(k->relay_at); i++)
         free(k->relay_at[i]);
     free(k->runtime_volume);

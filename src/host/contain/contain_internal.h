@@ -40,6 +40,7 @@ struct box {
 
     /* As the engine says: */
     char container[DOCKER_ID_SIZE], ip[64], network[64];
+    char kept[DOCKER_ID_SIZE]; /* the container that what is kept on disk is about, as long as .container is empty */
     enum docker_state engine;
     usec_t engine_started;
     bool listed;
@@ -58,12 +59,13 @@ struct box {
     /* Its row in the register of the control plane, as the agent heard it last: */
     char thumbprint[THUMBPRINT_SIZE]; /* "": there is none */
     usec_t registered;
-    bool refused; /* the control plane does not trust it */
+    const char *refused; /* static; NULL, or why the control plane does not trust it */
 
     bool initialized;   /* the steps of the first start are done, by our own word */
     bool ready;         /* AgentReady was said in this life of its container */
     bool failed;        /* in this life of its container: nothing more is tried */
     bool again;         /* its container is being restarted by the keeper */
+    bool cutting;       /* a fiber takes its networks from it */
     unsigned unregistered; /* registrations that failed in a row */
     usec_t renewed;     /* monotonic, 0: not by this process */
     struct worker *keeper;
@@ -96,9 +98,8 @@ struct contain {
     struct event relay_idle;
     char *relay_at[2]; /* addresses that it listens at */
 
-    struct event look;  /* the engine should be asked for all */
-    uint64_t events_since;
-    bool watched; /* it was asked once */
+    bool watched; /* the engine was asked for all once */
+    bool listens; /* where sandboxes are that were there before */
 };
 
 /* --- contain.c ---- */
@@ -135,8 +136,10 @@ void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char 
 void box_tell(struct box *b);
 /* All of them, as a full list. */
 void boxes_tell(struct contain *k);
-/* What a verdict says. */
+/* What a verdict says. Of the refusals only those that say that it is not what it says it is. */
 void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v);
+/* Waits: @id is its container from now on. After another one nothing that was known of that holds. */
+int box_set_container(struct box *b, const char *id, struct err *err) MUST_USE;
 /* Its names: of the container, the material's volume, the workspace's. */
 char *box_name(const sandbox_spec *spec) MUST_USE;
 
@@ -159,6 +162,8 @@ int contact_set_roots(struct contain *k, const char *pem, struct err *err) MUST_
 /* To dial sandbox @id; to listen for all. The caller's reference. */
 int contact_dial_tls(struct contact *c, const char *id, struct tls_ctx **ret, struct err *err) MUST_USE;
 int contact_listen_tls(struct contact *c, struct tls_ctx **ret, struct err *err) MUST_USE;
+/* Now and then: another certificate in time, also for the listeners. */
+void contact_refresh(struct contain *k);
 
 /* --- runtime.c ---- */
 /* Waits: the volume is there and filled; its name is k->runtime_volume. */
@@ -220,8 +225,12 @@ struct keeper {
     char live[THUMBPRINT_SIZE]; /* of the handshake */
     usec_t not_after;
     unsigned commands;
-    bool initialized, running; /* as HelloAck said */
-    bool over;                 /* its main program has ended */
+    bool initialized, running; /* as it says */
+    bool over;                 /* its main program has ended, so it says: */
+    int exit_code;
+    bool oom_killed;
+    bool settled;              /* it is who it should be: what it says is passed on */
+    char ip[64];               /* dialled */
     bool invalid;              /* its certificate is none of a sandbox of this name */
 };
 /* Waits: all that is to be done before the main program may start, and the word for it. 0; 1: withheld, b says why; negative: the session broke. */
@@ -229,6 +238,10 @@ int keeper_conduct(struct keeper *s, struct err *err) MUST_USE;
 /* Waits for the next message and notes what it says about the main program. */
 int keeper_get(struct keeper *s, usec_t deadline, Davit__Session__V1__Response **ret, struct err *err) MUST_USE;
 int keeper_put(struct keeper *s, Davit__Session__V1__Command *m, const char *id, struct err *err) MUST_USE;
+/* What it has said about its main program is true: passes it on. */
+void keeper_settled(struct keeper *s);
+/* The user of a step, "1000", "1000:1000", "root" or "": 0, -ERR_INVALID. */
+int keeper_read_user(const char *user, Davit__Session__V1__PipeStage *stage) MUST_USE;
 
 /* --- attach.c, fill.c: see struct work_extension ---- */
 int sandbox_attach(void *contain, struct call *c, Davit__Link__V1__CallEnd *end, const char **reason, struct err *err);

@@ -16,6 +16,8 @@
 #define TICK         (15 * USEC_SEC)
 #define RETRY_BASE   (40 * USEC_MSEC)
 #define RETRY_CAP    (5 * USEC_SEC)
+#define CUT_BASE     (100 * USEC_MSEC)
+#define CUT_CAP      (10 * USEC_SEC)
 #define REGISTER_WAIT (60 * USEC_SEC)
 #define REGISTER_BASE (500 * USEC_MSEC)
 #define REGISTER_CAP  (60 * USEC_SEC)
@@ -24,20 +26,43 @@
 
 /* --- Quarantine ---- */
 
-struct cut {
-    struct box *b;
-    char container[DOCKER_ID_SIZE], network[64];
-};
+static bool is_cut_in(const struct box *b, usec_t life)
+{
+    return b->failed && !b->gone && b->engine == DOCKER_STATE_RUNNING && b->engine_started == life && *b->network;
+}
 
+/* As often as it takes, as long as this life of its container lasts. */
 static void cut_main(void *arg)
 {
-    struct cut *c = arg;
-    struct err err = ERR_INIT;
+    struct box *b = arg;
+    usec_t life = b->engine_started;
 
-    if (docker_network_disconnect(c->b->k->w->docker, c->network, c->container, true, deadline_in(ENGINE_CALL), &err) < 0)
-        log_err(LOG_ERROR, &err, "a sandbox that is not trusted could not be cut off its network", "sandbox", c->b->id, NULL);
-    box_unref(c->b);
-    free(c);
+    for (unsigned tries = 1; is_cut_in(b, life) && !fiber_cancelled(); tries++) {
+        struct err err = ERR_INIT;
+        char network[sizeof(b->network)], container[DOCKER_ID_SIZE];
+        (void)str_copy(network, sizeof(network), str_from(b->network));
+        (void)str_copy(container, sizeof(container), str_from(b->container));
+        int rc = docker_network_disconnect(b->k->w->docker, network, container, true, deadline_in(ENGINE_CALL), &err);
+        if (rc >= 0) {
+            b->ip[0] = '\0'; /* may be another's from now on */
+            rc = box_look(b, &err);
+        }
+        if (rc < 0)
+            log_err(LOG_ERROR, &err, "a sandbox that is not trusted could not be cut off its network", "sandbox", b->id, NULL);
+        if (is_cut_in(b, life))
+            (void)fiber_sleep(backoff_wait(tries < 8 ? tries : 8, CUT_BASE, CUT_CAP));
+    }
+    b->cutting = false;
+    box_unref(b);
+}
+
+static void cut(struct box *b)
+{
+    if (!*b->network || b->cutting)
+        return;
+    b->cutting = work_spawn(b->k->w, "sandbox-cut", cut_main, box_ref(b)) != NULL;
+    if (!b->cutting)
+        box_unref(b);
 }
 
 void keeper_quarantine(struct box *b, const char *reason, const char *message)
@@ -48,16 +73,7 @@ void keeper_quarantine(struct box *b, const char *reason, const char *message)
     b->failed = true;
     if (!known || strcmp(b->reason, reason) != 0)
         box_state(b, STATE(FAILED), reason, message);
-    if (!*b->network)
-        return;
-    struct cut *c = NEW(struct cut);
-    c->b = box_ref(b);
-    (void)str_copy(c->container, sizeof(c->container), str_from(b->container));
-    (void)str_copy(c->network, sizeof(c->network), str_from(b->network));
-    if (work_spawn(b->k->w, "sandbox-cut", cut_main, c))
-        return;
-    box_unref(b);
-    free(c);
+    cut(b);
 }
 
 /* --- Messages ---- */
@@ -68,25 +84,39 @@ int keeper_put(struct keeper *s, Davit__Session__V1__Command *m, const char *id,
     return rpc_stream_put(s->stream, &m->base, deadline_in(HELLO_WAIT), err);
 }
 
-static void note_state(struct keeper *s, const Davit__Session__V1__State *st)
+static void pass_on(const struct keeper *s)
 {
     struct box *b = s->b;
 
-    s->over = st->main == DAVIT__SESSION__V1__STATE__MAIN__MAIN_ENDED;
     if (s->over) {
-        b->exit_code = st->exit_code;
-        b->oom_killed = st->oom_killed;
+        b->exit_code = s->exit_code;
+        b->oom_killed = s->oom_killed;
         return;
     }
-    if (st->main != DAVIT__SESSION__V1__STATE__MAIN__MAIN_RUNNING || b->state == STATE(RUNNING))
+    if (!s->running || b->state == STATE(RUNNING))
         return;
-    s->running = true;
     if (!b->started)
         b->started = clock_real();
     if (!b->failed) {
         b->step[0] = '\0';
         box_state(b, STATE(RUNNING), "", NULL);
     }
+}
+
+static void note_state(struct keeper *s, const Davit__Session__V1__State *st)
+{
+    s->over = st->main == DAVIT__SESSION__V1__STATE__MAIN__MAIN_ENDED;
+    s->running = s->running || st->main == DAVIT__SESSION__V1__STATE__MAIN__MAIN_RUNNING;
+    s->exit_code = st->exit_code;
+    s->oom_killed = st->oom_killed;
+    if (s->settled)
+        pass_on(s);
+}
+
+void keeper_settled(struct keeper *s)
+{
+    s->settled = true;
+    pass_on(s);
 }
 
 int keeper_get(struct keeper *s, usec_t deadline, Davit__Session__V1__Response **ret, struct err *err)
@@ -142,7 +172,7 @@ static int judge(struct keeper *s)
     struct box *b = s->b;
 
     if (b->refused) {
-        keeper_quarantine(b, "cert_thumbprint_mismatch", "the control plane does not trust its certificate");
+        keeper_quarantine(b, b->refused, "the control plane does not trust it");
         return 2;
     }
     if (!*b->thumbprint)
@@ -178,7 +208,7 @@ static int ask_to_register(struct keeper *s, struct err *err)
         rc = keeper_get(s, deadline, &r, err);
         if (rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_REGISTER_DONE) {
             done = r->register_done->ok && *s->b->thumbprint ? 0 : 1;
-            if (done)
+            if (done && !s->b->failed)
                 unregistered(s->b, *r->register_done->error ? r->register_done->error : "the control plane knows nothing of its registration");
         }
         (void)rpc_message_free(r);
@@ -191,6 +221,7 @@ static int renew(struct keeper *s, struct err *err)
     Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
     Davit__Session__V1__Renew *fresh = NULL;
     int rc = material_make(s->b, true, deadline_in(REGISTER_WAIT), &fresh, err);
+    usec_t deadline = deadline_in(HELLO_WAIT);
     bool done = false;
 
     m.body_case = DAVIT__SESSION__V1__COMMAND__BODY_RENEW;
@@ -199,7 +230,7 @@ static int renew(struct keeper *s, struct err *err)
         rc = fresh ? keeper_put(s, &m, "renew", err) : err_set(err, ERR_INTERNAL, "new material cannot be sent");
     while (rc == 0 && !done) {
         Davit__Session__V1__Response *r = NULL;
-        rc = keeper_get(s, deadline_in(HELLO_WAIT), &r, err);
+        rc = keeper_get(s, deadline, &r, err);
         if (rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_ERROR && strcmp(r->command_id, "renew") == 0)
             rc = err_set(err, ERR_ABORTED, "the supervisor did not take new material: %.200s", r->error->message);
         done = rc == 0 && r->body_case == DAVIT__SESSION__V1__RESPONSE__BODY_RENEWED;
@@ -218,6 +249,9 @@ static int begin_again(struct keeper *s, struct err *err)
 
     b->unregistered += b->unregistered < 8;
     int rc = fiber_sleep(backoff_wait(b->unregistered, REGISTER_BASE, REGISTER_CAP));
+    /* It was registered meanwhile; or it runs, and is not ended for this. */
+    if (rc == 0 && (*b->thumbprint || s->running))
+        return err_set(err, ERR_ABORTED, "it is judged again");
     if (rc == 0)
         rc = material_make(b, false, deadline_in(REGISTER_WAIT), NULL, err);
     b->again = rc == 0;
@@ -248,6 +282,8 @@ static int settle(struct keeper *s, struct err *err)
         b->unregistered = 0;
         return judge(s) == 0 ? 0 : 1;
     }
+    if (b->failed)
+        return 1;
     return begin_again(s, err);
 }
 
@@ -258,6 +294,8 @@ static int open_session(struct keeper *s, struct err *err)
     struct box *b = s->b;
     AUTO_FREE char *addr = str_printf("%s:%d", b->ip, CONTAIN_SESSION_PORT);
     struct tls_ctx *tls = NULL;
+
+    (void)str_copy(s->ip, sizeof(s->ip), str_from(b->ip));
     int rc = *b->ip ? contact_dial_tls(b->k->contact, b->id, &tls, err) : err_set(err, ERR_UNAVAILABLE, "it has no address");
 
     if (rc == 0)
@@ -286,14 +324,18 @@ static int look_after(struct keeper *s, struct err *err)
 
 static int keep(struct keeper *s, struct err *err)
 {
+    usec_t tick = deadline_in(TICK);
     int rc = look_after(s, err);
 
     while (rc == 0 && !s->over && !fiber_cancelled()) {
         Davit__Session__V1__Response *r = NULL;
-        rc = keeper_get(s, deadline_in(TICK), &r, err);
+        rc = keeper_get(s, tick, &r, err);
         (void)rpc_message_free(r);
-        if (rc != -ERR_DEADLINE)
+        if (rc != -ERR_DEADLINE && (rc < 0 || clock_mono() < tick))
             continue;
+        tick = deadline_in(TICK);
+        if (s->b->failed && s->b->trust == TRUST(UNTRUSTED))
+            cut(s->b);
         if (rpc_channel_alive(s->channel))
             s->b->seen = clock_real();
         box_tell(s->b);
@@ -327,12 +369,14 @@ static bool has_life(const struct box *b, usec_t life)
 }
 
 /* Before its supervisor was ever heard in this life of it: it starts, or it cannot. */
-static void note_failure(struct keeper *s, const struct err *err, unsigned failed)
+static void note_failure(struct keeper *s, usec_t life, const struct err *err, unsigned failed)
 {
     struct box *b = s->b;
 
     if (s->invalid) {
-        keeper_quarantine(b, "cert_invalid", err->msg);
+        /* Its address may be another's by now. */
+        if (box_look(b, NULL) == 0 && has_life(b, life) && strcmp(b->ip, s->ip) == 0)
+            keeper_quarantine(b, "cert_invalid", err->msg);
         return;
     }
     if (failed == 8 && !b->failed && !b->ready && b->state == STATE(STARTING) && !*b->reason)
@@ -360,7 +404,7 @@ static void keeper_main(void *arg)
             (void)box_look(b, NULL);
         failed = clock_mono() - began > RETRY_CAP ? 0 : failed + 1;
         if (rc < 0 && has_life(b, life))
-            note_failure(&s, &err, failed);
+            note_failure(&s, life, &err, failed);
         if (has_life(b, life))
             (void)event_wait(&b->changed, deadline_in(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP)));
         /* What changed may have been told by this very fiber: no more often than that. */

@@ -46,8 +46,7 @@ static void note(struct ended *e, const Davit__Session__V1__Response *r)
     }
 }
 
-/* "1000", "1000:1000", "root". */
-static int read_user(const char *user, Davit__Session__V1__PipeStage *stage)
+int keeper_read_user(const char *user, Davit__Session__V1__PipeStage *stage)
 {
     struct str rest = str_from(user), uid = str_cut(&rest, ':');
     uint64_t n = 0, g = 0;
@@ -84,7 +83,11 @@ static int run(struct keeper *s, const Davit__Common__V1__SandboxStep *step, str
     stage.argv = step->command;
     stage.n_argv = step->n_command;
     stage.cwd = (char *)(uintptr_t)folder_of(s->b->spec);
-    (void)read_user(step->user, &stage); /* was checked */
+    if (keeper_read_user(step->user, &stage) < 0) { /* a spec of another version */
+        e->over = e->refused = true;
+        (void)str_copy(e->why, sizeof(e->why), STR("its user is no number"));
+        return 0;
+    }
     shell.stages = &stages;
     shell.n_stages = 1;
     shell.timeout_seconds = seconds;
@@ -188,6 +191,11 @@ int keeper_conduct(struct keeper *s, struct err *err)
 {
     struct box *b = s->b;
 
+    if (s->running && !b->initialized) {
+        keeper_quarantine(b, "init_bypassed", "its main program runs, and nobody gave the word for it");
+        return 1;
+    }
+    keeper_settled(s);
     if (s->running || s->over) {
         b->ready = true;
         return 0;

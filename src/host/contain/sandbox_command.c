@@ -32,6 +32,8 @@ int sandbox_step_material(struct job *job, struct box *b, struct err *err)
         rc = contain_wait_link(b->k, job_deadline(job));
         if (rc == 0)
             rc = material_make(b, false, job_deadline(job), NULL, err);
+        if (rc == 0)
+            b->refused = NULL; /* that was another certificate */
     }
     return rc == 0 ? relay_listen(b->k, gateway, err) : rc;
 }
@@ -148,16 +150,19 @@ static int step_create(struct job *job, void *ctx, struct err *err)
     struct box *b = m->b;
 
     /* Resumed, this program has not seen the runtime. */
+    char id[DOCKER_ID_SIZE];
     int rc = m->k->runtime_volume ? 0 : runtime_provide(m->k, job_deadline(job), err);
     if (rc == 0)
-        rc = sandbox_make(m->k, m->spec, b->container, job_deadline(job), err);
+        rc = sandbox_make(m->k, m->spec, id, job_deadline(job), err);
+    if (rc == 0)
+        rc = box_set_container(b, id, err);
     return rc == 0 ? box_look(b, err) : rc;
 }
 
 static int undo_create(struct job *job, void *ctx, struct err *err)
 {
     struct make *m = ctx;
-    int rc = sandbox_unmake(m->k, m->b->id, false, job_deadline(job), err);
+    int rc = sandbox_unmake(m->k, m->b->id, true, job_deadline(job), err);
 
     if (rc == 0)
         rc = box_forget(m->b, err);

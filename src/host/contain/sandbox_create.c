@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIDS_DEFAULT = 512, GRACE_DEFAULT = 10, GRACE_MAX = 3600, STOP_SLACK = 7, ENV_OURS = 10, MOUNTS_OURS = 3, WORDS_MAX = 4096 };
+enum { PIDS_DEFAULT = 512, GRACE_DEFAULT = 10, GRACE_MAX = 3600, STOP_SLACK = 7, ENV_OURS = 14, MOUNTS_OURS = 3, WORDS_MAX = 4096 };
 
 /* All that PID 1 needs to become another user and to end its processes; the main program has none of it. */
 static const char *const caps_kept[] = {"SETUID", "SETGID", "SETPCAP", "KILL"};
@@ -67,8 +67,8 @@ static int check_steps(Davit__Common__V1__SandboxStep *const *steps, size_t n, s
     for (size_t i = 0; i < n; i++) {
         if (!str_is_label(str_from(steps[i]->name)) || steps[i]->n_command == 0 || !*steps[i]->command[0])
             return err_set(err, ERR_INVALID, "step %zu: a name and a command are needed", i + 1);
-        const char *u = steps[i]->user;
-        if (*u && strspn(u, "0123456789:") != strlen(u) && strcmp(u, "root") != 0)
+        Davit__Session__V1__PipeStage stage = DAVIT__SESSION__V1__PIPE_STAGE__INIT;
+        if (keeper_read_user(steps[i]->user, &stage) < 0)
             return err_set(err, ERR_INVALID, "step \"%s\": its user is a number, UID or UID:GID, or root", steps[i]->name);
     }
     return 0;
@@ -174,6 +174,11 @@ static void build_env(struct build *b, struct contain *k, const sandbox_spec *s,
         {"DAVIT_PROJECT", s->project},
         {"DAVIT_REGISTER", b->relay},
         {"DAVIT_SESSION_PEER", contact_uri(k->contact)},
+        /* What the supervisor would take from the image's environment, which is not to be trusted. */
+        {"DAVIT_MATERIAL", SANDBOX_MATERIAL_DIR},
+        {"DAVIT_SESSION_LISTEN", "0.0.0.0:7700"},
+        {"DAVIT_LOG_LEVEL", "notice"},
+        {"CLAWKER_USER", ""},
     };
     _Static_assert(ARRAY_LEN(ours) <= ENV_OURS, "room");
     memcpy(b->env + out->n_env, ours, sizeof(ours));
@@ -228,7 +233,7 @@ static void build_mounts(struct build *b, const struct contain *k, const sandbox
 
 static void build_labels(struct build *b, const struct contain *k, const sandbox_spec *s, struct docker_container_spec *out)
 {
-    const struct docker_pair labels[] = {SANDBOX_LABELS(k, s->id), {LABEL_AGENT, s->name}, {LABEL_PROJECT, s->project}};
+    const struct docker_pair labels[] = {SANDBOX_LABELS(k, s->id), {LABEL_AGENT, s->name}, {LABEL_SERVICE, ""}, {LABEL_PROJECT, s->project}};
 
     memcpy(b->labels, labels, sizeof(labels));
     out->labels = b->labels;

@@ -37,9 +37,7 @@ def control(docker, engine, tmp_path_factory):
     clean(docker, c.server)
 
 
-@pytest.fixture(scope="module")
-def scratch_image(docker):
-    """An image that has one file, /busybox, and nothing else: no shell, no /etc, no /tmp."""
+def import_busybox(docker, name, *changes):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as t:
         info = tarfile.TarInfo("busybox")
@@ -47,8 +45,14 @@ def scratch_image(docker):
             data = f.read()
         info.size, info.mode = len(data), 0o755
         t.addfile(info, io.BytesIO(data))
-    docker.import_image(out.getvalue(), "davit-test/scratch:1", ['ENTRYPOINT ["/busybox"]', 'CMD ["sleep", "1000"]', "USER 1000:1000"])
-    return "davit-test/scratch:1"
+    docker.import_image(out.getvalue(), name, ['ENTRYPOINT ["/busybox"]', 'CMD ["sleep", "1000"]', *changes])
+    return name
+
+
+@pytest.fixture(scope="module")
+def scratch_image(docker):
+    """An image that has one file, /busybox, and nothing else: no shell, no /etc, no /tmp."""
+    return import_busybox(docker, "davit-test/scratch:1", "USER 1000:1000")
 
 
 def processes(docker, box):
@@ -188,6 +192,51 @@ def test_another_certificate_is_cut_off(control, docker, busybox_image):
     assert s["trust"] == "SANDBOX_TRUST_UNTRUSTED"
     wait_for(lambda: docker.inspect(name_of(box))["NetworkSettings"]["Networks"] == {})
     assert not [p for p in processes(docker, box) if p[2].startswith("/bin/busybox sleep")]
+    gone(control, box)
+
+
+@pytest.mark.req("CW-104")
+def test_a_refused_registration_cuts_off(control, docker, busybox_image):
+    control.refuse = {"code": 7, "message": "it calls itself by another name", "reason": "label_mismatch"}
+    box, r = control.create(busybox_image, command=SLEEP)
+    control.refuse = None
+    assert r["failure"]["reason"] == "label_mismatch" and "another name" in r["failure"]["message"], r
+    s = control.state(box, state=FAILED)
+    assert (s["trust"], s["reason"]) == ("SANDBOX_TRUST_UNTRUSTED", "label_mismatch")
+    wait_for(lambda: docker.inspect(name_of(box))["NetworkSettings"]["Networks"] == {})
+    assert docker.inspect(name_of(box))["RestartCount"] == 0 and not [p for p in processes(docker, box) if p[2].startswith("/bin/busybox sleep")]
+    gone(control, box)
+
+
+def test_an_image_does_not_set_up_the_supervisor(control, docker):
+    image = import_busybox(docker, "davit-test/env:1", "ENV DAVIT_MATERIAL=/tmp DAVIT_SESSION_LISTEN=127.0.0.1:9 DAVIT_LOG_LEVEL=none CLAWKER_USER=1234")
+    box, r = control.create(image)
+    assert "failure" not in r, r
+    assert [p[1] for p in processes(docker, box) if p[2].startswith("/busybox sleep")] == ["0"]
+    gone(control, box)
+
+
+def test_labels_of_an_image_are_no_sandbox(control, docker, busybox_image):
+    box, r = control.create(busybox_image, command=SLEEP)
+    assert "failure" not in r, r
+    labels = {"davit.managed": "true", "davit.server": control.server, "davit.purpose": "sandbox", "davit.sandbox": box["id"]}
+    image = import_busybox(docker, "davit-test/labels:1", "LABEL " + " ".join(f"{k}={v}" for k, v in labels.items()))
+    project = "p" + uuid.uuid4().hex[:8]
+    n = len(control.states(box))
+    try:
+        assert "failure" not in control.deploy({"project": project, "name": "web", "image": image, "pull": "never"}, timeout=30)
+        service = docker.containers(f"davit.project={project}")[0]["Labels"]
+        assert (service["davit.purpose"], service["davit.sandbox"]) == ("", "")
+        # Nor one that nobody gave other labels.
+        docker.json("POST", "/containers/create", {"Image": image, "Cmd": ["sleep", "9"]}, query={"name": project})
+        docker.call("POST", f"/containers/{project}/start")
+        time.sleep(0.5)
+        assert control.act(box, STOP, stopTimeoutS=1)["outcome"] == "stopped" and not docker.inspect(name_of(box))["State"]["Running"]
+        assert {s["containerId"] for s in control.states(box)[n:]} == {r["containerId"]}
+    finally:
+        for c in docker.containers(f"davit.project={project}"):
+            docker.remove(c["Id"])
+        docker.remove(project)
     gone(control, box)
 
 
