@@ -60,9 +60,11 @@ static void cut(struct box *b)
 {
     if (!*b->network || b->cutting)
         return;
-    b->cutting = work_spawn(b->k->w, "sandbox-cut", cut_main, box_ref(b)) != NULL;
-    if (!b->cutting)
-        box_unref(b);
+    b->cutting = true;
+    if (work_spawn(b->k->w, "sandbox-cut", cut_main, box_ref(b)))
+        return;
+    b->cutting = false;
+    box_unref(b);
 }
 
 void keeper_quarantine(struct box *b, const char *reason, const char *message)
@@ -249,8 +251,8 @@ static int begin_again(struct keeper *s, struct err *err)
 
     b->unregistered += b->unregistered < 8;
     int rc = fiber_sleep(backoff_wait(b->unregistered, REGISTER_BASE, REGISTER_CAP));
-    /* It was registered meanwhile; or it runs, and is not ended for this. */
-    if (rc == 0 && (*b->thumbprint || s->running))
+    /* It was registered meanwhile, or cut off; or it runs, and is not ended for this. */
+    if (rc == 0 && (*b->thumbprint || b->failed || s->running))
         return err_set(err, ERR_ABORTED, "it is judged again");
     if (rc == 0)
         rc = material_make(b, false, deadline_in(REGISTER_WAIT), NULL, err);
