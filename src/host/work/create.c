@@ -118,9 +118,6 @@ static void build_labels(struct build *b, struct deploy *d, unsigned replica, st
         {LABEL_JOB, b->job},
         {LABEL_SERVER, d->w->server_id},
         {LABEL_REPLICA, b->replica},
-        /* Whatever labels its image has: it is no sandbox. */
-        {LABEL_PURPOSE, ""},
-        {"davit.sandbox", ""},
     };
     (void)snprintf(b->replica, sizeof(b->replica), "%u", replica);
     b->labels = mem_zalloc(ARRAY_LEN(labels), sizeof(labels[0]));
