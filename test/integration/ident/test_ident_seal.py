@@ -150,7 +150,8 @@ def make_old(control, planted):
                       "DROP TABLE api_tokens", "ALTER TABLE servers DROP COLUMN oldest", "ALTER TABLE tokens DROP COLUMN mac",
                       "DROP TABLE hostnames", "DROP TABLE variables", "DROP TABLE registries", "ALTER TABLE deployments DROP COLUMN source",
                       "ALTER TABLE deployments DROP COLUMN activated_us", "ALTER TABLE commands DROP COLUMN cancel",
-                      "ALTER TABLE services DROP COLUMN replicas", "DROP TABLE used_assertions", "DROP TABLE revoked_tokens"):
+                      "ALTER TABLE services DROP COLUMN replicas", "DROP TABLE used_assertions", "DROP TABLE revoked_tokens",
+                      "DROP TABLE sandbox_agents", "DROP TABLE sandboxes"):
             db.execute(later)
         db.commit()
         assert [r[0] for r in db.execute("SELECT name FROM schema_migrations")] == ["begin"]
