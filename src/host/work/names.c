@@ -26,11 +26,14 @@ static bool of_this_server(const struct work *w, const struct docker_map *labels
 
 const char *labels_role(const struct work *w, const struct docker_map *labels)
 {
-    const char *purpose = docker_map_get(labels, LABEL_PURPOSE);
+    const char *purpose = docker_map_get(labels, LABEL_PURPOSE), *service = docker_map_get(labels, LABEL_SERVICE);
 
     if (!of_this_server(w, labels))
         return "";
-    return docker_map_get(labels, LABEL_INGRESS) ? "ingress" : purpose && strcmp(purpose, "sandbox") == 0 ? "sandbox" : "";
+    if (docker_map_get(labels, LABEL_INGRESS))
+        return "ingress";
+    /* A service's image may bring the label. */
+    return purpose && strcmp(purpose, "sandbox") == 0 && !(service && *service) ? "sandbox" : "";
 }
 
 bool labels_service(const struct work *w, const struct docker_map *labels)
