@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* up_prepare — what must be there before anything is started: directories, keys, the account of davitd. See up_internal.h. */
+#include "cli/up_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/priv.h"
+#include "ident/pki_dir.h"
+#include "loop/child.h"
+
+/* Root starts davitd under an account of its own. */
+static int ensure_account(struct cli *cli, struct err *err)
+{
+    const char *name = cli->settings.user;
+    const char *const argv[] = {"/usr/sbin/useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent",
+                                "--shell", "/usr/sbin/nologin", name, NULL};
+    struct child_spec spec = {.argv = argv, .output_max = 4096};
+    struct child_result result;
+    uid_t uid;
+    gid_t gid;
+    int rc;
+
+    if (geteuid() != 0 || priv_lookup(name, &uid, &gid, NULL) == 0)
+        return 0;
+    if ((rc = child_run(cli->loop, &spec, deadline_in(30 * USEC_SEC), &result, err)) < 0)
+        return rc;
+    if (result.exit_status != 0) {
+        rc = err_set(err, ERR_INTERNAL, "cannot create the account \"%s\": %s", name, buf_cstr(&result.err));
+        err_hint(err, "create it yourself, or name another with --user");
+    }
+    child_result_release(&result);
+    cli->settings.made_user = rc == 0;
+    return rc;
+}
+
+/* Gives a directory and the plain files in it (nothing below) to an account. */
+static int give(const char *dir, uid_t uid, gid_t gid, struct err *err)
+{
+    AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d;
+    int rc = 0;
+
+    if (fd < 0 || fchown(fd, uid, gid) < 0 || !(d = fdopendir(fd)))
+        return err_sys(err, errno, "cannot give %s to the account of davitd", dir);
+    TAKE_FD(fd);
+    for (struct dirent *e; rc == 0 && (e = readdir(d));) {
+        struct stat st;
+        /* That account may have made what is there now: a file with a second name may be somebody else's. */
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+            continue;
+        if (fchownat(dirfd(d), e->d_name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+            rc = err_sys(err, errno, "cannot give %s/%s to the account of davitd", dir, e->d_name);
+    }
+    (void)closedir(d);
+    return rc;
+}
+
+/* davitd, under its account, must be able to walk to @path. */
+static int check_reach(const char *path, const char *account, struct err *err)
+{
+    AUTO_FREE char *part = str_dup(str_from(path));
+
+    for (char *slash = strrchr(part, '/'); slash && slash != part; slash = strrchr(part, '/')) {
+        struct stat st;
+        *slash = 0;
+        if (stat(part, &st) == 0 && !(st.st_mode & S_IXOTH)) {
+            (void)err_set(err, ERR_PRECONDITION, "account \"%s\" cannot reach %s: %s is closed to it", account, path, part);
+            err_hint(err, "chmod o+x %s, or use another --home", part);
+            return -ERR_PRECONDITION;
+        }
+    }
+    return 0;
+}
+
+static int prepare_keys(struct cli *cli, struct err *err)
+{
+    int rc = pki_user_init(cli->paths.config, err);
+
+    if (rc < 0 || (rc = pki_control_prepare(cli->paths.state, err)) < 0)
+        return rc;
+    return pki_user_sign(cli->paths.config, cli->paths.state, err);
+}
+
+int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
+{
+    uid_t uid;
+    gid_t gid;
+    int rc;
+
+    if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.state, 0700, err)) < 0 ||
+        (rc = fd_mkdir_p(cli->paths.agent, 0700, err)) < 0 || (rc = prepare_keys(cli, err)) < 0 || (rc = ensure_account(cli, err)) < 0)
+        return rc;
+    /* Settings that replace others are saved when davitd works with them; the first ones at once, `down` needs them. */
+    if (!b->known && (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0)
+        return rc;
+    if (geteuid() != 0)
+        return 0;
+    if ((rc = priv_lookup(cli->settings.user, &uid, &gid, err)) < 0 || (rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
+        (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0 ||
+        (cli->settings.releases && (rc = check_reach(cli->settings.releases, cli->settings.user, err)) < 0))
+        return rc;
+    rc = give(cli->paths.state, uid, gid, err);
+    return rc < 0 ? rc : give(cli->paths.run, uid, gid, err);
+}
