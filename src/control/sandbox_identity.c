@@ -2,7 +2,8 @@
 /* sandbox_identity — who a sandbox is: its certificate and assertion, what it exchanges that for, and its registration. The agent of its server
  * relays:
  * the thumbprint is that of the handshake which it saw, the container the one that has the peer's address. We decide, and write.
- *   certify   a key of a container that runs a sandbox which this server was told to make; the first container has it until it is gone
+ *   certify   a key of a container that runs a sandbox which this server was told to make; the first container has it until it is gone. A renewal
+ *             leaves the certificate that its supervisor shows at that moment good, until the agent has seen the new one
  *   exchange  the assertion, once: its jti is on disk before the answer leaves (oauth.h, the same table); bound to thumbprint and container
  *   register  the token, and that certificate, labels, container and project all say what we know of the sandbox
  * Assertions and tokens are signed with the key of access.h, and are told apart from all others by issuer and audience; the certificate of a sandbox
@@ -86,6 +87,8 @@ void sandbox_tell(struct server *s, const struct sandbox *sb, uint64_t request_i
     v.container_id = lend(sb->container);
     v.thumbprint = lend(sb->thumbprint);
     v.registered_at_us = sb->registered;
+    if (*sb->previous && clock_real() < sb->previous_until)
+        v.previous_thumbprint = lend(sb->previous);
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT;
     m.sandbox_verdict = &v;
     (void)links_send(s->link, &m); /* lost: the agent asks again, or gets it with the next link */
@@ -99,7 +102,8 @@ struct certify {
     const char *dir;
     struct pki_issued issued;
     struct buf chain, roots, cross, assertion;
-    char thumbprint[SANDBOX_HASH_SIZE];
+    char thumbprint[SANDBOX_HASH_SIZE], present[SANDBOX_HASH_SIZE], previous[SANDBOX_HASH_SIZE]; /* present: of the row when it was judged */
+    usec_t previous_until;
     struct audit_record entry;
     struct err err;
 };
@@ -120,6 +124,9 @@ static int may_certify(const struct certify *x, struct refusal *f)
     bool same = strcmp(sb->container, text(x->m->container_id)) == 0;
     if (x->m->renewal && (!*sb->thumbprint || !same))
         return no(f, ERR_PRECONDITION, "not_registered", "only a sandbox that is registered renews its certificate");
+    const char *live = text(x->m->live_thumbprint);
+    if (x->m->renewal && *live && strcmp(live, sb->thumbprint) != 0 && strcmp(live, sb->previous) != 0)
+        return no(f, ERR_PRECONDITION, "cert_thumbprint_mismatch", "the certificate that it shows is not one that it was given");
     /* While it is being made its agent may begin anew; from the registration on the container has it until it is gone. */
     if (*sb->container && !same && (*sb->thumbprint || !sb->creating))
         return no(f, ERR_PRECONDITION, "container_taken", "another container is this sandbox, and its agent did not say that it is gone");
@@ -155,8 +162,10 @@ static int make_assertion(struct certify *x, struct err *err)
 static int record_certified(struct db *db, void *arg, struct err *err)
 {
     struct certify *x = arg;
-    int rc = x->m->renewal ? db_exec(db, err, "UPDATE sandbox_agents SET thumbprint = ? WHERE sandbox_id = ? AND container_id = ?", "ttt",
-                                     x->thumbprint, x->sb->id, x->m->container_id)
+    int rc = x->m->renewal ? db_exec(db, err,
+                                     "UPDATE sandbox_agents SET thumbprint = ?, previous = ?, previous_until_us = ?"
+                                     " WHERE sandbox_id = ? AND container_id = ? AND thumbprint = ?",
+                                     "ttittt", x->thumbprint, x->previous, (int64_t)x->previous_until, x->sb->id, x->m->container_id, x->present)
                            : db_exec(db, err,
                                      "UPDATE sandboxes SET container_id = ? WHERE id = ?"
                                      " AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE container_id = ? AND id <> ?)",
@@ -164,6 +173,16 @@ static int record_certified(struct db *db, void *arg, struct err *err)
     if (rc < 0)
         return rc;
     return db_changes(db) == 1 ? audit_append(db, &x->entry, err) : 1;
+}
+
+/* Of one that is stopped nobody knows what it has: that of before, or what a start that was cut off wrote, and which the next start replaces. */
+static void note_previous(struct certify *x)
+{
+    const struct sandbox *sb = x->sb;
+    const char *live = text(x->m->live_thumbprint), *good = *live ? live : *sb->previous ? sb->previous : sb->thumbprint;
+    (void)str_copy(x->present, sizeof(x->present), str_from(sb->thumbprint));
+    (void)str_copy(x->previous, sizeof(x->previous), str_from(good));
+    x->previous_until = clock_add(clock_real(), CERT_SANDBOX_DAYS * USEC_DAY);
 }
 
 static int certify(struct server *s, struct certify *x, struct refusal *f)
@@ -180,6 +199,7 @@ static int certify(struct server *s, struct certify *x, struct refusal *f)
     str_hex(x->issued.cert_hash, sizeof(x->issued.cert_hash), x->thumbprint);
     if (!x->m->renewal && (rc = make_assertion(x, &f->err)) < 0)
         return broken(f, rc);
+    note_previous(x);
     actor(&x->entry, x->sb->id, x->thumbprint);
     audit_what(&x->entry, x->m->renewal ? "sandbox.renew" : "sandbox.certify", s->name);
     audit_how(&x->entry, AUDIT_OK, NULL);
@@ -193,6 +213,8 @@ static int certify(struct server *s, struct certify *x, struct refusal *f)
     if (x->m->renewal) {
         log_event(LOG_NOTICE, "sandbox renewed", "sandbox", x->sb->id, "before", x->sb->thumbprint, "thumbprint", x->thumbprint, NULL);
         (void)str_copy(x->sb->thumbprint, sizeof(x->sb->thumbprint), str_from(x->thumbprint));
+        (void)str_copy(x->sb->previous, sizeof(x->sb->previous), str_from(x->previous));
+        x->sb->previous_until = x->previous_until;
     }
     return 0;
 }
@@ -443,6 +465,7 @@ static int enter(struct server *s, const Davit__Link__V1__SandboxRegister *q, st
     sandbox_describe(sb, &before);
     before.thumbprint = *sb->thumbprint ? lend(r.thumbprint) : empty;
     (void)str_copy(sb->thumbprint, sizeof(sb->thumbprint), str_from(r.thumbprint));
+    sb->previous[0] = '\0';
     sb->registered = sb->last_seen = sb->last_saved = r.now;
     sb->state->trust = DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_REGISTERED;
     sandbox_changed(sb, &before);

@@ -216,9 +216,13 @@ static void cut(char *field, size_t max)
 /* What is kept of a report is no longer than what an honest agent says. */
 static void cut_texts(Davit__Common__V1__Sandbox *m)
 {
-    char *const words[] = {m->id, m->project, m->name, m->container_id, m->reason, m->step, m->thumbprint, m->server_id};
+    char *const words[] = {m->id, m->project, m->name, m->container_id, m->reason, m->step, m->thumbprint, m->server_id, m->live_thumbprint};
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         cut(words[i], WORD_MAX);
+    while (m->n_root_pins > CERT_ROOTS_MAX)
+        free(m->root_pins[--m->n_root_pins]);
+    for (size_t i = 0; i < m->n_root_pins; i++)
+        cut(m->root_pins[i], WORD_MAX);
     cut(m->image, IMAGE_MAX);
     cut(m->message, MESSAGE_MAX);
 }
@@ -250,6 +254,8 @@ static int take_state(struct sandbox *sb, const Davit__Common__V1__Sandbox *said
     if (changed)
         sandbox_changed(sb, &before);
     (void)rpc_message_free(old);
+    if (*sb->previous && m->session && strcmp(text(m->live_thumbprint), sb->thumbprint) == 0 && (rc = sandbox_confirm(sb, err)) < 0)
+        return rc;
     if (!changed && (!moved || sb->last_seen < sb->last_saved + USEC_MINUTE))
         return 0;
     return sandbox_save(sb, err);

@@ -29,6 +29,8 @@ struct sandbox {
     usec_t created;
     Davit__Common__V1__Sandbox *state;   /* as its agent said last; owned, never NULL */
     char thumbprint[SANDBOX_HASH_SIZE];  /* of its registration; "": there is none */
+    char previous[SANDBOX_HASH_SIZE];    /* good beside it until one with that was seen; "": no other is */
+    usec_t previous_until;               /* real time: no certificate of before the renewal lasts longer */
     usec_t registered, last_seen, last_saved;
 };
 
@@ -72,6 +74,8 @@ store_fn sandbox_insert;
 
 /* Waits: writes what is said of @sb, and of its registration what changed. */
 int sandbox_save(struct sandbox *sb, struct err *err) MUST_USE;
+/* Waits: its certificate was seen in a handshake, so the one before is good no more. */
+int sandbox_confirm(struct sandbox *sb, struct err *err) MUST_USE;
 /* Waits: its registration goes; with @whole all of it. Told in the log. */
 int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *err) MUST_USE;
 

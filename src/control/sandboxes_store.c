@@ -51,6 +51,34 @@ int sandbox_save(struct sandbox *sb, struct err *err)
     return rc;
 }
 
+struct confirm {
+    const char *id;
+    char thumbprint[SANDBOX_HASH_SIZE];
+};
+
+static int confirm(struct db *db, void *arg, struct err *err)
+{
+    const struct confirm *j = arg;
+    return db_exec(db, err, "UPDATE sandbox_agents SET previous = '', previous_until_us = 0 WHERE sandbox_id = ? AND thumbprint = ?", "tt", j->id,
+                   j->thumbprint);
+}
+
+int sandbox_confirm(struct sandbox *sb, struct err *err)
+{
+    struct confirm j = {.id = sb->id};
+    (void)str_copy(j.thumbprint, sizeof(j.thumbprint), str_from(sb->thumbprint));
+    (void)sandbox_ref(sb);
+    int rc = store_write(sb->control->store, confirm, &j, deadline_in(STORE_WAIT), err);
+    struct server *s = servers_by_id(sb->control, sb->server_id);
+    if (rc == 0 && !sb->gone && strcmp(sb->thumbprint, j.thumbprint) == 0) {
+        sb->previous[0] = '\0';
+        if (s)
+            sandbox_tell(s, sb, 0);
+    }
+    sandbox_unref(sb);
+    return rc;
+}
+
 struct evict {
     const char *id;
     bool whole;
@@ -83,7 +111,7 @@ int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *e
         sandbox_describe(sb, &before);
         before.container_id = *container ? container : before.container_id;
         before.thumbprint = thumbprint;
-        sb->thumbprint[0] = '\0';
+        sb->thumbprint[0] = sb->previous[0] = '\0';
         sb->registered = 0;
         if (s && *thumbprint)
             sandbox_tell(s, sb, 0); /* of that container: one that has come in its place is not meant */
@@ -126,6 +154,8 @@ static int load_one(struct control *c, const struct rows *r, struct err *err)
     (void)str_copy(sb->thumbprint, sizeof(sb->thumbprint), row_text(r, 6));
     sb->registered = (usec_t)row_i64(r, 7);
     sb->last_seen = sb->last_saved = (usec_t)row_i64(r, 8);
+    (void)str_copy(sb->previous, sizeof(sb->previous), row_text(r, 9));
+    sb->previous_until = (usec_t)row_i64(r, 10);
     sb->creating = false;
     const struct command *cmd;
     list_each(cmd, &s->commands, struct command, node)
@@ -137,7 +167,8 @@ static int load(struct db *db, void *arg, struct err *err)
 {
     AUTO_ROWS rows = NULL;
     int rc = db_query(db, &rows, err,
-                      "SELECT b.id, b.server_id, b.spec, b.state, b.container_id, b.created_us, a.thumbprint, a.registered_us, a.last_seen_us"
+                      "SELECT b.id, b.server_id, b.spec, b.state, b.container_id, b.created_us, a.thumbprint, a.registered_us, a.last_seen_us,"
+                      " a.previous, a.previous_until_us"
                       " FROM sandboxes b LEFT JOIN sandbox_agents a ON a.sandbox_id = b.id ORDER BY b.created_us, b.id",
                       "");
     while (rc == 0 && (rc = rows_next(rows, err)) == 1)

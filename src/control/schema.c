@@ -133,6 +133,11 @@ static const char sql_sandboxes[] =
     " registered_us INTEGER NOT NULL, last_seen_us INTEGER NOT NULL, PRIMARY KEY (thumbprint, container_id)) STRICT;"
     "CREATE INDEX sandbox_agents_sandbox ON sandbox_agents (sandbox_id);";
 
+/* A certificate that was given to a sandbox counts beside the one before until it was seen in a handshake: a renewal may be cut off at any moment. */
+static const char sql_sandbox_renewals[] =
+    "ALTER TABLE sandbox_agents ADD COLUMN previous TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE sandbox_agents ADD COLUMN previous_until_us INTEGER NOT NULL DEFAULT 0;";
+
 const struct store_migration schema_migrations[] = {
     {"begin", sql_begin},
     {"audit", sql_audit},
@@ -145,5 +150,6 @@ const struct store_migration schema_migrations[] = {
     {"environment", sql_environment},
     {"oauth", sql_oauth},
     {"sandboxes", sql_sandboxes},
+    {"sandbox_renewals", sql_sandbox_renewals},
 };
 const size_t schema_n_migrations = sizeof(schema_migrations) / sizeof(schema_migrations[0]);

@@ -27,6 +27,7 @@ class Control(Driver):
     def __init__(self, sock, folder, server=None, life=90 * DAY, linked=True):
         self.ca, self.rows, self.asked, self.refuse, self.life, self.assertions = Authority.make(), {}, [], None, life, {}
         self.answered, self.folder = 0, folder
+        self.on_renewal = None  # called instead of an answer, with the number of the question, when the row is written
         self.server = server or "srv-" + uuid.uuid4().hex[:8]
         self.over = False
         os.makedirs(folder, exist_ok=True)
@@ -60,6 +61,10 @@ class Control(Driver):
             while self.answered < len(self.seen):
                 m = self.seen[self.answered]
                 self.answered += 1
+                for s in m.get("sandboxes", {}).get("sandboxes", []):
+                    row = self.rows.get(s["id"], {})
+                    if s.get("session") and s.get("liveThumbprint") == row.get("thumbprint") and row.pop("previousThumbprint", None):
+                        self.send(sandboxVerdict=row)
                 for kind, answer in (("sandboxCertify", self.certify), ("sandboxExchange", self.exchange), ("sandboxRegister", self.register)):
                     if kind in m:
                         self.asked.append(kind)
@@ -79,8 +84,13 @@ class Control(Driver):
         assertion = "" if q.get("renewal") else uuid.uuid4().hex
         self.assertions[assertion] = thumbprint(pem)
         if q.get("renewal"):
-            self.rows[q["sandboxId"]]["thumbprint"] = thumbprint(pem)
-            self.send(sandboxVerdict=self.rows[q["sandboxId"]])
+            row = self.rows[q["sandboxId"]]
+            row["previousThumbprint"] = q.get("liveThumbprint") or row.get("previousThumbprint") or row["thumbprint"]
+            row["thumbprint"] = thumbprint(pem)
+            if self.on_renewal:
+                self.on_renewal(q, row)
+                return
+            self.send(sandboxVerdict=row)
         self.send(sandboxCertified={"requestId": q["requestId"], "certificatePem": pem.decode(), "caPem": self.ca.pem().decode(), "assertion": assertion})
 
     def exchange(self, q):

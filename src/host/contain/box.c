@@ -4,6 +4,7 @@
 #include "host/contain/contain_internal.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -69,11 +70,44 @@ char *box_name(const sandbox_spec *s)
     return *s->project ? str_printf("davit.%s.%s", s->project, s->name) : str_printf("davit.%s", s->name);
 }
 
+/* --- Pins of roots ---- */
+
+/* A list of them as messages have it. */
+struct pins {
+    char text[ROOT_PINS_SIZE];
+    char *v[CERT_ROOTS_MAX];
+    size_t n;
+};
+
+static void pins_read(const char *roots, struct pins *p)
+{
+    p->n = 0;
+    (void)str_copy(p->text, sizeof(p->text), str_from(roots));
+    for (char *at = p->text; *at && p->n < ARRAY_LEN(p->v);) {
+        p->v[p->n++] = at;
+        at += strcspn(at, " ");
+        if (*at)
+            *at++ = '\0';
+    }
+}
+
+static void pins_write(char *const *v, size_t n, char roots[ROOT_PINS_SIZE])
+{
+    roots[0] = '\0';
+    for (size_t i = 0; i < n && i < CERT_ROOTS_MAX; i++) {
+        size_t at = strlen(roots);
+        (void)snprintf(roots + at, ROOT_PINS_SIZE - at, "%s%.64s", i ? " " : "", v[i]);
+    }
+}
+
 /* --- What is told ---- */
 
-static void fill(const struct box *b, Davit__Common__V1__Sandbox *m)
+static void fill(const struct box *b, Davit__Common__V1__Sandbox *m, struct pins *pins)
 {
     davit__common__v1__sandbox__init(m);
+    pins_read(b->roots, pins);
+    m->n_root_pins = pins->n;
+    m->root_pins = pins->v;
     m->id = b->id;
     if (b->spec) {
         m->project = b->spec->project;
@@ -97,6 +131,7 @@ static void fill(const struct box *b, Davit__Common__V1__Sandbox *m)
     m->last_seen_us = b->seen;
     m->started_at_us = b->started;
     m->session = b->session;
+    m->live_thumbprint = b->session ? (char *)(uintptr_t)b->live : m->live_thumbprint;
 }
 
 static void tell(struct contain *k, bool full, Davit__Common__V1__Sandbox **list, size_t n, char **removed, size_t n_removed)
@@ -119,13 +154,14 @@ static void tell(struct contain *k, bool full, Davit__Common__V1__Sandbox **list
 void box_tell(struct box *b)
 {
     Davit__Common__V1__Sandbox m, *list = &m;
+    struct pins pins;
 
     event_pulse(&b->changed);
     if (b->gone || b->state == STATE(REMOVED)) {
         tell(b->k, false, NULL, 0, &b->id, 1);
         return;
     }
-    fill(b, &m);
+    fill(b, &m, &pins);
     tell(b->k, false, &list, 1, NULL, 0);
 }
 
@@ -133,16 +169,18 @@ void boxes_tell(struct contain *k)
 {
     size_t n = hmap_count(k->boxes), i = 0;
     Davit__Common__V1__Sandbox *items = mem_zalloc(n + 1, sizeof(*items)), **list = mem_zalloc(n + 1, sizeof(*list));
+    struct pins *pins = mem_zalloc(n + 1, sizeof(*pins));
 
     for (struct hmap_entry *e = hmap_first(k->boxes); e; e = hmap_next(e)) {
         const struct box *b = hmap_value(e);
-        fill(b, &items[i]);
+        fill(b, &items[i], &pins[i]);
         list[i] = &items[i];
         i += *b->container != '\0';
     }
     tell(k, true, list, i, NULL, 0);
     free(items);
     free(list);
+    free(pins);
 }
 
 void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char *reason, const char *text)
@@ -194,11 +232,17 @@ int box_keep_spec(struct box *b, const sandbox_spec *spec, struct err *err)
 int box_keep_row(struct box *b, struct err *err)
 {
     Davit__Link__V1__SandboxVerdict v = DAVIT__LINK__V1__SANDBOX_VERDICT__INIT;
+    struct pins p;
 
     v.sandbox_id = b->id;
     v.container_id = *b->container ? b->container : b->kept;
     v.thumbprint = b->thumbprint;
     v.registered_at_us = b->registered;
+    v.previous_thumbprint = b->previous;
+    v.not_after_us = b->not_after;
+    pins_read(b->roots, &p);
+    v.n_root_pins = p.n;
+    v.root_pins = p.v;
     return keep(b, "row", &v.base, err);
 }
 
@@ -236,8 +280,8 @@ int box_set_container(struct box *b, const char *id, struct err *err)
     (void)str_copy(b->container, sizeof(b->container), str_from(id));
     if (!other)
         return 0;
-    b->thumbprint[0] = '\0';
-    b->registered = 0;
+    b->thumbprint[0] = b->previous[0] = b->roots[0] = '\0';
+    b->registered = b->not_after = 0;
     b->refused = NULL;
     b->initialized = false;
     b->trust = TRUST(UNREGISTERED);
@@ -280,6 +324,9 @@ static void load_one(struct contain *k, const char *name)
             (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
             (void)str_copy(b->kept, sizeof(b->kept), str_from(v->container_id));
             b->registered = v->registered_at_us;
+            b->not_after = v->not_after_us;
+            (void)str_copy(b->previous, sizeof(b->previous), str_from(v->previous_thumbprint));
+            pins_write(v->root_pins, v->n_root_pins, b->roots);
             b->trust = *b->thumbprint ? TRUST(REGISTERED) : b->trust;
         }
         (void)rpc_message_free(v);
@@ -309,6 +356,37 @@ static void keep_row_main(void *arg)
     box_unref(b);
 }
 
+static void keep_row_soon(struct box *b)
+{
+    (void)box_ref(b);
+    if (!work_spawn(b->k->w, "sandbox-row", keep_row_main, b))
+        box_unref(b);
+}
+
+bool box_knows(const struct box *b, const char *thumbprint)
+{
+    return *thumbprint && (strcmp(b->thumbprint, thumbprint) == 0 || strcmp(b->previous, thumbprint) == 0);
+}
+
+void box_confirm(struct box *b, usec_t not_after)
+{
+    if (!*b->previous && b->not_after == not_after)
+        return;
+    b->previous[0] = '\0';
+    b->not_after = not_after;
+    keep_row_soon(b);
+}
+
+/* The one before counts only together with a new one: what has been seen since is not taken back. */
+static void take_row(struct box *b, const Davit__Link__V1__SandboxVerdict *v, bool same)
+{
+    if (!same || *b->previous)
+        (void)str_copy(b->previous, sizeof(b->previous), str_from(v->previous_thumbprint));
+    (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
+    b->registered = v->registered_at_us;
+    b->trust = *b->thumbprint ? TRUST(REGISTERED) : TRUST(UNREGISTERED);
+}
+
 /* Of the control plane's reasons the static word of one that cuts off; NULL: it may succeed another time. */
 static const char *distrust(const char *reason)
 {
@@ -335,14 +413,10 @@ void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v)
         return;
     }
     b->refused = NULL;
-    (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(v->thumbprint));
-    b->registered = v->registered_at_us;
-    b->trust = *b->thumbprint ? TRUST(REGISTERED) : TRUST(UNREGISTERED);
+    take_row(b, v, same);
     if (!same && *b->thumbprint)
         log_event(LOG_NOTICE, "sandbox registered", "sandbox", b->id, "thumbprint", b->thumbprint, NULL);
-    (void)box_ref(b);
-    if (!work_spawn(b->k->w, "sandbox-row", keep_row_main, b))
-        box_unref(b);
+    keep_row_soon(b);
     if (!same)
         box_tell(b);
 }

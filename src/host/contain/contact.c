@@ -5,6 +5,7 @@
  * Files: host.key and host.crt are that root, roots.pem is what sandboxes are checked by. */
 #include "host/contain/contain_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -20,6 +21,7 @@ struct contact {
     struct key *root_key;
     struct cert *root;
     struct buf root_pem, roots; /* @roots: of the control plane */
+    char pins[ROOT_PINS_SIZE];  /* of @roots */
     struct buf leaf_pem;
     struct secret *leaf_key;
     usec_t leaf_made; /* real time */
@@ -55,11 +57,24 @@ static int open_root(struct contact *c, const char *path, struct err *err)
     return rc == 0 ? fd_write_file(path, c->root_pem.data, c->root_pem.len, 0600, err) : rc;
 }
 
+static void note_pins(struct contact *c, const struct cert_roots *roots)
+{
+    char all[ROOT_PINS_SIZE] = "", hex[THUMBPRINT_SIZE];
+
+    for (size_t i = 0; i < roots->n; i++) {
+        size_t at = strlen(all);
+        str_hex(roots->v[i].pin, SPKI_HASH_SIZE, hex);
+        (void)snprintf(all + at, sizeof(all) - at, "%s%s", i ? " " : "", hex);
+    }
+    (void)str_copy(c->pins, sizeof(c->pins), str_from(all));
+}
+
 int contact_new(struct contain *k, struct contact **ret, struct err *err)
 {
     AUTO_FREE char *key = str_printf("%s/host.key", k->folder), *crt = str_printf("%s/host.crt", k->folder),
                    *roots = str_printf("%s/roots.pem", k->folder);
     struct contact *c = NEW(struct contact);
+    struct cert_roots known;
 
     *c = (struct contact){.uri = str_printf("davit://server/%s", k->w->server_id),
                           .root_pem = BUF_INIT(CERT_PEM_MAX),
@@ -73,6 +88,8 @@ int contact_new(struct contain *k, struct contact **ret, struct err *err)
         return rc;
     }
     (void)fd_read_file(roots, &c->roots, NULL); /* absent: none was heard of */
+    if (c->roots.len && cert_roots_read(buf_str(&c->roots), &known, NULL) == 0)
+        note_pins(c, &known);
     *ret = c;
     return 0;
 }
@@ -92,6 +109,11 @@ struct str contact_roots(const struct contact *c)
     return buf_str(&c->roots);
 }
 
+const char *contact_pins(const struct contact *c)
+{
+    return c->pins;
+}
+
 int contact_set_roots(struct contain *k, const char *pem, struct err *err)
 {
     struct contact *c = k->contact;
@@ -105,6 +127,7 @@ int contact_set_roots(struct contain *k, const char *pem, struct err *err)
     buf_clear(&c->roots);
     if (buf_append_cstr(&c->roots, pem) < 0)
         return err_set(err, ERR_EXHAUSTED, "the roots of the control plane take more than %d bytes", CERT_PEM_MAX);
+    note_pins(c, &roots);
     relay_retls(k);
     return contain_write(k, "roots.pem", pem, strlen(pem), err);
 }

@@ -26,7 +26,7 @@
 #define SANDBOX_RUNTIME_DIR  "/.davit"
 #define SANDBOX_MATERIAL_DIR "/run/davit"
 
-enum { THUMBPRINT_SIZE = 65, SANDBOX_TEXT_MAX = 2048, SANDBOX_STEPS_MAX = 64 };
+enum { THUMBPRINT_SIZE = 65, ROOT_PINS_SIZE = CERT_ROOTS_MAX * THUMBPRINT_SIZE, SANDBOX_TEXT_MAX = 2048, SANDBOX_STEPS_MAX = 64 };
 
 typedef Davit__Common__V1__SandboxSpec sandbox_spec; /* the generated name is longer than a line */
 
@@ -58,8 +58,13 @@ struct box {
 
     /* Its row in the register of the control plane, as the agent heard it last: */
     char thumbprint[THUMBPRINT_SIZE]; /* "": there is none */
+    char previous[THUMBPRINT_SIZE];   /* good as well until that was seen; "": no other is */
     usec_t registered;
+    usec_t not_after;           /* of the certificate with that thumbprint; 0: not known */
+    char roots[ROOT_PINS_SIZE]; /* pins of the roots that its material was made with, with blanks between; "": not known */
     const char *refused; /* static; NULL, or why the control plane does not trust it */
+
+    char live[THUMBPRINT_SIZE]; /* what its session showed */
 
     bool initialized;   /* the steps of the first start are done, by our own word */
     bool ready;         /* AgentReady was said in this life of its container */
@@ -68,6 +73,7 @@ struct box {
     bool cutting;       /* a fiber takes its networks from it */
     unsigned unregistered; /* registrations that failed in a row */
     usec_t renewed;     /* monotonic, 0: not by this process */
+    char tried[ROOT_PINS_SIZE]; /* the roots of that time */
     struct worker *keeper;
     struct event changed; /* pulsed */
 };
@@ -136,6 +142,10 @@ void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char 
 void box_tell(struct box *b);
 /* All of them, as a full list. */
 void boxes_tell(struct contain *k);
+/* Is a certificate with this thumbprint its own? */
+bool box_knows(const struct box *b, const char *thumbprint);
+/* The registered certificate, which ends at @not_after, was seen in a handshake: no other is good from now on. */
+void box_confirm(struct box *b, usec_t not_after);
 /* What a verdict says. Of the refusals only those that say that it is not what it says it is. */
 void box_verdict(struct box *b, const Davit__Link__V1__SandboxVerdict *v);
 /* Waits: @id is its container from now on. After another one nothing that was known of that holds. */
@@ -157,6 +167,8 @@ const char *contact_uri(const struct contact *c);
 struct str contact_root(const struct contact *c);
 /* The roots that sandboxes' certificates are checked by; "" as long as none was heard of. */
 struct str contact_roots(const struct contact *c);
+/* Their pins, as box.roots. Borrowed. */
+const char *contact_pins(const struct contact *c);
 /* Waits: takes the roots that came with a certificate, and keeps them. */
 int contact_set_roots(struct contain *k, const char *pem, struct err *err) MUST_USE;
 /* To dial sandbox @id; to listen for all. The caller's reference. */
@@ -174,9 +186,16 @@ int runtime_provide(struct contain *k, usec_t deadline, struct err *err) MUST_US
 int runtime_helper(struct contain *k, const char *volume, char ret_id[DOCKER_ID_SIZE], usec_t deadline, struct err *err) MUST_USE;
 
 /* --- material.c ---- */
-/* Waits: a new key, its certificate by the control plane, written into the material of the container. @renewal see SandboxCertify. *ret (may be
- * NULL): what to send to the session, with texts owned by the caller as rpc_message_free frees them. */
-int material_make(struct box *b, bool renewal, usec_t deadline, Davit__Session__V1__Renew **ret, struct err *err) MUST_USE;
+/* For one that has no row, for one that has a session, for one that has a row and does not run. */
+enum material_for { MATERIAL_FIRST, MATERIAL_SESSION, MATERIAL_STOPPED };
+/* Waits: a new key, and its certificate by the control plane. Where there is a row, both certificates are in it, on disk, before the sandbox has the
+ * new one.
+ * MATERIAL_SESSION: *ret is what to send to the session, which writes it, with texts owned by the caller as rpc_message_free frees them; else it is
+ * written into the material of the container, and @ret is NULL. */
+int material_make(struct box *b, enum material_for what, usec_t deadline, Davit__Session__V1__Renew **ret, struct err *err) MUST_USE;
+/* A certificate that ends so soon, or was made with other roots, is to be replaced. */
+#define RENEW_BEFORE (20 * USEC_DAY)
+bool material_is_due(const struct box *b, usec_t not_after);
 char *material_volume(const char *id) MUST_USE;
 char *workspace_volume(const char *id) MUST_USE;
 /* For docker_archive_put: bytes of a str that is used up. */

@@ -21,7 +21,6 @@
 #define REGISTER_WAIT (60 * USEC_SEC)
 #define REGISTER_BASE (500 * USEC_MSEC)
 #define REGISTER_CAP  (60 * USEC_SEC)
-#define RENEW_BEFORE (20 * USEC_DAY)
 #define RENEW_EVERY  USEC_HOUR /* no more often, whatever lifetime the control plane gives */
 
 /* --- Quarantine ---- */
@@ -179,8 +178,10 @@ static int judge(struct keeper *s)
     }
     if (!*b->thumbprint)
         return 1;
-    if (strcmp(b->thumbprint, s->live) == 0) {
+    if (box_knows(b, s->live)) {
         b->trust = TRUST(REGISTERED);
+        if (strcmp(b->thumbprint, s->live) == 0)
+            box_confirm(b, s->not_after);
         return 0;
     }
     AUTO_FREE char *text = str_printf("its supervisor showed the certificate %.16s..., registered is %.16s...", s->live, b->thumbprint);
@@ -222,7 +223,7 @@ static int renew(struct keeper *s, struct err *err)
 {
     Davit__Session__V1__Command m = DAVIT__SESSION__V1__COMMAND__INIT;
     Davit__Session__V1__Renew *fresh = NULL;
-    int rc = material_make(s->b, true, deadline_in(REGISTER_WAIT), &fresh, err);
+    int rc = material_make(s->b, MATERIAL_SESSION, deadline_in(REGISTER_WAIT), &fresh, err);
     usec_t deadline = deadline_in(HELLO_WAIT);
     bool done = false;
 
@@ -255,7 +256,7 @@ static int begin_again(struct keeper *s, struct err *err)
     if (rc == 0 && (*b->thumbprint || b->failed || s->running))
         return err_set(err, ERR_ABORTED, "it is judged again");
     if (rc == 0)
-        rc = material_make(b, false, deadline_in(REGISTER_WAIT), NULL, err);
+        rc = material_make(b, MATERIAL_FIRST, deadline_in(REGISTER_WAIT), NULL, err);
     b->again = rc == 0;
     if (rc == 0)
         rc = docker_container_restart(b->k->w->docker, b->container, 2, deadline_in(ENGINE_CALL), err);
@@ -311,15 +312,25 @@ static int open_session(struct keeper *s, struct err *err)
     return rpc_stream_open(s->channel, &davit_session_v1_session_service, "Session", USEC_INFINITY, &s->stream, err);
 }
 
-/* Its certificate runs out: another takes its place, in the register and in the sandbox; the next session is by that. */
+/* Its certificate runs out, or the roots are changed, or a renewal was cut off. */
+static bool wants_renewal(const struct keeper *s)
+{
+    const struct box *b = s->b;
+    bool due = material_is_due(b, s->not_after) || strcmp(b->thumbprint, s->live) != 0;
+
+    return due && s->not_after && b->k->linked && *b->thumbprint && !b->failed &&
+           (!b->renewed || clock_mono() >= clock_add(b->renewed, RENEW_EVERY) || strcmp(b->tried, contact_pins(b->k->contact)) != 0);
+}
+
+/* Another certificate takes its place, in the register and in the sandbox; the next session is by that. */
 static int look_after(struct keeper *s, struct err *err)
 {
     struct box *b = s->b;
 
-    if (!s->not_after || !b->k->linked || !*b->thumbprint || clock_add(clock_real(), RENEW_BEFORE) < s->not_after || b->failed ||
-        (b->renewed && clock_mono() < clock_add(b->renewed, RENEW_EVERY)))
+    if (!wants_renewal(s))
         return 0;
     b->renewed = clock_mono();
+    (void)str_copy(b->tried, sizeof(b->tried), str_from(contact_pins(b->k->contact)));
     int rc = renew(s, err);
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
 }
@@ -356,6 +367,7 @@ static int session(struct keeper *s, struct err *err)
         rc = hello(s, err);
     if (rc < 0)
         return rc;
+    (void)str_copy(b->live, sizeof(b->live), str_from(s->live));
     b->session = true;
     b->seen = clock_real();
     box_tell(b);
@@ -376,9 +388,10 @@ static void note_failure(struct keeper *s, usec_t life, const struct err *err, u
     struct box *b = s->b;
 
     if (s->invalid) {
+        bool over = b->not_after && clock_real() >= b->not_after;
         /* Its address may be another's by now. */
         if (box_look(b, NULL) == 0 && has_life(b, life) && strcmp(b->ip, s->ip) == 0)
-            keeper_quarantine(b, "cert_invalid", err->msg);
+            keeper_quarantine(b, "cert_invalid", over ? "its certificate has expired: stop it and start it, and it gets another" : err->msg);
         return;
     }
     if (failed == 8 && !b->failed && !b->ready && b->state == STATE(STARTING) && !*b->reason)

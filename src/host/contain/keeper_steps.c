@@ -211,7 +211,7 @@ int keeper_conduct(struct keeper *s, struct err *err)
     if (rc == 0)
         rc = run_all(s, b->spec->boot_steps, b->spec->n_boot_steps, (unsigned)first, err);
     /* While the steps ran, its registration may have ended. */
-    if (rc == 0 && (b->failed || strcmp(b->thumbprint, s->live) != 0))
+    if (rc == 0 && (b->failed || !box_knows(b, s->live)))
         rc = 1;
     if (rc == 0)
         rc = say(s, true, err);

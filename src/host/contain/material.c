@@ -63,7 +63,8 @@ static int write_files(struct box *b, const struct secret *key, const Davit__Lin
     return docker_archive_put(b->k->w->docker, b->container, SANDBOX_MATERIAL_DIR, source_of_str, &bytes, deadline, err);
 }
 
-static int certify(struct box *b, const struct key *key, bool renewal, usec_t deadline, Davit__Link__V1__ControlMessage **ret, struct err *err)
+static int certify(struct box *b, const struct key *key, enum material_for what, usec_t deadline, Davit__Link__V1__ControlMessage **ret,
+                   struct err *err)
 {
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__SandboxCertify ask = DAVIT__LINK__V1__SANDBOX_CERTIFY__INIT;
@@ -75,7 +76,9 @@ static int certify(struct box *b, const struct key *key, bool renewal, usec_t de
     ask.sandbox_id = b->id;
     ask.container_id = b->container;
     ask.csr_der = (ProtobufCBinaryData){der.len, (uint8_t *)der.data};
-    ask.renewal = renewal;
+    ask.renewal = what != MATERIAL_FIRST;
+    if (what == MATERIAL_SESSION)
+        ask.live_thumbprint = b->live;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_CERTIFY;
     m.sandbox_certify = &ask;
     rc = contain_ask(b->k, &m, &ask.request_id, deadline, ret, err);
@@ -95,8 +98,41 @@ static Davit__Session__V1__Renew *renewal_of(const struct secret *key, const Dav
     return rpc_copy(&m.base, &copy) == 0 ? (Davit__Session__V1__Renew *)copy : NULL;
 }
 
-int material_make(struct box *b, bool renewal, usec_t deadline, Davit__Session__V1__Renew **ret, struct err *err)
+/* Both the certificate that it shows and the one that it is about to get are its own from here on, whatever is cut off next. */
+static int enter(struct box *b, enum material_for what, const char *pem, usec_t *ret_not_after, struct err *err)
 {
+    AUTO_CERT cert = NULL;
+    struct cert_info info;
+    char thumbprint[THUMBPRINT_SIZE];
+    int rc = cert_from_pem(str_from(pem), &cert, err);
+
+    if (rc == 0)
+        rc = cert_info(cert, &info, err);
+    if (rc < 0)
+        return rc;
+    *ret_not_after = info.not_after; /* NOLINT(clang-analyzer-core.uninitialized.Assign): set when rc is 0 */
+    if (what == MATERIAL_FIRST)
+        return 0;
+    str_hex(info.cert_hash, sizeof(info.cert_hash), thumbprint);
+    /* The verdict may have said so already. */
+    if (strcmp(thumbprint, b->thumbprint) != 0) {
+        const char *good = what == MATERIAL_SESSION ? b->live : *b->previous ? b->previous : b->thumbprint;
+        if (good != b->previous)
+            (void)str_copy(b->previous, sizeof(b->previous), str_from(good));
+        (void)str_copy(b->thumbprint, sizeof(b->thumbprint), str_from(thumbprint));
+        b->not_after = 0;
+    }
+    return box_keep_row(b, err);
+}
+
+bool material_is_due(const struct box *b, usec_t not_after)
+{
+    return clock_add(clock_real(), RENEW_BEFORE) >= not_after || strcmp(b->roots, contact_pins(b->k->contact)) != 0;
+}
+
+int material_make(struct box *b, enum material_for what, usec_t deadline, Davit__Session__V1__Renew **ret, struct err *err)
+{
+    usec_t not_after = 0;
     AUTO_KEY key = NULL;
     AUTO_SECRET pem = NULL;
     AUTO_BUF ca = BUF_INIT(2 * CERT_PEM_MAX);
@@ -106,15 +142,23 @@ int material_make(struct box *b, bool renewal, usec_t deadline, Davit__Session__
     if (rc == 0)
         rc = key_to_pem(key, &pem, err);
     if (rc == 0)
-        rc = certify(b, key, renewal, deadline, &m, err);
+        rc = certify(b, key, what, deadline, &m, err);
     if (rc == 0)
         rc = contact_set_roots(b->k, m->sandbox_certified->ca_pem, err);
+    if (rc == 0)
+        rc = enter(b, what, m->sandbox_certified->certificate_pem, &not_after, err);
     if (rc == 0 && (buf_append_cstr(&ca, m->sandbox_certified->ca_pem) < 0 || buf_append_str(&ca, contact_root(b->k->contact)) < 0))
         rc = err_set(err, ERR_EXHAUSTED, "the roots take too much room");
-    if (rc == 0)
+    /* What runs writes it by itself, whole. */
+    if (rc == 0 && what != MATERIAL_SESSION)
         rc = write_files(b, pem, m->sandbox_certified, buf_str(&ca), deadline, err);
     if (rc == 0 && ret)
         *ret = renewal_of(pem, m->sandbox_certified, buf_cstr(&ca));
+    if (rc == 0) {
+        (void)str_copy(b->roots, sizeof(b->roots), str_from(contact_pins(b->k->contact)));
+        b->not_after = what == MATERIAL_SESSION ? 0 : not_after;
+        rc = what == MATERIAL_FIRST ? 0 : box_keep_row(b, err);
+    }
     (void)rpc_message_free(m);
     return rc;
 }

@@ -20,18 +20,36 @@ struct make {
 
 /* --- Start ---- */
 
+/* It has a row and does not run: what it was stopped for may be longer than its certificate lasts. */
+static int renew_stopped(struct job *job, struct box *b, struct err *err)
+{
+    bool over = b->not_after && clock_real() >= b->not_after;
+
+    if (!material_is_due(b, b->not_after) || (!b->k->linked && !over))
+        return 0;
+    if (!b->k->linked)
+        return err_set(err, ERR_UNAVAILABLE, "its certificate has expired, and the control plane, which signs another, is not there");
+    int rc = material_make(b, MATERIAL_STOPPED, job_deadline(job), NULL, err);
+    if (rc != -ERR_UNAVAILABLE || over)
+        return rc;
+    *err = ERR_INIT; /* the link went: what it has is good for now */
+    return 0;
+}
+
 int sandbox_step_material(struct job *job, struct box *b, struct err *err)
 {
     char gateway[64], dns[64];
     int rc = sandbox_network(b->k, b->spec, gateway, dns, job_deadline(job), err);
 
-    /* One that is registered keeps what it has; what it has not used may be too old. */
+    if (rc == 0 && *b->thumbprint && b->engine != DOCKER_STATE_RUNNING)
+        rc = renew_stopped(job, b, err);
+    /* What it has not used may be too old. */
     if (rc == 0 && !*b->thumbprint) {
         if (!b->k->linked)
             job_note(job, 0, "waiting for the control plane");
         rc = contain_wait_link(b->k, job_deadline(job));
         if (rc == 0)
-            rc = material_make(b, false, job_deadline(job), NULL, err);
+            rc = material_make(b, MATERIAL_FIRST, job_deadline(job), NULL, err);
         if (rc == 0)
             b->refused = NULL; /* that was another certificate */
     }

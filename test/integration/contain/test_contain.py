@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import uuid
 
@@ -17,6 +18,7 @@ from lib.pki import DAY, Authority
 from lib.sandboxes import Control, clean, name_of
 from lib.work import Proxy
 
+REGISTERED, UNTRUSTED = "SANDBOX_TRUST_REGISTERED", "SANDBOX_TRUST_UNTRUSTED"
 RUNNING, FAILED, STOPPED = "SANDBOX_STATE_RUNNING", "SANDBOX_STATE_FAILED", "SANDBOX_STATE_STOPPED"
 START, STOP, REMOVE = "ACTION_START", "ACTION_STOP", "ACTION_REMOVE"
 SLEEP = ["/bin/busybox", "sleep", "1000"]
@@ -258,6 +260,62 @@ def test_known_ones_start_while_the_control_plane_is_away(control, docker, busyb
     control.link()
     control.state(box, thumbprint=control.rows[box["id"]]["thumbprint"], exitCode=7)
     gone(control, box, old)
+
+
+@pytest.mark.req("CW-93", "CW-106")
+def test_a_renewal_that_is_cut_off(control, docker, busybox_image):
+    """The control plane has written the new row, and the agent is gone before the sandbox has its new key: both certificates are its own then."""
+    cut = threading.Event()
+    control.on_renewal = lambda q, row: cut.set()
+    control.life = 10 * DAY
+    try:
+        box, _ = control.create(busybox_image, command=SLEEP, wait=False)
+        assert cut.wait(30)
+        control.life = 90 * DAY
+        row = dict(control.rows[box["id"]])
+        assert row["previousThumbprint"] != row["thumbprint"]
+        control.on_renewal = None
+        control.restart()
+        both = (row["thumbprint"], row["previousThumbprint"])
+        wait_for(lambda: [s for s in control.states(box) if s.get("liveThumbprint", "") == s.get("thumbprint") not in both])
+        wait_for(lambda: control.rows[box["id"]].get("previousThumbprint") is None)
+        assert not [s for s in control.states(box) if s.get("trust") == UNTRUSTED]
+        # Seen once, no other opens a session any more.
+        control.rows[box["id"]] |= {"previousThumbprint": control.rows[box["id"]]["thumbprint"], "thumbprint": row["previousThumbprint"]}
+        control.rows[box["id"]].pop("previousThumbprint")
+        control.restart()
+        control.state(box, state=FAILED, trust=UNTRUSTED, reason="cert_thumbprint_mismatch")
+        gone(control, box)
+    finally:
+        control.on_renewal, control.life = None, 90 * DAY
+
+
+@pytest.mark.req("CW-93")
+def test_stopped_for_longer_than_a_certificate_lasts(control, docker, busybox_image):
+    refuse = {"code": 14, "message": "not now", "reason": "unavailable"}
+
+    def no(q, row):
+        row["thumbprint"] = row.pop("previousThumbprint")
+        control.send(sandboxCertified={"requestId": q["requestId"], "failure": refuse})
+    control.on_renewal = no
+    control.life = DAY * 4 / 86400
+    try:
+        box, r = control.create(busybox_image, command=SLEEP)
+        assert "failure" not in r, r
+        born = time.monotonic()
+        control.act(box, STOP, stopTimeoutS=1)
+        control.on_renewal, control.life = None, 90 * DAY
+        first = control.rows[box["id"]]["thumbprint"]
+        time.sleep(max(0, born + 4.2 - time.monotonic()))
+        control.unlink()
+        assert "certificate has expired" in control.act(box, START)["failure"]["message"]
+        control.link()
+        assert "failure" not in control.act(box, START)
+        control.state(box, state=RUNNING, session=True, trust=REGISTERED)
+        wait_for(lambda: control.states(box)[-1].get("liveThumbprint") == control.rows[box["id"]]["thumbprint"] != first)
+        gone(control, box)
+    finally:
+        control.on_renewal, control.life = None, 90 * DAY
 
 
 @pytest.mark.req("SA-5", "CW-29", "CW-30")
