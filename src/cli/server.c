@@ -250,6 +250,7 @@ static void forbids_line(char **codes, size_t n)
         {"policy_image_source", "images, all or from some places"},
         {"policy_privileged", "privileged options"},
         {"policy_mount", "mounts of the machine's folders"},
+        {"policy_sandbox", "sandboxes"},
         {"policy_unreadable", "all that a policy can, because its file cannot be read"},
     };
     AUTO_BUF text = BUF_INIT(65536);

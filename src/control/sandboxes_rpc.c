@@ -140,6 +140,7 @@ static int submit(struct run *r, struct command **ret, struct err *err)
         return rc;
     struct sandbox_row row = {r->sb, buf_str(&sealed)};
     create.spec = r->first->spec;
+    create.force = r->first->force;
     wire.body_case = DAVIT__LINK__V1__COMMAND__BODY_CREATE_SANDBOX;
     wire.create_sandbox = &create;
     wire.deadline_us = clock_real() + RUN_WAIT;
@@ -148,13 +149,14 @@ static int submit(struct run *r, struct command **ret, struct err *err)
     return commands_submit(r->server, &n, ret, err);
 }
 
-static void note(struct run *r)
+/* @why NULL: it is asked for; else its server refuses it. */
+static void note(struct run *r, const struct err *why)
 {
     struct audit_record rec = {.count = 1};
     AUTO_FREE char *object = str_printf("%s%s%s", r->sb->project, *r->sb->project ? "/" : "", r->sb->name);
     audit_who_call(&rec, r->call);
     audit_what(&rec, "sandbox.run", object);
-    audit_how(&rec, AUDIT_OK, NULL);
+    audit_how(&rec, why ? AUDIT_REFUSED : AUDIT_OK, why);
     audit_note(r->c, &rec);
 }
 
@@ -199,7 +201,7 @@ static int run(struct run *r, struct err *err)
     int rc = prepare(r, err);
     if (rc < 0)
         return rc;
-    note(r);
+    note(r, NULL);
     if (r->first->spec->workspace && r->first->spec->workspace->snapshot)
         rc = fill_snapshot(r, err);
     if (rc == 0 && r->server->gone)
@@ -213,6 +215,8 @@ static int run(struct run *r, struct err *err)
         return rc;
     }
     rc = follow(r->c, cmd, r->call, deadline_in(RUN_WAIT), err);
+    if (rc == -(int)ERR_DENIED) /* the word of the server's owner, or a folder that rules it */
+        note(r, err);
     command_unref(cmd);
     return rc < 0 ? rc : send_sandbox(r->call, r->sb, err);
 }

@@ -8,8 +8,6 @@
 #include "control/sealed.h"
 #include "spec/spec.h"
 
-enum { STEPS_MAX = 32, STEP_TIMEOUT_MAX_S = 86400, STOP_GRACE_MAX_S = 600 };
-
 int sandbox_insert(struct db *db, void *arg, struct err *err)
 {
     const struct sandbox_row *r = arg;
@@ -183,100 +181,20 @@ int sandboxes_load(struct control *c, struct err *err)
 
 /* --- What may be asked for --- */
 
-static int check_step(const Davit__Common__V1__SandboxStep *st, struct err *err)
-{
-    if (!str_is_label(str_from(st->name)))
-        return err_set(err, ERR_INVALID, "steps.name: \"%.80s\" is not allowed; 1 to 63 of a-z, 0-9 and \"-\", not at the ends", text(st->name));
-    if (!st->n_command || st->n_command > SPEC_COMMAND_MAX || !*st->command[0])
-        return err_set(err, ERR_INVALID, "step %s: a command of 1 to %d words is needed", st->name, SPEC_COMMAND_MAX);
-    if (st->timeout_s > STEP_TIMEOUT_MAX_S)
-        return err_set(err, ERR_INVALID, "step %s: timeout: at most %d s", st->name, STEP_TIMEOUT_MAX_S);
-    return 0;
-}
-
-static int check_steps(const Davit__Common__V1__SandboxSpec *s, struct err *err)
-{
-    Davit__Common__V1__SandboxStep *all[2 * STEPS_MAX];
-    size_t n = 0;
-    if (s->n_init_steps > STEPS_MAX || s->n_boot_steps > STEPS_MAX)
-        return err_set(err, ERR_INVALID, "steps: at most %d of a kind", STEPS_MAX);
-    for (size_t i = 0; i < s->n_init_steps; i++)
-        all[n++] = s->init_steps[i];
-    for (size_t i = 0; i < s->n_boot_steps; i++)
-        all[n++] = s->boot_steps[i];
-    for (size_t i = 0; i < n; i++) {
-        int rc = check_step(all[i], err);
-        for (size_t k = 0; rc == 0 && k < i; k++)
-            if (strcmp(all[i]->name, all[k]->name) == 0)
-                rc = err_set(err, ERR_INVALID, "steps.name: %s is given twice", all[i]->name);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int check_workspace(const Davit__Common__V1__SandboxSpec *s, const Davit__Common__V1__ServiceSpec *as, struct err *err)
-{
-    const Davit__Common__V1__SandboxWorkspace *w = s->workspace;
-    if (!w)
-        return 0;
-    if (!spec_is_mount_path(str_from(text(w->path))))
-        return err_set(err, ERR_INVALID, "workspace.path: \"%.100s\" must be an absolute path in the sandbox", text(w->path));
-    int rc = spec_check_target(as, "workspace.path", w->path, true, err);
-    if (rc < 0 || w->snapshot)
-        return rc;
-    if (!spec_is_mount_path(str_from(text(w->source))))
-        return err_set(err, ERR_INVALID, "workspace.source: \"%.100s\" must be an absolute path on the server", text(w->source));
-    return spec_check_source(as, w->source, err);
-}
-
-/* Where a sandbox and a service have the same, the same rules hold. */
-static int check_as_service(Davit__Common__V1__SandboxSpec *s, struct err *err)
-{
-    ProtobufCMessage *copy = NULL;
-    Davit__Common__V1__ServiceSpec as = DAVIT__COMMON__V1__SERVICE_SPEC__INIT;
-    as.project = *text(s->project) ? s->project : lend("none");
-    as.name = s->name;
-    as.image = s->image;
-    as.command = s->command;
-    as.n_command = s->n_command;
-    as.env = s->env;
-    as.n_env = s->n_env;
-    as.volumes = s->volumes;
-    as.n_volumes = s->n_volumes;
-    as.cpu_milli = s->cpu_milli;
-    as.memory_bytes = s->memory_bytes;
-    as.pids_limit = s->pids_limit;
-    as.restart = s->restart;
-    as.pull = s->pull;
-    if (rpc_copy(&as.base, &copy) != 0)
-        return err_set(err, ERR_INVALID, "spec: larger than a message may be");
-    Davit__Common__V1__ServiceSpec *full = (Davit__Common__V1__ServiceSpec *)copy;
-    int rc = spec_check(full, err);
-    if (rc == 0)
-        rc = check_workspace(s, full, err);
-    if (rc == 0) {
-        spec_complete(full); /* the tag that is left open */
-        if (s->image != protobuf_c_empty_string)
-            free(s->image);
-        s->image = str_dup(str_from(full->image));
-    }
-    (void)rpc_message_free(copy);
-    return rc;
-}
-
 int sandbox_spec_check(Davit__Common__V1__SandboxSpec *s, struct err *err)
 {
-    if (!s)
-        return err_set(err, ERR_INVALID, "spec: there is none");
-    int rc = check_as_service(s, err);
-    if (rc == 0)
-        rc = check_steps(s, err);
-    if (rc == 0 && (s->n_entrypoint > SPEC_COMMAND_MAX || strlen(text(s->user)) > SPEC_ENV_NAME_MAX))
-        rc = err_set(err, ERR_INVALID, "entrypoint and user: at most %d words, %d bytes", SPEC_COMMAND_MAX, SPEC_ENV_NAME_MAX);
-    if (rc == 0 && *text(s->working_dir) && (*s->working_dir != '/' || strlen(s->working_dir) > SPEC_PATH_MAX))
-        rc = err_set(err, ERR_INVALID, "working_dir: \"%.100s\" must be an absolute path", s->working_dir);
-    if (rc == 0 && s->stop_grace_s > STOP_GRACE_MAX_S)
-        rc = err_set(err, ERR_INVALID, "stop_grace: at most %d s", STOP_GRACE_MAX_S);
-    return rc;
+    ProtobufCMessage *copy = NULL;
+    struct spec_sandbox room;
+    int rc = spec_check_sandbox(s, err);
+    if (rc < 0)
+        return rc;
+    if (rpc_copy(&spec_of_sandbox(s, &room)->base, &copy) != 0)
+        return err_set(err, ERR_INVALID, "spec: larger than a message may be");
+    Davit__Common__V1__ServiceSpec *full = (Davit__Common__V1__ServiceSpec *)copy;
+    spec_complete(full); /* the tag that is left open */
+    if (s->image != protobuf_c_empty_string)
+        free(s->image);
+    s->image = str_dup(str_from(full->image));
+    (void)rpc_message_free(copy);
+    return 0;
 }

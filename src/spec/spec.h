@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "davit/common/v1/sandbox.pb-c.h"
 #include "davit/common/v1/service.pb-c.h"
 
 enum {
@@ -32,6 +33,9 @@ enum {
     SPEC_INTERVAL_MAX_MS = 300 * 1000,
     SPEC_TIMEOUT_MAX_MS = 60 * 1000,
     SPEC_GRACE_MAX_MS = 1800 * 1000,
+    SPEC_STEPS_MAX = 32, /* of a kind */
+    SPEC_STEP_MAX_S = 86400,
+    SPEC_STOP_GRACE_MAX_S = 600,
     /* Of a health check that does not say; SETTLE: of one that asks nothing. */
     SPEC_INTERVAL_MS = 10 * 1000,
     SPEC_TIMEOUT_MS = 5 * 1000,
@@ -80,5 +84,16 @@ int spec_check_source(const Davit__Common__V1__ServiceSpec *s, const char *path,
 bool spec_is_forbidden_source(struct str path);
 /* Absolute, in its one spelling: not "/" itself, no "/" at the end, no part "." or "..", no character that the engine's syntax uses. */
 bool spec_is_mount_path(struct str path);
+
+/* --- spec_sandbox.c: a sandbox has what a service has, and no right beyond the default ---- */
+
+/* @s as the service that it would be: what both have, its workspace as a bind if it is one. Borrows from @s and lies in *ret. */
+struct spec_sandbox {
+    Davit__Common__V1__ServiceSpec as;
+    Davit__Common__V1__BindMount bind, *binds[1];
+};
+const Davit__Common__V1__ServiceSpec *spec_of_sandbox(const Davit__Common__V1__SandboxSpec *s, struct spec_sandbox *ret);
+/* 0 or -ERR_INVALID; the rules of spec_check where they speak of the same. Its id is not judged. NULL is refused. */
+int spec_check_sandbox(const Davit__Common__V1__SandboxSpec *s, struct err *err) MUST_USE;
 
 #endif

@@ -135,7 +135,7 @@ int spec_check_source(const Davit__Common__V1__ServiceSpec *s, const char *path,
 {
     if (!spec_is_forbidden_source(str_from(path)) || spec_allows(s, "source", path))
         return 0;
-    (void)err_set(err, ERR_INVALID, "binds.source: %.80s of the server may not be mounted: it is, holds or lies in what rules the server", path);
+    (void)err_set(err, ERR_INVALID, "%.80s of the server may not be mounted: it is, holds or lies in what rules the server", path);
     err_hint(err, "a service that needs it says so: allow source:%.80s", path);
     return -ERR_INVALID;
 }

@@ -24,14 +24,14 @@ def thumbprint(pem):
 class Control(Driver):
     """.rows {sandbox id: row}; .asked: kinds of questions that came; .refuse: a failure for the next registrations; .life of leaves."""
 
-    def __init__(self, sock, folder, server=None, life=90 * DAY, linked=True):
+    def __init__(self, sock, folder, *args, server=None, life=90 * DAY, linked=True):
         self.ca, self.rows, self.asked, self.refuse, self.life, self.assertions = Authority.make(), {}, [], None, life, {}
         self.answered, self.folder = 0, folder
         self.on_renewal = None  # called instead of an answer, with the number of the question, when the row is written
         self.server = server or "srv-" + uuid.uuid4().hex[:8]
         self.over = False
         os.makedirs(folder, exist_ok=True)
-        super().__init__(sock, "--sandboxes", folder, runtime.directory(), "--server", self.server)
+        super().__init__(sock, "--sandboxes", folder, runtime.directory(), "--server", self.server, *args)
         threading.Thread(target=self.serve, daemon=True).start()
         if linked:
             self.link()

@@ -20,10 +20,11 @@ class Driver:
 
     def __init__(self, sock, *args):
         self.seen, self.seq, self.argv = [], 0, [DRIVER, sock, *map(str, args)]
+        self.log = getattr(self, "log", None)  # a file for what it writes into its log
         self.start()
 
     def start(self):
-        self.p = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.p = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "host/link/policy.h"
+
 enum { PIECE = 32 * 1024, RESIZE_TRIES = 6 };
 #define RESIZE_PAUSE (20 * USEC_MSEC)
 #define EXIT_WAIT    (2 * USEC_MINUTE)
@@ -179,8 +181,13 @@ int sandbox_attach(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, con
     const Davit__Link__V1__SandboxAttachCall *q = call_open_message(c)->sandbox_attach;
     Davit__Link__V1__ExecEnd result = DAVIT__LINK__V1__EXEC_END__INIT;
     ProtobufCMessage *copy = NULL;
-    struct box *b = box_find(k, q->sandbox_id);
+    /* Who types into a program commands it; who only looks reads its log. */
+    const struct policy_ask ask = {.exec = q->stdin};
+    int rc = policy_check(k->w->policy, &ask, reason, err);
 
+    if (rc < 0)
+        return rc;
+    struct box *b = box_find(k, q->sandbox_id);
     if (!b || !*b->container) {
         *reason = "not_found";
         return err_set(err, ERR_NOT_FOUND, "this sandbox has no container on this server");
@@ -189,7 +196,8 @@ int sandbox_attach(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, con
     *x = (struct attach){.refs = 1, .c = c, .w = k->w, .tty = b->spec && b->spec->tty};
     (void)str_copy(x->container, sizeof(x->container), str_from(b->container));
     bool ended = b->engine != DOCKER_STATE_RUNNING && b->engine != DOCKER_STATE_CREATED;
-    int code = 0, rc = run(x, q, ended, &code, err);
+    int code = 0;
+    rc = run(x, q, ended, &code, err);
     if (x->input)
         fiber_cancel(x->input->fiber);
     if (x->sizes)

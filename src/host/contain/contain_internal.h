@@ -23,10 +23,10 @@
 #define SANDBOX_LABELS(k, id) \
     {LABEL_MANAGED, "true"}, {LABEL_PURPOSE, "sandbox"}, {LABEL_SANDBOX, (id)}, {LABEL_SERVER, (k)->w->server_id}
 
-#define SANDBOX_RUNTIME_DIR  "/.davit"
+#define SANDBOX_RUNTIME_DIR  "/.davit" /* and a random part, see sandbox_create.c */
 #define SANDBOX_MATERIAL_DIR "/run/davit"
 
-enum { THUMBPRINT_SIZE = 65, ROOT_PINS_SIZE = CERT_ROOTS_MAX * THUMBPRINT_SIZE, SANDBOX_TEXT_MAX = 2048, SANDBOX_STEPS_MAX = 64 };
+enum { THUMBPRINT_SIZE = 65, ROOT_PINS_SIZE = CERT_ROOTS_MAX * THUMBPRINT_SIZE, SANDBOX_TEXT_MAX = 2048 };
 
 typedef Davit__Common__V1__SandboxSpec sandbox_spec; /* the generated name is longer than a line */
 
@@ -209,13 +209,17 @@ void relay_retls(struct contain *k);
 int relay_stop(struct contain *k, usec_t deadline) MUST_USE;
 
 /* --- sandbox_create.c ---- */
-/* Checks a spec. */
+/* Checks a spec: is it one that can be run? 0 or -ERR_INVALID. */
 int sandbox_check(const sandbox_spec *s, struct err *err) MUST_USE;
+/* Does the owner of this machine allow it? 0, or negative with *ret_reason, see rights_judge. @s passed sandbox_check. */
+int sandbox_judge(const struct contain *k, const sandbox_spec *s, const char **ret_reason, struct err *err) MUST_USE;
 const char *sandbox_network_name(const sandbox_spec *s);
 /* Waits: the network of @spec is there; *ret_gateway: its gateway, *ret_dns: who answers names in it, or "". */
 int sandbox_network(struct contain *k, const sandbox_spec *spec, char ret_gateway[64], char ret_dns[64], usec_t deadline, struct err *err) MUST_USE;
-/* Waits: its container is there, with its volumes; one that was is fine. Runtime and network come before. */
-int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], usec_t deadline, struct err *err) MUST_USE;
+/* Waits: its container is there, with its volumes; one that was is fine. Runtime and network come before. *ret_reason (static) of sandbox_judge,
+ * where its workspace leads elsewhere by now. */
+int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], const char **ret_reason, usec_t deadline,
+                 struct err *err) MUST_USE;
 /* Waits: removes its container and material; @volumes: its other volumes as well. What is not there is fine. */
 int sandbox_unmake(struct contain *k, const char *id, bool volumes, usec_t deadline, struct err *err) MUST_USE;
 

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "host/link/policy.h"
+
 #define FILL_LIMIT (30 * USEC_MINUTE)
 
 struct source {
@@ -36,9 +38,13 @@ int sandbox_fill(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, const
 
     if (!str_is_label(str_from(id)) || strlen(id) != 36)
         return err_set(err, ERR_INVALID, "the id of a sandbox is a UUID");
+    const struct policy_ask ask = {.sandbox = true};
+    int rc = policy_check(k->w->policy, &ask, reason, err);
+    if (rc < 0)
+        return rc;
     AUTO_FREE char *volume = workspace_volume(id);
     const struct docker_pair labels[] = {SANDBOX_LABELS(k, id)};
-    int rc = docker_volume_remove(k->w->docker, volume, false, deadline, err);
+    rc = docker_volume_remove(k->w->docker, volume, false, deadline, err);
     if (rc == -ERR_PRECONDITION) {
         *reason = "in_use";
         return rc;

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "host/work/admit.h"
 
 #define READY_LIMIT (8 * USEC_HOUR)
 #define AWAY_LIMIT  (60 * USEC_SEC) /* so long an unregistered one is waited for */
@@ -124,8 +125,11 @@ static int step_pull(struct job *job, void *ctx, struct err *err)
 {
     struct make *m = ctx;
     struct docker_image image = {0};
-    int rc = -ERR_NOT_FOUND;
+    int rc = admit_check(m->k->w, m->c->msg->create_sandbox->force, job, &m->reason, err);
 
+    if (rc < 0)
+        return rc;
+    rc = -ERR_NOT_FOUND;
     if (strcmp(m->spec->pull, "always") != 0) {
         rc = docker_image_inspect(m->k->w->docker, m->spec->image, &image, job_deadline(job), err);
         docker_image_release(&image);
@@ -171,7 +175,7 @@ static int step_create(struct job *job, void *ctx, struct err *err)
     char id[DOCKER_ID_SIZE];
     int rc = m->k->runtime_volume ? 0 : runtime_provide(m->k, job_deadline(job), err);
     if (rc == 0)
-        rc = sandbox_make(m->k, m->spec, id, job_deadline(job), err);
+        rc = sandbox_make(m->k, m->spec, id, &m->reason, job_deadline(job), err);
     if (rc == 0)
         rc = box_set_container(b, id, err);
     return rc == 0 ? box_look(b, err) : rc;
@@ -256,19 +260,23 @@ static int create(struct contain *k, struct command *c)
     struct make m = {.k = k, .c = c, .spec = c->msg->create_sandbox->spec, .why = ERR_INIT};
     struct err err = ERR_INIT;
     struct job job;
-    struct box *b = sandbox_check(m.spec, &err) < 0 ? NULL : box_get(k, m.spec->id);
+    int rc = sandbox_check(m.spec, &err);
 
-    if (err.code == ERR_OK && !b)
+    /* What began already comes to its end, as a deployment does. */
+    if (rc == 0 && c->resume_step < 0)
+        rc = sandbox_judge(k, m.spec, &m.reason, &err);
+    struct box *b = rc < 0 ? NULL : box_get(k, m.spec->id);
+    if (rc == 0 && !b)
         (void)err_set(&err, ERR_EXHAUSTED, "there are %d sandboxes on this server", CONTAIN_MAX);
     if (b && box_keep_spec(b, m.spec, &err) < 0)
         b = NULL;
     if (!b) {
-        command_fail(c, &err, reason_of(&err), NULL);
+        command_fail(c, &err, m.reason ? m.reason : reason_of(&err), NULL);
         return 0;
     }
     m.b = box_ref(b);
     (void)command_job(c, steps, ARRAY_LEN(steps), &m, &job);
-    int rc = sandbox_conclude(c, &job, job.state == JOB_DONE ? m.why_reason : m.reason, &m.why, b->state == STATE(STOPPED) ? "ended" : "running");
+    rc = sandbox_conclude(c, &job, job.state == JOB_DONE ? m.why_reason : m.reason, &m.why, b->state == STATE(STOPPED) ? "ended" : "running");
     if (rc == 0 && *b->container)
         c->result->container_id = str_dup(str_from(b->container));
     box_unref(m.b);

@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIDS_DEFAULT = 512, GRACE_DEFAULT = 10, GRACE_MAX = 3600, STOP_SLACK = 7, ENV_OURS = 14, MOUNTS_OURS = 3, WORDS_MAX = 4096 };
+#include "host/work/rights.h"
+#include "spec/spec.h"
+
+enum { PIDS_DEFAULT = 512, GRACE_DEFAULT = 10, STOP_SLACK = 7, ENV_OURS = 14, MOUNTS_OURS = 3, RUNTIME_RANDOM = 8 };
 
 /* All that PID 1 needs to become another user and to end its processes; the main program has none of it. */
 static const char *const caps_kept[] = {"SETUID", "SETGID", "SETPCAP", "KILL"};
 static const char *const caps_dropped[] = {"ALL"};
-static const char *const entrypoint[] = {SANDBOX_RUNTIME_DIR "/davit-init"};
 static const char *const no_health[] = {"NONE"};
 static const struct docker_pair log_options[] = {{"max-size", "10m"}, {"max-file", "3"}};
 
@@ -62,70 +64,40 @@ int sandbox_network(struct contain *k, const sandbox_spec *s, char ret_gateway[6
 
 /* --- The spec ---- */
 
-static int check_steps(Davit__Common__V1__SandboxStep *const *steps, size_t n, struct err *err)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (!str_is_label(str_from(steps[i]->name)) || steps[i]->n_command == 0 || !*steps[i]->command[0])
-            return err_set(err, ERR_INVALID, "step %zu: a name and a command are needed", i + 1);
-        Davit__Session__V1__PipeStage stage = DAVIT__SESSION__V1__PIPE_STAGE__INIT;
-        if (keeper_read_user(steps[i]->user, &stage) < 0)
-            return err_set(err, ERR_INVALID, "step \"%s\": its user is a number, UID or UID:GID, or root", steps[i]->name);
-    }
-    return 0;
-}
-
-static bool is_restart(const char *s)
-{
-    static const char *const known[] = {"", "no", "on-failure", "always", "unless-stopped"};
-
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (strcmp(s, known[i]) == 0)
-            return true;
-    return false;
-}
-
-/* What is ours inside is not for others' volumes. */
-static bool is_path(const char *path)
-{
-    struct str p = str_from(path);
-
-    return path[0] == '/' && path[1] && !strstr(path, "/../") && !str_ends(p, STR("/..")) && !str_eq(p, STR("/.davit")) &&
-           !str_starts(p, STR("/.davit/")) && !str_eq(p, STR("/run/davit")) && !str_starts(p, STR("/run/davit/")) && !str_eq(p, STR("/run"));
-}
-
-static int check_places(const sandbox_spec *s, struct err *err)
-{
-    if (s->workspace && (!is_path(s->workspace->path) || (!s->workspace->snapshot && s->workspace->source[0] != '/')))
-        return err_set(err, ERR_INVALID, "workspace: absolute paths are needed, outside of " SANDBOX_RUNTIME_DIR " and " SANDBOX_MATERIAL_DIR);
-    for (size_t i = 0; i < s->n_volumes; i++)
-        if (!str_is_label(str_from(s->volumes[i]->name)) || !is_path(s->volumes[i]->path))
-            return err_set(err, ERR_INVALID, "volume %zu: a name and an absolute path are needed", i + 1);
-    for (size_t i = 0; i < s->n_env; i++) {
-        struct str name = str_from(s->env[i]->name);
-        if (name.n == 0 || memchr(name.p, '=', name.n) || str_starts(name, STR("DAVIT_")) || str_starts(name, STR("CLAWKER_")))
-            return err_set(err, ERR_INVALID, "env: \"%.64s\" is no name of a variable, or one that Davit sets", s->env[i]->name);
-    }
-    return 0;
-}
-
 int sandbox_check(const sandbox_spec *s, struct err *err)
 {
-    if (!str_is_label(str_from(s->id)) || strlen(s->id) != 36)
-        return err_set(err, ERR_INVALID, "the id of a sandbox is a UUID");
-    if ((*s->project && !str_is_label(str_from(s->project))) || !str_is_label(str_from(s->name)))
-        return err_set(err, ERR_INVALID, "project and name are labels: 1 to 63 of a-z, 0-9 and '-'");
-    if (!*s->image || s->n_command > WORDS_MAX || s->n_entrypoint > WORDS_MAX)
-        return err_set(err, ERR_INVALID, "an image is needed, and at most %d words", WORDS_MAX);
-    if (s->n_init_steps + s->n_boot_steps > SANDBOX_STEPS_MAX)
-        return err_set(err, ERR_INVALID, "at most %d steps", SANDBOX_STEPS_MAX);
-    if (!is_restart(s->restart))
-        return err_set(err, ERR_INVALID, "restart: \"%.32s\" is none of no, on-failure, always, unless-stopped", s->restart);
-    if (s->stop_grace_s > GRACE_MAX)
-        return err_set(err, ERR_INVALID, "stop_grace: at most %d seconds", GRACE_MAX);
-    int rc = check_steps(s->init_steps, s->n_init_steps, err);
-    if (rc == 0)
-        rc = check_steps(s->boot_steps, s->n_boot_steps, err);
-    return rc == 0 ? check_places(s, err) : rc;
+    Davit__Common__V1__SandboxStep *const *const lists[] = {s->init_steps, s->boot_steps};
+    const size_t counts[] = {s->n_init_steps, s->n_boot_steps};
+    int rc = spec_check_sandbox(s, err);
+
+    if (rc == 0 && (!str_is_label(str_from(s->id)) || strlen(s->id) != 36))
+        rc = err_set(err, ERR_INVALID, "the id of a sandbox is a UUID");
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+        for (size_t i = 0; rc == 0 && i < counts[l]; i++) {
+            Davit__Session__V1__PipeStage stage = DAVIT__SESSION__V1__PIPE_STAGE__INIT;
+            if (keeper_read_user(lists[l][i]->user, &stage) < 0)
+                rc = err_set(err, ERR_INVALID, "step \"%s\": its user is a number, UID or UID:GID, or root", lists[l][i]->name);
+        }
+    return rc;
+}
+
+/* Of a service it would be the hint which right is missing; a sandbox has none of them. */
+static void drop_hint(const char *reason, struct err *err)
+{
+    if (reason && strcmp(reason, "mount_forbidden") == 0)
+        err->hint[0] = '\0';
+}
+
+int sandbox_judge(const struct contain *k, const sandbox_spec *s, const char **ret_reason, struct err *err)
+{
+    static const char *const open_network[] = {"network:open"};
+    const struct policy_ask more = {.sandbox = true, .privileged = open_network, .n_privileged = s->open_network ? 1 : 0};
+    struct spec_sandbox room;
+    int rc = rights_judge(k->w, spec_of_sandbox(s, &room), &more, ret_reason, err);
+
+    if (rc < 0)
+        drop_hint(*ret_reason, err);
+    return rc;
 }
 
 /* --- The container ---- */
@@ -136,6 +108,9 @@ struct build {
     struct docker_mount *mounts;
     const char **words;
     char *material, *workspace, *relay, *name;
+    char *runtime, *init; /* the folder of the runtime in the container, PID 1 in it */
+    const char *entrypoint[1];
+    char *source; /* where the workspace's source leads */
     char **volumes;
     size_t n_volumes;
     char grace[12];
@@ -153,6 +128,9 @@ static void build_release(struct build *b)
     free(b->workspace);
     free(b->relay);
     free(b->name);
+    free(b->runtime);
+    free(b->init);
+    free(b->source);
 }
 
 static void build_env(struct build *b, struct contain *k, const sandbox_spec *s, const struct docker_image *image, const char *gateway,
@@ -202,11 +180,24 @@ static int build_words(struct build *b, const sandbox_spec *s, const struct dock
         b->words[i] = first[i];
     for (size_t i = 0; i < n_then; i++)
         b->words[n_first + i] = then[i];
-    out->entrypoint = entrypoint;
-    out->n_entrypoint = ARRAY_LEN(entrypoint);
+    b->entrypoint[0] = b->init;
+    out->entrypoint = b->entrypoint;
+    out->n_entrypoint = ARRAY_LEN(b->entrypoint);
     out->command = b->words;
     out->n_command = n_first + n_then;
     return 0;
+}
+
+/* A name that nobody knows before: an image that declares a volume at a link to it would have the engine mount what it brings over our programs. */
+static void name_runtime(struct build *b)
+{
+    unsigned char random[RUNTIME_RANDOM];
+    char hex[2 * RUNTIME_RANDOM + 1];
+
+    rng_bytes(random, sizeof(random));
+    str_hex(random, sizeof(random), hex);
+    b->runtime = str_printf(SANDBOX_RUNTIME_DIR "-%s", hex);
+    b->init = str_printf("%s/davit-init", b->runtime);
 }
 
 static void build_mounts(struct build *b, const struct contain *k, const sandbox_spec *s, struct docker_container_spec *out)
@@ -214,12 +205,12 @@ static void build_mounts(struct build *b, const struct contain *k, const sandbox
     b->mounts = mem_zalloc(s->n_volumes + MOUNTS_OURS, sizeof(*b->mounts));
     b->volumes = mem_zalloc(s->n_volumes + 1, sizeof(*b->volumes));
     b->mounts[out->n_mounts++] = (struct docker_mount){
-        .type = DOCKER_MOUNT_VOLUME, .source = k->runtime_volume, .target = SANDBOX_RUNTIME_DIR, .read_only = true, .no_copy = true};
+        .type = DOCKER_MOUNT_VOLUME, .source = k->runtime_volume, .target = b->runtime, .read_only = true, .no_copy = true};
     b->mounts[out->n_mounts++] =
         (struct docker_mount){.type = DOCKER_MOUNT_VOLUME, .source = b->material, .target = SANDBOX_MATERIAL_DIR, .no_copy = true};
     if (s->workspace)
         b->mounts[out->n_mounts++] = (struct docker_mount){.type = s->workspace->snapshot ? DOCKER_MOUNT_VOLUME : DOCKER_MOUNT_BIND,
-                                                           .source = s->workspace->snapshot ? b->workspace : s->workspace->source,
+                                                           .source = s->workspace->snapshot ? b->workspace : b->source,
                                                            .target = s->workspace->path,
                                                            .read_only = s->workspace->read_only,
                                                            .no_copy = s->workspace->snapshot};
@@ -278,6 +269,7 @@ static int build(struct build *b, struct contain *k, const sandbox_spec *s, cons
         .dns = dns,
         .n_dns = **dns ? 1 : 0,
     };
+    name_runtime(b);
     build_env(b, k, s, image, gateway, out);
     build_mounts(b, k, s, out);
     build_labels(b, k, s, out);
@@ -301,7 +293,20 @@ static int find_made(struct contain *k, const sandbox_spec *s, const char *name,
     return rc == -ERR_NOT_FOUND ? 1 : rc;
 }
 
-int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], usec_t deadline, struct err *err)
+/* The workspace that is bound, where it leads now. */
+static int find_source(struct build *b, const struct contain *k, const sandbox_spec *s, const char **ret_reason, struct err *err)
+{
+    struct spec_sandbox room;
+    int rc = s->workspace && !s->workspace->snapshot
+                 ? rights_source(k->w, spec_of_sandbox(s, &room), s->workspace->source, &b->source, ret_reason, err)
+                 : 0;
+
+    if (rc < 0)
+        drop_hint(*ret_reason, err);
+    return rc;
+}
+
+int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], const char **ret_reason, usec_t deadline, struct err *err)
 {
     char gateway[64], dns[64];
     const char *const servers[] = {dns};
@@ -315,6 +320,8 @@ int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID
         rc = sandbox_network(k, s, gateway, dns, deadline, err);
         if (rc == 0)
             rc = docker_image_inspect(k->w->docker, s->image, &image, deadline, err);
+        if (rc == 0)
+            rc = find_source(&b, k, s, ret_reason, err);
         if (rc == 0)
             rc = build(&b, k, s, &image, gateway, servers, out, err);
         /* With their labels before the engine makes them without. */

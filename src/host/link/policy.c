@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 
 enum { HEX_ID_MAX = 64 };
 
@@ -271,6 +272,8 @@ int policy_judge(const struct policy *p, const char *name, const struct policy_a
         rc = deny(&j, &p->exec, "policy_exec", "exec", "commands inside containers", NULL);
     if (rc == 0 && ask->update && p->update.rule != POLICY_ALLOW)
         rc = deny(&j, &p->update, "policy_update", "self-update", "updates of the agent", NULL);
+    if (rc == 0 && ask->sandbox && p->sandboxes.rule != POLICY_ALLOW)
+        rc = deny(&j, &p->sandboxes, "policy_sandbox", "sandboxes", "sandboxes", NULL);
     if (rc == 0 && ask->image)
         rc = judge_image(&j, &p->images, ask->image);
     for (size_t i = 0; rc == 0 && i < ask->n_privileged; i++)
@@ -281,11 +284,11 @@ int policy_judge(const struct policy *p, const char *name, const struct policy_a
     return rc;
 }
 
-int policy_check(const char *path, const struct policy_ask *ask, const char **ret_reason, struct err *err)
+static int check(const char *path, const struct policy_ask *ask, const char **ret_reason, struct err *err)
 {
     struct policy p;
     struct err why = ERR_INIT;
-    bool concerned = ask->exec || ask->update || ask->image || ask->n_privileged || ask->n_mounts;
+    bool concerned = ask->exec || ask->update || ask->sandbox || ask->image || ask->n_privileged || ask->n_mounts;
     *ret_reason = NULL;
     if (!concerned)
         return 0;
@@ -298,6 +301,18 @@ int policy_check(const char *path, const struct policy_ask *ask, const char **re
     }
     rc = rc == 1 ? 0 : policy_judge(&p, path, ask, ret_reason, err);
     policy_release(&p);
+    return rc;
+}
+
+int policy_check(const char *path, const struct policy_ask *ask, const char **ret_reason, struct err *err)
+{
+    struct err why = ERR_INIT;
+    int rc = check(path, ask, ret_reason, &why);
+
+    if (rc < 0)
+        log_event(LOG_WARN, "refused", "reason", *ret_reason, "message", why.msg, "policy", why.hint, NULL);
+    if (rc < 0 && err)
+        *err = why;
     return rc;
 }
 
@@ -316,6 +331,8 @@ size_t policy_forbids(const char *path, const char *ret[POLICY_CODES])
         ret[n++] = "policy_privileged";
     if (bad || p.mounts.rule != POLICY_ALLOW || p.socket.rule != POLICY_ALLOW)
         ret[n++] = "policy_mount";
+    if (bad || p.sandboxes.rule != POLICY_ALLOW)
+        ret[n++] = "policy_sandbox";
     if (bad)
         ret[n++] = "policy_unreadable";
     policy_release(&p);

@@ -7,10 +7,11 @@
  *       - docker.io/library/web # REGISTRY/REPOSITORY; a * stands for any text within a part, and as the last part for any number of parts
  *     privileged:               # allow (default), forbid, or what is allowed:
  *       - cap:NET_ADMIN         # privileged, cap:NAME, network:host, pid:host, ipc:host, device:/PATH, security:OPTION,
- *                             # target:/PATH, source:/PATH
+ *                             # target:/PATH, source:/PATH, network:open
  *     mounts:                   # allow (default), forbid, or folders of this machine that may be mounted with all below them
  *       - /srv
  *     docker-socket: forbid     # it may not be mounted, nor a folder that it is in
+ *     sandboxes: forbid         # none may be made; what else stands here holds for them as for services, and network:open is one's open network
  *
  * No file: all is allowed. A file that cannot be believed (not a plain file of root or of the agent's account, others may write it, empty, not
  * exactly of this form) forbids all that a policy can forbid. It is read anew for every question, so an edit counts at once.
@@ -26,7 +27,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
-enum { POLICY_FILE_MAX = 64 * 1024, POLICY_ITEMS_MAX = 256, POLICY_ITEM_MAX = 255, POLICY_CODES = 6 };
+enum { POLICY_FILE_MAX = 64 * 1024, POLICY_ITEMS_MAX = 256, POLICY_ITEM_MAX = 255, POLICY_CODES = 7 };
 #define POLICY_FILE_NAME "policy.yaml"
 
 enum policy_rule { POLICY_ALLOW, POLICY_FORBID, POLICY_LISTED };
@@ -40,12 +41,12 @@ struct policy_list {
 };
 
 struct policy {
-    struct policy_list exec, update, images, privileged, mounts, socket;
+    struct policy_list exec, update, images, privileged, mounts, socket, sandboxes;
 };
 
 /* What is about to be done. Texts are borrowed; NULL and zeroes: not that. */
 struct policy_ask {
-    bool exec, update;
+    bool exec, update, sandbox;
     const char *image;             /* reference as in ServiceSpec */
     const char *const *privileged; /* words as in the file */
     size_t n_privileged;
@@ -54,7 +55,8 @@ struct policy_ask {
 };
 
 /* May it be done? 0, or -ERR_DENIED: @err says what and names file and line, *ret_reason (static) is policy_exec, policy_update,
- * policy_image_source, policy_privileged, policy_mount or policy_unreadable. @path NULL: there is no policy. */
+ * policy_image_source, policy_privileged, policy_mount, policy_sandbox or policy_unreadable; a refusal stands in the log, too, since who commanded it
+ * may not be who would note it. @path NULL: there is no policy. */
 int policy_check(const char *path, const struct policy_ask *ask, const char **ret_reason, struct err *err) MUST_USE;
 
 /* Codes, as above, of what is forbidden wholly or in part, for SystemInfo.policy_forbids. Returns how many. */

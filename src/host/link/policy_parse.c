@@ -53,7 +53,7 @@ static int image_item(const struct reader *r, unsigned line, struct str item)
 
 static int privileged_item(const struct reader *r, unsigned line, struct str item)
 {
-    static const char *const whole[] = {"privileged", "network:host", "pid:host", "ipc:host"};
+    static const char *const whole[] = {"privileged", "network:host", "pid:host", "ipc:host", "network:open"};
     for (size_t i = 0; i < ARRAY_LEN(whole); i++)
         if (str_eq(item, str_from(whole[i])))
             return 0;
@@ -69,7 +69,8 @@ static int privileged_item(const struct reader *r, unsigned line, struct str ite
     if ((str_eq(kind, STR("target")) || str_eq(kind, STR("source"))) && spec_is_right(item))
         return 0;
     return bad_item(r, line, item,
-                    "privileged, cap:NAME, network:host, pid:host, ipc:host, device:/dev/NAME, security:OPTION, target:/PATH, source:/PATH");
+                    "privileged, cap:NAME, network:host, network:open, pid:host, ipc:host, device:/dev/NAME, security:OPTION, target:/PATH, "
+                    "source:/PATH");
 }
 
 static int mount_item(const struct reader *r, unsigned line, struct str item)
@@ -84,6 +85,7 @@ static const struct policy_key keys[] = {
     {"privileged", offsetof(struct policy, privileged), "privileged options", privileged_item},
     {"mounts", offsetof(struct policy, mounts), "folders of this machine in containers", mount_item},
     {"docker-socket", offsetof(struct policy, socket), "the Docker socket in containers", NULL},
+    {"sandboxes", offsetof(struct policy, sandboxes), "sandboxes", NULL},
 };
 
 static struct policy_list *list_of(struct policy *p, const struct policy_key *key)
@@ -122,7 +124,8 @@ static int read_key(const struct reader *r, const struct yaml_node *node, struct
         if (strcmp(node->key, keys[i].name) == 0)
             key = &keys[i];
     if (!key)
-        return err_set(r->err, ERR_INVALID, "%s line %u: \"%.60s\" is no key; exec, self-update, images, privileged, mounts, docker-socket are",
+        return err_set(r->err, ERR_INVALID, "%s line %u: \"%.60s\" is no key; exec, self-update, images, privileged, mounts, docker-socket, "
+                       "sandboxes are",
                        r->name, node->line, node->key);
     struct policy_list *list = list_of(p, key);
     list->line = node->line;

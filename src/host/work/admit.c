@@ -27,11 +27,11 @@ enum admit_room admit_judge(uint64_t free_bytes, uint64_t total, uint64_t reserv
     return free_bytes - r < r ? ADMIT_LOW : ADMIT_ROOM;
 }
 
-int deploy_admit(struct deploy *d, struct job *job, struct err *err)
+int admit_check(const struct work *w, bool force, struct job *job, const char **ret_reason, struct err *err)
 {
     struct docker_info info = {0};
     struct statvfs st;
-    int rc = docker_info_get(d->w->docker, &info, job_deadline(job), err);
+    int rc = docker_info_get(w->docker, &info, job_deadline(job), err);
 
     if (rc < 0)
         return rc;
@@ -40,16 +40,17 @@ int deploy_admit(struct deploy *d, struct job *job, struct err *err)
     if (!seen)
         return 0;
     uint64_t free_bytes = (uint64_t)st.f_bavail * st.f_frsize, total = (uint64_t)st.f_blocks * st.f_frsize;
-    enum admit_room room = admit_judge(free_bytes, total, d->w->disk_reserve);
+    enum admit_room room = admit_judge(free_bytes, total, w->disk_reserve);
     if (room == ADMIT_ROOM)
         return 0;
-    if (room == ADMIT_LOW || d->msg->force) {
+    if (room == ADMIT_LOW || force) {
         job_note(job, 0, "only %llu MiB of the disk are free", (unsigned long long)(free_bytes / MIB));
         return 0;
     }
-    const unsigned long long mib[] = {free_bytes / MIB, total / MIB, admit_reserve(total, d->w->disk_reserve) / MIB};
+    const unsigned long long mib[] = {free_bytes / MIB, total / MIB, admit_reserve(total, w->disk_reserve) / MIB};
     (void)err_set(err, ERR_PRECONDITION, "the disk of this server is short: %llu MiB of %llu MiB are free, at least %llu MiB shall be", mib[0],
                   mib[1], mib[2]);
     err_hint(err, "davit prune shows what can go");
-    return deploy_reason(d, -ERR_PRECONDITION, "disk_short");
+    *ret_reason = "disk_short";
+    return -ERR_PRECONDITION;
 }

@@ -46,9 +46,6 @@ struct deploy {
 /* Checks what a spec asks for: names, paths, ports, bounds, everything that this agent refuses. 0 or -ERR_INVALID with the field's name. */
 int deploy_check(const Davit__Link__V1__Deploy *msg, struct err *err) MUST_USE;
 
-/* Does the owner of this machine allow it? 0, or -ERR_DENIED with *ret_reason, see host/link/policy.h. @msg passed deploy_check. */
-int deploy_policy(const struct work *w, const Davit__Link__V1__Deploy *msg, const char **ret_reason, struct err *err) MUST_USE;
-
 /* --- deploy.c ---- */
 
 /* @c may be NULL for what is no command. @msg is borrowed. */

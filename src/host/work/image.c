@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host/work/admit.h"
+#include "host/work/deploy.h"
 
 enum { LAYERS_MAX = 128 };
 #define NOTE_EVERY (500 * USEC_MSEC)
@@ -148,9 +149,10 @@ int step_pull(struct job *job, void *ctx, struct err *err)
     bool always = strcmp(d->spec->pull, "always") == 0, never = strcmp(d->spec->pull, "never") == 0;
 
     /* What is healed ran before, and shall. */
-    int rc = d->c ? deploy_admit(d, job, err) : 0;
+    const char *reason = NULL;
+    int rc = d->c ? admit_check(d->w, d->msg->force, job, &reason, err) : 0;
     if (rc < 0)
-        return rc;
+        return reason ? deploy_reason(d, rc, reason) : rc;
     if (!always) {
         rc = deploy_image(d, job_deadline(job), err);
         if (rc == 0) {

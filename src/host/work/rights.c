@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/link/policy.h"
+#include "base/log.h"
 
 size_t rights_words(const Davit__Common__V1__ServiceSpec *s, char ***ret)
 {
@@ -51,12 +51,12 @@ static int judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, 
 
     if (rc < 0 || !is_own(w, path) || spec_allows(s, "source", path))
         return rc;
-    (void)err_set(err, ERR_DENIED, "binds.source: %.80s of the server may not be mounted: the agent or the engine is there", path);
+    (void)err_set(err, ERR_DENIED, "%.80s of the server may not be mounted: the agent or the engine is there", path);
     err_hint(err, "a service that needs it says so: allow source:%.80s", path);
     return -ERR_DENIED;
 }
 
-static int source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
+int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
                   struct err *err)
 {
     AUTO_FREE char *real = realpath(path, NULL);
@@ -72,6 +72,7 @@ static int source(const struct work *w, const Davit__Common__V1__ServiceSpec *s,
         rc = judge(w, s, real, err);
     if (rc < 0) {
         *ret_reason = "mount_forbidden";
+        log_event(LOG_WARN, "refused", "reason", *ret_reason, "source", path, "leads_to", real, NULL);
         if (err)
             err->code = ERR_DENIED;
         return -ERR_DENIED;
@@ -86,8 +87,33 @@ int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < s->n_binds; i++)
-        rc = source(w, s, s->binds[i]->source, NULL, ret_reason, err);
+        rc = rights_source(w, s, s->binds[i]->source, NULL, ret_reason, err);
     return rc;
+}
+
+int rights_judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const struct policy_ask *more, const char **ret_reason,
+                 struct err *err)
+{
+    const char *mounts[SPEC_BINDS_MAX];
+    char **words = NULL;
+    size_t n_words = rights_words(s, &words), n = 0;
+    const char **all = mem_zalloc(n_words + more->n_privileged + 1, sizeof(*all));
+    struct policy_ask ask = {.sandbox = more->sandbox, .image = s->image, .mounts = mounts, .privileged = all};
+
+    for (size_t i = 0; i < n_words; i++)
+        all[n++] = words[i];
+    for (size_t i = 0; i < more->n_privileged; i++)
+        all[n++] = more->privileged[i];
+    ask.n_privileged = n;
+    /* Its volumes are the engine's: no policy asks about those. */
+    for (; ask.n_mounts < s->n_binds && ask.n_mounts < SPEC_BINDS_MAX; ask.n_mounts++)
+        mounts[ask.n_mounts] = s->binds[ask.n_mounts]->source;
+    int rc = policy_check(w->policy, &ask, ret_reason, err);
+    for (size_t i = 0; i < n_words; i++)
+        free(words[i]);
+    free(words);
+    free(all);
+    return rc < 0 ? rc : rights_sources(w, s, ret_reason, err);
 }
 
 /* --- For the engine ---- */
@@ -116,7 +142,7 @@ int rights_apply(const struct work *w, const Davit__Common__V1__ServiceSpec *s, 
 {
     for (size_t i = 0; i < s->n_binds && i < SPEC_BINDS_MAX; i++) {
         /* Where it leads is what is mounted: a link that is changed from now on changes nothing. */
-        int rc = source(w, s, s->binds[i]->source, &r->sources[i], ret_reason, err);
+        int rc = rights_source(w, s, s->binds[i]->source, &r->sources[i], ret_reason, err);
         if (rc < 0)
             return rc;
         r->n_sources = i + 1;

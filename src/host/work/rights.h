@@ -5,6 +5,7 @@
 #ifndef DAVIT_HOST_WORK_RIGHTS_H
 #define DAVIT_HOST_WORK_RIGHTS_H
 
+#include "host/link/policy.h"
 #include "host/work/work_internal.h"
 #include "spec/spec.h"
 
@@ -18,9 +19,20 @@ struct rights {
 /* The words of @s as a policy has them: its capabilities (cap:NAME) and rights. *ret is the caller's, as is each; returns how many. */
 size_t rights_words(const Davit__Common__V1__ServiceSpec *s, char ***ret);
 
+/* Does the owner of this machine allow what @s asks for, and @more (its .sandbox, and words in .privileged), and may its folders be mounted? Of
+ * services and sandboxes alike: this is the one judgement. 0, or negative with *ret_reason: of policy_check, or as rights_sources. A refusal stands
+ * in the log. */
+int rights_judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const struct policy_ask *more, const char **ret_reason,
+                 struct err *err) MUST_USE;
+
 /* May the folders be mounted that @s binds, wherever they lead? 0; -ERR_DENIED or -ERR_NOT_FOUND with *ret_reason (static: mount_forbidden,
  * mount_missing). */
 int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char **ret_reason, struct err *err) MUST_USE;
+
+/* The same of one of them; *ret (the caller's): where it leads, which is what is to be mounted, so that a link that is changed from then on changes
+ * nothing. */
+int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
+                  struct err *err) MUST_USE;
 
 /* Adds binds and rights to @out, whose mounts have room for those of the binds behind @n_mounts. As rights_sources. */
 int rights_apply(const struct work *w, const Davit__Common__V1__ServiceSpec *s, struct rights *r, struct docker_mount *mounts,

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,9 +69,10 @@ def test_images_as_they_are(control, docker, busybox_image, scratch_image):
         assert "failure" not in r and r["outcome"] == "running", (r, docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1"))
         c = docker.inspect(name_of(box))
         assert c["Id"] == r["containerId"] and c["Config"]["Labels"]["davit.sandbox"] == box["id"]
-        assert c["Path"] == "/.davit/davit-init" and c["State"]["Running"]
+        folder = c["Path"].removesuffix("/davit-init")
+        assert re.fullmatch("/\\.davit-[0-9a-f]{16}", folder) and c["State"]["Running"], c["Path"]
         mounts = {m["Destination"]: m for m in c["Mounts"]}
-        assert mounts["/.davit"]["Name"].startswith("davit-runtime-") and not mounts["/.davit"]["RW"]
+        assert mounts[folder]["Name"].startswith("davit-runtime-") and not mounts[folder]["RW"]
         ran = [p for p in processes(docker, box) if "sleep" in p[2] and "davit-init" not in p[2]]
         assert len(ran) == 1 and ran[0][1] == ("0" if image == busybox_image else "1000")
         assert list(c["NetworkSettings"]["Networks"]) == ["davit-net"]
@@ -404,3 +406,29 @@ def test_the_relay_is_for_sandboxes_alone(control, docker, busybox_image, tmp_pa
         shaken.append(got.returncode == 0)
     assert shaken == [False, False, True]
     gone(control, box)
+
+
+def test_an_image_cannot_put_its_own_over_our_pid_1(control, docker):
+    """The engine fills a volume that an image declares with what lies there, and mounts it where a link of the image leads."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        with open(images.BUSYBOX, "rb") as f:
+            busybox = f.read()
+        hostile = b"#!/busybox sh\necho HOSTILE $$; exec /busybox sleep 1000\n"
+        for name, data in (("busybox", busybox), (".davit/davit-init", hostile), ("a/", None), ("a/b/", None)):
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.mode, info.size, info.type = 0o755, len(data or b""), tarfile.DIRTYPE if data is None else tarfile.REGTYPE
+            t.addfile(info, io.BytesIO(data or b""))
+        for name, to in (("a/b/x", "/.davit"), ("a/b/y", "/run/davit"), ("a/b/z", "/")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, to
+            t.addfile(info)
+    for places in ('["/a/b/x"]', '["/a/b/y"]', '["/a/b/z"]'):
+        name = "davit-test/cover" + places[-3] + ":1"
+        docker.import_image(out.getvalue(), name, ['ENTRYPOINT ["/busybox"]', 'CMD ["sleep", "1000"]', f"VOLUME {places}"])
+        box, r = control.create(name)
+        said = docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1") if "failure" not in r else b""
+        assert b"HOSTILE" not in said, (places, said)
+        assert "failure" in r or [p for p in processes(docker, box) if "davit-session" in p[2]], (places, r)
+        if "failure" not in r:  # else nothing was left
+            gone(control, box)

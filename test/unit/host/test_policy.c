@@ -62,8 +62,15 @@ static void test_exec_and_update_are_forbidden_with_file_and_line(void **state)
     assert_non_null(strstr(err.hint, "policy.yaml line 3: self-update"));
     assert_string_equal(image(&p, "nginx"), "allowed");
     policy_release(&p);
-    p = parse("exec: allow\n");
+    p = parse("exec: allow\nsandboxes: forbid\n");
     assert_string_equal(judge(&p, &(struct policy_ask){.exec = true, .update = true}, NULL), "allowed");
+    assert_string_equal(judge(&p, &(struct policy_ask){.sandbox = true, .image = "nginx"}, &err), "policy_sandbox");
+    assert_non_null(strstr(err.hint, "policy.yaml line 2: sandboxes"));
+    policy_release(&p);
+    p = parse("privileged: [network:open]\n");
+    static const char *const words[] = {"network:open", "network:host"};
+    assert_string_equal(judge(&p, &(struct policy_ask){.privileged = words, .n_privileged = 1}, NULL), "allowed");
+    assert_string_equal(judge(&p, &(struct policy_ask){.privileged = words, .n_privileged = 2}, NULL), "policy_privileged");
     policy_release(&p);
 }
 
