@@ -160,7 +160,9 @@ def test_steps(control, docker, busybox_image):
     assert control.act(box, STOP, stopTimeoutS=1)["outcome"] == "stopped"
     assert control.act(box, START)["outcome"] == "started"
     wait_for(lambda: log_of(docker, box).count("main") == 2)
-    assert [line for line in log_of(docker, box).split() if line in ("first", "mcp", "boot", "main")] == ["first", "mcp", "boot", "main", "boot", "main"]
+    # Steps write to another stream than the program: the engine reads one of the two first.
+    said = log_of(docker, box).split()
+    assert [x for x in said if x in ("first", "mcp", "boot")] == ["first", "mcp", "boot", "boot"] and said.count("main") == 2
     # One registration for all that was run.
     assert control.asked.count("sandboxRegister") == asked + 1
     bad, r = control.create(busybox_image, command=["/bin/sh", "-c", "echo main; exec sleep 1000"],
