@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/clock.h"
+#include "base/logfile.h"
 #include "base/str.h"
 
 enum { LINE_MAX_BYTES = 4096, LINE_TAIL = 16 }; /* the tail: closing quote, mark of the cut, brace and newline */
@@ -24,6 +25,9 @@ static struct {
     _Atomic int threshold;
     enum log_format format;
     bool journal;
+    struct logfile *file;
+    _Atomic uint64_t lost, untold; /* lines that the file did not take; those of them that no line tells of yet */
+    _Atomic uint64_t hour, aloud;  /* of the monotonic clock; copies on stderr in it */
 } conf = {.program = "davit", .threshold = LOG_INFO};
 
 struct line {
@@ -63,6 +67,16 @@ int log_level_from_name(const char *name, enum log_level *ret)
         }
     }
     return -(int)ERR_INVALID;
+}
+
+void log_to_file(struct logfile *file)
+{
+    conf.file = file;
+}
+
+uint64_t log_lost(void)
+{
+    return atomic_load(&conf.lost);
 }
 
 bool log_enabled(enum log_level level)
@@ -183,7 +197,8 @@ static void begin(struct line *l, enum log_level level, const char *message)
     l->json = conf.format == LOG_FORMAT_JSON;
     if ((size_t)level >= ARRAY_LEN(level_names))
         level = LOG_ERROR;
-    if (conf.journal)
+    bool journal = conf.journal && !conf.file;
+    if (journal)
         (void)put(l, (struct str){(char[]){'<', journal_priority[level], '>'}, 3});
     if (l->json)
         (void)put(l, STR("{"));
@@ -194,7 +209,7 @@ static void begin(struct line *l, enum log_level level, const char *message)
         memmove(l->text + prefix, l->text + prefix + 1, l->n - prefix - 1);
         l->n--;
     }
-    if (!conf.journal) {
+    if (!journal) {
         clock_format(clock_real(), 3, when);
         put_pair(l, "time", when);
     }
@@ -202,17 +217,64 @@ static void begin(struct line *l, enum log_level level, const char *message)
     put_pair(l, "msg", message);
 }
 
-static void finish(struct line *l)
+static void to_stderr(const struct line *l)
 {
     ssize_t n;
 
-    if (l->cut)
-        put_tail(l, l->json ? ",\"cut\":true" : " cut=true");
-    put_tail(l, l->json ? "}\n" : "\n");
     /* One call per line, so that lines of several threads do not mix; a log that cannot be written is lost. */
     do {
         n = write(STDERR_FILENO, l->text, l->n);
     } while (n < 0 && errno == EINTR);
+}
+
+static void end_line(struct line *l)
+{
+    if (l->cut)
+        put_tail(l, l->json ? ",\"cut\":true" : " cut=true");
+    put_tail(l, l->json ? "}\n" : "\n");
+}
+
+/* What makes the copies many is in the file. */
+static bool may_copy(void)
+{
+    uint64_t hour = clock_mono() / USEC_HOUR;
+
+    if (atomic_exchange(&conf.hour, hour) != hour)
+        atomic_store(&conf.aloud, 0);
+    return atomic_fetch_add(&conf.aloud, 1) < LOG_ALOUD_MAX;
+}
+
+static void tell_lost(void)
+{
+    uint64_t n = atomic_exchange(&conf.untold, 0);
+    char text[24];
+    struct line l;
+
+    if (!n)
+        return;
+    (void)snprintf(text, sizeof(text), "%ju", (uintmax_t)n);
+    begin(&l, LOG_WARN, "log lines were lost: the file could not be written");
+    put_pair(&l, "lines", text);
+    end_line(&l);
+    if (logfile_put(conf.file, l.text, l.n) < 0)
+        atomic_fetch_add(&conf.untold, n);
+}
+
+static void finish(struct line *l, bool aloud)
+{
+    end_line(l);
+    if (!conf.file) {
+        to_stderr(l);
+        return;
+    }
+    if (logfile_put(conf.file, l->text, l->n) == 0) {
+        tell_lost();
+    } else {
+        atomic_fetch_add(&conf.lost, 1);
+        atomic_fetch_add(&conf.untold, 1);
+    }
+    if (aloud && may_copy())
+        to_stderr(l);
 }
 
 void log_event(enum log_level level, const char *message, ...)
@@ -226,7 +288,21 @@ void log_event(enum log_level level, const char *message, ...)
     va_start(ap, message);
     put_pairs(&l, ap);
     va_end(ap);
-    finish(&l);
+    finish(&l, level == LOG_ERROR);
+}
+
+void log_aloud(enum log_level level, const char *message, ...)
+{
+    struct line l;
+    va_list ap;
+
+    if (!log_enabled(level))
+        return;
+    begin(&l, level, message);
+    va_start(ap, message);
+    put_pairs(&l, ap);
+    va_end(ap);
+    finish(&l, true);
 }
 
 void log_err(enum log_level level, const struct err *err, const char *message, ...)
@@ -251,7 +327,7 @@ void log_err(enum log_level level, const struct err *err, const char *message, .
     va_start(ap, message);
     put_pairs(&l, ap);
     va_end(ap);
-    finish(&l);
+    finish(&l, level == LOG_ERROR);
 }
 
 void log_printf(enum log_level level, const char *fmt, ...)

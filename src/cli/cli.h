@@ -37,7 +37,8 @@ struct cli_paths {
     char *state;   /* of davitd */
     char *agent;   /* configuration of the local agent */
     char *run;     /* sockets and the lock of up and down */
-    char *log;     /* of background processes */
+    char *log;     /* of background processes: what they write to stderr */
+    char *log_file; /* of the control plane, see base/logfile.h */
     char *bin;     /* where this program and its siblings stand */
 };
 
@@ -57,6 +58,10 @@ struct cli_settings {
     char *docker;    /* engine of the local agent, or NULL: the usual place */
     char *ingress;   /* where services are reached by hostname, "127.0.0.1:80", or "none" */
     char *ingress_image; /* or NULL: the agent's own choice */
+    char *idle_exit; /* auto | never | always, or NULL: auto */
+    char *log_size, *log_age, *log_backups; /* of the file of the control plane's log, as davitd takes them; NULL: as there */
+    bool log_off;    /* it has none: to stderr */
+    bool firewall_off; /* in settings.yaml */
     bool systemd;    /* runs as units */
     bool made_user;  /* the account was created by us */
 };

@@ -64,7 +64,7 @@ static void of_user(struct cli_paths *p)
     p->config = xdg("XDG_CONFIG_HOME", "/.config");
     p->state = str_printf("%s/controlplane", state);
     p->agent = str_printf("%s/agent", state);
-    p->log = str_printf("%s/log", state);
+    p->log = str_printf("%s/logs", state);
     p->run = runtime && runtime[0] == '/' ? str_printf("%s/davit", runtime) : str_printf("%s/run", state);
 }
 
@@ -97,6 +97,8 @@ int cli_paths_init(struct cli_paths *p, const char *home, struct err *err)
     } else {
         of_user(p);
     }
+    /* Root starts davitd under an account, which puts files aside in there; the other logs are none of its business. */
+    p->log_file = str_printf("%s%s/davit-controlplane.log", p->log, geteuid() == 0 ? "/controlplane" : "");
     return 0;
 }
 
@@ -143,6 +145,7 @@ void cli_paths_release(struct cli_paths *p)
     free(p->agent);
     free(p->run);
     free(p->log);
+    free(p->log_file);
     free(p->bin);
     *p = (struct cli_paths){0};
 }
@@ -170,6 +173,12 @@ static const struct setting settings[] = {
     {"docker", offsetof(struct cli_settings, docker), false, NULL},
     {"ingress", offsetof(struct cli_settings, ingress), false, "127.0.0.1:80"},
     {"ingressImage", offsetof(struct cli_settings, ingress_image), false, NULL},
+    {"idleExit", offsetof(struct cli_settings, idle_exit), false, NULL},
+    {"logSize", offsetof(struct cli_settings, log_size), false, NULL},
+    {"logAge", offsetof(struct cli_settings, log_age), false, NULL},
+    {"logBackups", offsetof(struct cli_settings, log_backups), false, NULL},
+    {"logOff", offsetof(struct cli_settings, log_off), true, NULL},
+    {"firewallOff", offsetof(struct cli_settings, firewall_off), true, NULL},
     {"systemd", offsetof(struct cli_settings, systemd), true, NULL},
     {"madeUser", offsetof(struct cli_settings, made_user), true, NULL},
 };

@@ -114,7 +114,8 @@ static int start_background(struct cli *cli, const struct proc *p, struct err *e
     AUTO_FD int log = -1;
     int status;
     pid_t child;
-    int rc = fd_mkdir_p(cli->paths.log, 0700, err);
+    /* Below it the account of davitd has a directory of its own. */
+    int rc = fd_mkdir_p(cli->paths.log, geteuid() == 0 ? 0711 : 0700, err);
 
     if (rc < 0)
         return rc;
@@ -336,6 +337,13 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->davitd, "--hostname", set->hostname);
     if (geteuid() == 0)
         add_pair(&l->davitd, "--user", set->user);
+    /* The journal is one. */
+    if (!set->log_off && !set->systemd) {
+        add_pair(&l->davitd, "--log-file", at->log_file);
+        add_pair(&l->davitd, "--log-max-size", set->log_size);
+        add_pair(&l->davitd, "--log-max-age", set->log_age);
+        add_pair(&l->davitd, "--log-max-backups", set->log_backups);
+    }
     add(&l->agent, keep(l, str_printf("%s/davit-agent", at->bin)));
     add(&l->agent, "run");
     add_pair(&l->agent, "--config-dir", at->agent);

@@ -9,7 +9,7 @@
 
 #include "cli/cli.h"
 
-enum { PROC_ARGS_MAX = 32 };
+enum { PROC_ARGS_MAX = 48 };
 
 struct proc {
     const char *name;                /* program and unit: "davitd", "davit-agent" */

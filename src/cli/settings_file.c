@@ -29,12 +29,38 @@ static const struct {
 };
 
 /* Parts that read the file for themselves, or are not there yet. */
-static const char *const passed_over[] = {"firewall", "monitoring", "telemetry", "logging", "host_proxy", "docker"};
+static const char *const passed_over[] = {"monitoring", "telemetry", "host_proxy", "docker"};
+
+enum kind {
+    FLAG,   /* true | false; of a bool */
+    UNFLAG, /* of a bool that says the opposite */
+    NUMBER, /* a number within bounds, kept as text with `unit` behind */
+    CHOICE  /* one of `unit`, "a|b" */
+};
+static const struct {
+    const char *section, *key;
+    enum kind kind;
+    long field; /* as above */
+    unsigned min, max;
+    const char *unit;
+} values[] = {
+    {"control_plane", "idle_exit", CHOICE, offsetof(struct cli_settings, idle_exit), 0, 0, "auto|never|always"},
+    {"logging", "file_enabled", UNFLAG, offsetof(struct cli_settings, log_off), 0, 0, NULL},
+    {"logging", "max_size_mb", NUMBER, offsetof(struct cli_settings, log_size), 1, 100000, "m"},
+    {"logging", "max_age_days", NUMBER, offsetof(struct cli_settings, log_age), 0, 3650, "d"},
+    {"logging", "max_backups", NUMBER, offsetof(struct cli_settings, log_backups), 0, 100, ""},
+    {"logging", "compress", FLAG, NO_FIELD, 0, 0, NULL},
+    {"firewall", "enable", UNFLAG, offsetof(struct cli_settings, firewall_off), 0, 0, NULL},
+};
+
+static void *field_at(struct cli_settings *s, long field)
+{
+    return (char *)s + field;
+}
 
 static char **at(struct cli_settings *s, size_t which)
 {
-    void *field = (char *)s + ports[which].field;
-    return field;
+    return field_at(s, ports[which].field);
 }
 
 static int bad(const char *name, const struct yaml_node *n, const char *what, struct err *err)
@@ -63,19 +89,93 @@ static int read_port(const char *name, const struct yaml_node *n, size_t which, 
     return 0;
 }
 
-static int read_control_plane(const char *name, const struct yaml_node *map, struct cli_settings *s, struct buf *told, struct err *err)
+static int read_flag(const char *name, const struct yaml_node *n, size_t which, struct cli_settings *s, struct buf *told, struct err *err)
+{
+    bool on = str_eq(str_from(n->text), STR("true"));
+    if (!n->plain || (!on && !str_eq(str_from(n->text), STR("false"))))
+        return bad(name, n, "is true or false", err);
+    if (values[which].field != NO_FIELD)
+        *(bool *)field_at(s, values[which].field) = on == (values[which].kind == FLAG);
+    else if (on)
+        (void)buf_printf(told, "%s: %s.%s has no effect: old files are kept as they are\n", name, values[which].section, values[which].key);
+    return 0;
+}
+
+static int read_value(const char *name, const struct yaml_node *n, size_t which, struct cli_settings *s, struct buf *told, struct err *err)
+{
+    uint64_t number = 0;
+    bool known = false;
+    if (n->type != YAML_SCALAR)
+        return bad(name, n, "has one value", err);
+    if (values[which].kind == FLAG || values[which].kind == UNFLAG)
+        return read_flag(name, n, which, s, told, err);
+    char **field = field_at(s, values[which].field);
+    if (values[which].kind == NUMBER && (str_to_u64(str_from(n->text), values[which].max, &number) != 0 || number < values[which].min))
+        return err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" is a number from %u to %u", name, n->line, n->key, values[which].min,
+                       values[which].max);
+    for (struct str rest = str_from(values[which].unit); values[which].kind == CHOICE && rest.n && !known;)
+        known = str_eq(str_cut(&rest, '|'), str_from(n->text));
+    if (values[which].kind == CHOICE && !known)
+        return err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" is one of %s", name, n->line, n->key, values[which].unit);
+    free(*field);
+    *field = values[which].kind == CHOICE ? str_dup(str_from(n->text)) : str_printf("%u%s", (unsigned)number, values[which].unit);
+    return 0;
+}
+
+/* The row of @values for a key, or their number. */
+static size_t find_value(const char *section, const char *key)
+{
+    size_t i = 0;
+    while (i < ARRAY_LEN(values) && (!str_eq(str_from(section), str_from(values[i].section)) || !str_eq(str_from(key), str_from(values[i].key))))
+        i++;
+    return i;
+}
+
+static int read_section(const char *name, const struct yaml_node *map, struct cli_settings *s, struct buf *told, struct err *err)
 {
     uint64_t given[ARRAY_LEN(ports)] = {0};
+    bool has_ports = str_eq(str_from(map->key), STR("control_plane"));
     int rc = 0;
     if (map->type != YAML_MAPPING)
         return map->type == YAML_SCALAR && map->plain && !*map->text ? 0 : bad(name, map, "holds keys and their values", err);
     for (const struct yaml_node *n = map->first; rc == 0 && n; n = n->next) {
-        size_t i = 0;
-        while (i < ARRAY_LEN(ports) && !str_eq(str_from(n->key), str_from(ports[i].key)))
+        size_t i = 0, value = find_value(map->key, n->key);
+        while (has_ports && i < ARRAY_LEN(ports) && !str_eq(str_from(n->key), str_from(ports[i].key)))
             i++;
-        rc = i < ARRAY_LEN(ports) ? read_port(name, n, i, s, given, told, err) : bad(name, n, "is no key of control_plane", err);
+        if (value < ARRAY_LEN(values))
+            rc = read_value(name, n, value, s, told, err);
+        else if (has_ports && i < ARRAY_LEN(ports))
+            rc = read_port(name, n, i, s, given, told, err);
+        else
+            rc = err_set(err, ERR_INVALID, "%s: line %u: \"%.64s\" is no key of %s", name, n->line, n->key, map->key);
     }
     return rc;
+}
+
+static bool is_section(const char *key)
+{
+    bool known = str_eq(str_from(key), STR("control_plane"));
+    for (size_t i = 0; i < ARRAY_LEN(values) && !known; i++)
+        known = str_eq(str_from(key), str_from(values[i].section));
+    return known;
+}
+
+/* No option moves these: what stands in the file is all there is of them. */
+static void reset(struct cli_settings *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        if (values[i].field == NO_FIELD)
+            continue;
+        if (values[i].kind == FLAG || values[i].kind == UNFLAG) {
+            *(bool *)field_at(s, values[i].field) = false;
+            continue;
+        }
+        char **field = field_at(s, values[i].field);
+        free(*field);
+        *field = NULL;
+    }
+    free(s->token);
+    s->token = NULL;
 }
 
 int settings_file_parse(struct str text, const char *name, struct cli_settings *s, struct buf *told, struct err *err)
@@ -89,8 +189,8 @@ int settings_file_parse(struct str text, const char *name, struct cli_settings *
         bool known = false;
         for (size_t i = 0; i < ARRAY_LEN(passed_over); i++)
             known |= str_eq(str_from(n->key), str_from(passed_over[i]));
-        if (str_eq(str_from(n->key), STR("control_plane")))
-            rc = read_control_plane(name, n, s, told, err);
+        if (is_section(n->key))
+            rc = read_section(name, n, s, told, err);
         else if (!known)
             rc = bad(name, n, "is no section of the settings", err);
     }
@@ -104,9 +204,7 @@ int settings_file_apply(struct cli *cli, struct cli_settings *s, struct err *err
     AUTO_BUF text = BUF_INIT(SETTINGS_FILE_MAX), told = BUF_INIT(TOLD_MAX);
     int rc = fd_read_file(path, &text, err);
 
-    /* No option moves it: what stands here is all there is of it. */
-    free(s->token);
-    s->token = NULL;
+    reset(s);
     if (rc == -ERR_NOT_FOUND)
         return 0;
     if (rc == 0)

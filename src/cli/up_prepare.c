@@ -78,6 +78,22 @@ static int check_reach(const char *path, const char *account, struct err *err)
     return 0;
 }
 
+/* Its log is put aside by davitd itself: the directory is its own. */
+static int give_log(struct cli *cli, uid_t uid, gid_t gid, struct err *err)
+{
+    AUTO_FREE char *dir = str_dup(str_from(cli->paths.log_file));
+    int rc = fd_mkdir_p(cli->paths.log, 0711, err);
+
+    *strrchr(dir, '/') = '\0';
+    if (rc == 0 && chmod(cli->paths.log, 0711) < 0) /* one of an older version is closed */
+        rc = err_sys(err, errno, "cannot open %s to the account of davitd", cli->paths.log);
+    if (rc == 0)
+        rc = fd_mkdir_p(dir, 0700, err);
+    if (rc == 0)
+        rc = check_reach(dir, cli->settings.user, err);
+    return rc < 0 ? rc : give(dir, uid, gid, err);
+}
+
 static int prepare_keys(struct cli *cli, struct err *err)
 {
     int rc = pki_user_init(cli->paths.config, err);
@@ -106,5 +122,7 @@ int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
         (cli->settings.releases && (rc = check_reach(cli->settings.releases, cli->settings.user, err)) < 0))
         return rc;
     rc = give(cli->paths.state, uid, gid, err);
-    return rc < 0 ? rc : give(cli->paths.run, uid, gid, err);
+    if (rc == 0)
+        rc = give(cli->paths.run, uid, gid, err);
+    return rc < 0 ? rc : give_log(cli, uid, gid, err);
 }

@@ -47,6 +47,7 @@ static int metrics(struct buf *b, struct control *c)
     rc = rc ? rc : one(b, "davit_events_published_total", "counter", "Events that happened.", bus.published);
     rc = rc ? rc : one(b, "davit_events_dropped_total", "counter", "Events dropped from the queues of who followed too slowly.", bus.dropped);
     rc = rc ? rc : one(b, "davit_event_subscribers_ended_total", "counter", "Who followed too slowly to be told all that ended.", bus.ended);
+    rc = rc ? rc : one(b, "davit_log_lines_lost_total", "counter", "Lines that the log file did not take.", log_lost());
     rc = rc ? rc : one(b, "davit_rss_bytes", "gauge", "Resident set of this process.", status_rss());
     rc = rc ? rc
             : buf_printf(b,

@@ -73,7 +73,7 @@ static int open_second(struct oauth *o, struct err *err)
     AUTO_FREE char *endpoint = str_printf("https://%s/oauth2/token", control_token_addr(c));
     (void)str_copy(o->second, sizeof(o->second), str_from(endpoint));
     o->audiences[o->n_audiences++] = o->second;
-    log_event(LOG_NOTICE, "token endpoint opened", "address", control_token_addr(c), NULL);
+    log_aloud(LOG_NOTICE, "token endpoint opened", "address", control_token_addr(c), NULL);
     return 0;
 }
 

@@ -71,6 +71,7 @@ static void tell_failure(const struct oauth *o, struct rpc_page *p, const char *
     (void)err_set(&err, f->status == 401 ? ERR_UNAUTHENTICATED : f->status >= 429 ? ERR_UNAVAILABLE : ERR_INVALID, "%s: %s", f->error, f->why);
     audit_who_call(&who, rpc_page_call(p));
     audit_refused(o->c, &who, action, "-", &err);
+    log_aloud(LOG_NOTICE, "token refused", "what", action, "error", f->error, "why", f->why, NULL);
     answer(p, f->status, buf_str(&body), f->extra, f->value);
 }
 
@@ -247,7 +248,7 @@ static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *f
     jsonw_key(&w, "scope"), jsonw_string(&w, scope_name(scope));
     jsonw_object_end(&w);
     BUG_ON(jsonw_end(&w) < 0);
-    log_event(LOG_INFO, "token issued", "client", a.client->id, "scope", scope_name(scope), NULL);
+    log_aloud(LOG_INFO, "token issued", "client", a.client->id, "scope", scope_name(scope), NULL);
     answer(p, 200, buf_str(&body), NULL, NULL);
     return 0;
 }
@@ -312,7 +313,7 @@ static int serve_revoke(struct oauth *o, struct rpc_page *p, const struct form *
         rc = oauth_revoke(o, k.id, k.expires, &err);
         if (rc != 0)
             return no_store(f, rc == 2 ? "too many tokens were revoked of late" : "the store cannot be reached: revoked until a restart only");
-        log_event(LOG_NOTICE, "token revoked", "client", k.client, "token", k.id, NULL);
+        log_aloud(LOG_NOTICE, "token revoked", "client", k.client, "token", k.id, NULL);
     }
     answer(p, 200, STR("{}"), NULL, NULL);
     return 0;

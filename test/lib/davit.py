@@ -101,9 +101,14 @@ class Davit:
         proc.wait_for(lambda: self.run("status", check=False).rc == 0, timeout, text="davitd again")
 
     def log(self, program):
-        """What it wrote so far."""
-        path = self.home / "log" / f"{program}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        """What it wrote so far: to stderr, and davitd into its log."""
+        paths = [self.home / "log" / f"{program}.log"] + ([self.log_file] if program == "davitd" else [])
+        return "".join(p.read_text(errors="replace") for p in paths if p.exists())
+
+    @property
+    def log_file(self):
+        """Of davitd; root keeps it in a directory of davitd's account."""
+        return self.home / "log" / ("controlplane" if os.geteuid() == 0 else "") / "davit-controlplane.log"
 
     def close(self):
         for b in reversed(self.background):

@@ -32,6 +32,10 @@ static void forget(struct read *r)
     free(r->s.api);
     free(r->s.health);
     free(r->s.token);
+    free(r->s.idle_exit);
+    free(r->s.log_size);
+    free(r->s.log_age);
+    free(r->s.log_backups);
 }
 
 /* req: CW-69 */
@@ -55,7 +59,7 @@ static void test_nothing_is_nothing(void **state)
 {
     struct read r;
     (void)state;
-    const char *const texts[] = {"", "control_plane:\n", "control_plane: {}\n", "logging:\n  compress: true\n"};
+    const char *const texts[] = {"", "control_plane:\n", "control_plane: {}\n", "logging:\n  compress: false\n", "telemetry:\n  x: 1\n"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         parse(texts[i], &r);
         assert_int_equal(r.rc, 0);
@@ -63,6 +67,26 @@ static void test_nothing_is_nothing(void **state)
         assert_string_equal(r.told, "");
         forget(&r);
     }
+}
+
+static void test_the_log_and_the_end_of_an_idle_one(void **state)
+{
+    struct read r;
+    (void)state;
+    parse("control_plane:\n  idle_exit: never\nlogging:\n  file_enabled: false\n  max_size_mb: 50\n  max_age_days: 7\n  max_backups: 3\n  compress: true\n"
+          "firewall:\n  enable: false\n",
+          &r);
+    assert_int_equal(r.rc, 0);
+    assert_string_equal(r.s.idle_exit, "never");
+    assert_true(r.s.log_off && r.s.firewall_off);
+    assert_string_equal(r.s.log_size, "50m");
+    assert_string_equal(r.s.log_age, "7d");
+    assert_string_equal(r.s.log_backups, "3");
+    assert_non_null(strstr(r.told, "logging.compress has no effect"));
+    forget(&r);
+    parse("logging:\n  file_enabled: true\nfirewall:\n  enable: true\n", &r);
+    assert_true(r.rc == 0 && !r.s.log_off && !r.s.firewall_off);
+    forget(&r);
 }
 
 static void test_what_is_refused_names_its_line(void **state)
@@ -83,6 +107,13 @@ static void test_what_is_refused_names_its_line(void **state)
         {"- a\n", "holds sections"},
         {"control_plane:\n  admin_port: 7080\n  health_port: 7080\n", "line 3: \"health_port\" is the port of admin_port already"},
         {"control_plane:\n  admin_port: 1\n  admin_port: 2\n", "settings.yaml"},
+        {"control_plane:\n  idle_exit: maybe\n", "line 2: \"idle_exit\" is one of auto|never|always"},
+        {"logging:\n  max_size_mb: 0\n", "line 2: \"max_size_mb\" is a number from 1 to 100000"},
+        {"logging:\n  max_size_mb: 100001\n", "is a number from"},
+        {"logging:\n  max_backups: [1]\n", "has one value"},
+        {"logging:\n  compress: 1\n", "is true or false"},
+        {"logging:\n  admin_port: 1\n", "\"admin_port\" is no key of logging"},
+        {"firewall:\n  enable: \"true\"\n", "is true or false"},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         parse(bad[i].text, &r);
@@ -106,8 +137,12 @@ static void test_what_is_not_said_any_more_is_undone(void **state)
     assert_non_null(mkdtemp(dir));
     cli.paths.config = dir;
     cli.settings.token = str_dup(STR("127.0.0.1:4444"));
+    cli.settings.idle_exit = str_dup(STR("never"));
+    cli.settings.log_off = true;
     assert_int_equal(settings_file_apply(&cli, &cli.settings, &err), 0);
     assert_null(cli.settings.token);
+    assert_null(cli.settings.idle_exit);
+    assert_false(cli.settings.log_off);
     assert_int_equal(rmdir(dir), 0);
 }
 
@@ -116,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_nine_keys),
         cmocka_unit_test(test_nothing_is_nothing),
+        cmocka_unit_test(test_the_log_and_the_end_of_an_idle_one),
         cmocka_unit_test(test_what_is_refused_names_its_line),
         cmocka_unit_test(test_what_is_not_said_any_more_is_undone),
     };
