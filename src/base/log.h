@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* log — one line per event on stderr: logfmt (default) or JSON, with journald priority prefixes where stderr is the journal. With a file (logfile.h) it
- * has all lines, and stderr a copy of those that its reader must not miss: errors, and what is said aloud, LOG_ALOUD_MAX of them an hour.
+/* log — one line per event on stderr: logfmt (default) or JSON, with journald priority prefixes where stderr is the journal. With a file
+ * (logfile.h) it has all lines, and stderr a copy of what its reader must not miss: errors, and what is said aloud, LOG_ALOUD_MAX lines an hour.
  * Only the edge of a program logs errors (see err.h); libraries log at debug.
  * Thread: any; one write(2) per line.  Limits: a line is cut at 4 KiB; values are escaped, so hostile text cannot forge a line.
  * Secrets: struct secret (base/secret.h) has no way in here. */

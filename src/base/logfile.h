@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logfile — where the lines of a log go instead of stderr: a file that is put aside when it is full (PATH.1 is the newest of those), and of which only
- * so many and none too old are kept. Made 0600, never through a link; what is there already is continued.
+/* logfile — where the lines of a log go instead of stderr: a file that is put aside when it is full (PATH.1 is the newest of those), and of which
+ * only so many and none too old are kept. Made 0600, never through a link; what is there already is continued.
  * A line that cannot be written (a full disk) is lost, and counted; nothing waits and nothing ends. Half a line is taken back. A file that somebody
  * took away or put another in its place of is opened anew within a second, so a foreign rotation does no harm.
  * Thread: any, a lock inside.  Limits: (backups + 1) times max_bytes on disk; where nothing can be put aside the file begins anew at its limit.

@@ -15,6 +15,7 @@
 #include "control/deployments.h"
 #include "control/enroll.h"
 #include "control/front.h"
+#include "control/idle.h"
 #include "control/links.h"
 #include "control/oauth.h"
 #include "control/passes.h"
@@ -437,6 +438,8 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     if (rc == 0 && (rc = fiber_spawn(loop, "pruning", prune_fiber, c, &c->pruning)) == 0)
         c->fibers++;
     if (rc == 0)
+        rc = idle_start(c, err);
+    if (rc == 0)
         rc = rollouts_resume(c->rollouts, err);
     if (rc < 0) {
         (void)control_stop(c);
@@ -475,6 +478,8 @@ struct control *control_stop(struct control *c)
     c->stopping = true;
     audit_stopping(c);
     drain_all(c);
+    idle_stopping(c->idle_watch);
+    idle_tell(c);
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
@@ -497,6 +502,7 @@ struct control *control_stop(struct control *c)
     wait_for_fibers(c);
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);
+    c->idle_watch = idle_free(c->idle_watch);
     c->audit = audit_close(c->audit);
     if (c->store)
         passes_save(c->passes);

@@ -6,6 +6,7 @@
 #ifndef DAVIT_CONTROL_CONTROL_H
 #define DAVIT_CONTROL_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/clock.h"
@@ -15,6 +16,8 @@ struct loop;
 struct control;
 
 enum { CONTROL_SERVERS_MAX = 10000 };
+
+enum idle_exit { IDLE_EXIT_AUTO, IDLE_EXIT_NEVER, IDLE_EXIT_ALWAYS };
 
 /* Borrowed until control_stop has returned. */
 struct control_options {
@@ -34,6 +37,12 @@ struct control_options {
     usec_t heartbeat_interval;
     usec_t offline_after;
     usec_t agent_certificate_life; /* 0: as in credentials.h */
+    enum idle_exit idle_exit;      /* see idle.h */
+    bool for_sandboxes;            /* started by itself, for them */
+    usec_t idle_poll, idle_grace;  /* 0: as in idle.h */
+    /* There is nothing to do any more: the caller shall stop it. @rc 0, or negative: it cannot be told. */
+    void (*on_idle)(void *arg, int rc);
+    void *on_idle_arg;
     usec_t recovery_grace;         /* how long after its end a certificate's key may still ask for a new one; 0: as in credentials.h */
 };
 

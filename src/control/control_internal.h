@@ -42,6 +42,7 @@ struct plans;
 struct people;
 struct registries;
 struct hmap;
+struct idle;
 struct oauth;
 struct tickets;
 struct worldview;
@@ -95,6 +96,8 @@ struct control {
     struct list streams;   /* of WatchService: struct watch.peers */
     unsigned n_streams;
     struct fiber *renewal, *pruning;
+    struct idle *idle_watch; /* NULL: it never ends by itself */
+    const char *drained;     /* why it ends by itself, static; NULL: it does not */
     struct releases *releases;
     struct registries *registries;
     struct hmap *reveals; /* see variables.h */

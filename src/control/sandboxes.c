@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/idle.h"
 #include "control/links.h"
 #include "control/worldview.h"
 
@@ -137,6 +138,8 @@ void sandbox_changed(const struct sandbox *sb, const Davit__Common__V1__Sandbox 
     Davit__Common__V1__Sandbox now;
     sandbox_describe(sb, &now);
     worldview_sandbox(sb->control, before, sb->gone ? NULL : &now);
+    if (!sb->gone && now.state != DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPED)
+        idle_touch(sb->control);
 }
 
 /* --- Coming and going --- */
@@ -306,6 +309,7 @@ bool sandboxes_message(struct server *s, const Davit__Link__V1__AgentMessage *m)
 {
     switch (m->body_case) {
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOXES: take_states(s, m->sandboxes); return true;
+    case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_COUNTED: idle_counted(s, m->sandbox_counted); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_CERTIFY: sandbox_certify(s, m->sandbox_certify); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_EXCHANGE: sandbox_exchange(s, m->sandbox_exchange); return true;
     case DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_REGISTER: sandbox_register(s, m->sandbox_register); return true;

@@ -76,6 +76,7 @@ struct server {
     usec_t watched_until; /* monotonic: its agent samples often until then */
     uint64_t watch_from;  /* so many batches of samples make what a watcher wants to see */
     struct list commands; /* struct command.node by seq: those without a result */
+    uint64_t counting;     /* the question of idle.h that its agent has not answered, 0: none */
     uint64_t known_seq;   /* commands up to this number have all been in the list */
 };
 

@@ -159,7 +159,7 @@ struct run_opts {
     struct opt_list pools;
     uint64_t disk_reserve;
     usec_t trial_wait;
-    bool takeover;
+    bool takeover, with_control_plane;
 };
 
 static const struct opt run_table[] = {
@@ -181,6 +181,8 @@ static const struct opt run_table[] = {
      .help = "where networks of projects and the ingress get their addresses from (default: " POOL_DEFAULT "); may be repeated"},
     {.name = "disk-reserve", .type = OPT_BYTES, .offset = offsetof(struct run_opts, disk_reserve), .max = (int64_t)1 << 50, .arg = "SIZE",
      .env = true, .help = "no deployment while less of Docker's disk is free (default: 1 GiB or 3 %, at most 8 GiB)"},
+    {.name = "with-control-plane", .type = OPT_BOOL, .offset = offsetof(struct run_opts, with_control_plane),
+     .help = "end when the control plane on this machine ends because nothing is to do"},
     {.name = "takeover", .type = OPT_BOOL, .offset = offsetof(struct run_opts, takeover), .help = "for the agent itself: it is the new version"},
     {.name = "log-format", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_format), .choices = "text|json", .arg = "FORMAT",
      .def = "text", .help = "logfmt or JSON lines on standard error", .env = true},
@@ -242,6 +244,7 @@ static int run_run(const void *options, struct err *err)
                                   .disk_reserve = o->disk_reserve,
                                   .pools = pools,
                                   .n_pools = o->pools.n,
+                                  .with_control_plane = o->with_control_plane,
                                   .takeover = o->takeover};
     int rc = check_health_listen(o->health_listen, err);
     if (rc == 0)

@@ -19,12 +19,12 @@
 
 struct options {
     const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
-        *log_level, *log_format, *log_file;
+        *log_level, *log_format, *log_file, *idle_exit;
     int64_t agent_uid, log_backups;
     uint64_t log_size;
     usec_t log_age;
-    usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace;
-    bool version;
+    usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace, idle_poll, idle_grace;
+    bool version, for_sandboxes;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -155,6 +155,33 @@ static const struct opt table[] = {
      .def = "30d",
      .env = true,
      .help = "how long after the end of its certificate an agent gets a new one by the key of the old one"},
+    {.name = "idle-exit",
+     .type = OPT_ENUM,
+     .offset = AT(idle_exit),
+     .choices = "auto|never|always",
+     .def = "auto",
+     .arg = "WHEN",
+     .help = "end when no sandbox runs; auto: only with --for-sandboxes, and with nothing else to do"},
+    {.name = "for-sandboxes",
+     .type = OPT_BOOL,
+     .offset = AT(for_sandboxes),
+     .help = "it was started by itself, since a sandbox needs it"},
+    {.name = "idle-poll",
+     .type = OPT_USEC,
+     .offset = AT(idle_poll),
+     .min = 100000,
+     .max = 3600000000,
+     .arg = "TIME",
+     .def = "30s",
+     .help = "how often sandboxes are counted for that; twice none ends it"},
+    {.name = "idle-grace",
+     .type = OPT_USEC,
+     .offset = AT(idle_grace),
+     .min = 1,
+     .max = 86400000000,
+     .arg = "TIME",
+     .def = "60s",
+     .help = "how long after its start it stays in any case"},
     {.name = "restore",
      .type = OPT_STRING,
      .offset = AT(restore),
@@ -223,10 +250,20 @@ static void on_signal(int signum, void *arg)
     event_signal(&r->stop);
 }
 
+static void on_idle(void *arg, int rc)
+{
+    struct run *r = arg;
+    if (rc < 0)
+        r->rc = err_set(&r->err, (enum err_code)-rc, "it is not known whether sandboxes run");
+    event_signal(&r->stop);
+}
+
 static void serve(void *arg)
 {
     struct run *r = arg;
     struct control *c = NULL;
+    r->control.on_idle = on_idle;
+    r->control.on_idle_arg = r;
     r->rc = control_start(r->loop, &r->control, &c, &r->err);
     if (r->rc == 0) {
         log_event(LOG_NOTICE, "control plane started", "version", DAVIT_VERSION, "api", control_api_addr(c), "health",
@@ -237,6 +274,11 @@ static void serve(void *arg)
     }
     event_release(&r->stop);
     loop_stop(r->loop);
+}
+
+static enum idle_exit idle_exit_of(const char *name)
+{
+    return strcmp(name, "always") == 0 ? IDLE_EXIT_ALWAYS : strcmp(name, "never") == 0 ? IDLE_EXIT_NEVER : IDLE_EXIT_AUTO;
 }
 
 static struct control_options control_options_of(const struct options *o)
@@ -257,7 +299,11 @@ static struct control_options control_options_of(const struct options *o)
                                     .heartbeat_interval = o->heartbeat_interval,
                                     .offline_after = o->offline_after,
                                     .agent_certificate_life = o->certificate_life,
-                                    .recovery_grace = o->recovery_grace};
+                                    .recovery_grace = o->recovery_grace,
+                                    .idle_exit = idle_exit_of(o->idle_exit),
+                                    .for_sandboxes = o->for_sandboxes,
+                                    .idle_poll = o->idle_poll,
+                                    .idle_grace = o->idle_grace};
 }
 
 /* As the account that goes on with it. A log that cannot be opened is no reason not to start: it stays on stderr. */

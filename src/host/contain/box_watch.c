@@ -198,6 +198,52 @@ static void listen_again(struct contain *k)
         log_err(LOG_WARN, &err, "sandboxes cannot register", NULL);
 }
 
+/* --- The count ---- */
+
+static int count(struct contain *k, uint32_t *ret, struct err *err)
+{
+    AUTO_FREE char *server = str_printf(LABEL_SERVER "=%s", k->w->server_id);
+    const char *labels[] = {LABEL_MANAGED "=true", FILTER, server};
+    struct docker_summaries l = {0};
+    int rc = docker_container_list(k->w->docker, labels, ARRAY_LEN(labels), &l, deadline_in(ENGINE_CALL), err);
+
+    *ret = 0;
+    for (size_t i = 0; rc == 0 && i < l.n; i++)
+        *ret += l.items[i].state == DOCKER_STATE_RUNNING || l.items[i].state == DOCKER_STATE_PAUSED || l.items[i].state == DOCKER_STATE_RESTARTING;
+    docker_summaries_release(&l);
+    return rc;
+}
+
+static void count_main(void *arg)
+{
+    struct contain *k = arg;
+    Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
+    Davit__Link__V1__SandboxCounted answer = DAVIT__LINK__V1__SANDBOX_COUNTED__INIT;
+    Davit__Common__V1__Failure failure = DAVIT__COMMON__V1__FAILURE__INIT;
+    struct err err = ERR_INIT;
+
+    answer.request_id = k->count_id;
+    if (count(k, &answer.running, &err) < 0) {
+        failure.code = (uint32_t)err.code;
+        failure.message = err.msg;
+        answer.failure = &failure;
+    } else if (answer.running != k->count_known && k->watched) {
+        boxes_tell(k);
+    }
+    m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_COUNTED;
+    m.sandbox_counted = &answer;
+    work_send(k->w, &m);
+    k->counting = false;
+}
+
+void box_count(struct contain *k, const Davit__Link__V1__SandboxCount *m)
+{
+    k->count_id = m->request_id;
+    k->count_known = m->known;
+    if (!k->counting)
+        k->counting = work_spawn(k->w, "sandbox-count", count_main, k) != NULL;
+}
+
 static int on_event(void *arg, const struct docker_event *e)
 {
     struct contain *k = arg;

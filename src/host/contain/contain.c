@@ -120,6 +120,10 @@ static void message(void *arg, const Davit__Link__V1__ControlMessage *m)
     struct ask *a;
     uint64_t id = 0;
 
+    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_COUNT) {
+        box_count(k, m->sandbox_count);
+        return;
+    }
     (void)failure_of(m, &id);
     /* A refusal reaches the asker as an error: it is heeded here. */
     if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT && (id == 0 || m->sandbox_verdict->failure)) {

@@ -104,6 +104,9 @@ struct contain {
     struct event relay_idle;
     char *relay_at[2]; /* addresses that it listens at */
 
+    bool counting; /* a fiber counts; the next question waits for the next poll */
+    uint64_t count_id;
+    uint32_t count_known;
     bool watched; /* the engine was asked for all once */
     bool listens; /* where sandboxes are that were there before */
 };
@@ -155,6 +158,8 @@ char *box_name(const sandbox_spec *spec) MUST_USE;
 
 /* --- box_watch.c ---- */
 void box_watch_start(struct contain *k);
+/* In a later turn: counts what runs, and answers. */
+void box_count(struct contain *k, const Davit__Link__V1__SandboxCount *m);
 /* Waits: looks at the container of @b now. 0, -ERR_NOT_FOUND, ... */
 int box_look(struct box *b, struct err *err) MUST_USE;
 

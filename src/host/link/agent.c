@@ -187,6 +187,16 @@ static void doctor_wanted(void *arg, uint64_t request_id)
     doctor_remote_ask(a->doctor, request_id);
 }
 
+/* Whoever started both starts both again. */
+static void drained(void *arg, const char *reason)
+{
+    struct agent *a = arg;
+    if (!a->local || !a->options->with_control_plane)
+        return;
+    log_event(LOG_NOTICE, "the control plane ends, and this agent with it", "reason", reason, NULL);
+    event_signal(&a->quit);
+}
+
 static void open_doctor(struct agent *a, const struct agent_options *o)
 {
     const struct doctor_remote_config config = {
@@ -277,6 +287,7 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
         .identify = identify,
         .fenced = fenced,
         .doctor = doctor_wanted,
+        .drained = drained,
         .update = agent_update,
         .arg = a,
     };

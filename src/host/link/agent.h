@@ -31,13 +31,14 @@ struct agent_options {
     const char *ingress_image;  /* NULL: as enrolled, else AGENT_INGRESS_IMAGE */
     const char *runtime_dir;    /* where davit-init and davit-session lie; NULL: beside this program */
     usec_t trial_wait;         /* as updater_config */
+    bool with_control_plane;   /* ends when the control plane on this machine says that it has nothing to do any more */
     bool takeover;             /* started by the agent that it is to follow, see takeover.h */
 };
 
 /* Is @value one for ingress_listen? NULL and "" are. 0 or -ERR_INVALID. */
 int agent_check_ingress_listen(const char *value, struct err *err) MUST_USE;
 
-/* Blocks until SIGTERM or SIGINT. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
+/* Blocks until SIGTERM or SIGINT, or an end that with_control_plane means. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
  * negative with @err when it could not start. */
 int agent_run(const struct agent_options *o, struct err *err) MUST_USE;
 

@@ -54,6 +54,7 @@ struct session *session_new(const struct session_config *config)
     s->identify = config->identify;
     s->fenced = config->fenced;
     s->doctor = config->doctor;
+    s->drained = config->drained;
     s->update = config->update;
     s->arg = config->arg;
     s->since = clock_real();

@@ -73,6 +73,8 @@ struct session_config {
     void (*fenced)(void *arg, const char *reason);
     /* The control plane wants to know what the doctor says. Never waits. May be NULL. */
     void (*doctor)(void *arg, uint64_t request_id);
+    /* The control plane ends by itself, for want of work. Never waits. May be NULL. */
+    void (*drained)(void *arg, const char *reason);
     /* On the command's fiber: runs UpdateAgent, contract as work_command. NULL: the work answers that it does not know that. */
     int (*update)(void *arg, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
                   Davit__Link__V1__CommandResult *ret);

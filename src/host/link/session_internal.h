@@ -28,6 +28,7 @@ struct session {
     int (*identify)(void *arg, const char *server_id, const char *server_name, struct err *err);
     void (*fenced)(void *arg, const char *reason);
     void (*doctor)(void *arg, uint64_t request_id);
+    void (*drained)(void *arg, const char *reason);
     int (*update)(void *arg, const Davit__Link__V1__Command *cmd, const struct job_journal *journal, int resume_step,
                   Davit__Link__V1__CommandResult *ret);
     void *arg;

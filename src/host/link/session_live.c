@@ -320,8 +320,13 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_CERTIFIED:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_COUNT:
         if (work)
             work_sandbox_message(work, m);
+        return 0;
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_DRAINED:
+        if (l->session->drained)
+            l->session->drained(l->session->arg, m->drained->reason);
         return 0;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_DOCTOR_RUN:
         if (l->session->doctor)

@@ -73,7 +73,8 @@ static void test_the_log_and_the_end_of_an_idle_one(void **state)
 {
     struct read r;
     (void)state;
-    parse("control_plane:\n  idle_exit: never\nlogging:\n  file_enabled: false\n  max_size_mb: 50\n  max_age_days: 7\n  max_backups: 3\n  compress: true\n"
+    parse("control_plane:\n  idle_exit: never\nlogging:\n  file_enabled: false\n  max_size_mb: 50\n  max_age_days: 7\n  max_backups: 3\n"
+          "  compress: true\n"
           "firewall:\n  enable: false\n",
           &r);
     assert_int_equal(r.rc, 0);
