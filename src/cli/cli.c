@@ -106,6 +106,7 @@ static void run_verb(void *arg)
     run->rc = cli_paths_init(&run->cli->paths, run->cli->common.home, &run->err);
     if (run->rc == 0)
         run->rc = cli_settings_load(&run->cli->paths, &run->cli->settings, &run->err);
+    run->cli->wakes = run->verb->wakes;
     if (run->rc == 0)
         run->rc = run->verb->run(run->cli, run->options, run->operands, run->n, &run->err);
     err_ensure(&run->err, run->rc < 0 ? run->rc : 0);

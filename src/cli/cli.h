@@ -73,6 +73,8 @@ struct cli {
     struct cli_settings settings;
     struct rpc_channel *channel; /* opened by cli_connect */
     struct bearer bearer;        /* what its calls show */
+    bool wakes;         /* its verb brings a control plane up that does not answer, see wake.h */
+    bool for_sandboxes; /* what is started is started for that */
     bool json;
     bool color;    /* stdout takes colours */
     bool progress; /* stderr is a terminal: redraw lines */
@@ -92,6 +94,7 @@ struct verb {
     int (*run)(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err);
     const struct verb *sub; /* verbs below it, ended by a NULL name; then `run` is NULL */
     const char *group;   /* heading in the overview */
+    bool wakes;          /* brings the control plane up if it does not answer, see wake.h */
 };
 
 /* All verbs, in the order of the overview; ended by NULL. */
@@ -128,7 +131,7 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
 extern const struct verb verb_up, verb_down, verb_status, verb_dashboard, verb_server, verb_token, verb_deploy, verb_ps, verb_logs, verb_stats,
     verb_start, verb_stop, verb_restart, verb_rm, verb_deployments, verb_cancel, verb_rollback, verb_scale, verb_audit,
     verb_controlplane, verb_version, verb_completion, verb_man,
-    verb_env, verb_events, verb_registry, verb_exec, verb_run, verb_sandbox,
+    verb_env, verb_events, verb_registry, verb_exec, verb_run, verb_sandbox, verb_firewall,
     verb_container, verb_cp, verb_files, verb_image, verb_prune, verb_volume;
 
 #endif

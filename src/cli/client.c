@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/secret.h"
 #include "cli/cli.h"
+#include "cli/wake.h"
 #include "ident/pki_roots.h"
 
 enum { PEM_MAX = 64 * 1024 };
@@ -46,7 +47,7 @@ static int make_context(const struct cli *cli, struct buf *cert, struct tls_ctx 
     return tls_ctx_new(&config, ret, err);
 }
 
-int cli_connect(struct cli *cli, struct err *err)
+static int connect_once(struct cli *cli, struct err *err)
 {
     AUTO_BUF cert = BUF_INIT(PEM_MAX);
     struct tls_ctx *tls = NULL;
@@ -65,6 +66,16 @@ int cli_connect(struct cli *cli, struct err *err)
         err_hint(err, "is it running? `davit up` starts it, `davit status` tells");
     }
     return rc;
+}
+
+int cli_connect(struct cli *cli, struct err *err)
+{
+    int rc = connect_once(cli, err);
+
+    if (rc == 0 || !wake_helps(cli, rc))
+        return rc;
+    rc = wake(cli, err);
+    return rc < 0 ? rc : connect_once(cli, err);
 }
 
 int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,

@@ -213,6 +213,7 @@ static const struct verb subs[] = {
         .opts = agents_opts,
         .opts_size = sizeof(struct agents_options),
         .run = run_agents,
+        .wakes = true,
     },
     {
         .name = "backup",

@@ -337,6 +337,9 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->davitd, "--hostname", set->hostname);
     if (geteuid() == 0)
         add_pair(&l->davitd, "--user", set->user);
+    add_pair(&l->davitd, "--idle-exit", set->idle_exit);
+    if (cli->for_sandboxes && !set->systemd)
+        add(&l->davitd, "--for-sandboxes");
     /* The journal is one. */
     if (!set->log_off && !set->systemd) {
         add_pair(&l->davitd, "--log-file", at->log_file);
@@ -351,6 +354,8 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->agent, "--docker", set->docker);
     add_pair(&l->agent, "--ingress-listen", set->ingress);
     add_pair(&l->agent, "--ingress-image", set->ingress_image);
+    if (!set->systemd)
+        add(&l->agent, "--with-control-plane");
 }
 
 void local_release(struct local *l)

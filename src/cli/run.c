@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "cli/clock_gate.h"
 #include "cli/manifest.h"
 #include "cli/manifest_sandbox.h"
 #include "cli/out.h"
@@ -27,7 +28,7 @@ struct run_options {
     struct opt_list env, env_file;
     uint64_t cpus_milli, memory;
     int64_t pids;
-    usec_t stop_timeout;
+    usec_t stop_timeout, clock_wait;
     bool tty, interactive, detach, rm, snapshot, read_only;
 };
 
@@ -66,6 +67,7 @@ static const struct opt run_opts[] = {
     {.name = "pull", .type = OPT_ENUM, .offset = AT(pull), .choices = "missing|always|never", .arg = "WHEN", .help = "pull the image (missing)"},
     {.name = "network", .type = OPT_ENUM, .offset = AT(network), .choices = "none|open", .def = "none", .arg = "KIND",
      .help = "open: the program reaches the whole network, unfiltered"},
+    CLOCK_GATE_OPT(AT(clock_wait)),
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -224,15 +226,15 @@ static int put_snapshot(struct making *m, const char *folder, struct err *err)
 }
 
 /* Waits until it runs. */
-static int make(struct cli *cli, Davit__Common__V1__SandboxSpec *spec, const char *server, Davit__Control__V1__RunSandboxResponse **ret,
-                struct err *err)
+static int make(struct cli *cli, Davit__Common__V1__SandboxSpec *spec, const char *server, usec_t clock_wait,
+                Davit__Control__V1__RunSandboxResponse **ret, struct err *err)
 {
     Davit__Control__V1__RunSandboxRequest q = DAVIT__CONTROL__V1__RUN_SANDBOX_REQUEST__INIT;
     struct making m = {.cli = cli};
     q.spec = spec;
     if (server)
         q.server = (char *)(uintptr_t)server;
-    int rc = cli_connect(cli, err);
+    int rc = clock_gate(cli, clock_wait, err);
     if (rc == 0)
         rc = rpc_stream_open(cli->channel, &davit_control_v1_sandbox_service, "RunSandbox", USEC_INFINITY, &m.stream, err);
     if (rc == 0)
@@ -297,7 +299,7 @@ struct going {
 static void go(void *arg)
 {
     struct going *g = arg;
-    g->rc = make(g->cli, g->spec, g->server, &g->made, g->err);
+    g->rc = make(g->cli, g->spec, g->server, g->o->clock_wait, &g->made, g->err);
     if (g->rc == 0 && !g->o->detach)
         g->rc = attach(g->cli, g->o, g->made->sandbox, g->err);
 }
@@ -409,5 +411,6 @@ const struct verb verb_run = {
     .min_operands = 1,
     .max_operands = CLI_OPERANDS_MAX,
     .command = 1,
+    .wakes = true,
     .run = run_run,
 };

@@ -2,6 +2,8 @@
 /* sandbox — `davit sandbox ls|start|stop|rm`, and what its other verbs share; those that pass bytes are in sandbox_io.c. */
 #include "cli/sandbox.h"
 
+#include "cli/clock_gate.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +16,7 @@ static const usec_t CALL_TIMEOUT = 15 * USEC_SEC, ACTION_TIMEOUT = 15 * USEC_MIN
 struct sandbox_options {
     struct cli_common common;
     const char *project, *server;
-    usec_t timeout;
+    usec_t timeout, clock_wait;
     bool force, volumes;
 };
 
@@ -27,6 +29,7 @@ static const struct opt ls_opts[] = {
 };
 static const struct opt start_opts[] = {
     {.name = "project", .letter = 'p', .type = OPT_STRING, .offset = AT(project), .arg = "NAME", .help = "of this project", .env = true},
+    CLOCK_GATE_OPT(AT(clock_wait)),
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -180,7 +183,7 @@ static int run_start(struct cli *cli, const void *options, const char **operands
     int rc = sandbox_ref(operands[0], o->project, &name, &ref, err);
     q.target = &ref;
     if (rc == 0)
-        rc = cli_connect(cli, err);
+        rc = clock_gate(cli, o->clock_wait, err);
     if (rc == 0)
         rc = rpc_stream_open(cli->channel, &davit_control_v1_sandbox_service, "StartSandbox", USEC_INFINITY, &stream, err);
     if (rc == 0)
@@ -269,6 +272,7 @@ static const struct verb subs[] = {
         .usage = "[OPTIONS] [PROJECT/]NAME",
         .about = "start a sandbox again",
         .example = "davit sandbox start shop/dev",
+        .wakes = true,
         .opts = start_opts,
         .opts_size = sizeof(struct sandbox_options),
         .min_operands = 1,

@@ -239,7 +239,7 @@ static int judge(struct cli *cli, const struct up_options *o, struct up_before *
 /* The one way: the verbs and what starts it by itself come here. */
 static int bring_up(struct cli *cli, const struct up_options *o, struct up_result *ret, struct err *err)
 {
-    const struct up_want want = {.agent = !o || o->agent, .wait = o ? o->wait : UP_WAIT};
+    const struct up_want want = {.agent = !o || o->agent, .leave = !o, .wait = o ? o->wait : UP_WAIT};
     CLEANUP(before_release) struct up_before b = {0};
     AUTO_FD int fd = -1;
     int rc, waited = 0;

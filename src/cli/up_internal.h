@@ -8,6 +8,7 @@
 
 struct up_want {
     bool agent;  /* the local agent as well */
+    bool leave;  /* what runs is left as it is, with whatever settings */
     usec_t wait; /* until all answers */
 };
 

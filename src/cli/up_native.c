@@ -100,8 +100,26 @@ int up_local_online(struct cli *cli, usec_t since_us, char **ret_name, struct er
     return *ret_name ? 1 : 0;
 }
 
-/* A control plane counts a server as online for a while after its agent died: one that was just started must have been heard itself. */
-static int wait_agent(struct cli *cli, const struct proc *p, usec_t since_us, usec_t deadline, char **ret_name, struct err *err)
+/* One that runs is left alone, one that is about to end is waited for. 1: it answers; 0: there is none. */
+static int leave_running(struct cli *cli, const struct proc *p, usec_t deadline, struct err *err)
+{
+    pid_t pid;
+    int rc;
+
+    while ((rc = proc_alive(p, &pid, err)) == 1) {
+        if (health_look(cli, NULL) == 0)
+            return 1;
+        if (clock_mono() > deadline)
+            return died(cli, p, err);
+        if ((rc = fiber_sleep(POLL_STEP)) < 0)
+            return rc;
+    }
+    return rc;
+}
+
+/* A control plane counts a server as online for a while after its agent died: one that was just started must have been heard itself. One that was
+ * there (@found) may have been about to end, with the control plane before. */
+static int wait_agent(struct cli *cli, const struct proc *p, bool found, usec_t since_us, usec_t deadline, char **ret_name, struct err *err)
 {
     usec_t must_live = deadline_in(3 * USEC_SEC);
     pid_t pid;
@@ -110,6 +128,14 @@ static int wait_agent(struct cli *cli, const struct proc *p, usec_t since_us, us
     while ((rc = up_local_online(cli, since_us, ret_name, err)) == 0) {
         if ((rc = proc_alive(p, &pid, err)) < 0)
             return rc;
+        if (rc == 0 && found) {
+            found = false;
+            must_live = deadline_in(3 * USEC_SEC);
+            since_us = clock_real();
+            if ((rc = proc_start(cli, p, err)) < 0)
+                return rc;
+            continue;
+        }
         if (clock_mono() > deadline || (rc == 0 && clock_mono() > must_live))
             return died(cli, p, err);
         if ((rc = fiber_sleep(POLL_STEP)) < 0)
@@ -175,6 +201,35 @@ static int start_davitd(struct cli *cli, struct up_before *b, const struct proc 
     return rc;
 }
 
+static void swap_settings(struct cli *cli, struct up_before *b)
+{
+    struct cli_settings given = cli->settings;
+
+    cli->settings = b->settings;
+    b->settings = given;
+}
+
+/* 0: davitd was started; 1: it ran. With want.leave the settings of one that runs are those that are remembered. */
+static int provide_davitd(struct cli *cli, const struct up_want *want, struct up_before *b, struct local *local, usec_t deadline, struct err *err)
+{
+    if (want->leave && b->known) {
+        swap_settings(cli, b);
+        int rc = leave_running(cli, &local->davitd, deadline, err);
+        if (rc != 0)
+            return rc;
+        swap_settings(cli, b);
+    }
+    return start_davitd(cli, b, &local->davitd, deadline, err);
+}
+
+static int provide_agent(struct cli *cli, const struct up_want *want, const struct proc *p, struct err *err)
+{
+    pid_t pid;
+    int rc = want->leave ? proc_alive(p, &pid, err) : 0;
+
+    return rc != 0 ? rc : ensure_running(cli, p, err);
+}
+
 int up_native(struct cli *cli, const struct up_want *want, struct up_before *b, struct up_result *ret, struct err *err)
 {
     struct local local;
@@ -183,11 +238,11 @@ int up_native(struct cli *cli, const struct up_want *want, struct up_before *b, 
     int davitd, agent = 1, rc;
 
     local_init(&local, cli);
-    rc = davitd = start_davitd(cli, b, &local.davitd, deadline, err);
+    rc = davitd = provide_davitd(cli, want, b, &local, deadline, err);
     if (rc >= 0 && want->agent)
-        rc = agent = ensure_running(cli, &local.agent, err);
+        rc = agent = provide_agent(cli, want, &local.agent, err);
     if (rc >= 0 && want->agent)
-        rc = wait_agent(cli, &local.agent, davitd == 0 || agent == 0 ? begin : 0, deadline, &ret->server, err);
+        rc = wait_agent(cli, &local.agent, want->leave && agent == 1, davitd == 0 || agent == 0 ? begin : 0, deadline, &ret->server, err);
     ret->changed = davitd == 0 || agent == 0;
     local_release(&local);
     return rc < 0 ? rc : 0;

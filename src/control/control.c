@@ -469,6 +469,12 @@ static void drain_all(struct control *c)
             rpc_server_drain(all[i]);
 }
 
+static void end_fiber(struct fiber **f)
+{
+    fiber_cancel(*f);
+    *f = fiber_unref(*f);
+}
+
 struct control *control_stop(struct control *c)
 {
     struct err err = ERR_INIT;
@@ -478,8 +484,7 @@ struct control *control_stop(struct control *c)
     c->stopping = true;
     audit_stopping(c);
     drain_all(c);
-    idle_stopping(c->idle_watch);
-    idle_tell(c);
+    idle_leave(c);
     list_each(s, &c->servers, struct server, node)
         links_cut(s, "the control plane is stopping");
     deployments_changed(c, NULL);
@@ -495,10 +500,8 @@ struct control *control_stop(struct control *c)
     c->web = rpc_server_free(c->web);
     c->local = rpc_server_free(c->local);
     c->health = http_server_free(c->health);
-    fiber_cancel(c->renewal);
-    c->renewal = fiber_unref(c->renewal);
-    fiber_cancel(c->pruning);
-    c->pruning = fiber_unref(c->pruning);
+    end_fiber(&c->renewal);
+    end_fiber(&c->pruning);
     wait_for_fibers(c);
     if (c->store && servers_save_dirty(c, &err) < 0)
         log_err(LOG_ERROR, &err, "servers could not be written", NULL);

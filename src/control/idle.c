@@ -216,12 +216,14 @@ int idle_start(struct control *c, struct err *err)
     return rc < 0 ? err_set(err, ERR_EXHAUSTED, "too much runs at once") : 0;
 }
 
-void idle_tell(struct control *c)
+void idle_leave(struct control *c)
 {
     Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
     Davit__Link__V1__Drained drained = DAVIT__LINK__V1__DRAINED__INIT;
     usec_t deadline = deadline_in(TELL_WAIT);
     struct server *s;
+    if (c->idle_watch)
+        fiber_cancel(c->idle_watch->fiber);
     if (!c->drained)
         return;
     drained.reason = lend(c->drained);
@@ -233,12 +235,6 @@ void idle_tell(struct control *c)
     for (s = servers_local(c); s && s->link && clock_mono() < deadline; s = servers_local(c))
         if (fiber_sleep(20 * USEC_MSEC) < 0)
             break;
-}
-
-void idle_stopping(struct idle *i)
-{
-    if (i)
-        fiber_cancel(i->fiber);
 }
 
 struct idle *idle_free(struct idle *i)

@@ -37,10 +37,9 @@ int idle_start(struct control *c, struct err *err) MUST_USE;
 void idle_touch(struct control *c);
 /* An agent has counted. */
 void idle_counted(struct server *s, const Davit__Link__V1__SandboxCounted *m);
-/* At the end: tells agents of this machine why, if it was for that. */
-void idle_tell(struct control *c);
+/* Waits: the control plane stops. No more is counted; if it was for that, the agent of this machine is told, which lets go of its link. */
+void idle_leave(struct control *c);
 /* Its fiber has ended. Accepts NULL. Returns NULL. */
 struct idle *idle_free(struct idle *i);
-void idle_stopping(struct idle *i);
 
 #endif

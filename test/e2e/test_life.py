@@ -2,12 +2,15 @@
 """The control plane's own life: its log, how it ends when there is nothing to do and comes back when there is, what it waits for."""
 import os
 import re
+import shutil
 import signal
 import stat
+import subprocess
+import time
 
 import pytest
 
-from lib import proc
+from lib import proc, runtime
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +38,188 @@ def test_the_log_is_rotated_and_stderr_has_crashes_and_the_issuer(up):
     else:
         up.kill("davitd")
     up.up()
+
+
+QUICK = {"DAVIT_IDLE_POLL": "100ms", "DAVIT_IDLE_GRACE": "500ms"}
+
+
+def gone(d):
+    return not d.pid("davitd") and not d.pid("davit-agent")
+
+
+@pytest.mark.req("CW-4")
+@pytest.mark.parametrize("verb", ["run", "start", "firewall", "agents"])
+def test_what_needs_it_brings_it_up(up, busybox_image, verb):
+    up.revive()
+    if verb == "start":
+        up.run("run", "--name", "again", busybox_image, "/bin/busybox", "true")
+    up.down()
+    assert gone(up)
+    words = {"run": ["run", "--rm", busybox_image, "/bin/busybox", "echo", "hello"], "start": ["sandbox", "start", "again"],
+             "firewall": ["firewall", "status"], "agents": ["controlplane", "agents"]}[verb]
+    r = up.run(*words)
+    assert "the control plane is down: it is started" in r.err
+    assert {"run": "hello\n", "start": "again: ", "firewall": "Firewall: off\n", "agents": ""}[verb] in r.out
+    assert "--for-sandboxes" in up.words("davitd") and "--with-control-plane" in up.words("davit-agent")
+    assert "started" not in up.run(*words, check=verb != "start").err
+    if verb == "start":
+        up.run("sandbox", "rm", "--force", "--volumes", "again")
+
+
+def test_other_verbs_tell_how_to_start_it(up):
+    up.down()
+    r = up.run("ps", check=False)
+    assert r.rc == 5 and "`davit up` starts it" in r.err and gone(up)
+
+
+@pytest.mark.req("CW-60")
+def test_several_that_need_it_at_once_start_it_once(up):
+    up.down()
+    crowd = [subprocess.Popen([up.bin / "davit", *words], env=up.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             for words in (["controlplane", "agents"], ["up"], ["firewall", "status"])]
+    for p in crowd:
+        out, err = p.communicate(timeout=60)
+        assert p.returncode == 0, out + err
+    assert up.log_file.read_text().count('msg="control plane started"') >= 1
+    up.run("up")  # what started it says nothing of how it shall run
+    assert "--for-sandboxes" not in up.words("davitd")
+    assert up.run("up").out.startswith("Davit is up already")
+
+
+@pytest.mark.req("CW-32", "CW-31")
+def test_one_that_was_started_for_sandboxes_ends_when_there_is_none(up, busybox_image):
+    up.down()
+    env = up.env | QUICK
+    up.run("run", "--detach", "--name", "busy", busybox_image, "/bin/busybox", "sleep", "60", env=env)
+    davitd = up.pid("davitd")
+    time.sleep(1)  # many polls
+    assert up.pid("davitd") == davitd
+    up.run("sandbox", "rm", "--force", "--volumes", "busy")
+    proc.wait_for(lambda: gone(up), 10, text="the end of both")
+    assert "event=idle_exit" in up.log_file.read_text() and "the control plane ends, and this agent with it" in up.log("davit-agent")
+    assert "is started" in up.run("run", "--rm", busybox_image, "/bin/busybox", "true", env=env).err
+    proc.wait_for(lambda: gone(up), 10, text="the end of both")
+    up.run("firewall", "status", env=env)
+    up.up(env=env)  # by `davit up` it stays
+    davitd = up.pid("davitd")
+    time.sleep(1)
+    assert up.pid("davitd") == davitd and "--for-sandboxes" not in up.words("davitd")
+
+
+def by_hand(up, poll):
+    """Its davitd once more, as the child of this test, to see how it ends."""
+    words = up.words("davitd")
+    up.kill("davitd")
+    return up.start("davitd", *words, "--idle-exit", "always", "--idle-poll", poll, "--idle-grace", "500ms").p
+
+
+def test_always_ends_also_what_up_started_and_what_cannot_be_counted_is_an_error(up):
+    up.run("up")
+    assert by_hand(up, "300ms").wait(10) == 0, up.background[-1].text()
+    proc.wait_for(lambda: not up.pid("davit-agent"), 10, text="the end of the agent")
+    up.run("up")
+    up.kill("davit-agent")
+    assert by_hand(up, "100ms").wait(10) == 5 and "it is not known whether sandboxes run" in up.background[-1].text()
+
+
+@pytest.mark.req("CW-35")
+def test_docker_does_not_bring_back_one_that_drained(up, docker, busybox_image):
+    up.run("up")
+    up.down()
+    state = up.top / "state-of-container"
+    shutil.copytree(up.home / "state", state)
+    (state / "control.db").unlink()  # nobody is enrolled there
+    made = docker.json("POST", "/containers/create", {
+        "Image": busybox_image, "NetworkDisabled": True,
+        "Entrypoint": ["/davitd", "--state-dir", "/state", "--local-web-listen", "none", "--idle-exit", "always", "--idle-poll", "100ms", "--idle-grace", "300ms"],
+        "HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}, "Binds": [f"{runtime.directory()}/davitd:/davitd:ro", f"{state}:/state"]}})
+    try:
+        docker.call("POST", f"/containers/{made['Id']}/start")
+        end = proc.wait_for(lambda: (i := docker.inspect(made["Id"]))["State"]["Status"] == "exited" and i, 15, text="its end")
+        time.sleep(0.5)
+        end = docker.inspect(made["Id"])
+        log = docker.call("GET", f"/containers/{made['Id']}/logs?stdout=1&stderr=1")
+        assert (end["State"]["Status"], end["State"]["ExitCode"], end["RestartCount"]) == ("exited", 0, 0), log
+    finally:
+        docker.remove(made["Id"])
+
+
+class Clock:
+    """Its davitd with a clock that is @seconds from right."""
+
+    def __init__(self, up):
+        self.file = up.top / "clock"
+        self.set(0)
+        words = up.words("davitd")
+        up.kill("davitd")
+        self.program = proc.Background([runtime.BUILD / "test/unit/control/davitd-clock", *words], up.top / "davitd-clock.log",
+                                       env=up.env | {"DAVIT_TEST_CLOCK": str(self.file)})
+        proc.wait_for(lambda: up.run("sandbox", "ls", check=False).rc == 0, 20, text="davitd again")
+        proc.wait_for(lambda: up.json("server", "ls")["servers"][0]["state"].endswith("ONLINE"), 20, text="its agent")
+
+    def set(self, seconds):
+        self.file.write_bytes(seconds.to_bytes(8, "little", signed=True))
+
+
+@pytest.fixture
+def clock(up):
+    up.run("up")
+    c = Clock(up)
+    yield c
+    c.program.stop()
+    up.run("up")
+    assert "Sanitizer" not in c.program.text()
+
+
+def assert_waited_in_vain(r):
+    assert r.rc == 6 and "cp clock sync deadline exceeded" == r.err.splitlines()[-2].rsplit(": ", 1)[-1], r
+    assert "waiting for the clock of the control plane" in r.err
+
+
+@pytest.mark.req("CW-70", "CW-71", "CW-72")
+def test_no_sandbox_starts_before_the_clocks_agree(up, docker, busybox_image, clock):
+    assert "(default 30s;" in up.run("run", "--help").out.partition("--clock-wait")[2].partition("--")[0]
+    run = ["run", "--detach", "--name", "late", busybox_image, "/bin/busybox", "sleep", "60"]
+    clock.set(-1)  # no leeway
+    assert_waited_in_vain(up.run("run", "--clock-wait", "1200ms", *run[1:], check=False))
+    assert not docker.containers("davit.purpose=sandbox") and not up.json("sandbox", "ls").get("sandboxes")
+    clock.set(0)
+    up.run(*run)  # the same again
+    before, = up.json("controlplane", "agents")
+    up.run("sandbox", "stop", "late")
+    clock.set(-5)
+    assert_waited_in_vain(up.run("sandbox", "start", "--clock-wait", "700ms", "late", check=False))
+    assert not docker.containers("davit.purpose=sandbox", every=False)
+    # Registration is ahead of this one, with what was minted when it was made.
+    with subprocess.Popen([up.bin / "davit", "run", "--name", "patient", busybox_image, "/bin/busybox", "echo", "hello"], env=up.env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as p, \
+            subprocess.Popen([up.bin / "davit", "sandbox", "start", "late"], env=up.env, text=True, stderr=subprocess.PIPE) as q:
+        assert "waiting for the clock" in p.stderr.readline() and "waiting for the clock" in q.stderr.readline()
+        clock.set(0)
+        assert p.wait(20) == 0 and p.stdout.read() == "hello\n" and q.wait(20) == 0
+    after = {a["agent_name"]: a for a in up.json("controlplane", "agents")}
+    assert set(after) == {"late", "patient"} and after["late"]["container_id"] == before["container_id"]
+    assert after["late"]["cert_thumbprint"] == before["cert_thumbprint"] and len(docker.containers("davit.purpose=sandbox")) == 2
+    for name in after:
+        up.run("sandbox", "rm", "--force", "--volumes", name)
+
+
+@pytest.mark.req("CW-3")
+def test_without_a_firewall_all_else_is_there(up, busybox_image):
+    settings = up.home / "config/settings.yaml"
+    settings.write_text("firewall:\n  enable: false\n")
+    up.run("up")
+    try:
+        assert up.run("firewall", "status").out == "Firewall: off (firewall.enable: false in settings.yaml)\n"
+        assert up.json("firewall", "status")["running"] is False and up.run("firewall", "status", "--quiet").out == "stopped\n"
+        keys = ["--cert", up.home / "config/cli.crt", "--key", up.home / "config/cli.key"]
+        ask = ["curl", "-s", "-m", "10", "--insecure", "--json", "{}", f"https://127.0.0.1:{up.api}/davit.admin.v1.AdminService/GetSystemTime"]
+        assert "unixNanos" in proc.run([*ask, *keys]).out and proc.run(ask, check=False).rc != 0
+        assert up.run("run", "--name", "known", busybox_image, "/bin/busybox", "echo", "hello").out == "hello\n"
+        row, = up.json("controlplane", "agents")
+        assert row["agent_name"] == "known"
+        up.run("sandbox", "rm", "--volumes", "known")
+    finally:
+        settings.unlink()
+        up.run("up")
+    assert up.run("firewall", "status").out == "Firewall: off\n"

@@ -38,8 +38,8 @@ struct agent_options {
 /* Is @value one for ingress_listen? NULL and "" are. 0 or -ERR_INVALID. */
 int agent_check_ingress_listen(const char *value, struct err *err) MUST_USE;
 
-/* Blocks until SIGTERM or SIGINT, or an end that with_control_plane means. Another agent that takes over the identity does not end it: it stays, idle (see session.h). 0 after a signal, or
- * negative with @err when it could not start. */
+/* Blocks until SIGTERM or SIGINT, or an end that with_control_plane means. Another agent that takes over the identity does not end it: it
+ * stays, idle (see session.h). 0 after a signal, or negative with @err when it could not start. */
 int agent_run(const struct agent_options *o, struct err *err) MUST_USE;
 
 /* What an agent asks a new version of itself before it tries it: can this program run here, read the configuration and credentials, and make a

@@ -173,12 +173,13 @@ def test_steps(control, docker, busybox_image):
     gone(control, box, bad)
 
 
-@pytest.mark.req("CW-24", "CW-114")
+@pytest.mark.req("CW-24", "CW-114", "CW-73")
 def test_unregistered_ones_are_told_and_get_nothing(control, docker, busybox_image):
     control.refuse = {"code": 7, "message": "not this one", "reason": "unknown_sandbox"}
     box, cmd = control.create(busybox_image, command=SLEEP, wait=False, initSteps=[{"name": "one", "command": ["/bin/sh", "-c", "echo first"]}])
     s = control.state(box, reason="register_failed")
     assert s["trust"] == "SANDBOX_TRUST_UNREGISTERED" and s["state"] == "SANDBOX_STATE_STARTING" and s["session"] and "not this one" in s["message"]
+    wait_for(lambda: b"event=register_failed" in docker.call("GET", f"/containers/{name_of(box)}/logs?stdout=1&stderr=1"))
     assert "first" not in log_of(docker, box)
     control.refuse = None
     assert "failure" not in control.result(cmd)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clock_shift — a machine whose clock is wrong: the davit-agent of the tree, linked so that its real clock is moved by the seconds (8 bytes, signed)
- * in the file that DAVIT_TEST_CLOCK names, read anew each time. Only this test program has it; what is shipped does not. */
+/* clock_shift — a machine whose clock is wrong: davit-agent or davitd of the tree, linked so that its real clock is moved by the seconds (8 bytes,
+ * signed) in the file that DAVIT_TEST_CLOCK names, read anew each time. Only this test program has it; what is shipped does not. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
