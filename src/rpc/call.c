@@ -44,6 +44,7 @@ struct rpc_call *call_new(struct rpc_server *s)
     meta_out_init(&c->trailer, RPC_ANSWER_META_MAX);
     c->body = BUF_INIT(RPC_MESSAGE_MAX + RPC_QUEUE_MAX + 64);
     frames_init(&c->in);
+    c->in.max = s->limits.message ? s->limits.message : RPC_MESSAGE_MAX;
     event_init(&c->room, s->loop);
     event_init(&c->readable, s->loop);
     event_init(&c->done, s->loop);

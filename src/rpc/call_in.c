@@ -10,7 +10,8 @@
 static int keep(struct rpc_call *c, size_t total, struct err *err)
 {
     struct rpc_server *s = c->server;
-    size_t left = RPC_HELD_MAX - s->held, strangers = RPC_HELD_STRANGERS_MAX - s->held_strangers;
+    size_t all = s->limits.held ? s->limits.held : RPC_HELD_MAX, left = all > s->held ? all - s->held : 0;
+    size_t strangers = RPC_HELD_STRANGERS_MAX - s->held_strangers;
     if (total > c->held && total - c->held > (c->stranger && strangers < left ? strangers : left)) {
         s->calls_refused++;
         return err_set(err, ERR_UNAVAILABLE, "too many requests at once");
@@ -46,7 +47,7 @@ static int decode(struct rpc_call *c, struct str bytes, bool packed, ProtobufCMe
     if (!packed)
         return blame(c, err, parse(c, bytes, ret, ret_cost, err));
     AUTO_BUF plain = BUF_INIT(RPC_MESSAGE_MAX + 1);
-    int rc = gzip_inflate(bytes, RPC_MESSAGE_MAX, &plain, err);
+    int rc = gzip_inflate(bytes, c->in.max, &plain, err);
     if (rc == 0 && c->state == CALL_READING)
         rc = hold(c, c->held + plain.len, err);
     if (rc == 0)
@@ -98,8 +99,8 @@ static void pass_over(struct rpc_call *c, size_t n)
 static void bare_data(struct rpc_call *c, struct str bytes)
 {
     struct err err = ERR_INIT;
-    if (c->state == CALL_READING && (c->body.len + bytes.n > RPC_MESSAGE_MAX || buf_append_str(&c->body, bytes) < 0)) {
-        (void)err_set(&err, ERR_EXHAUSTED, "a message over the limit of %d bytes", RPC_MESSAGE_MAX);
+    if (c->state == CALL_READING && (c->body.len + bytes.n > c->in.max || buf_append_str(&c->body, bytes) < 0)) {
+        (void)err_set(&err, ERR_EXHAUSTED, "a message over the limit of %zu bytes", c->in.max);
         if (c->st)
             call_refuse(c, &err);
         else

@@ -10,7 +10,7 @@
 void frames_init(struct frames *f)
 {
     /* One message, what a window and the buffers of the connection may hold behind it, and room not to move bytes each time. */
-    *f = (struct frames){.in = BUF_INIT(2 * (size_t)RPC_MESSAGE_MAX + 4 * 1024 * 1024)};
+    *f = (struct frames){.in = BUF_INIT(2 * (size_t)RPC_MESSAGE_MAX + 4 * 1024 * 1024), .max = RPC_MESSAGE_MAX};
 }
 
 void frames_release(struct frames *f)
@@ -31,8 +31,8 @@ static int peek(const struct frames *f, size_t *ret, struct err *err)
     if (n < FRAMES_PREFIX)
         return 0;
     *ret = frames_length(p);
-    if (*ret > RPC_MESSAGE_MAX)
-        return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %d", *ret, RPC_MESSAGE_MAX);
+    if (*ret > f->max)
+        return err_set(err, ERR_EXHAUSTED, "a message of %zu bytes is over the limit of %zu", *ret, f->max);
     return n - FRAMES_PREFIX >= *ret;
 }
 

@@ -14,6 +14,7 @@ struct frames {
     struct buf in;
     size_t at;       /* what stands before it was taken */
     size_t owed;     /* bytes not yet given back to the window */
+    size_t max;      /* of a message; RPC_MESSAGE_MAX unless its owner sets less */
     uint8_t allowed; /* flags that messages may carry, set by the owner: FRAMES_COMPRESSED where an encoding was agreed on */
     uint8_t flags;   /* of the message that was taken last */
 };
@@ -21,7 +22,7 @@ struct frames {
 /* Embedded in its owner; frames_release ends it. */
 void frames_init(struct frames *f);
 void frames_release(struct frames *f);
-/* Appends what came. -ERR_EXHAUSTED for a message over RPC_MESSAGE_MAX, -ERR_INTERNAL for a bad prefix or a flag that is not allowed. */
+/* Appends what came. -ERR_EXHAUSTED for a message over .max, -ERR_INTERNAL for a bad prefix or a flag that is not allowed. */
 int frames_add(struct frames *f, struct str bytes, struct err *err) MUST_USE;
 /* The next whole message (borrowed until frames_add or frames_release): 1, or 0 when there is none; failures as frames_add. */
 int frames_take(struct frames *f, struct str *ret, struct err *err) MUST_USE;

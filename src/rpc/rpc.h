@@ -153,7 +153,10 @@ void rpc_page_end(struct rpc_page *p);
  * run on fibers at the same time; a call over it is UNAVAILABLE. */
 struct rpc_limits {
     unsigned conns, accept_burst, accept_per_sec, running;
-    usec_t max_age; /* of HTTP/2 connections, give or take a tenth; then they drain. 0: any */
+    usec_t max_age;      /* of HTTP/2 connections, give or take a tenth; then they drain. 0: any */
+    unsigned of_source;  /* connections of one address that are open at a listener; one more is cut. 0: any */
+    size_t message, held; /* in place of RPC_MESSAGE_MAX for requests, and of RPC_HELD_MAX; 0: those */
+    bool h2_only;        /* who speaks HTTP/1.1 is cut */
 };
 enum { RPC_CONNS_MAX = 20000, RPC_ACCEPT_BURST = 2000, RPC_ACCEPT_PER_SEC = 500, RPC_RUNNING_MAX = 2000 };
 /* Replaces the limits, which begin as the constants above. What is open already stays. */

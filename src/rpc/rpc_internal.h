@@ -217,9 +217,22 @@ void page_data(struct rpc_call *c, struct str bytes);
 /* HTTP/1.1: runs it, on the fiber of the HTTP server; the call is over afterwards. */
 void page_http1(struct rpc_call *c, const char *verb);
 
-/* ---- server.c ---- */
+/* ---- share.c: who comes in crowds ---- */
+/* How many connections each source address made of late. Addresses that fall into the same two slots share them. */
+enum { SHARE_SLOTS = 1024, SHARE_ROWS = 2 };
+struct shares {
+    struct share {
+        unsigned used;
+        usec_t at;
+    } rows[SHARE_ROWS][SHARE_SLOTS];
+    uint64_t seed; /* chosen at random by the owner */
+};
+/* Counts one more of @source: has it taken more than its share? */
+bool shares_take(struct shares *all, const uint8_t source[RPC_SOURCE_SIZE], usec_t now);
 /* "192.0.2.7:443" and "[2001:db8::1]:443": the address, or the net. False for unix. */
 bool server_source(const char *peer, uint8_t dst[RPC_SOURCE_SIZE]);
+
+/* ---- server.c ---- */
 /* The entry of "/pkg.Service/Method" and the index of the method, or NULL. */
 struct service_entry *server_find(struct rpc_server *s, struct str path, size_t *ret_method);
 

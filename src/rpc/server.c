@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* server — listeners, connections and routes: what a new connection speaks (ALPN, or the HTTP/2 preface), and which call a stream is. */
-#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -14,13 +13,6 @@
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum { PREFACE_SIZE = sizeof(preface) - 1 };
 
-/* How much a source address took of late. Addresses that fall into the same two slots share them. */
-enum { SHARE_SLOTS = 1024, SHARE_ROWS = 2, SHARE_BURST = 64, SHARE_PER_SEC = 4 };
-struct share {
-    unsigned used;
-    usec_t at;
-};
-
 struct rpc_listener {
     struct list node;
     struct rpc_server *server;
@@ -30,8 +22,7 @@ struct rpc_listener {
     unsigned n_conns;
     uint64_t tokens; /* connections that may come now */
     usec_t tokens_at;
-    struct share shares[SHARE_ROWS][SHARE_SLOTS];
-    uint64_t seed;
+    struct shares shares;
     struct list strangers; /* HTTP/2 over TLS without a certificate, the oldest first */
     unsigned n_strangers;
 };
@@ -39,6 +30,7 @@ struct rpc_listener {
 struct handshake {
     struct list node;
     struct rpc_listener *from;
+    uint8_t source[RPC_SOURCE_SIZE]; /* zeroes: of none */
     struct conn_accept *accept;
 };
 
@@ -47,6 +39,7 @@ struct server_conn {
     struct list node, stranger; /* the second: in from->strangers */
     struct rpc_server *server;
     struct rpc_listener *from;
+    uint8_t source[RPC_SOURCE_SIZE];
     struct conn *conn;
     struct h2 *h2;
     struct timer timer;
@@ -201,7 +194,7 @@ static void become_h2(struct server_conn *sc)
 static void become_http1(struct server_conn *sc)
 {
     struct conn *c = TAKE(sc->conn);
-    if ((sc->n_first == 0 || conn_unread(c, sc->first, sc->n_first) == 0))
+    if (!sc->server->limits.h2_only && (sc->n_first == 0 || conn_unread(c, sc->first, sc->n_first) == 0))
         http_server_take(sc->server->http, c);
     else
         (void)conn_close(c);
@@ -254,12 +247,13 @@ static void conn_timeout(void *arg)
 
 static const struct conn_handler sniff_handler = {sniff_read, sniff_eof, sniff_error, NULL};
 
-static void take_conn(struct rpc_listener *from, struct conn *c)
+static void take_conn(struct rpc_listener *from, struct conn *c, const uint8_t source[RPC_SOURCE_SIZE])
 {
     struct rpc_server *s = from->server;
     struct server_conn *sc = NEW(struct server_conn);
     sc->server = s;
     sc->from = from;
+    memcpy(sc->source, source, sizeof(sc->source));
     from->n_conns++;
     sc->conn = c;
     list_init(&sc->node);
@@ -289,7 +283,7 @@ static void handshake_end(struct handshake *hs)
 static void tls_ready(void *arg, struct conn *c)
 {
     struct handshake *hs = arg;
-    take_conn(hs->from, c);
+    take_conn(hs->from, c, hs->source);
     handshake_end(hs);
 }
 
@@ -302,55 +296,31 @@ static void tls_failed(void *arg, const char *peer, const struct err *err)
     handshake_end(hs);
 }
 
-bool server_source(const char *peer, uint8_t dst[RPC_SOURCE_SIZE])
+/* How many connections of it are open. */
+static unsigned n_of_source(const struct rpc_listener *l, const uint8_t source[RPC_SOURCE_SIZE])
 {
-    char text[INET6_ADDRSTRLEN];
-    uint8_t addr[sizeof(struct in6_addr)] = {0};
-    const char *colon = strrchr(peer, ':');
-    bool six = *peer == '[' && colon > peer + 1;
-    if (!colon || str_copy(text, sizeof(text), (struct str){peer + six, (size_t)(colon - peer) - (six ? 2 : 0)}) != 0 ||
-        inet_pton(six ? AF_INET6 : AF_INET, text, addr) != 1)
-        return false;
-    memcpy(dst, addr, RPC_SOURCE_SIZE);
-    return true;
-}
-
-/* Counts one more of @peer's: has it taken more than its share? */
-static bool takes_much(struct rpc_listener *l, const char *peer, usec_t now)
-{
-    uint8_t source[RPC_SOURCE_SIZE];
-    unsigned over = 0;
-    if (!server_source(peer, source))
-        return false;
-    for (size_t row = 0; row < SHARE_ROWS; row++) {
-        uint64_t hash = l->seed + row;
-        for (size_t i = 0; i < sizeof(source); i++) {
-            hash = (hash ^ source[i]) * 0x9e3779b97f4a7c15ULL;
-            hash ^= hash >> 29;
-        }
-        struct share *s = &l->shares[row][hash % SHARE_SLOTS];
-        uint64_t gained = (now - s->at) / (USEC_SEC / SHARE_PER_SEC);
-        if (gained) {
-            s->used = gained < s->used ? s->used - (unsigned)gained : 0;
-            s->at = now;
-        }
-        over += s->used >= SHARE_BURST;
-        s->used += s->used < 2 * SHARE_BURST;
-    }
-    return over == SHARE_ROWS;
+    const struct handshake *hs;
+    const struct server_conn *sc;
+    unsigned n = 0;
+    list_each(hs, &l->server->handshakes, struct handshake, node)
+        n += hs->from == l && memcmp(hs->source, source, RPC_SOURCE_SIZE) == 0;
+    list_each(sc, &l->server->conns, struct server_conn, node)
+        n += sc->from == l && memcmp(sc->source, source, RPC_SOURCE_SIZE) == 0;
+    return n;
 }
 
 /* One more connection? A handshake costs a millisecond of the loop: a crowd gets in by and by. The second half of what may come at once is
  * for addresses that do not come in crowds. */
-static bool admit(struct rpc_listener *l, const char *peer)
+static bool admit(struct rpc_listener *l, const char *peer, uint8_t source[RPC_SOURCE_SIZE])
 {
     const struct rpc_limits *limits = &l->server->limits;
     usec_t now = clock_mono(), step = USEC_SEC / (limits->accept_per_sec ? limits->accept_per_sec : 1);
     uint64_t gained = (now - l->tokens_at) / step;
     l->tokens_at += gained * step;
     l->tokens = l->tokens + gained > limits->accept_burst ? limits->accept_burst : l->tokens + gained;
-    bool crowd = takes_much(l, peer, now);
-    if (l->n_conns >= limits->conns || l->tokens <= (crowd ? limits->accept_burst / 2 : 0)) {
+    bool known = server_source(peer, source), crowd = known && shares_take(&l->shares, source, now);
+    if (l->n_conns >= limits->conns || (known && limits->of_source && n_of_source(l, source) >= limits->of_source) ||
+        l->tokens <= (crowd ? limits->accept_burst / 2 : 0)) {
         l->server->conns_refused++;
         return false;
     }
@@ -361,16 +331,18 @@ static bool admit(struct rpc_listener *l, const char *peer)
 static void on_accept(void *arg, struct stream *stream)
 {
     struct rpc_listener *l = arg;
-    if (!admit(l, stream_peer(stream))) {
+    uint8_t source[RPC_SOURCE_SIZE] = {0};
+    if (!admit(l, stream_peer(stream), source)) {
         (void)stream_close(stream);
         return;
     }
     if (!l->tls) {
-        take_conn(l, conn_plain(stream));
+        take_conn(l, conn_plain(stream), source);
         return;
     }
     struct handshake *hs = NEW(struct handshake);
     hs->from = l;
+    memcpy(hs->source, source, sizeof(source));
     l->n_conns++;
     list_init(&hs->node);
     list_push(&l->server->handshakes, &hs->node);
@@ -404,7 +376,8 @@ struct rpc_server *rpc_server_new(struct loop *loop, rpc_authorize *authorize, v
     s->authorize = authorize;
     s->ctx = ctx;
     s->max_sockets = RPC_WS_MAX;
-    s->limits = (struct rpc_limits){RPC_CONNS_MAX, RPC_ACCEPT_BURST, RPC_ACCEPT_PER_SEC, RPC_RUNNING_MAX, 0};
+    s->limits = (struct rpc_limits){
+        .conns = RPC_CONNS_MAX, .accept_burst = RPC_ACCEPT_BURST, .accept_per_sec = RPC_ACCEPT_PER_SEC, .running = RPC_RUNNING_MAX};
     list_init(&s->services);
     list_init(&s->listeners);
     list_init(&s->conns);
@@ -531,7 +504,7 @@ int rpc_server_listen(struct rpc_server *s, const char *addr, mode_t unix_mode, 
     l->server = s;
     l->tokens = s->limits.accept_burst;
     l->tokens_at = clock_mono();
-    l->seed = rng_below(UINT64_MAX);
+    l->shares.seed = rng_below(UINT64_MAX);
     list_init(&l->strangers);
     int rc = listener_open(s->loop, addr, unix_mode, on_accept, l, &l->listener, err);
     if (rc < 0) {

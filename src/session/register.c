@@ -13,6 +13,7 @@
 #define TRY_WAIT      (10 * USEC_SEC)
 #define BACKOFF_BASE  (250 * USEC_MSEC)
 #define BACKOFF_MAX   (5 * USEC_SEC)
+#define DISK_STEP     (50 * USEC_MSEC)
 enum { BEARER_MAX = 16 * 1024 };
 
 struct registration {
@@ -89,23 +90,44 @@ static int try_once(struct registration *r, struct tls_ctx *tls, usec_t deadline
     return rc;
 }
 
-static int make_tls(const struct session_options *o, struct tls_ctx **ret, struct err *err)
-{
+struct reading {
+    const char *folder;
     struct material m;
+    struct err err;
+};
 
-    material_init(&m);
-    int rc = material_read(o->material, &m, err);
+static int read_material(void *arg)
+{
+    struct reading *r = arg;
+    return material_read(r->folder, &r->m, &r->err);
+}
+
+/* Of what lies on the disk now: a renewal may have replaced what was read at the start. */
+static int make_tls(struct session *s, usec_t deadline, struct tls_ctx **ret, struct err *err)
+{
+    struct reading *r = NEW(struct reading);
+    int rc = 0;
+
+    r->folder = s->options->material;
+    material_init(&r->m);
+    while (rc == 0 && s->disk_busy)
+        rc = clock_mono() < deadline ? fiber_sleep(DISK_STEP) : -(int)ERR_DEADLINE;
     if (rc == 0)
-        rc = material_tls(&m, o->peer, false, ret, err);
-    material_release(&m);
-    return rc;
+        rc = session_disk(s, read_material, r, deadline, &r->err);
+    if (rc == 0)
+        rc = material_tls(&r->m, s->options->peer, false, ret, &r->err);
+    if (rc < 0)
+        *err = r->err;
+    material_release(&r->m);
+    free(r);
+    return rc < 0 ? err_ensure(err, rc) : 0;
 }
 
 static int run(struct registration *r, struct err *err)
 {
     usec_t deadline = deadline_in(REGISTER_WAIT);
     struct tls_ctx *tls = NULL;
-    int rc = make_tls(r->s->options, &tls, err);
+    int rc = make_tls(r->s, deadline, &tls, err);
 
     if (rc < 0)
         return rc;

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/lane.h"
 #include "session/session_internal.h"
 
 /* The connection of the agent and its successor. The rest is for who is being refused: what one address may hold by not shaking hands (64 at once,
@@ -41,6 +42,18 @@ void session_use_tls(struct session *s, struct tls_ctx *tls)
     s->tls = tls;
     if (s->server)
         (void)rpc_server_set_tls(s->server, s->options->listen, tls);
+}
+
+int session_disk(struct session *s, int (*fn)(void *arg), void *arg, usec_t deadline, struct err *err)
+{
+    if (s->disk_busy)
+        return err_set(err, ERR_EXHAUSTED, "the material is being read or written");
+    s->disk_busy = true;
+    struct lane *lane = lane_try_new(s->loop, "material", 1, 1);
+    int rc = lane ? lane_call(lane, fn, arg, deadline) : err_set(err, ERR_EXHAUSTED, "no thread for the material");
+    (void)lane_free(lane);
+    s->disk_busy = false;
+    return rc;
 }
 
 /* The log's reader may be slow: pieces that a pipe with room takes whole. */
@@ -126,7 +139,8 @@ static void on_refused(void *arg, const char *peer, const struct err *err)
 
 static int open_listener(struct session *s)
 {
-    const struct rpc_limits limits = {CONNS_MAX, ACCEPT_BURST, ACCEPT_PER_SEC, RUNNING_MAX, 0};
+    const struct rpc_limits limits = {
+        .conns = CONNS_MAX, .accept_burst = ACCEPT_BURST, .accept_per_sec = ACCEPT_PER_SEC, .running = RUNNING_MAX, .h2_only = true};
 
     s->server = rpc_server_new(s->loop, authorize, s);
     rpc_server_set_limits(s->server, &limits);

@@ -34,7 +34,7 @@ struct session {
     struct list pipelines;
     unsigned n_pipelines;
     struct registration *registration;
-    bool stopping;
+    bool stopping, disk_busy;
     usec_t stop_by;
     struct timer settle, rest;
     int rc;
@@ -47,6 +47,8 @@ int session_tell_init(struct session *s, const union wire_frame *f) MUST_USE;
 void session_print(const char *bytes, size_t n);
 /* What took memory is over. */
 void session_rests(struct session *s);
+/* Waits: runs @fn(@arg), which reads or writes the material, off the loop. One at a time: -ERR_EXHAUSTED. */
+int session_disk(struct session *s, int (*fn)(void *arg), void *arg, usec_t deadline, struct err *err) MUST_USE;
 /* Uses @tls from the next handshake on; takes it. */
 void session_use_tls(struct session *s, struct tls_ctx *tls);
 

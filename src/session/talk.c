@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "loop/lane.h"
 #include "session/session_internal.h"
 
 #define V1(name) Davit__Session__V1__##name
@@ -233,8 +232,11 @@ static void do_signal(struct talk *t, const V1(Command) * c)
     struct pipeline *p = pipeline_find(t->s, t, c->command_id);
     union wire_frame f;
 
-    if (p) {
-        if (pipeline_signal(p, c->signal->signo) < 0)
+    if (!c->signal->main) {
+        /* One that has ended meanwhile must not be taken for the main program. */
+        if (!p)
+            talk_send_error(t, c->command_id, DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_UNKNOWN_COMMAND_ID, "no pipeline of this command_id runs");
+        else if (pipeline_signal(p, c->signal->signo) < 0)
             talk_send_error(t, c->command_id, DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_INVALID_REQUEST, "this is no signal");
         return;
     }
@@ -290,16 +292,13 @@ static int renew(struct talk *t, const V1(Renew) * m, struct renewal *r)
 {
     struct session *s = t->s;
     struct tls_ctx *tls = NULL;
-    struct lane *lane;
     int rc = material_set(m->certificate_pem, m->key_pem, m->ca_pem, &r->m, &r->err);
 
     if (rc == 0)
         rc = material_tls(&r->m, s->options->peer, true, &tls, &r->err);
     if (rc < 0)
         return rc;
-    lane = lane_try_new(s->loop, "material", 1, 1);
-    rc = lane ? lane_call(lane, write_material, r, deadline_in(RENEW_WAIT)) : err_set(&r->err, ERR_EXHAUSTED, "no thread to write with");
-    (void)lane_free(lane);
+    rc = session_disk(s, write_material, r, deadline_in(RENEW_WAIT), &r->err);
     if (rc < 0)
         tls = tls_ctx_unref(tls);
     else
@@ -325,6 +324,7 @@ static void do_renew(struct talk *t, const V1(Command) * c)
         log_err(LOG_WARN, &r->err, "the certificate was not renewed", NULL);
         talk_send_error(t, c->command_id,
                         rc == -(int)ERR_INVALID ? DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_INVALID_REQUEST
+                        : t->s->disk_busy       ? DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_BUSY
                                                 : DAVIT__SESSION__V1__ERROR_CODE__ERROR_CODE_IO_ERROR,
                         r->err.msg);
     }

@@ -45,6 +45,12 @@ def test_a_forbidden_deployment_is_refused_with_its_reason_until_the_owner_edits
     assert not davit.engine.has_image(image), "it was pulled all the same"
     assert len(davit.engine.networks("davit.project=default")) == networks, "a network was made for it"
 
+    # A sandbox by the same words; the control plane notes what its server refuses.
+    said = davit.run("run", "--name", "box", image, "true", check=False)
+    assert said.rc != 0 and "policy.yaml line 2: images" in said.err, said.err
+    noted = lambda: [x for x in davit.run("audit", "export").out.splitlines() if '"sandbox.run"' in x and '"refused"' in x]  # noqa: E731
+    assert "forbids the image" in proc.wait_for(noted, 10, text="in the audit log")[0]
+
     owner.says(f"images:\n  - {registry.host}/forbidden/*\nprivileged: forbid\n")
     refused(davit.run(*deploy, "--cap-add", "NET_ADMIN", "--output", "json", check=False), "policy_privileged")
     owner.says(f"images:\n  - {registry.host}/forbidden/*\n", 0o602)

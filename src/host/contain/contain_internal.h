@@ -72,6 +72,8 @@ struct box {
     bool again;         /* its container is being restarted by the keeper */
     bool cutting;       /* a fiber takes its networks from it */
     unsigned unregistered; /* registrations that failed in a row */
+    unsigned relaying, relay_used; /* calls at the relay: that run; a bucket that empties */
+    usec_t relay_at;
     usec_t renewed;     /* monotonic, 0: not by this process */
     char tried[ROOT_PINS_SIZE]; /* the roots of that time */
     struct worker *keeper;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* relay — port 7444 on the addresses that this server has in the networks of sandboxes: what a sandbox asks of the control plane goes over the link,
  * with what this agent itself knows: the thumbprint of the live handshake, and the container that has the peer's address. Nothing is decided here but
- * what is plainly false: the certificate is of another sandbox than the one at that address. */
+ * what is plainly false: the certificate is of another sandbox than the one at that address.
+ * Limits: of one sandbox SOURCE_CONNS connections, CALLS_AT_ONCE calls and CALLS_BURST in a row, one more each CALLS_EVERY; of all RELAY_CONNS and
+ * RELAY_HELD bytes of requests, each of MESSAGE_MAX at most. HTTP/2 alone is spoken. */
 #include "host/contain/contain_internal.h"
 
 #include <string.h>
@@ -11,7 +13,9 @@
 #include "davit/agent/v1/agent.pb-c.h"
 #include "net/tls.h"
 
-enum { TOKEN_MAX = 8 * 1024, ASSERTION_MAX = 8 * 1024 };
+enum { TOKEN_MAX = 8 * 1024, ASSERTION_MAX = 8 * 1024, MESSAGE_MAX = 16 * 1024, RELAY_HELD = 16 * 1024 * 1024 };
+enum { RELAY_CONNS = 256, SOURCE_CONNS = 4, CALLS_AT_ONCE = 2, CALLS_BURST = 20 };
+#define CALLS_EVERY (2 * USEC_SEC)
 #define ANSWER_WAIT (30 * USEC_SEC)
 
 /* --- Who calls ---- */
@@ -29,6 +33,21 @@ static struct box *at_address(struct contain *k, const char *peer)
     return NULL;
 }
 
+/* Each call is a question to the control plane, or a line in the log: may @b make another? */
+static bool may_ask(struct box *b)
+{
+    usec_t now = clock_mono(), gained = (now - b->relay_at) / CALLS_EVERY;
+
+    if (gained) {
+        b->relay_used = gained < b->relay_used ? b->relay_used - (unsigned)gained : 0;
+        b->relay_at = now;
+    }
+    if (b->relaying >= CALLS_AT_ONCE || b->relay_used >= CALLS_BURST)
+        return false;
+    b->relay_used++;
+    return true;
+}
+
 /* The sandbox at the peer's address, referenced, and the thumbprint of its certificate. */
 static int caller(struct contain *k, struct rpc_call *call, struct box **ret, char thumbprint[THUMBPRINT_SIZE], struct err *err)
 {
@@ -40,6 +59,8 @@ static int caller(struct contain *k, struct rpc_call *call, struct box **ret, ch
     struct box *b = at_address(k, conn_peer_addr(conn));
     if (!b)
         return err_set(err, ERR_DENIED, "there is no sandbox at this address");
+    if (!may_ask(b))
+        return err_set(err, ERR_EXHAUSTED, "this sandbox asks too much");
     AUTO_FREE char *uri = str_printf("davit://sandbox/%s", b->id);
     if (!str_eq(str_from(peer->uri), str_from(uri))) {
         log_event(LOG_WARN, "a certificate of another sandbox was shown", "sandbox", b->id, "certificate", peer->uri, NULL);
@@ -62,51 +83,42 @@ static int ask(struct contain *k, Davit__Link__V1__AgentMessage *m, uint64_t *id
     return rc;
 }
 
-static int exchange(struct contain *k, struct rpc_call *call, const Davit__Agent__V1__ExchangeRequest *q, struct err *err)
+static int exchange(struct contain *k, struct rpc_call *call, const struct box *b, char *thumbprint, const Davit__Agent__V1__ExchangeRequest *q,
+                    struct err *err)
 {
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__SandboxExchange x = DAVIT__LINK__V1__SANDBOX_EXCHANGE__INIT;
     Davit__Link__V1__ControlMessage *answer = NULL;
     Davit__Agent__V1__ExchangeResponse r = DAVIT__AGENT__V1__EXCHANGE_RESPONSE__INIT;
-    char thumbprint[THUMBPRINT_SIZE];
-    struct box *b = NULL;
 
     if (strlen(q->assertion) > ASSERTION_MAX)
         return err_set(err, ERR_INVALID, "assertion: more than %d bytes", ASSERTION_MAX);
-    int rc = caller(k, call, &b, thumbprint, err);
-    if (rc < 0)
-        return rc;
     x.thumbprint = thumbprint;
-    x.container_id = b->container;
+    x.container_id = (char *)(uintptr_t)b->container;
     x.assertion = q->assertion;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_EXCHANGE;
     m.sandbox_exchange = &x;
-    rc = ask(k, &m, &x.request_id, DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED, &answer, err);
+    int rc = ask(k, &m, &x.request_id, DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED, &answer, err);
     if (rc == 0) {
         r.access_token = answer->sandbox_exchanged->access_token;
         r.expires_us = answer->sandbox_exchanged->expires_us;
         rc = rpc_send(call, &r.base);
     }
     (void)rpc_message_free(answer);
-    box_unref(b);
     return rc;
 }
 
-static int enter(struct contain *k, struct rpc_call *call, const Davit__Agent__V1__RegisterRequest *q, struct err *err)
+static int enter(struct contain *k, struct rpc_call *call, struct box *b, char *thumbprint, const Davit__Agent__V1__RegisterRequest *q,
+                 struct err *err)
 {
     Davit__Link__V1__AgentMessage m = DAVIT__LINK__V1__AGENT_MESSAGE__INIT;
     Davit__Link__V1__SandboxRegister x = DAVIT__LINK__V1__SANDBOX_REGISTER__INIT;
     Davit__Link__V1__ControlMessage *answer = NULL;
     Davit__Agent__V1__RegisterResponse r = DAVIT__AGENT__V1__REGISTER_RESPONSE__INIT;
     const char *bearer = rpc_call_metadata(call, "authorization");
-    char thumbprint[THUMBPRINT_SIZE];
-    struct box *b = NULL;
 
     if (!bearer || !str_starts(str_from(bearer), STR("Bearer ")) || strlen(bearer) > TOKEN_MAX)
         return err_set(err, ERR_UNAUTHENTICATED, "the token of the exchange is needed");
-    int rc = caller(k, call, &b, thumbprint, err);
-    if (rc < 0)
-        return rc;
     x.thumbprint = thumbprint;
     x.container_id = b->container;
     x.sandbox_id = b->id;
@@ -117,21 +129,29 @@ static int enter(struct contain *k, struct rpc_call *call, const Davit__Agent__V
     x.access_token = (char *)(uintptr_t)bearer + strlen("Bearer ");
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_REGISTER;
     m.sandbox_register = &x;
-    rc = ask(k, &m, &x.request_id, DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT, &answer, err);
+    int rc = ask(k, &m, &x.request_id, DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT, &answer, err);
     if (rc == 0) {
         box_verdict(b, answer->sandbox_verdict);
         rc = rpc_send(call, &r.base);
     }
     (void)rpc_message_free(answer);
-    box_unref(b);
     return rc;
 }
 
 static int counted(struct contain *k, struct rpc_call *call, const ProtobufCMessage *q, bool first, struct err *err)
 {
+    char thumbprint[THUMBPRINT_SIZE];
+    struct box *b = NULL;
+    int rc = caller(k, call, &b, thumbprint, err);
+
+    if (rc < 0 || !b)
+        return rc;
     k->relayed++;
-    int rc = first ? exchange(k, call, (const Davit__Agent__V1__ExchangeRequest *)q, err)
-                   : enter(k, call, (const Davit__Agent__V1__RegisterRequest *)q, err);
+    b->relaying++;
+    rc = first ? exchange(k, call, b, thumbprint, (const Davit__Agent__V1__ExchangeRequest *)q, err)
+               : enter(k, call, b, thumbprint, (const Davit__Agent__V1__RegisterRequest *)q, err);
+    b->relaying--;
+    box_unref(b);
     k->relayed--;
     event_pulse(&k->relay_idle);
     return rc;
@@ -163,7 +183,14 @@ static int authorize(struct rpc_call *call, void *ctx, const struct rpc_service 
 
 int relay_listen(struct contain *k, const char *gateway, struct err *err)
 {
-    static const struct rpc_limits limits = {.conns = 200, .accept_burst = 200, .accept_per_sec = 50, .running = 100};
+    static const struct rpc_limits limits = {.conns = RELAY_CONNS,
+                                             .accept_burst = 200,
+                                             .accept_per_sec = 50,
+                                             .running = 100,
+                                             .of_source = SOURCE_CONNS,
+                                             .message = MESSAGE_MAX,
+                                             .held = RELAY_HELD,
+                                             .h2_only = true};
     AUTO_FREE char *addr = str_printf("%s:%d", gateway, CONTAIN_RELAY_PORT);
     struct tls_ctx *tls = NULL;
     char **free_at = NULL;
@@ -179,6 +206,7 @@ int relay_listen(struct contain *k, const char *gateway, struct err *err)
     if (!k->relay) {
         k->relay = rpc_server_new(k->loop, authorize, k);
         rpc_server_set_limits(k->relay, &limits);
+        rpc_server_limit_sockets(k->relay, 0);
         rpc_server_add(k->relay, &davit_agent_v1_agent_service, handlers, k);
     }
     int rc = contact_listen_tls(k->contact, &tls, err);

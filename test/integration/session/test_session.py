@@ -160,13 +160,14 @@ def test_wrong_requests(talk):
         assert kind == "error"
         return e.code
 
-    for body in ({"stdin": pb.Stdin(data=b"x")}, {"close_stdin": pb.CloseStdin()}):
+    # A pipeline that is not there any more is nobody: least of all the main program.
+    for body in ({"stdin": pb.Stdin(data=b"x")}, {"close_stdin": pb.CloseStdin()}, {"signal": pb.Signal(signo=9)}, {"signal": pb.Signal(signo=15)}):
         assert error("nobody", **body) == Code.ERROR_CODE_UNKNOWN_COMMAND_ID
     for shell in (pb.ShellCommand(), pb.ShellCommand(stages=[pb.PipeStage()]), pb.ShellCommand(stages=[pb.PipeStage(argv=["x"], cwd="y")]),
                   pb.ShellCommand(stages=[pb.PipeStage(argv=["true"])] * 17)):
         assert error("wrong", shell=shell) == Code.ERROR_CODE_INVALID_REQUEST
-    assert error("s", signal=pb.Signal(signo=11)) == Code.ERROR_CODE_INVALID_REQUEST
-    assert error("s", signal=pb.Signal(signo=15)) == Code.ERROR_CODE_NOT_FOUND
+    assert error("s", signal=pb.Signal(signo=11, main=True)) == Code.ERROR_CODE_INVALID_REQUEST
+    assert error("s", signal=pb.Signal(signo=15, main=True)) == Code.ERROR_CODE_NOT_FOUND
     assert error("h", hello=pb.Hello()) == Code.ERROR_CODE_INVALID_REQUEST
     talk.send("x" * 65, hello=pb.Hello())
     assert talk.take("")[1].code == Code.ERROR_CODE_INVALID_REQUEST
@@ -260,7 +261,7 @@ def test_a_crash_ends_its_pipelines_and_nothing_else():
             # A second AgentReady starts nothing; the agent is told how things stand.
             t.send("r", agent_ready=pb.AgentReady())
             assert t.state(pb.State.MAIN_RUNNING).pid == main
-            t.send("s", signal=pb.Signal(signo=10))
+            t.send("s", signal=pb.Signal(signo=10, main=True))
             assert t.state(pb.State.MAIN_ENDED).exit_code == 6
         assert s.wait() == 6
 

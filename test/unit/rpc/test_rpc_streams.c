@@ -317,7 +317,7 @@ static void running_body(struct harness *h)
     ProtobufCMessage *m;
     Davit__Test__V1__WaitRequest q = DAVIT__TEST__V1__WAIT_REQUEST__INIT;
     q.ms = 100;
-    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 10, 10, 2, 0});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 10, .accept_burst = 10, .accept_per_sec = 10, .running = 2});
     for (size_t i = 0; i < 3; i++) {
         s[i] = open_call(h, "Wait");
         assert_int_equal(rpc_stream_put(s[i], &q.base, USEC_INFINITY, &err), 0);
@@ -366,14 +366,14 @@ static void conns_body(struct harness *h)
     struct err err = ERR_INIT;
     struct rpc_stats stats;
     assert_int_equal(echo_with(h, &(struct rpc_options){.deadline = deadline_in(5 * USEC_SEC)}, 1, &err), 0);
-    rpc_server_set_limits(h->server, &(struct rpc_limits){2, 100, 100, 10, 0});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 2, .accept_burst = 100, .accept_per_sec = 100, .running = 10});
     assert_true(served(h)); /* the second */
-    rpc_server_set_limits(h->server, &(struct rpc_limits){1, 100, 100, 10, 0});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 1, .accept_burst = 100, .accept_per_sec = 100, .running = 10});
     assert_false(served(h));
     rpc_server_stats(h->server, &stats);
     assert_int_equal(stats.conns, 1);
     assert_int_equal(stats.conns_refused, 1);
-    rpc_server_set_limits(h->server, &(struct rpc_limits){10, 3, 1, 10, 0});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 10, .accept_burst = 3, .accept_per_sec = 1, .running = 10});
     for (int i = 0; i < 3; i++)
         assert_true(served(h));
     assert_false(served(h));
@@ -407,7 +407,7 @@ static void crowd_body(struct harness *h)
     struct err err = ERR_INIT;
     struct rpc_stats stats;
     int fds[CROWD + OTHERS];
-    rpc_server_set_limits(h->server, &(struct rpc_limits){1000, CROWD, 1, 10, 0});
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 1000, .accept_burst = CROWD, .accept_per_sec = 1, .running = 10});
     assert_int_equal(rpc_server_listen(h->server, "127.0.0.1:0", 0, NULL, &err), 0);
     const char *addr = rpc_server_addr(h->server, 1);
     come(addr, "127.0.0.1", fds, CROWD);
@@ -422,6 +422,58 @@ static void crowd_body(struct harness *h)
     for (size_t i = 0; i < CROWD + OTHERS; i++)
         (void)close(fds[i]);
     assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+}
+
+/* One address has so many connections at once, whatever they are for; when one ends, another may come. */
+static void source_body(struct harness *h)
+{
+    struct err err = ERR_INIT;
+    struct rpc_stats stats;
+    int fds[6];
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 100, .accept_burst = 100, .accept_per_sec = 100, .running = 10, .of_source = 3});
+    assert_int_equal(rpc_server_listen(h->server, "127.0.0.1:0", 0, NULL, &err), 0);
+    const char *addr = rpc_server_addr(h->server, 1);
+    come(addr, "127.0.0.1", fds, 4);
+    come(addr, "127.0.0.2", fds + 4, 1);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    rpc_server_stats(h->server, &stats);
+    assert_int_equal(stats.conns_refused, 1);
+    (void)close(fds[0]);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    come(addr, "127.0.0.1", fds + 5, 1);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+    rpc_server_stats(h->server, &stats);
+    assert_int_equal(stats.conns_refused, 1);
+    for (size_t i = 1; i < ARRAY_LEN(fds); i++)
+        (void)close(fds[i]);
+    assert_int_equal(fiber_sleep(100 * USEC_MSEC), 0);
+}
+
+/* req: CW-18 */
+static void test_connections_of_one_address(void **state)
+{
+    (void)state;
+    harness_run(source_body);
+}
+
+static void message_body(struct harness *h)
+{
+    struct err err = ERR_INIT;
+    const struct rpc_options o = {.deadline = deadline_in(5 * USEC_SEC)};
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 10, .accept_burst = 10, .accept_per_sec = 10, .running = 10, .message = 1024});
+    assert_int_equal(echo_with(h, &o, 1000, &err), 0);
+    assert_int_equal(echo_with(h, &o, 1100, &err), -ERR_EXHAUSTED);
+    assert_non_null(strstr(err.msg, "limit of 1024"));
+    rpc_server_set_limits(h->server, &(struct rpc_limits){.conns = 10, .accept_burst = 10, .accept_per_sec = 10, .running = 10, .held = 4096});
+    assert_int_equal(echo_with(h, &o, 2000, &err), 0);
+    assert_int_equal(echo_with(h, &o, 5000, &err), -ERR_UNAVAILABLE);
+}
+
+/* req: CW-18 */
+static void test_smaller_requests(void **state)
+{
+    (void)state;
+    harness_run(message_body);
 }
 
 /* Who comes in a crowd from one address keeps no other out. */
@@ -483,6 +535,8 @@ int main(void)
         cmocka_unit_test(test_handlers_at_once),
         cmocka_unit_test(test_connections_and_accepts),
         cmocka_unit_test(test_crowd_from_one_address),
+        cmocka_unit_test(test_connections_of_one_address),
+        cmocka_unit_test(test_smaller_requests),
         cmocka_unit_test(test_new_connection_after_goaway),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -282,7 +282,8 @@ static void newest_body(void *arg)
     ProtobufCMessage *m;
     struct rpc_server *s = rpc_server_new(loop, remember, NULL);
     echo_service_add(s);
-    rpc_server_set_limits(s, &(struct rpc_limits){4, 100, 100, 10, 0}); /* 2 of them for strangers */
+    /* 2 of them for strangers */
+    rpc_server_set_limits(s, &(struct rpc_limits){.conns = 4, .accept_burst = 100, .accept_per_sec = 100, .running = 10});
     struct tls_ctx *tls = server_ctx(&server_cert), *with = client_ctx(root.spki_sha256, &client_cert, "h2"),
                    *without = client_ctx(root.spki_sha256, NULL, "h2");
     assert_int_equal(rpc_server_listen(s, "127.0.0.1:0", 0, tls, &err), 0);
