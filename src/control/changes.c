@@ -16,6 +16,7 @@ void changes_init(struct changes *ch, struct loop *loop)
     ch->loop = loop;
     list_init(&ch->servers);
     list_init(&ch->sampled);
+    list_init(&ch->sandboxes);
     list_init(&ch->watchers);
     timer_init(&ch->tick, loop, on_tick, ch);
 }

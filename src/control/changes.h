@@ -25,7 +25,7 @@ struct change {
 /* Something that is gone. */
 struct gone {
     uint64_t seq;
-    char id[37];                 /* a server, or that of the service */
+    char id[37];                 /* a server, a sandbox, or the server of the service */
     char project[64], name[64];  /* of a service */
 };
 struct gone_ring {
@@ -47,7 +47,8 @@ struct changes {
     uint64_t deployments;  /* of the last one of a deployment */
     struct list servers;   /* struct server.changed */
     struct list sampled;   /* struct server.sampled: samples of use came */
-    struct gone_ring servers_gone;
+    struct list sandboxes; /* struct sandbox.changed */
+    struct gone_ring servers_gone, sandboxes_gone;
     struct list watchers;
     struct timer tick;
     usec_t ticked;

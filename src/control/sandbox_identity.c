@@ -216,6 +216,7 @@ static int certify(struct server *s, struct certify *x, struct refusal *f)
         (void)str_copy(x->sb->previous, sizeof(x->sb->previous), str_from(x->previous));
         x->sb->previous_until = x->previous_until;
     }
+    sandbox_touched(x->sb);
     return 0;
 }
 

@@ -27,6 +27,7 @@ struct sandboxes *sandboxes_free(struct sandboxes *b)
         return NULL;
     list_each(sb, &b->all, struct sandbox, node) {
         list_remove(&sb->node);
+        list_remove(&sb->changed.node);
         sandbox_unref(sb);
     }
     free(b);
@@ -133,10 +134,18 @@ void sandbox_describe(const struct sandbox *sb, Davit__Common__V1__Sandbox *m)
                                    : DAVIT__COMMON__V1__SANDBOX_TRUST__SANDBOX_TRUST_UNREGISTERED;
 }
 
-void sandbox_changed(const struct sandbox *sb, const Davit__Common__V1__Sandbox *before)
+void sandbox_touched(struct sandbox *sb)
+{
+    struct changes *ch = &sb->control->changes;
+    if (!sb->gone)
+        changes_put(ch, &ch->sandboxes, &sb->changed);
+}
+
+void sandbox_changed(struct sandbox *sb, const Davit__Common__V1__Sandbox *before)
 {
     Davit__Common__V1__Sandbox now;
     sandbox_describe(sb, &now);
+    sandbox_touched(sb);
     worldview_sandbox(sb->control, before, sb->gone ? NULL : &now);
     if (!sb->gone && now.state != DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPED)
         idle_touch(sb->control);
@@ -167,8 +176,10 @@ int sandboxes_add(struct control *c, const struct server *s, const Davit__Common
     (void)str_copy(sb->name, sizeof(sb->name), str_from(spec->name));
     sb->state = (Davit__Common__V1__Sandbox *)copy;
     list_init(&sb->node);
+    list_init(&sb->changed.node);
     list_push(&c->sandboxes->all, &sb->node);
     c->sandboxes->n++;
+    sandbox_touched(sb);
     *ret = sb;
     return 0;
 }
@@ -177,8 +188,11 @@ void sandboxes_drop(struct sandbox *sb)
 {
     if (sb->gone)
         return;
+    struct changes *ch = &sb->control->changes;
     sb->gone = true;
     list_remove(&sb->node);
+    list_remove(&sb->changed.node);
+    (void)str_copy(changes_gone(ch, &ch->sandboxes_gone)->id, sizeof(sb->id), str_from(sb->id));
     sb->control->sandboxes->n--;
     sandbox_unref(sb);
 }
@@ -356,6 +370,7 @@ static int made(struct sandbox *sb, const Davit__Common__V1__Failure *f, struct 
     } else if (sb->state->state == DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_CREATING) {
         sb->state->state = DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_RUNNING;
     }
+    sandbox_touched(sb);
     return sandbox_save(sb, err);
 }
 

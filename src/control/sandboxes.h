@@ -18,6 +18,7 @@ enum { SANDBOXES_MAX = 2000, SANDBOX_PROGRESS_MAX = 128, SANDBOX_LABEL_SIZE = 64
 
 struct sandbox {
     struct list node;
+    struct change changed; /* see changes.h */
     struct control *control;
     unsigned refs;
     bool gone;
@@ -82,7 +83,9 @@ int sandbox_evict(struct sandbox *sb, bool whole, const char *why, struct err *e
 /* @sb as the API shows it; strings are borrowed. */
 void sandbox_describe(const struct sandbox *sb, Davit__Common__V1__Sandbox *m);
 /* Tells what became of it since @before, as sandbox_describe made it (NULL: it is new); one that is gone is told as such. */
-void sandbox_changed(const struct sandbox *sb, const Davit__Common__V1__Sandbox *before);
+void sandbox_changed(struct sandbox *sb, const Davit__Common__V1__Sandbox *before);
+/* Something that is shown of it changed, and is no event. */
+void sandbox_touched(struct sandbox *sb);
 /* When it was seen last: while there is a session, with its server. */
 usec_t sandbox_seen(const struct sandbox *sb);
 

@@ -271,6 +271,7 @@ static int run_logs(struct follower *f, struct err *err)
     r.follow = q->follow;
     r.tail = q->tail;
     r.since_ns = q->since_ns;
+    r.sandbox_id = q->sandbox_id;
     return logs_read(f->c, &r, &sink, err);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* watch_topics — the topics that a stream tells from memory: overview, servers, one server, services, usage. Each says what there is and what is new
- * in the same way: what stands behind the number that it was told up to. */
+/* watch_topics — the topics that a stream tells from memory: overview, servers, one server, services, sandboxes, usage. Each says what there is and
+ * what is new in the same way: what stands behind the number that it was told up to. */
 #include "base/mem.h"
 #include "control/links.h"
 #include "control/lists.h"
+#include "control/sandboxes.h"
 #include "control/watch.h"
 #include "control/watch_kept.h"
 
@@ -210,6 +211,50 @@ static int services_turn(struct topic *t, struct err *err)
     return rc != 0 ? rc : topic_ready(t, err);
 }
 
+/* --- Sandboxes ---------------------------------------------------------------------------------------------------------------------- */
+
+static int sandboxes_begin(struct topic *t, const Davit__Control__V1__WatchRequest *r, struct err *err)
+{
+    (void)r;
+    (void)err;
+    t->gone = t->watch->control->changes.seq;
+    return 0;
+}
+
+static int tell_sandbox(struct topic *t, const struct sandbox *sb, struct err *err)
+{
+    Davit__Control__V1__WatchResponse m = RESPONSE(SANDBOX);
+    Davit__Common__V1__Sandbox shown;
+    sandbox_describe(sb, &shown);
+    m.sandbox = &shown;
+    return topic_tell(t, &m, err);
+}
+
+static int tell_sandbox_removed(struct topic *t, const char *id, struct err *err)
+{
+    Davit__Control__V1__WatchResponse m = RESPONSE(SANDBOX_REMOVED);
+    m.sandbox_removed = lend(id);
+    return topic_tell(t, &m, err);
+}
+
+static int sandboxes_turn(struct topic *t, struct err *err)
+{
+    struct changes *ch = &t->watch->control->changes;
+    const struct gone *g;
+    unsigned n = 0;
+    int rc = too_far_behind(t, &ch->sandboxes_gone, err);
+    while (rc == 0 && (g = changes_gone_next(&ch->sandboxes_gone, t->gone)) != NULL && (rc = tell_sandbox_removed(t, g->id, err)) == 0)
+        t->gone = g->seq;
+    for (struct change *c = changes_first(&ch->sandboxes, t->told); rc == 0 && c; c = changes_next(&ch->sandboxes, c)) {
+        if (++n > TOPIC_SHARE)
+            return TOPIC_MORE;
+        rc = tell_sandbox(t, list_entry(c, struct sandbox, changed), err);
+        if (rc == 0)
+            t->told = c->seq;
+    }
+    return rc != 0 ? rc : topic_ready(t, err);
+}
+
 /* --- Usage -------------------------------------------------------------------------------------------------------------------------- */
 
 static int usage_begin(struct topic *t, const Davit__Control__V1__WatchRequest *r, struct err *err)
@@ -289,6 +334,7 @@ const struct topic_type *topic_type_of(const Davit__Control__V1__WatchRequest *r
     static const struct topic_type servers = {.begin = servers_begin, .turn = servers_turn};
     static const struct topic_type server = {.begin = server_begin, .turn = server_turn};
     static const struct topic_type services = {.begin = services_begin, .turn = services_turn, .end = services_end};
+    static const struct topic_type sandboxes = {.begin = sandboxes_begin, .turn = sandboxes_turn};
     static const struct topic_type usage = {.begin = usage_begin, .turn = usage_turn, .samples = true};
     switch (r->what_case) {
     case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_OVERVIEW: return &overview;
@@ -298,6 +344,7 @@ const struct topic_type *topic_type_of(const Davit__Control__V1__WatchRequest *r
     case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_DEPLOYMENTS: return &topic_deployments;
     case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_DEPLOYMENT: return &topic_deployment;
     case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_USAGE: return &usage;
+    case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_SANDBOXES: return &sandboxes;
     case DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_LOGS: return &topic_logs;
     default: return NULL;
     }

@@ -25,7 +25,7 @@ done & wait $!
 PAGES = {"overview": "/", "servers": "/servers", "server": "/servers/edge-1", "services": "/services", "service": "/services/shop/web",
          "service-metrics": "/services/shop/web?tab=metrics", "service-variables": "/services/shop/web?tab=variables",
          "service-files": "/services/shop/web?tab=files", "service-terminal": "/services/shop/web?tab=terminal", "registries": "/settings?tab=registries",
-         "deploy": "/deploy", "events": "/events", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
+         "deploy": "/deploy", "sandboxes": "/sandboxes", "identities": "/identities", "sandbox-new": "/sandboxes/new", "events": "/events", "settings": "/settings", "tokens": "/settings?tab=tokens", "ui": "/ui"}
 
 
 @pytest.fixture
@@ -52,6 +52,22 @@ def lived_in(davit, docker):
     davit.json("token", "add", "backup-job", "--scope", "read")
     davit.run("env", "set", "--project", "shop", "web", "LEVEL=info")
     davit.run("env", "set", "--project", "shop", "web", "--secret", "--file", "stripe-key", "STRIPE_KEY=-", stdin="sk_live_1234")
+    yield sandboxes(davit, image)
+    for s in davit.json("sandbox", "ls").get("sandboxes", []):
+        davit.run("sandbox", "rm", "--force", "--volumes", s["id"], check=False)
+
+
+def sandboxes(davit, image):
+    """One that is at work, one that ended, and one whose step failed."""
+    steps = davit.home / "steps.yaml"
+    steps.write_text("sandbox:\n  project: shop\n  init:\n    - {name: deps, run: 'echo added 412 packages'}\n    - {name: tools, run: 'exit 0'}\n")
+    fails = davit.home / "fails.yaml"
+    fails.write_text("sandbox:\n  project: blog\n  init:\n    - {name: deps, run: 'echo npm: no such package >&2; exit 7'}\n")
+    davit.run("run", "-d", "--file", steps, "--name", "agent", "--pull", "never", "-it", image, "/bin/busybox", "sh", "-c",
+              "PS1='$ ' exec /bin/busybox sh", timeout=90)
+    davit.run("run", "-d", "--file", fails, "--name", "review", "--pull", "never", image, check=False, timeout=90)
+    davit.run("run", "--name", "once", "--pull", "never", image, "/bin/busybox", "sh", "-c", "echo done; exit 3", check=False, timeout=90)
+    davit.run("run", "-d", "--network", "open", "--name", "scraper", "--pull", "never", image, "/bin/busybox", "sleep", "3600", timeout=90)
     return davit
 
 
@@ -62,7 +78,15 @@ def look(window, name, path, **size):
     window.shot(OUT / f"{name}.png")
 
 
+def with_sandboxes(davit):
+    """PAGES, and those of single sandboxes, whose addresses have their ids."""
+    ids = {s["name"]: s["id"] for s in davit.json("sandbox", "ls")["sandboxes"]}
+    return PAGES | {"sandbox": f"/sandboxes/{ids['agent']}", "sandbox-failed": f"/sandboxes/{ids['review']}",
+                    "sandbox-steps": f"/sandboxes/{ids['agent']}?tab=steps", "sandbox-terminal": f"/sandboxes/{ids['agent']}?tab=terminal"}
+
+
 def test_screens(lived_in):
+    pages = with_sandboxes(lived_in)
     shutil.rmtree(OUT, ignore_errors=True)
     with Window(lived_in) as window:
         window.fresh(logged_in=False)
@@ -70,9 +94,9 @@ def test_screens(lived_in):
         window.shot(OUT / "setup.light.png")
         window.first_start()
         for scheme in ("light", "dark"):
-            for name, path in PAGES.items():
+            for name, path in pages.items():
                 look(window, f"{name}.{scheme}", path, scheme=scheme)
-        for name, path in PAGES.items():
+        for name, path in pages.items():
             look(window, f"{name}.phone", path, width=390, height=844)
         window.fresh(logged_in=False)
         window.goto("/login")

@@ -304,7 +304,8 @@ def test_the_page_is_small_and_quick(window):
 
 
 PAGES = ["/", "/servers", "/services", "/services/default/loud", *(f"/services/default/loud?tab={tab}" for tab in ("variables", "files", "terminal")),
-         "/servers/web-1", "/deploy", "/events", "/settings", *(f"/settings?tab={tab}" for tab in ("tokens", "registries", "password")), "/ui"]
+         "/servers/web-1", "/deploy", "/sandboxes", "/sandboxes/new", "/identities", "/events", "/settings",
+         *(f"/settings?tab={tab}" for tab in ("tokens", "registries", "password")), "/ui"]
 
 
 @pytest.mark.all_tier

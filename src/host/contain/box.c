@@ -132,6 +132,7 @@ static void fill(const struct box *b, Davit__Common__V1__Sandbox *m, struct pins
     m->started_at_us = b->started;
     m->session = b->session;
     m->live_thumbprint = b->session ? (char *)(uintptr_t)b->live : m->live_thumbprint;
+    m->certificate_ends_us = b->certificate_ends;
 }
 
 static void tell(struct contain *k, bool full, Davit__Common__V1__Sandbox **list, size_t n, char **removed, size_t n_removed)

@@ -55,6 +55,7 @@ struct box {
     int exit_code;
     bool oom_killed, session;
     usec_t created, started, seen;
+    usec_t certificate_ends; /* of the one that it showed last, by this process; 0: none */
 
     /* Its row in the register of the control plane, as the agent heard it last: */
     char thumbprint[THUMBPRINT_SIZE]; /* "": there is none */

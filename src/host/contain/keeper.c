@@ -308,7 +308,7 @@ static int open_session(struct keeper *s, struct err *err)
         return rc;
     const struct tls_peer *peer = conn_peer(rpc_channel_conn(s->channel));
     str_hex(peer->cert_sha256, sizeof(peer->cert_sha256), s->live);
-    s->not_after = peer->not_after_us;
+    s->not_after = b->certificate_ends = peer->not_after_us;
     return rpc_stream_open(s->channel, &davit_session_v1_session_service, "Session", USEC_INFINITY, &s->stream, err);
 }
 

@@ -108,11 +108,15 @@ static int run(struct keeper *s, const Davit__Common__V1__SandboxStep *step, str
 
 static void fail(struct box *b, const Davit__Common__V1__SandboxStep *step, const struct ended *e)
 {
-    AUTO_FREE char *tail = text_tail(buf_str(&e->tail), OUTPUT_MAX / 4);
+    struct str out = buf_str(&e->tail);
+    while (out.n > 0 && (out.p[out.n - 1] == '\n' || out.p[out.n - 1] == '\r'))
+        out.n--;
+    AUTO_FREE char *tail = text_tail(out, OUTPUT_MAX / 4);
     AUTO_FREE char *text = e->refused ? str_printf("step \"%s\": %s", step->name, e->why)
                                       : str_printf("step \"%s\" ended with status %d%s%s", step->name, e->code, *tail ? ": " : "", tail);
 
     b->failed = true;
+    b->exit_code = e->code;
     box_state(b, STATE(FAILED), "step_failed", text);
 }
 

@@ -16,10 +16,29 @@ struct act {
     struct err why;
 };
 
-static int step_material(struct job *job, void *ctx, struct err *err)
+static int step_stop(struct job *job, void *ctx, struct err *err)
 {
     struct act *a = ctx;
 
+    (void)job;
+    if (!a->b || !*a->b->container)
+        return 0;
+    int rc = docker_container_stop(a->k->w->docker, a->b->container, a->stop_s + STOP_SLACK,
+                                   deadline_in((a->stop_s + STOP_SLACK) * USEC_SEC + ENGINE_CALL), err);
+    a->changed = a->changed || rc == 0;
+    if (rc == -ERR_NOT_FOUND)
+        return 0;
+    return rc < 0 ? rc : box_look(a->b, err);
+}
+
+static int step_material(struct job *job, void *ctx, struct err *err)
+{
+    struct act *a = ctx;
+    int rc = 0;
+
+    /* Of a start that failed nothing more comes: it begins anew. */
+    if (a->b->engine == DOCKER_STATE_RUNNING && a->b->failed && (rc = step_stop(job, a, err)) < 0)
+        return rc;
     if (a->b->engine == DOCKER_STATE_RUNNING)
         return 0;
     a->changed = true;
@@ -36,21 +55,6 @@ static int step_ready(struct job *job, void *ctx, struct err *err)
     struct act *a = ctx;
 
     return sandbox_step_ready(job, a->b, &a->reason, &a->why, err);
-}
-
-static int step_stop(struct job *job, void *ctx, struct err *err)
-{
-    struct act *a = ctx;
-
-    (void)job;
-    if (!a->b || !*a->b->container)
-        return 0;
-    int rc = docker_container_stop(a->k->w->docker, a->b->container, a->stop_s + STOP_SLACK,
-                                   deadline_in((a->stop_s + STOP_SLACK) * USEC_SEC + ENGINE_CALL), err);
-    a->changed = a->changed || rc == 0;
-    if (rc == -ERR_NOT_FOUND)
-        return 0;
-    return rc < 0 ? rc : box_look(a->b, err);
 }
 
 static int step_remove(struct job *job, void *ctx, struct err *err)

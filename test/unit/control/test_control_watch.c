@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "control/sandboxes.h"
 #include "control/watch.h"
 #include "control/watch_kept.h"
 
@@ -269,6 +270,34 @@ static void what_there_is_then_what_changed(void **state)
     assert_string_equal(p->told[before + 1].name, "s-5");
     assert_int_equal(last(p)->id, 8);
     peer_free(p);
+    control_free(c);
+}
+
+static void sandboxes_come_and_go(void **state)
+{
+    struct control *c = *state = control_new(1);
+    Davit__Control__V1__WatchRequest r = DAVIT__CONTROL__V1__WATCH_REQUEST__INIT;
+    Davit__Control__V1__SandboxesTopic topic = DAVIT__CONTROL__V1__SANDBOXES_TOPIC__INIT;
+    Davit__Common__V1__SandboxSpec spec = DAVIT__COMMON__V1__SANDBOX_SPEC__INIT;
+    struct sandbox *sb[2];
+    c->sandboxes = sandboxes_new();
+    spec.id = spec.name = W("ada");
+    assert_int_equal(sandboxes_add(c, nth(c, 0), &spec, &sb[0], NULL), 0);
+    struct peer *p = peer_new(c, "192.0.2.1:1");
+    r.what_case = DAVIT__CONTROL__V1__WATCH_REQUEST__WHAT_SANDBOXES, r.sandboxes = &topic, r.id = 7;
+    handler()->message(p->state, &r.base);
+    assert_int_equal(p->n, 2); /* one, and ready */
+    spec.id = spec.name = W("bob");
+    assert_int_equal(sandboxes_add(c, nth(c, 0), &spec, &sb[1], NULL), 0);
+    sandbox_touched(sb[1]);
+    tick(c);
+    assert_int_equal(p->n, 3);
+    sandbox_touched(sb[0]);
+    sandboxes_drop(sb[1]);
+    tick(c);
+    assert_true(p->n == 5 && COUNT(p, SANDBOX_REMOVED) == 1);
+    peer_free(p);
+    c->sandboxes = sandboxes_free(c->sandboxes);
     control_free(c);
 }
 
@@ -558,7 +587,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_there_is_then_what_changed), cmocka_unit_test(at_most_four_turns_a_second),
-        cmocka_unit_test(a_heartbeat_is_no_news),          cmocka_unit_test(back_pressure),
+        cmocka_unit_test(a_heartbeat_is_no_news),          cmocka_unit_test(back_pressure), cmocka_unit_test(sandboxes_come_and_go),
         cmocka_unit_test(topics_take_turns),               cmocka_unit_test(who_takes_nothing_is_cut),
         cmocka_unit_test(gone_meanwhile),                  cmocka_unit_test(one_that_is_gone_ends_its_topic),
         cmocka_unit_test(containers_of_others_where_asked),

@@ -10,6 +10,7 @@ import { EnvironmentService, RegistryService } from "../gen/davit/control/v1/env
 import { EventService } from "../gen/davit/control/v1/events_pb";
 import { ImageService } from "../gen/davit/control/v1/images_pb";
 import { ApiTokenService, SessionService } from "../gen/davit/control/v1/people_pb";
+import { SandboxService } from "../gen/davit/control/v1/sandboxes_pb";
 import { ServerService } from "../gen/davit/control/v1/servers_pb";
 import { StatusService } from "../gen/davit/control/v1/status_pb";
 import { UpdateService } from "../gen/davit/control/v1/updates_pb";
@@ -101,4 +102,5 @@ export const registries = createClient(RegistryService, transport);
 export const events = createClient(EventService, transport);
 export const images = createClient(ImageService, transport);
 export const containers = createClient(ContainerService, transport);
+export const sandboxes = createClient(SandboxService, transport);
 export const files = createClient(FileService, transport);

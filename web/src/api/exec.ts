@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec: a process in a container, over a WebSocket of its own. Wire: doc/rpc.md, "From a browser: WebSocket". */
-import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { ExecRequestSchema, ExecResponseSchema, type ExecResponse, type ExecStartSchema } from "../gen/davit/control/v1/containers_pb";
-import { loggedOut, type Problem } from "./client";
-import { endOf, frameOf, FLAG_END, PREFIX } from "./envelope";
+/* exec: a program whose terminal is shown: another one in a container, or the main program of a sandbox. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ExecRequestSchema, ExecResponseSchema, type ExecStartSchema } from "../gen/davit/control/v1/containers_pb";
+import { AttachSandboxRequestSchema, AttachSandboxResponseSchema } from "../gen/davit/control/v1/sandboxes_pb";
+import type { Problem } from "./client";
+import { openStream } from "./socket";
 
 export interface ExecHandler {
-    /** It runs in the container of this name. */
-    started(container: string): void;
+    /** It is there. @terminal: it writes for one. */
+    started(terminal: boolean): void;
     output(bytes: Uint8Array): void;
     /** The end, once. */
     ended(exitCode: number | undefined, problem: Problem | undefined): void;
@@ -19,53 +20,61 @@ export interface Process {
     close(): void;
 }
 
-/** What is typed faster than the link takes it is held back up to here; beyond it the process is given up. */
-const AHEAD_MAX = 4 * 1024 * 1024;
+export interface Size {
+    rows: number;
+    columns: number;
+}
 
+/* A connection that went without a word: @after says what became of the program. */
+const lost = (problem: Problem | undefined, code: number | undefined, after: string) =>
+    problem?.code === "unavailable" && !problem.hint ? (code === undefined ? { ...problem, hint: after } : undefined) : problem;
+
+/** Runs it with a terminal of @size; it ends with the connection. */
 export function execute(start: MessageInitShape<typeof ExecStartSchema>, handler: ExecHandler): Process {
-    const url = new URL("/davit.control.v1.ExecService/Exec?encoding=proto", location.href);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url, "davit.connect.v1");
     let code: number | undefined;
-    let over = false;
-    const end = (problem: Problem | undefined) => {
-        if (over) return;
-        over = true;
-        socket.close();
-        if (problem?.code === "unauthenticated") loggedOut();
-        handler.ended(code, problem);
-    };
-    const send = (m: MessageInitShape<typeof ExecRequestSchema>) => {
-        if (over || socket.readyState !== WebSocket.OPEN) return;
-        if (socket.bufferedAmount > AHEAD_MAX)
-            return end({ code: "resource_exhausted", message: "More was typed than the process takes.", hint: "" });
-        socket.send(frameOf(toBinary(ExecRequestSchema, create(ExecRequestSchema, m))));
-    };
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => send({ start });
-    socket.onmessage = ({ data }: MessageEvent<unknown>) => {
-        if (!(data instanceof ArrayBuffer) || data.byteLength < PREFIX) return end(undefined);
-        const body = new Uint8Array(data, PREFIX);
-        if (new Uint8Array(data)[0]! & FLAG_END) return end(endOf(body));
-        let m: ExecResponse;
-        try {
-            m = fromBinary(ExecResponseSchema, body);
-        } catch {
-            return end({ code: "internal", message: "What the control plane sent cannot be read.", hint: "" });
-        }
-        if (m.container) handler.started(m.container);
-        if (m.output.length) handler.output(m.output);
-        if (m.errorOutput.length) handler.output(m.errorOutput);
-        if (m.ended) code = m.exitCode;
-    };
-    socket.onclose = () =>
-        end(code === undefined ? { code: "unavailable", message: "The connection is lost.", hint: "What ran there was ended." } : undefined);
-    return {
-        input: (bytes) => send({ input: bytes }),
-        resize: (rows, columns) => send({ rows, columns }),
-        close: () => {
-            over = true;
-            socket.close();
+    const stream = openStream(
+        "davit.control.v1.ExecService/Exec",
+        { request: ExecRequestSchema, response: ExecResponseSchema },
+        { start },
+        {
+            message: (m) => {
+                if (m.container) handler.started(start.tty ?? false);
+                if (m.output.length) handler.output(m.output);
+                if (m.errorOutput.length) handler.output(m.errorOutput);
+                if (m.ended) code = m.exitCode;
+            },
+            ended: (problem) => handler.ended(code, lost(problem, code, "What ran there was ended.")),
         },
+    );
+    return {
+        input: (bytes) => stream.send({ input: bytes }),
+        resize: (rows, columns) => stream.send({ rows, columns }),
+        close: stream.close,
+    };
+}
+
+/** The main program of sandbox @id, from what it wrote first on. It goes on when the connection ends. */
+export function attach(id: string, size: Size, handler: ExecHandler): Process {
+    let code: number | undefined;
+    let begun = false;
+    const stream = openStream(
+        "davit.control.v1.SandboxService/AttachSandbox",
+        { request: AttachSandboxRequestSchema, response: AttachSandboxResponseSchema },
+        { target: { name: id }, input: true, fromStart: true, ...size },
+        {
+            message: (m) => {
+                if (!begun) handler.started(m.tty);
+                begun = true;
+                if (m.output.length) handler.output(m.output);
+                if (m.errorOutput.length) handler.output(m.errorOutput);
+                if (m.ended) code = m.exitCode;
+            },
+            ended: (problem) => handler.ended(code, lost(problem, code, "The program goes on. Attach again to see it.")),
+        },
+    );
+    return {
+        input: (data) => stream.send({ data }),
+        resize: (rows, columns) => stream.send({ rows, columns }),
+        close: stream.close,
     };
 }

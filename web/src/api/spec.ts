@@ -99,7 +99,7 @@ export function isLabel(s: string): boolean {
     return /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(s);
 }
 
-const LABEL = '1 to 63 of a-z, 0-9 and "-", not at the ends';
+export const LABEL = '1 to 63 of a-z, 0-9 and "-", not at the ends';
 const utf8 = new TextEncoder();
 const size = (s: string) => utf8.encode(s).length;
 
@@ -233,10 +233,10 @@ function parsePort(s: string): number | undefined {
     return /^\d{1,5}$/.test(s.trim()) && Number(s) <= 65535 ? Number(s) : undefined;
 }
 
-function checkEnv(form: SpecForm, problems: Problems): void {
+export function checkEnv(env: EnvRow[], problems: Problems): void {
     const seen = new Set<string>();
-    if (form.env.length > ENV_MAX) problems.set("env", `${form.env.length} variables; at most ${ENV_MAX} are allowed`);
-    form.env.forEach((e, i) => {
+    if (env.length > ENV_MAX) problems.set("env", `${env.length} variables; at most ${ENV_MAX} are allowed`);
+    env.forEach((e, i) => {
         if (!/^[A-Za-z_.-][A-Za-z0-9_.-]*$/.test(e.name) || e.name.length > ENV_NAME_MAX)
             problems.set(`env.${i}.name`, `letters, digits and _.- without a digit in front, at most ${ENV_NAME_MAX}`);
         else if (seen.has(e.name)) problems.set(`env.${i}.name`, "it is given twice");
@@ -327,7 +327,7 @@ function checkHealth(form: SpecForm, problems: Problems): void {
         problems.set("health.retries", "1 to 100");
 }
 
-function checkLimits(form: SpecForm, problems: Problems): void {
+export function checkLimits(form: Pick<SpecForm, "cpus" | "memory" | "pids">, problems: Problems): void {
     const pids = form.pids.trim();
     if (parseCpus(form.cpus) === undefined) problems.set("cpu", "0.01 to 1024 cores, or nothing for no limit");
     if (parseMemory(form.memory) === undefined)
@@ -336,17 +336,25 @@ function checkLimits(form: SpecForm, problems: Problems): void {
         problems.set("pids_limit", "1 to 4194304, or nothing for 512");
 }
 
-/** All that is wrong with @form; empty: nothing that is known here. */
-export function checkForm(form: SpecForm): Problems {
-    const problems: Problems = new Map();
-    if (!isImage(form.image.trim())) problems.set("image", "allowed is [host[:port]/]name[:tag][@sha256:digest] in lower case");
-    if (!isLabel(form.name)) problems.set("name", LABEL);
-    if (!isLabel(form.project)) problems.set("project", LABEL);
-    const words = parseCommand(form.command);
+export function checkImage(image: string, problems: Problems): void {
+    if (!isImage(image.trim())) problems.set("image", "allowed is [host[:port]/]name[:tag][@sha256:digest] in lower case");
+}
+
+export function checkWords(command: string, problems: Problems): void {
+    const words = parseCommand(command);
     if (!words) problems.set("command", "a quote is not closed");
     else if (words.length > COMMAND_MAX || size(words.join("")) > 64 * 1024)
         problems.set("command", `at most ${COMMAND_MAX} words of together 64 KB`);
-    checkEnv(form, problems);
+}
+
+/** All that is wrong with @form; empty: nothing that is known here. */
+export function checkForm(form: SpecForm): Problems {
+    const problems: Problems = new Map();
+    checkImage(form.image, problems);
+    if (!isLabel(form.name)) problems.set("name", LABEL);
+    if (!isLabel(form.project)) problems.set("project", LABEL);
+    checkWords(form.command, problems);
+    checkEnv(form.env, problems);
     checkPorts(form, problems);
     checkVolumes(form, problems);
     checkRoutes(form, problems);
@@ -393,7 +401,7 @@ export function specOf(form: SpecForm): MessageInitShape<typeof ServiceSpecSchem
 
 const number = (n: number | bigint) => (Number(n) ? String(n) : "");
 const msText = (n: number) => (n === 0 ? "" : n % 1000 ? `${n}ms` : `${n / 1000}s`);
-const quote = (s: string) => (/^[A-Za-z0-9_./:@=,+-]+$/.test(s) ? s : `'${s.replace(/'/g, "'\\''")}'`);
+export const quote = (s: string) => (/^[A-Za-z0-9_./:@=,+-]+$/.test(s) ? s : `'${s.replace(/'/g, "'\\''")}'`);
 
 /** What a deployment ran, as the form has it. Values of variables are not told by the control plane. */
 export function formOf(s: ServiceSpec): SpecForm {

@@ -2,6 +2,7 @@
 /* topics: what can be watched, and how its events become what a page shows. A model is folded from events of one connection; after a
  * reconnect a new one is folded from the beginning and takes the place of the old one when it is complete. Pure: no socket, no signals. */
 import { create } from "@bufbuild/protobuf";
+import type { Sandbox } from "../gen/davit/common/v1/sandbox_pb";
 import type { Container } from "../gen/davit/common/v1/service_pb";
 import type { Server } from "../gen/davit/control/v1/servers_pb";
 import type { GetStatusResponse } from "../gen/davit/control/v1/status_pb";
@@ -123,6 +124,18 @@ export function servicesTopic(filter: { project?: string; service?: string; serv
     };
 }
 
+/** All of them, by id. */
+export function sandboxesTopic(): Topic<Map<string, Sandbox>> {
+    return {
+        ...topic(part("sandboxes", {})),
+        begin: () => new Map(),
+        fold: mapFold((map, e) => {
+            if (e.case === "sandbox") map.set(e.value.id, e.value);
+            else if (e.case === "sandboxRemoved") map.delete(e.value);
+        }),
+    };
+}
+
 export function deploymentsTopic(
     filter: { project?: string; service?: string; limit?: number } = {},
 ): Topic<Map<string, Deployment>> {
@@ -192,12 +205,13 @@ export interface LogsModel {
 }
 let logs = 0;
 
-/** The log of a service, its last @tail lines and all that follow. What comes goes to @take, in its order, and is kept nowhere here. */
+/** The log of a service or a sandbox, its last @tail lines and all that follow. What comes goes to @take, in its order, and is kept nowhere here. */
 export function logsTopic(
-    service: { project: string; service: string; tail: number },
+    of: { project: string; service: string } | { sandboxId: string },
+    tail: number,
     take: (r: LogsResponse) => void,
 ): Topic<LogsModel> {
-    const first = { project: service.project, service: service.service, follow: true, tail: BigInt(service.tail) };
+    const first = { ...of, follow: true, tail: BigInt(tail) };
     return {
         ...topic(part("logs", first)),
         /* Each reader has a log of its own. */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verdict: is everything all right? What needs somebody, worst first, each with the place where it is mended. Pure. */
+import type { Sandbox } from "../gen/davit/common/v1/sandbox_pb";
 import { DeploymentState } from "../gen/davit/common/v1/service_pb";
 import { ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
 import type { Service } from "../gen/davit/control/v1/workloads_pb";
 import { ago, ms } from "./format";
-import { serviceState } from "./words";
+import { isWithheld, sandboxState, sandboxTitle, sandboxTrust, serviceState } from "./words";
 
 export interface Finding {
     id: string;
@@ -70,10 +71,32 @@ function serviceFinding(s: Service): Finding | undefined {
     };
 }
 
-export function findings(servers: Iterable<Server>, services: Iterable<Service>, nowMs: number): Finding[] {
-    const found = [...[...servers].map((s) => serverFinding(s, nowMs)), ...[...services].map(serviceFinding)].filter(
-        (f) => f !== undefined,
-    ) as Finding[];
+function sandboxFinding(s: Sandbox): Finding | undefined {
+    if (!isWithheld(s)) return undefined;
+    const trust = sandboxTrust(s);
+    const worst = trust.tone === "bad" ? trust : sandboxState(s);
+    return {
+        id: `sandbox ${s.id}`,
+        tone: "bad",
+        title: `Sandbox ${sandboxTitle(s)}: ${worst.word}`,
+        text: worst.meaning,
+        href: path("sandboxes", s.id),
+        action: "Open it",
+    };
+}
+
+export function findings(
+    servers: Iterable<Server>,
+    services: Iterable<Service>,
+    nowMs: number,
+    sandboxes: Iterable<Sandbox> = [],
+): Finding[] {
+    const all = [
+        ...[...servers].map((s) => serverFinding(s, nowMs)),
+        ...[...services].map(serviceFinding),
+        ...[...sandboxes].map(sandboxFinding),
+    ];
+    const found = all.filter((f) => f !== undefined) as Finding[];
     return found.sort((a, b) => (a.tone === b.tone ? a.title.localeCompare(b.title) : a.tone === "bad" ? -1 : 1));
 }
 

@@ -8,10 +8,12 @@ import {
     type Container,
     type PortPublish,
 } from "../gen/davit/common/v1/service_pb";
+import { SandboxState, SandboxTrust, type Sandbox } from "../gen/davit/common/v1/sandbox_pb";
 import { DoctorVerdict } from "../gen/davit/common/v1/system_pb";
 import { ServerProfile, ServerState, type Server } from "../gen/davit/control/v1/servers_pb";
 import { RolloutStepState } from "../gen/davit/control/v1/updates_pb";
 import type { Deployment, Service } from "../gen/davit/control/v1/workloads_pb";
+import { until } from "./format";
 
 export type Tone = "ok" | "warn" | "bad" | "pending" | "neutral";
 
@@ -90,6 +92,8 @@ export function stepState(state: StepState): Word {
 
 const steps = new Map([
     ["pull", "Get the image"],
+    ["runtime", "Bring the supervisor"],
+    ["material", "Make its key and certificate"],
     ["inspect", "Look at the image"],
     ["network", "Make the network"],
     ["volumes", "Make the volumes"],
@@ -102,6 +106,7 @@ const steps = new Map([
     ["drain", "Let the one before finish"],
     ["commit", "Make it the active one"],
     ["retire", "Retire the one before"],
+    ["ready", "Registration and steps"],
 ]);
 
 export function stepTitle(step: string): string {
@@ -175,6 +180,83 @@ export function serviceState(s: Service): Word {
         return running.length ? say("running", "ok", "It runs.") : say("stopped", "neutral", "It was stopped.");
     }
     return deploymentState(s.state);
+}
+
+/** "shop/dev", or "dev" where it is of no project. */
+export function sandboxTitle(s: Pick<Sandbox, "project" | "name">): string {
+    return s.project ? `${s.project}/${s.name}` : s.name;
+}
+
+/* Why a sandbox is withheld: what it means, and what to do about it. */
+const withheld = new Map([
+    ["step_failed", "One of its steps failed, so its program was not started. What the step wrote stands in the log."],
+    ["session_failed", "Its supervisor cannot be spoken with. Starting it again often helps; the log says more."],
+    ["register_failed", "It could not register. Its server tries again by itself."],
+    ["cert_invalid", "It does not show the certificate that was made for it. Remove it and make it anew."],
+    ["cert_thumbprint_mismatch", "It shows another certificate than the one that is registered. Remove it and make it anew."],
+    ["container_mismatch", "Another container claims to be it. Remove it and make it anew."],
+    ["label_mismatch", "Its labels or its own word do not say what it was made as. Remove it and make it anew."],
+    ["init_bypassed", "Its program was started past the supervisor. Remove it and make it anew."],
+]);
+
+/** What a sandbox's reason means; "" where there is none. */
+export function sandboxReason(reason: string): string {
+    return reason && (withheld.get(reason) ?? `The reason is ${reason}.`);
+}
+
+export function sandboxState(s: Sandbox): Word {
+    const reason = sandboxReason(s.reason);
+    switch (s.state) {
+        case SandboxState.CREATING:
+            return say("creating", "pending", "It is being made.");
+        case SandboxState.STARTING:
+            return say("starting", "pending", reason || "Its container runs; its program waits for its registration and its steps.");
+        case SandboxState.RUNNING:
+            return say("running", "ok", "Its program runs.");
+        case SandboxState.STOPPED:
+            return s.oomKilled
+                ? say("out of memory", "bad", "The kernel ended processes of it because its memory ran out.")
+                : say("stopped", s.exitCode === 0 ? "neutral" : "warn", `Its program ended with exit code ${s.exitCode}.`);
+        case SandboxState.FAILED:
+            return say("failed", "bad", reason || s.message || "Its program was not started.");
+        case SandboxState.REMOVED:
+            return say("removed", "neutral", "It is gone.");
+        default:
+            return unknown;
+    }
+}
+
+export function sandboxTrust(s: Sandbox): Word {
+    switch (s.trust) {
+        case SandboxTrust.REGISTERED:
+            return say("registered", "ok", "It proved who it is, and is in the register.");
+        case SandboxTrust.UNTRUSTED:
+            return say("untrusted", "bad", sandboxReason(s.reason) || "It did not prove who it is. Its program and its network are withheld.");
+        default:
+            return say(
+                "unregistered",
+                s.state === SandboxState.STARTING ? "pending" : "neutral",
+                "It has not registered. It does at its first start.",
+            );
+    }
+}
+
+const CERTIFICATE_LATE_MS = 10 * 86_400_000;
+
+/** Of its certificate at @nowMs, on the control plane. It is renewed 20 days before its end. */
+export function certificateState(s: Sandbox, nowMs: number): Word {
+    const left = Number(s.certificateEndsUs / 1000n) - nowMs;
+    if (s.reason === "cert_invalid" || s.reason === "cert_thumbprint_mismatch") return say("refused", "bad", sandboxReason(s.reason));
+    if (s.certificateEndsUs === 0n)
+        return say("not seen", "neutral", "Its server's agent has not spoken with it since it was started, so when it ends is not known here.");
+    if (left <= 0) return say("expired", "bad", "It has run out. Starting the sandbox again makes another one.");
+    if (left < CERTIFICATE_LATE_MS) return say("not renewed", "warn", "It should have been renewed by now; that needs its server and a session.");
+    return say("valid", "ok", `It ends ${until(s.certificateEndsUs, nowMs)}, and is renewed by itself 20 days before.`);
+}
+
+/** A sandbox whose program is withheld, and not because somebody stopped it. */
+export function isWithheld(s: Sandbox): boolean {
+    return s.state === SandboxState.FAILED || s.trust === SandboxTrust.UNTRUSTED;
 }
 
 /* After a failed deployment it is the container of the one before that serves, on its ports. */

@@ -16,15 +16,15 @@ const AGAIN_MS = 2000;
 
 const KINDS = ["server", "container", "deployment", "sandbox", "session", "registry", "exec"];
 
-interface Feed {
+export interface Feed {
     rows: Event[];
     gap: EventGap | undefined;
     ready: boolean;
     problem: Problem | undefined;
 }
 
-/** The events of @kind, "" for all. */
-function useEvents(kind: string): Feed {
+/** The events of @kind, "" for all; with @sandbox those of one, by its id. */
+export function useEvents(kind: string, sandbox = ""): Feed {
     const feed = useSignal<Feed>({ rows: [], gap: undefined, ready: false, problem: undefined });
     useEffect(() => {
         const ended = new AbortController();
@@ -39,7 +39,7 @@ function useEvents(kind: string): Feed {
         };
         const read = async () => {
             const last = now.rows[0]?.sequence;
-            const asked = { follow: true, kinds: kind ? [kind] : [], fromSequence: last ? last + 1n : 0n };
+            const asked = { follow: true, kinds: kind ? [kind] : [], sandbox, fromSequence: last ? last + 1n : 0n };
             for await (const { what } of events.watchEvents(asked, { signal, timeoutMs: 0 })) {
                 now.problem = undefined;
                 if (what.case === "event") now.rows = [what.value, ...now.rows].slice(0, EVENTS_MAX);
@@ -65,7 +65,7 @@ function useEvents(kind: string): Feed {
             ended.abort();
             window.clearTimeout(drawing);
         };
-    }, [kind]);
+    }, [kind, sandbox]);
     return feed.value;
 }
 
@@ -126,34 +126,44 @@ function Gap({ gap }: { gap: EventGap }) {
     );
 }
 
+/** What @feed has, newest first; @of: without the columns that say of what and where. */
+export function EventFeed({ feed, of }: { feed: Feed; of?: boolean }) {
+    const { rows, gap, ready, problem } = feed;
+    return (
+        <>
+            {problem && (
+                <Notice tone="warn" title={inert(problem.message)}>
+                    {inert(problem.hint)}
+                </Notice>
+            )}
+            {gap && <Gap gap={gap} />}
+            <Card flush>
+                {!ready && rows.length === 0 ? (
+                    <SkeletonTable rows={6} />
+                ) : (
+                    <Table
+                        label="Events"
+                        rows={rows}
+                        columns={of ? columns.filter((c) => c.id !== "subject" && c.id !== "server") : columns}
+                        rowKey={(e) => String(e.sequence)}
+                        filter
+                        initialSort={{ id: "time", down: true }}
+                        empty={<Empty icon="history" title="Nothing happened yet" />}
+                    />
+                )}
+            </Card>
+        </>
+    );
+}
+
 export function EventsPage() {
     const kind = useSignal("");
-    const { rows, gap, ready, problem } = useEvents(kind.value);
+    const feed = useEvents(kind.value);
     const tabs = useMemo(() => [{ id: "", title: "All" }, ...KINDS.map((id) => ({ id, title: id[0]!.toUpperCase() + id.slice(1) }))], []);
     return (
         <Page title="Events">
             <Tabs label="Kinds of events" tabs={tabs} current={kind.value} onChange={(id) => (kind.value = id)}>
-                {problem && (
-                    <Notice tone="warn" title={inert(problem.message)}>
-                        {inert(problem.hint)}
-                    </Notice>
-                )}
-                {gap && <Gap gap={gap} />}
-                <Card flush>
-                    {!ready && rows.length === 0 ? (
-                        <SkeletonTable rows={6} />
-                    ) : (
-                        <Table
-                            label="Events"
-                            rows={rows}
-                            columns={columns}
-                            rowKey={(e) => String(e.sequence)}
-                            filter
-                            initialSort={{ id: "time", down: true }}
-                            empty={<Empty icon="history" title="Nothing happened yet" />}
-                        />
-                    )}
-                </Card>
+                <EventFeed feed={feed} />
             </Tabs>
         </Page>
     );

@@ -4,7 +4,7 @@ import { useMemo } from "preact/hooks";
 
 import { now } from "../api/clock";
 import { bytes, count, duration, ms } from "../api/format";
-import { deploymentsTopic, overviewTopic, serversTopic, servicesTopic } from "../api/topics";
+import { deploymentsTopic, overviewTopic, sandboxesTopic, serversTopic, servicesTopic } from "../api/topics";
 import { findings, tally, type Finding } from "../api/verdict";
 import { useWatch } from "../api/watch";
 import type { GetStatusResponse } from "../gen/davit/control/v1/status_pb";
@@ -36,10 +36,12 @@ function Verdict({
     found,
     servers,
     services,
+    sandboxes,
 }: {
     found: Finding[];
     servers: Map<string, Server>;
     services: Map<string, Service>;
+    sandboxes: number;
 }) {
     const worst = found[0]?.tone ?? "ok";
     const line =
@@ -60,7 +62,8 @@ function Verdict({
                         {line}
                     </h2>
                     <p class="verdict-note">
-                        {count(servers.size, "server")}, {count(services.size, "service")}, as they are now.
+                        {count(servers.size, "server")}, {count(services.size, "service")}
+                        {sandboxes > 0 && `, ${count(sandboxes, "sandbox", "sandboxes")}`}, as they are now.
                     </p>
                 </div>
             </div>
@@ -73,7 +76,8 @@ function Verdict({
             )}
             {rest > 0 && (
                 <p class="verdict-rest">
-                    And {rest} more: see <Link href="/servers">servers</Link> and <Link href="/services">services</Link>.
+                    And {rest} more: see <Link href="/servers">servers</Link>, <Link href="/services">services</Link> and{" "}
+                    <Link href="/sandboxes">sandboxes</Link>.
                 </p>
             )}
         </section>
@@ -182,6 +186,7 @@ export function OverviewPage() {
     const overview = useWatch(overviewTopic());
     const servers = useWatch(serversTopic());
     const services = useWatch(servicesTopic());
+    const sandboxes = useWatch(sandboxesTopic());
     const deployments = useWatch(deploymentsTopic({ limit: 10 }));
     const recent = useMemo(() => [...(deployments.model?.values() ?? [])], [deployments.model]);
     const both = servers.model && services.model;
@@ -201,9 +206,10 @@ export function OverviewPage() {
             {both && (
                 <>
                     <Verdict
-                        found={findings(servers.model!.values(), services.model!.values(), now.value)}
+                        found={findings(servers.model!.values(), services.model!.values(), now.value, sandboxes.model?.values())}
                         servers={servers.model!}
                         services={services.model!}
+                        sandboxes={sandboxes.model?.size ?? 0}
                     />
                     {services.model!.size === 0 && <FirstSteps servers={servers.model!} />}
                     <Numbers status={overview.model?.status} servers={servers.model!} services={services.model!} />

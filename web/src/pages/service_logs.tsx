@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* service_logs: the log of a service as it is written, through restarts and redeployments. */
+/* service_logs: the log of a service or a sandbox as it is written, through restarts and redeployments. */
 import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import { logsTopic } from "../api/topics";
@@ -37,13 +37,21 @@ function take(r: LogsResponse, lines: Lines, buffer: LogBuffer): void {
     buffer.push(list);
 }
 
-export function ServiceLogs({ project, name, height }: { project: string; name: string; height?: string }) {
+interface LogsProps {
+    of: { project: string; service: string } | { sandboxId: string };
+    name: string;
+    /** Of what is downloaded. */
+    fileName: string;
+    height?: string;
+}
+
+function Logs({ of, name, fileName, height }: LogsProps) {
     const buffer = useRef<LogBuffer>();
     buffer.current ??= new LogBuffer();
     const lines = useRef(new Lines());
     const topic = useMemo(
-        () => logsTopic({ project, service: name, tail: TAIL }, (r) => take(r, lines.current, buffer.current!)),
-        [project, name],
+        () => logsTopic(of, TAIL, (r) => take(r, lines.current, buffer.current!)),
+        Object.values(of),
     );
     const use = useWatch(topic);
     const wasStale = useRef(false);
@@ -58,7 +66,7 @@ export function ServiceLogs({ project, name, height }: { project: string; name: 
             <LogView
                 label={`Log of ${name}`}
                 buffer={buffer.current}
-                fileName={`${project}-${name}.log`}
+                fileName={fileName}
                 {...(height ? { height } : {})}
                 empty={use.state === "loading" ? "Reading the log…" : "Nothing was written yet. Lines show up here as they are."}
                 toolbar={
@@ -69,4 +77,13 @@ export function ServiceLogs({ project, name, height }: { project: string; name: 
             />
         </>
     );
+}
+
+export function ServiceLogs({ project, name, height }: { project: string; name: string; height?: string }) {
+    const more = height ? { height } : {};
+    return <Logs of={{ project, service: name }} name={name} fileName={`${project}-${name}.log`} {...more} />;
+}
+
+export function SandboxLogs({ id, name }: { id: string; name: string }) {
+    return <Logs of={{ sandboxId: id }} name={name} fileName={`${name}.log`} />;
 }

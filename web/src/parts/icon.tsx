@@ -5,6 +5,7 @@ const PATHS = {
     overview: "M2.5 2.5h4.75v6H2.5zM8.75 2.5h4.75v3.5H8.75zM8.75 8h4.75v5.5H8.75zM2.5 10.5h4.75v3H2.5z",
     server: "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5h.01M5 11h.01M8 5h3M8 11h3",
     service: "M8 1.75l5.5 3v6.5L8 14.25l-5.5-3v-6.5zM2.5 4.75L8 7.75l5.5-3M8 7.75v6.5",
+    sandbox: "M5.25 5.25h5.5v5.5h-5.5zM2 5V2h3M11 2h3v3M14 11v3h-3M5 14H2v-3",
     deploy: "M3.5 14V6a4 4 0 0 1 8 0v1.25M1.75 14h3.5M9 7.25h5v4H9z",
     history: "M2.5 8a5.5 5.5 0 1 0 1.7-4M2.5 2.5v2.75h2.75M8 5v3l2 1.5",
     settings: "M2 4.5h6M12 4.5h2M2 11.5h2M8 11.5h6M10 2.75v3.5M6 9.75v3.5",

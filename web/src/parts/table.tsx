@@ -20,6 +20,8 @@ export interface Column<T> {
     /** A CSS width; the others share what is left. */
     width?: string;
     align?: "end";
+    /** Left out where the window is not wide. */
+    wide?: boolean;
     /** On a phone: the head of the card (the first column if none says so), or left out. */
     card?: "title" | "hide";
 }
@@ -48,6 +50,10 @@ const MARGIN = 12;
 const phone = matchMedia("(max-width: 599px)");
 const narrow = signal(phone.matches);
 phone.addEventListener("change", (event) => (narrow.value = event.matches));
+
+const middle = matchMedia("(max-width: 1099px)");
+const tight = signal(middle.matches);
+middle.addEventListener("change", (event) => (tight.value = event.matches));
 
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
@@ -155,6 +161,7 @@ export function Table<T>(props: TableProps<T>) {
             ) : (
                 <Grid
                     {...props}
+                    columns={tight.value ? columns.filter((column) => !column.wide) : columns}
                     rows={shown}
                     order={order.value}
                     onSort={(id) => {

@@ -22,6 +22,7 @@ export const NAV: NavEntry[] = [
     { href: "/", title: "Overview", icon: "overview", keys: "G O" },
     { href: "/servers", title: "Servers", icon: "server", keys: "G S" },
     { href: "/services", title: "Services", icon: "service", keys: "G V" },
+    { href: "/sandboxes", title: "Sandboxes", icon: "sandbox", keys: "G B" },
     { href: "/events", title: "Events", icon: "history", keys: "G E" },
     { href: "/settings", title: "Settings", icon: "settings", keys: "G T" },
 ];

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command palette: everything there is by a few letters of its name. Pages, deeds, servers, services.
+// The command palette: everything there is by a few letters of its name. Pages, deeds, servers, services, sandboxes.
 import { signal, useSignal } from "@preact/signals";
 import { useEffect, useId, useMemo, useRef } from "preact/hooks";
 
-import { serversTopic, servicesTopic } from "../api/topics";
+import { sandboxesTopic, serversTopic, servicesTopic } from "../api/topics";
 import { useWatch } from "../api/watch";
+import { sandboxTitle } from "../api/words";
 import { Icon, type IconName, inert, KeyHint } from "../parts";
 import { stepTo } from "../parts/choose";
 import { NAV } from "./nav";
@@ -47,6 +48,7 @@ export function Palette() {
 function OpenPalette() {
     const servers = useWatch(serversTopic());
     const services = useWatch(servicesTopic());
+    const sandboxes = useWatch(sandboxesTopic());
     const want = useSignal("");
     const at = useSignal(0);
     const dialog = useRef<HTMLDialogElement>(null);
@@ -56,7 +58,9 @@ function OpenPalette() {
         const dark = theme.value === "dark";
         return [
             ...NAV.map(({ href: to, title, icon, keys }) => ({ group: "Pages", title, icon, keys, run: () => navigate(to) })),
+            { group: "Pages", title: "Identities", icon: "key", run: () => navigate("/identities") },
             { group: "Actions", title: "Deploy a service", icon: "deploy", keys: "D", run: () => navigate("/deploy") },
+            { group: "Actions", title: "Run a sandbox", icon: "sandbox", run: () => navigate("/sandboxes/new") },
             { group: "Actions", title: "Add a server", icon: "plus", run: () => navigate("/servers?add=1") },
             { group: "Actions", title: "Create an API token", icon: "key", run: () => navigate("/settings?tab=tokens") },
             {
@@ -80,8 +84,15 @@ function OpenPalette() {
                 note: service.serverName,
                 run: () => navigate(href("services", service.project, service.name)),
             })),
+            ...[...(sandboxes.model?.values() ?? [])].map((sandbox) => ({
+                group: "Sandboxes",
+                title: sandboxTitle(sandbox),
+                icon: "sandbox" as const,
+                note: inert(sandbox.image),
+                run: () => navigate(href("sandboxes", sandbox.id)),
+            })),
         ] as Entry[];
-    }, [servers.model, services.model, theme.value]);
+    }, [servers.model, services.model, sandboxes.model, theme.value]);
 
     const text = want.value.trim().toLowerCase();
     const shown = useMemo(() => {
@@ -166,7 +177,7 @@ function OpenPalette() {
                 <ul class="palette-list" role="listbox" id={id} aria-label="Results">
                     {shown.map((entry, i) => (
                         <li
-                            key={`${entry.group} ${entry.title}`}
+                            key={`${entry.group} ${entry.title} ${i}`}
                             id={`${id}-${i}`}
                             role="option"
                             aria-selected={i === chosen}

@@ -3,7 +3,11 @@
 import { DeployPage } from "../pages/deploy";
 import { DeploymentPage } from "../pages/deployment";
 import { EventsPage } from "../pages/events";
+import { IdentitiesPage } from "../pages/identities";
 import { OverviewPage } from "../pages/overview";
+import { SandboxPage } from "../pages/sandbox";
+import { NewSandboxPage } from "../pages/sandbox_new";
+import { SandboxesPage } from "../pages/sandboxes";
 import { ServerPage } from "../pages/server";
 import { ServersPage } from "../pages/servers";
 import { ServicePage } from "../pages/service";
@@ -35,6 +39,10 @@ export const ROUTES: Route[] = [
     },
     { pattern: "/deploy", nav: "/services", page: () => <DeployPage /> },
     { pattern: "/deployments/:id", nav: "/services", page: ({ id }) => <DeploymentPage key={id} id={id!} /> },
+    { pattern: "/sandboxes", nav: "/sandboxes", page: () => <SandboxesPage /> },
+    { pattern: "/sandboxes/new", nav: "/sandboxes", page: () => <NewSandboxPage /> },
+    { pattern: "/sandboxes/:id", nav: "/sandboxes", page: ({ id }) => <SandboxPage key={id} id={id!} /> },
+    { pattern: "/identities", nav: "/sandboxes", page: () => <IdentitiesPage /> },
     { pattern: "/events", nav: "/events", page: () => <EventsPage /> },
     { pattern: "/settings", nav: "/settings", page: () => <SettingsPage /> },
     { pattern: "/ui", nav: "/ui", page: () => <UiPage /> },

@@ -308,7 +308,7 @@ test("a log goes on behind the last entry after a lost connection", () => {
     const w = new World();
     const seen: string[] = [];
     w.watch.take(
-        logsTopic({ project: "p", service: "s", tail: 100 }, (r) =>
+        logsTopic({ project: "p", service: "s" }, 100, (r) =>
             seen.push(...r.entries.map((e) => new TextDecoder().decode(e.line))),
         ),
     );
