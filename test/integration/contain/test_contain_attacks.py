@@ -2,6 +2,7 @@
 """test_contain_attacks: what a sandbox tries against its server, and against its neighbours. Its program has root here, the container's key, and the
 network of the container: more than an image gets."""
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -9,8 +10,11 @@ import time
 
 import pytest
 
+from lib import images, proc
+from lib.pki import DAY
 from lib.sandboxes import Control, clean, name_of
 
+RUNNING = "SANDBOX_STATE_RUNNING"
 SLEEP = ["/bin/busybox", "sleep", "1000"]
 REMOVE = "ACTION_REMOVE"
 
@@ -141,3 +145,114 @@ def test_who_is_not_the_sandbox_at_its_address(control, docker, inside, busybox_
     assert control.states(other.box)[-1]["state"] == "SANDBOX_STATE_RUNNING" and control.states(other.box)[-1].get("session")
     assert "tls_refused" in docker.call("GET", f"/containers/{name_of(other.box)}/logs?stderr=1&stdout=1").decode(errors="replace")
     other.gone()
+
+
+@pytest.mark.req("CW-19")
+def test_certificates_of_another_time(control, inside, tmp_path):
+    uri = f"davit://sandbox/{inside.box['id']}"
+    for name, when in (("old", {"start": -3 * DAY, "life": -DAY}), ("early", {"start": DAY, "life": 2 * DAY}), ("now", {})):
+        pair = tmp_path / f"{name}.pem"
+        pair.write_bytes(b"".join(control.ca.leaf(uri, **when)))
+        statuses, said = inside.call("Exchange", b"\x0a\x04used", cert=pair, key=pair)
+        # In the handshake; the one of now gets as far as its assertion, which is none.
+        assert statuses == ([16] if name == "now" else []), (name, said[-2000:])
+
+
+HOSTILE = {"etc/nsswitch.conf": "passwd: evil\ngroup: evil\nhosts: evil\n", "etc/ld.so.preload": "/evil.so\n", "evil.so": "no library",
+           "etc/ssl/openssl.cnf": "openssl_conf = x\n[x]\nengines = e\n[e]\nevil = v\n[v]\ndynamic_path = /evil.so\ninit = 1\n",
+           "usr/lib/ssl/openssl.cnf": ".include /evil.so\n", "etc/resolv.conf": "nameserver 192.0.2.1\n", "etc/localtime": "no zone",
+           "usr/lib/gconv/gconv-modules": "module A// B// /evil 1\n"}
+ENV = ["OPENSSL_CONF=/etc/ssl/openssl.cnf", "OPENSSL_MODULES=/", "OPENSSL_ENGINES=/", "SSL_CERT_FILE=/evil.so", "SSLKEYLOGFILE=/tmp/keys",
+       "LD_LIBRARY_PATH=/", "GCONV_PATH=/usr/lib/gconv", "MALLOC_PERTURB_=1", "UV_THREADPOOL_SIZE=1024", "TZ=:/etc/localtime", "PATH=/evil"]
+
+
+@pytest.mark.req("SA-8")
+def test_an_image_that_would_have_the_supervisor_read_its_files(control, docker):
+    image = "davit-test/hostile:1"
+    images.make(docker, image, SLEEP, HOSTILE, [f"ENV {e}" for e in ENV])
+    box, r = control.create(image)
+    assert "failure" not in r, r
+    assert control.state(box, state=RUNNING).get("session")
+    code, out = docker.exec(name_of(box), ["/bin/busybox", "ls", "/tmp"])
+    assert code == 0 and "keys" not in out
+    control.act(box, REMOVE, volumes=True)
+
+
+def survives(control, docker, box, since):
+    """Its container never ended, its session is there and it was registered once."""
+    info = docker.inspect(name_of(box))
+    assert info["State"]["Running"] and info["State"]["StartedAt"] == since
+    n = len(control.states(box))
+    return proc.wait_for(lambda: [s for s in control.states(box)[n:] if s.get("session") and s["state"] == RUNNING], 40, text="its session")
+
+
+@pytest.mark.all_tier
+@pytest.mark.req("SA-6")
+def test_every_signal_of_docker_kill(control, docker, busybox_image):
+    traps = "; ".join(f"trap 'echo got {n}' {n}" for n in (1, 3, 10, 12, 13, 14, 28))
+    box, r = control.create(busybox_image, command=["/bin/sh", "-c", f"{traps}; while :; do sleep 0.1; done"])
+    assert "failure" not in r, r
+    since = docker.inspect(name_of(box))["State"]["StartedAt"]
+    # TERM and INT are orders to end, KILL and STOP cannot be caught; TSTP and what the traps do not name would end the program, as asked.
+    for n in (1, 3, 10, 12, 13, 14, 28, 4, 5, 6, 7, 8, 11, 16, 17, 21, 22, 23, 24, 25, 26, 27, 29, 30, 31):
+        docker.call("POST", f"/containers/{name_of(box)}/kill?signal={n}")
+    survives(control, docker, box, since)
+    docker.call("POST", f"/containers/{name_of(box)}/kill?signal=TERM")
+    proc.wait_for(lambda: not docker.inspect(name_of(box))["State"]["Running"], 30, text="its end")
+    assert docker.inspect(name_of(box))["State"]["ExitCode"] in (0, 143)
+    control.act(box, REMOVE, volumes=True)
+
+
+@pytest.mark.all_tier
+@pytest.mark.req("SA-6", "SA-5")
+def test_bombs_and_floods(control, docker, busybox_image):
+    bomb = ["/bin/sh", "-c", "b() { b | b & b; }; b & exec sleep 1000"]
+    flood = ["/bin/sh", "-c", "exec yes flood"]
+    boxes = [control.create(busybox_image, command=c, user="1000", cpuMilli="300", memoryBytes=str(128 << 20))[0] for c in (bomb, flood)]
+    since = [docker.inspect(name_of(b))["State"]["StartedAt"] for b in boxes]
+    time.sleep(8)
+    quiet, r = control.create(busybox_image, command=SLEEP)  # a neighbour starts meanwhile
+    assert "failure" not in r, r
+    for box, when in zip(boxes, since):
+        survives(control, docker, box, when)
+    log = docker.inspect(name_of(boxes[1]))["LogPath"]
+    assert sum(os.path.getsize(log + end) for end in ("", ".1", ".2") if os.path.exists(log + end)) < 34 << 20
+    for box in (quiet, *boxes):
+        assert control.act(box, "ACTION_STOP", stopTimeoutS=1)["outcome"] == "stopped"
+        assert control.act(box, REMOVE, volumes=True)["outcome"] == "removed"
+
+
+@pytest.mark.all_tier
+@pytest.mark.req("SA-5", "CW-88")
+def test_a_storm_of_restarts(control, docker, busybox_image):
+    box, r = control.create(busybox_image, command=SLEEP, restart="always")
+    assert "failure" not in r, r
+    asked = control.asked.count("sandboxRegister")
+    for i in range(12):
+        docker.call("POST", f"/containers/{name_of(box)}/{'kill' if i % 2 else 'restart'}", query={"t": 0} if i % 2 == 0 else {})
+        if i % 2:
+            proc.wait_for(lambda: docker.inspect(name_of(box))["State"]["Running"] or docker.call("POST", f"/containers/{name_of(box)}/start") is None, 30,
+                          text="it runs again")
+    survives(control, docker, box, docker.inspect(name_of(box))["State"]["StartedAt"])
+    assert control.asked.count("sandboxRegister") == asked and docker.inspect(name_of(box))["State"]["Running"]
+    control.act(box, "ACTION_STOP", stopTimeoutS=1)
+    control.act(box, REMOVE, volumes=True)
+
+
+@pytest.mark.all_tier
+@pytest.mark.req("SA-5")
+def test_three_hundred_in_a_row(control, docker, busybox_image):
+    def held():
+        return len(os.listdir(f"/proc/{control.p.pid}/fd"))
+
+    def about():
+        return {f for f in os.listdir(control.folder) if f.endswith((".spec", ".row", ".init"))}
+
+    containers, volumes, before, kept = len(docker.containers()), len(docker.volumes()), held(), about()
+    for i in range(300):
+        box, r = control.create(busybox_image, command=["/bin/true"] if i % 3 else SLEEP)
+        assert "failure" not in r, (i, r)
+        assert control.act(box, REMOVE, volumes=True)["outcome"] == "removed"
+    proc.wait_for(lambda: held() <= before + 4, 30, text="no descriptors left")
+    assert (len(docker.containers()), len(docker.volumes())) == (containers, volumes)
+    assert about() == kept
