@@ -85,7 +85,7 @@ void health_serve(void *arg, struct http_call *call)
     if (str_eq(path, STR("/healthz"))) {
         AUTO_BUF body = BUF_INIT(HEALTHZ_MAX);
         const char *failed = c->stopping ? NULL : probes_failed(c);
-        if (probes_json(failed, c->stopping, &body) == 0)
+        if (probes_json(c, failed, str_eq(target, STR("verbose")), &body) == 0)
             (void)http_reply(call, failed || c->stopping ? 503 : 200, "application/json", buf_str(&body));
         return;
     }

@@ -4,30 +4,42 @@
 
 #include <string.h>
 
-#include "control/oauth.h"
+#include "control/oauth_internal.h"
+#include "loop/stream.h"
 
 typedef bool probe_fn(struct control *c);
 
-static bool serves(const struct rpc_server *s)
+/* Somebody can connect: a listener that is merely held would not do. What comes of it, TLS or not, is another matter. */
+static bool answers(struct control *c, const char *addr)
 {
-    const char *addr = s ? rpc_server_addr(s, 0) : NULL;
-    return addr && *addr;
+    struct stream *s = NULL;
+    if (!addr || !*addr || stream_dial(c->loop, addr, deadline_in(PROBE_WAIT / 2), &s, NULL) != 0)
+        return false;
+    (void)stream_close(s);
+    return true;
 }
 
 static bool admin(struct control *c)
 {
-    return serves(c->api);
+    return answers(c, control_api_addr(c));
 }
 
 /* The socket of this machine's agent; the port for others is open only once there is one. */
 static bool agent_link(struct control *c)
 {
-    return serves(c->link);
+    return answers(c, c->link_socket) && (!c->link_open || answers(c, control_link_addr(c)));
 }
 
+/* What it would issue is good, and where it does so beside the API somebody can connect. */
 static bool token_endpoint(struct control *c)
 {
-    return c->oauth && *oauth_issuer(c->oauth);
+    static const uint8_t nobody[OAUTH_X5T_SIZE];
+    AUTO_BUF token = BUF_INIT(JWS_MAX);
+    struct oauth_claims claims;
+    if (!c->oauth || oauth_sign(c->oauth, oauth_client_of("davit-cli"), SCOPE_READ, nobody, &token, NULL) < 0 ||
+        oauth_verify(c->oauth, buf_str(&token), &claims, NULL) != 0)
+        return false;
+    return !*control_token_addr(c) || answers(c, control_token_addr(c));
 }
 
 static int write_row(struct db *db, void *arg, struct err *err)
@@ -45,12 +57,18 @@ static bool store_writes(struct control *c)
 
 static const struct {
     const char *name;
-    probe_fn *fn;
+    probe_fn *fn; /* NULL: it is not looked at from here */
 } probes[] = {
     {"admin", admin},
     {"agent-link", agent_link},
     {"token", token_endpoint},
     {"store", store_writes},
+    /* Of the filter for what sandboxes send, which there is not; the listener for sandboxes is the agent's. */
+    {"sandbox-listener", NULL},
+    {"gate", NULL},
+    {"dns", NULL},
+    {"proxy", NULL},
+    {"hooks", NULL},
 };
 
 const char *probes_failed(struct control *c)
@@ -62,14 +80,30 @@ const char *probes_failed(struct control *c)
     c->probed = now;
     const char *failed = NULL;
     for (size_t i = 0; i < ARRAY_LEN(probes) && !failed; i++)
-        if (!probes[i].fn(c))
+        if (probes[i].fn && !probes[i].fn(c))
             failed = probes[i].name;
     c->probe_failed = failed;
     return failed;
 }
 
-int probes_json(const char *failed, bool stopping, struct buf *out)
+static int parts_json(const char *failed, struct buf *out)
 {
-    return buf_printf(out, "{\"status\":\"%s\",\"failed_probe\":\"%s\"}\n", stopping ? "not_ready" : failed ? "unhealthy" : "healthy",
-                      failed ? failed : "");
+    bool behind = false;
+    int rc = buf_append_cstr(out, ",\"parts\":{");
+    for (size_t i = 0; i < ARRAY_LEN(probes) && rc == 0; i++) {
+        bool is = failed && strcmp(failed, probes[i].name) == 0;
+        const char *state = !probes[i].fn ? "not_probed" : is ? "failed" : behind ? "unknown" : "ok";
+        rc = buf_printf(out, "%s\"%s\":\"%s\"", i ? "," : "", probes[i].name, state);
+        behind = behind || is;
+    }
+    return rc == 0 ? buf_append_byte(out, '}') : rc;
+}
+
+int probes_json(const struct control *c, const char *failed, bool verbose, struct buf *out)
+{
+    const char *status = c->stopping ? "not_ready" : failed ? "unhealthy" : "healthy";
+    int rc = buf_printf(out, "{\"status\":\"%s\",\"failed_probe\":\"%s\"", status, failed ? failed : "");
+    if (rc == 0 && verbose && !c->stopping)
+        rc = parts_json(failed, out);
+    return rc == 0 ? buf_append_cstr(out, "}\n") : rc;
 }

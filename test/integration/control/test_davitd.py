@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """davitd as a program, against python3-grpcio: mutual TLS, the local agent's socket, kills in the middle of things, what is on disk."""
+import contextlib
+import ctypes
 import json
 import os
 import queue
 import signal
+import socket
+import sqlite3
+import struct
 import sys
 import threading
+import time
+import urllib.error
 
 import pytest
 
@@ -67,9 +74,14 @@ class Agent:
         self.channel.close()
 
 
+PARTS = {"admin": "ok", "agent-link": "ok", "token": "ok", "store": "ok", "sandbox-listener": "not_probed", "gate": "not_probed", "dns": "not_probed",
+         "proxy": "not_probed", "hooks": "not_probed"}
+
+
 def test_starts_answers_and_ends(daemon, api):
     daemon.start()
     assert json.loads(daemon.get("/healthz")) == {"status": "healthy", "failed_probe": ""}
+    assert json.loads(daemon.get("/healthz?verbose"))["parts"] == PARTS
     metrics = daemon.get("/metrics")
     for name in ("davit_build_info", 'davit_servers{state="online"} 0', "davit_rss_bytes", "davit_loop_lag_seconds", "davit_commands_pending",
                  'davit_deployments_total{result="failed"} 0'):
@@ -80,6 +92,59 @@ def test_starts_answers_and_ends(daemon, api):
     assert not proc.listens(daemon.link)  # no remote server, no port
     assert (daemon.state / "control.db").stat().st_mode & 0o077 == 0
     assert daemon.p.stop() == 0  # with sanitizers: nothing leaked either
+
+
+def health_of(daemon):
+    """The look of a moment that is not the one of before."""
+    time.sleep(2.1)
+    try:
+        return 200, json.loads(daemon.get("/healthz?verbose"))
+    except urllib.error.HTTPError as e:
+        return e.code, json.loads(e.read())
+
+
+def deaf(pid, port):
+    """The listener at @port of process @pid hears of no connection any more: a filter of its socket passes nothing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # ret 0
+    program = struct.pack("HP", 1, ctypes.addressof(nothing))
+    pidfd = libc.syscall(434, pid, 0)  # pidfd_open
+    done = 0
+    for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
+        mine = libc.syscall(438, pidfd, fd, 0)  # pidfd_getfd
+        if mine < 0:
+            continue
+        try:
+            with socket.socket(fileno=mine) as s:
+                if s.family == socket.AF_INET and s.getsockname()[1] == port and s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    s.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+                    done += 1
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.close(mine)
+    os.close(pidfd)
+    assert done == 1
+
+
+@pytest.mark.all_tier
+def test_each_part_that_breaks_is_named(daemon):
+    port = proc.free_port()
+    daemon.more = ["--token-listen", f"127.0.0.1:{port}"]
+    daemon.start()
+    assert health_of(daemon) == (200, {"status": "healthy", "failed_probe": "", "parts": PARTS})
+    assert json.loads(daemon.get("/healthz")) == {"status": "healthy", "failed_probe": ""}
+    with sqlite3.connect(daemon.state / "control.db", isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        assert health_of(daemon) == (503, {"status": "unhealthy", "failed_probe": "store", "parts": PARTS | {"store": "failed"}})
+        db.execute("ROLLBACK")
+    assert health_of(daemon)[0] == 200
+    deaf(daemon.p.pid, port)
+    assert health_of(daemon) == (503, {"status": "unhealthy", "failed_probe": "token", "parts": PARTS | {"token": "failed", "store": "unknown"}})
+    daemon.socket.unlink()
+    assert health_of(daemon)[1]["failed_probe"] == "agent-link"
+    deaf(daemon.p.pid, daemon.api)
+    status, body = health_of(daemon)
+    assert status == 503 and body["failed_probe"] == "admin" and set(body["parts"].values()) == {"failed", "unknown", "not_probed"}
 
 
 def test_refuses_without_keys(tmp_path):
