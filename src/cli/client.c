@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/secret.h"
 #include "cli/cli.h"
+#include "cli/controlplane.h"
 #include "cli/wake.h"
 #include "ident/pki_roots.h"
 
@@ -78,8 +79,8 @@ int cli_connect(struct cli *cli, struct err *err)
     return rc < 0 ? rc : connect_once(cli, err);
 }
 
-int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
-             ProtobufCMessage **ret, struct err *err)
+static int call_once(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
+                     ProtobufCMessage **ret, struct err *err)
 {
     int rc = cli_connect(cli, err);
 
@@ -89,4 +90,17 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
     if (rc == -ERR_UNAUTHENTICATED && bearer_refused(cli))
         rc = rpc_unary(cli->channel, service, method, request, deadline_in(timeout), ret, err);
     return rc;
+}
+
+int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
+             ProtobufCMessage **ret, struct err *err)
+{
+    int rc = call_once(cli, service, method, request, timeout, ret, err);
+
+    /* It was there still, and about to end. */
+    if (rc != -ERR_UNAVAILABLE || !wake_helps(cli, rc) || health_look(cli, NULL) == 0)
+        return rc;
+    cli->channel = rpc_channel_close(cli->channel);
+    rc = wake(cli, err);
+    return rc < 0 ? rc : call_once(cli, service, method, request, timeout, ret, err);
 }

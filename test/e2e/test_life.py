@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control plane's own life: its log, how it ends when there is nothing to do and comes back when there is, what it waits for."""
 import os
-import re
+import pathlib
 import shutil
 import signal
 import stat
@@ -106,6 +106,16 @@ def test_one_that_was_started_for_sandboxes_ends_when_there_is_none(up, busybox_
     assert up.pid("davitd") == davitd and "--for-sandboxes" not in up.words("davitd")
 
 
+@pytest.mark.all_tier
+def test_whoever_comes_while_it_ends_is_served_by_the_next_one(up):
+    up.down()
+    end, pids = time.monotonic() + 5, set()
+    while time.monotonic() < end:
+        up.run("controlplane", "agents", env=up.env | QUICK)
+        pids.add(up.pid("davitd"))
+    assert len(pids - {0}) >= 2  # it ended in between
+
+
 def by_hand(up, poll):
     """Its davitd once more, as the child of this test, to see how it ends."""
     words = up.words("davitd")
@@ -113,6 +123,7 @@ def by_hand(up, poll):
     return up.start("davitd", *words, "--idle-exit", "always", "--idle-poll", poll, "--idle-grace", "500ms").p
 
 
+@pytest.mark.all_tier
 def test_always_ends_also_what_up_started_and_what_cannot_be_counted_is_an_error(up):
     up.run("up")
     assert by_hand(up, "300ms").wait(10) == 0, up.background[-1].text()
@@ -223,3 +234,36 @@ def test_without_a_firewall_all_else_is_there(up, busybox_image):
         settings.unlink()
         up.run("up")
     assert up.run("firewall", "status").out == "Firewall: off\n"
+
+
+@pytest.mark.req("CW-74", "CW-4")
+def test_a_user_who_never_said_up(bin_dir, docker, tmp_home):
+    bin_ = tmp_home / "bin"
+    bin_.mkdir()
+    for program in ("davit", "davitd", "davit-agent"):  # where the account of the test gets at them
+        shutil.copy(bin_dir / program, bin_)
+    home = tmp_home / "user"
+    (home / ".config/davit").mkdir(parents=True)
+    api, health, web = proc.free_port(), proc.free_port(), proc.free_port()
+    (home / ".config/davit/settings.yaml").write_text(f"control_plane:\n  admin_port: {api}\n  health_port: {health}\nlogging:\n  max_backups: 2\n")
+    become = []
+    if os.geteuid() == 0:
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        proc.run(["chown", "-R", "65534:65534", home])
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS")} | {
+        "HOME": str(home), "LANG": "C.UTF-8", "DOCKER_HOST": docker.host} | runtime.env()
+
+    def davit(*args, **more):
+        return proc.run([*become, bin_ / "davit", *args], env=env, cwd=home, **more)
+
+    r = davit("ps", check=False)
+    assert r.rc == 7 and "run `davit up` first" in r.err
+    try:
+        assert "it is started" in davit("controlplane", "agents").err and davit("controlplane", "agents", "--output", "json").out == "[]\n"
+        log = home / ".local/state/davit/logs/davit-controlplane.log"
+        assert "control plane started" in log.read_text() and stat.S_IMODE(log.stat().st_mode) == 0o600
+        assert "running" in davit("status").out
+        words = (pathlib.Path("/proc") / davit("status").out.partition("(pid ")[2].partition(")")[0] / "cmdline").read_bytes().split(b"\0")
+        assert b"--for-sandboxes" in words and words[words.index(b"--log-max-backups") + 1] == b"2"
+    finally:
+        davit("down")

@@ -118,6 +118,7 @@ static void take_message(struct driver *d, Davit__Link__V1__ControlMessage *m)
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_CALL_RESIZE: work_call_resize(d->work, m->call_resize); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_CERTIFIED:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_COUNT:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT: work_sandbox_message(d->work, m); break;
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_FENCED: /* stands for a link that went down */
         work_calls_reset(d->work);

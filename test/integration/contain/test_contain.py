@@ -173,6 +173,34 @@ def test_steps(control, docker, busybox_image):
     gone(control, box, bad)
 
 
+@pytest.mark.req("CW-31")
+def test_what_runs_is_counted_in_the_engine_and_drift_is_told(control, docker, busybox_image):
+    def count(known):
+        count.asked += 1
+        control.send(sandboxCount={"requestId": str(count.asked), "known": known})
+        got = control.wait(lambda m: m.get("sandboxCounted", {}).get("requestId") == str(count.asked))["sandboxCounted"]
+        return got.get("running", 0), [m for m in control.seen[count.seen:] if m.get("sandboxes", {}).get("full")]
+
+    count.asked, count.seen = 0, 0
+    boxes = [control.create(busybox_image, command=SLEEP)[0] for _ in range(2)]
+    # One that only looks like one of this server: it is counted, for something runs.
+    stray = docker.json("POST", "/containers/create", {"Image": busybox_image, "Cmd": SLEEP, "Labels": {
+        "davit.managed": "true", "davit.purpose": "sandbox", "davit.server": control.server}})["Id"]
+    try:
+        assert count(2)[0] == 2
+        docker.call("POST", f"/containers/{stray}/start")
+        assert count(2)[0] == 3
+        docker.call("POST", f"/containers/{name_of(boxes[0])}/kill")
+        wait_for(lambda: count(2)[0] == 2)
+        count.seen = len(control.seen)
+        assert count(2) == (2, [])
+        running, told = count(7)
+        assert running == 2 and {s["id"] for s in told[-1]["sandboxes"]["sandboxes"]} >= {b["id"] for b in boxes}
+    finally:
+        docker.remove(stray)
+    gone(control, *boxes)
+
+
 @pytest.mark.req("CW-24", "CW-114", "CW-73")
 def test_unregistered_ones_are_told_and_get_nothing(control, docker, busybox_image):
     control.refuse = {"code": 7, "message": "not this one", "reason": "unknown_sandbox"}
