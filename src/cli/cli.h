@@ -130,7 +130,7 @@ int cli_call(struct cli *cli, const struct rpc_service *service, const char *met
 /* The verbs, most in a file of their own; verbs.c lists them. */
 extern const struct verb verb_up, verb_down, verb_status, verb_dashboard, verb_server, verb_token, verb_deploy, verb_ps, verb_logs, verb_stats,
     verb_start, verb_stop, verb_restart, verb_rm, verb_deployments, verb_cancel, verb_rollback, verb_scale, verb_audit,
-    verb_controlplane, verb_version, verb_completion, verb_man,
+    verb_auth, verb_controlplane, verb_version, verb_completion, verb_man,
     verb_env, verb_events, verb_registry, verb_exec, verb_run, verb_sandbox, verb_firewall,
     verb_container, verb_cp, verb_files, verb_image, verb_prune, verb_volume;
 

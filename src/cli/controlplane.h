@@ -20,7 +20,7 @@ struct rotate_ca_options {
     bool status, finish, force;
 };
 extern const struct opt rotate_ca_opts[];
-/* The verb, in rotate_ca.c. */
+/* The verb, in rotate_ca.c; `davit auth rotate` is the same with an end. */
 int run_rotate_ca(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
 
 struct up_options {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rotate_ca — the user's side of a change of the root (ident/pki_roots.h): the new root is made here and signs here; the control plane is handed
- * certificates. Every step may be repeated: what an earlier run has made is found again, and what it has reached stays. */
+/* rotate_ca — see rotate_ca.h. What the user's side does of a change of the root (ident/pki_roots.h): the new root is made here and signs here; the
+ * control plane is handed certificates. Every step may be repeated: what an earlier run has made is found again, and what it has reached stays. */
 #include <stdio.h>
 
 #include "cli/controlplane.h"
 #include "cli/out.h"
+#include "cli/rotate_ca.h"
 #include "davit/control/v1/roots.davit.h"
 #include "davit/control/v1/roots.pb-c.h"
 #include "ident/pki_dir.h"
@@ -29,7 +30,7 @@ static int call(struct cli *cli, const char *method, const ProtobufCMessage *req
     return cli_call(cli, &davit_control_v1_root_service, method, request, CALL_TIMEOUT, ret, err);
 }
 
-static int get_roots(struct cli *cli, ProtobufCMessage **ret, struct err *err)
+int rotate_get(struct cli *cli, ProtobufCMessage **ret, struct err *err)
 {
     Davit__Control__V1__GetRootsRequest req = DAVIT__CONTROL__V1__GET_ROOTS_REQUEST__INIT;
     int rc = call(cli, "GetRoots", &req.base, ret, err);
@@ -62,10 +63,24 @@ static void print_servers(const Davit__Control__V1__GetRootsResponse *m, bool ch
     }
 }
 
-static int show(struct cli *cli, struct err *err)
+static void print_sandboxes(const Davit__Control__V1__GetRootsResponse *m, bool changing)
+{
+    for (size_t i = 0; i < m->n_sandboxes; i++) {
+        const Davit__Control__V1__RootSandbox *s = m->sandboxes[i];
+        AUTO_FREE char *name = str_printf("%s%s%s", s->project, *s->project ? "/" : "", s->name), *clean = out_clean(str_from(name));
+        AUTO_FREE char *server = out_clean(str_from(s->server));
+        const char *what = !s->running ? "is stopped: it gets new material when it starts"
+                           : !s->has_new ? "has not got new material"
+                           : changing    ? "has it"
+                                         : "still knows the old root, which opens nothing";
+        printf("%-10s sandbox %s on %s: %s\n", "waiting", clean, server, what);
+    }
+}
+
+int rotate_show(struct cli *cli, struct err *err)
 {
     ProtobufCMessage *message = NULL;
-    int rc = get_roots(cli, &message, err);
+    int rc = rotate_get(cli, &message, err);
     if (rc < 0)
         return rc;
     const Davit__Control__V1__GetRootsResponse *m = (const void *)message;
@@ -76,7 +91,11 @@ static int show(struct cli *cli, struct err *err)
         for (size_t i = 1; i < m->n_roots; i++)
             print_root("old root", m->roots[i]);
         print_servers(m, m->n_roots > 1);
-        if (m->n_roots > 1 && m->n_servers == 0)
+        print_sandboxes(m, m->n_roots > 1);
+        AUTO_FREE char *end = m->ends_at_us ? out_time(m->ends_at_us) : NULL;
+        if (m->n_roots > 1 && end)
+            printf("Both are believed until %s, or `davit auth rotate --now`. Who has not got the new one by then is locked out.\n", end);
+        else if (m->n_roots > 1 && m->n_servers == 0)
             printf("All servers have the new root. `davit controlplane rotate-ca --finish` lets go of the old one.\n");
         else if (m->n_roots > 1)
             printf("Both roots are believed until `davit controlplane rotate-ca --finish`. Servers get the new one when they connect.\n");
@@ -96,7 +115,7 @@ static int pin_of(const char *hex, uint8_t ret[SPKI_HASH_SIZE], struct err *err)
 }
 
 /* The first root of the control plane is ours: perhaps the next one, when an earlier run stopped before it took it over. */
-static int catch_up(struct cli *cli, const char *hex, struct err *err)
+int rotate_catch_up(struct cli *cli, const char *hex, struct err *err)
 {
     uint8_t pin[SPKI_HASH_SIZE];
     int rc = pin_of(hex, pin, err);
@@ -110,13 +129,15 @@ static int catch_up(struct cli *cli, const char *hex, struct err *err)
 }
 
 struct handover {
-    struct buf root, cross, authorities[PKI_AUTHORITIES];
+    struct buf root, cross, assertion, authorities[PKI_AUTHORITIES];
+    usec_t overlap;
 };
 
 static void handover_release(struct handover *h)
 {
     buf_release(&h->root);
     buf_release(&h->cross);
+    buf_release(&h->assertion);
     for (size_t i = 0; i < PKI_AUTHORITIES; i++)
         buf_release(&h->authorities[i]);
 }
@@ -142,6 +163,8 @@ static int hand_over(struct cli *cli, struct handover *h, struct err *err)
         authorities[i] = (char *)(uintptr_t)buf_cstr(&h->authorities[i]);
     req.root_pem = (char *)(uintptr_t)buf_cstr(&h->root);
     req.cross_pem = (char *)(uintptr_t)buf_cstr(&h->cross);
+    req.assertion_jwk = (char *)(uintptr_t)buf_cstr(&h->assertion);
+    req.overlap_us = h->overlap;
     req.n_authorities_pem = PKI_AUTHORITIES;
     req.authorities_pem = authorities;
     int rc = call(cli, "BeginRoot", &req.base, &answer, err);
@@ -149,10 +172,11 @@ static int hand_over(struct cli *cli, struct handover *h, struct err *err)
     return rc;
 }
 
-static int begin(struct cli *cli, struct err *err)
+int rotate_begin(struct cli *cli, usec_t overlap, struct err *err)
 {
     Davit__Control__V1__PrepareRootRequest req = DAVIT__CONTROL__V1__PREPARE_ROOT_REQUEST__INIT;
-    CLEANUP(handover_release) struct handover h = {.root = BUF_INIT(CERT_PEM_MAX), .cross = BUF_INIT(CERT_PEM_MAX)};
+    CLEANUP(handover_release) struct handover h = {
+        .root = BUF_INIT(CERT_PEM_MAX), .cross = BUF_INIT(CERT_PEM_MAX), .assertion = BUF_INIT(CERT_PEM_MAX), .overlap = overlap};
     ProtobufCMessage *answer = NULL;
     uint8_t pin[SPKI_HASH_SIZE];
     for (size_t i = 0; i < PKI_AUTHORITIES; i++)
@@ -160,6 +184,8 @@ static int begin(struct cli *cli, struct err *err)
     int rc = pki_user_drop_old(cli->paths.config, err); /* of a change that was finished */
     if (rc >= 0)
         rc = pki_user_next(cli->paths.config, &h.root, &h.cross, err);
+    if (rc == 0)
+        rc = pki_user_next_assertion(cli->paths.config, &h.assertion, err);
     if (rc == 0)
         rc = call(cli, "PrepareRoot", &req.base, &answer, err);
     if (rc == 0)
@@ -169,20 +195,24 @@ static int begin(struct cli *cli, struct err *err)
         rc = hand_over(cli, &h, err);
     if (rc == 0)
         rc = cert_pem_pin(buf_str(&h.root), pin, err);
-    return rc < 0 ? rc : pki_user_switch(cli->paths.config, pin, err);
+    if (rc == 0)
+        rc = pki_user_switch(cli->paths.config, pin, err);
+    /* From here on by the new certificate, key and tokens. */
+    cli->channel = rpc_channel_close(cli->channel);
+    return rc;
 }
 
 static int run_begin(struct cli *cli, const Davit__Control__V1__GetRootsResponse *m, struct err *err)
 {
     if (m->n_roots == 1) {
-        int rc = begin(cli, err);
+        int rc = rotate_begin(cli, 0, err);
         if (rc < 0)
             return rc;
         out_note(cli, "There is a new root, and the old one is believed beside it. Both keys are in %s; take a new backup.", cli->paths.config);
     } else {
         out_note(cli, "The root is being changed already.");
     }
-    return show(cli, err);
+    return rotate_show(cli, err);
 }
 
 /* --- Finish --- */
@@ -208,16 +238,17 @@ static int report(struct cli *cli, const Davit__Control__V1__FinishRootResponse 
     return 0;
 }
 
-static int run_finish(struct cli *cli, const Davit__Control__V1__GetRootsResponse *m, bool force, struct err *err)
+int rotate_finish(struct cli *cli, const char *pin, bool force, bool quiet, struct err *err)
 {
     Davit__Control__V1__FinishRootRequest req = DAVIT__CONTROL__V1__FINISH_ROOT_REQUEST__INIT;
     ProtobufCMessage *answer = NULL;
-    req.pin = m->roots[0]->pin;
+    req.pin = (char *)(uintptr_t)pin;
     req.force = force;
     int rc = call(cli, "FinishRoot", &req.base, &answer, err);
-    if (rc == 0)
+    if (rc == 0 && !quiet)
         rc = report(cli, (const void *)answer, err);
     rpc_message_free(answer);
+    cli->channel = rpc_channel_close(cli->channel); /* its token is of the old key */
     return rc < 0 ? rc : drop_old(cli, err);
 }
 
@@ -233,16 +264,16 @@ int run_rotate_ca(struct cli *cli, const void *options, const char **operands, s
     if (o->force && !o->finish)
         return err_set(err, ERR_INVALID, "--force goes with --finish");
     if (o->status)
-        return show(cli, err);
+        return rotate_show(cli, err);
     int rc = cli_lock(&cli->paths, &lock, err);
     if (rc == 0)
-        rc = get_roots(cli, &message, err);
+        rc = rotate_get(cli, &message, err);
     if (rc < 0)
         return rc;
     const Davit__Control__V1__GetRootsResponse *m = (const void *)message;
-    rc = m && m->n_roots > 0 ? catch_up(cli, m->roots[0]->pin, err) : err_set(err, ERR_INTERNAL, "the control plane names no root");
+    rc = m && m->n_roots > 0 ? rotate_catch_up(cli, m->roots[0]->pin, err) : err_set(err, ERR_INTERNAL, "the control plane names no root");
     if (rc == 0)
-        rc = o->finish ? run_finish(cli, m, o->force, err) : run_begin(cli, m, err);
+        rc = o->finish ? rotate_finish(cli, m->roots[0]->pin, o->force, false, err) : run_begin(cli, m, err);
     rpc_message_free(message);
     return rc;
 }

@@ -10,5 +10,7 @@
  * stdout. Any number of callers at a time: one works, the others wait for it. 0: all was there already; 1: something was started. cli->settings are
  * those that it runs with. */
 int up_ensure(struct cli *cli, struct err *err) MUST_USE;
+/* By root: state and sockets are the account's of davitd. By others: nothing. */
+int up_give(struct cli *cli, struct err *err) MUST_USE;
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* up_prepare — what must be there before anything is started: directories, keys, the account of davitd. See up_internal.h. */
 #include "cli/up_internal.h"
+#include "cli/up.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +12,9 @@
 
 #include "base/fd.h"
 #include "base/priv.h"
+#include "cli/out.h"
 #include "ident/pki_dir.h"
+#include "ident/pki_roots.h"
 #include "loop/child.h"
 
 /* Root starts davitd under an account of its own. */
@@ -94,19 +97,46 @@ static int give_log(struct cli *cli, uid_t uid, gid_t gid, struct err *err)
     return rc < 0 ? rc : give(dir, uid, gid, err);
 }
 
+/* davitd makes another by itself. */
+static void warn_leaf(struct cli *cli)
+{
+    struct err err = ERR_INIT;
+
+    if (pki_control_check_leaf(cli->paths.state, &err) < 0)
+        out_note(cli, "warning: %s; davitd makes another certificate, and %s", err.msg, err.hint);
+}
+
 static int prepare_keys(struct cli *cli, struct err *err)
 {
-    int rc = pki_user_init(cli->paths.config, err);
+    int rc = pki_control_settle(cli->paths.state, err);
 
+    /* What was there and does not belong together is told, not made anew without a word. */
+    if (rc < 0 || ((rc = pki_control_state(cli->paths.state, err)) < 0))
+        return rc;
+    if (rc == 0)
+        warn_leaf(cli);
+    rc = pki_user_init(cli->paths.config, err);
     if (rc < 0 || (rc = pki_control_prepare(cli->paths.state, err)) < 0)
         return rc;
     return pki_user_sign(cli->paths.config, cli->paths.state, err);
 }
 
-int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
+int up_give(struct cli *cli, struct err *err)
 {
     uid_t uid;
     gid_t gid;
+    int rc = geteuid() == 0 ? priv_lookup(cli->settings.user, &uid, &gid, err) : 1;
+
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    rc = give(cli->paths.state, uid, gid, err);
+    if (rc == 0)
+        rc = give(cli->paths.run, uid, gid, err);
+    return rc < 0 ? rc : give_log(cli, uid, gid, err);
+}
+
+int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
+{
     int rc;
 
     if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.state, 0700, err)) < 0 ||
@@ -117,12 +147,9 @@ int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
         return rc;
     if (geteuid() != 0)
         return 0;
-    if ((rc = priv_lookup(cli->settings.user, &uid, &gid, err)) < 0 || (rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
+    if ((rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
         (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0 ||
         (cli->settings.releases && (rc = check_reach(cli->settings.releases, cli->settings.user, err)) < 0))
         return rc;
-    rc = give(cli->paths.state, uid, gid, err);
-    if (rc == 0)
-        rc = give(cli->paths.run, uid, gid, err);
-    return rc < 0 ? rc : give_log(cli, uid, gid, err);
+    return up_give(cli, err);
 }

@@ -10,6 +10,6 @@ const struct verb *const cli_verb_list[] = {
     &verb_start, &verb_stop,  &verb_restart, &verb_rm,      &verb_container, &verb_image, &verb_volume, &verb_prune,
     &verb_env, &verb_registry,
     &verb_run, &verb_sandbox, &verb_firewall,
-    &verb_audit,  &verb_events, &verb_controlplane, &verb_version, &verb_completion, &verb_man,
+    &verb_audit,  &verb_events, &verb_auth, &verb_controlplane, &verb_version, &verb_completion, &verb_man,
     NULL,
 };

@@ -2,6 +2,8 @@
 /* access — see access.h. */
 #include "control/access.h"
 
+#include <unistd.h>
+
 #include "base/mem.h"
 #include "control/bucket.h"
 #include "ident/key.h"
@@ -11,13 +13,49 @@
 
 int access_start(struct control *c, struct err *err)
 {
-    AUTO_FREE char *path = str_printf("%s/" ACCESS_KEY_FILE, c->opt.state_dir);
-    return key_load_or_make(path, &c->access_key, err);
+    return access_load(c->opt.state_dir, &c->access_key, &c->access_old, err);
+}
+
+int access_load(const char *dir, struct key **ret, struct key **ret_old, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/" ACCESS_KEY_FILE, dir), *old = str_printf("%s/" PKI_OLD_ACCESS, dir);
+    AUTO_KEY key = NULL;
+    struct cert_roots roots;
+    int rc = key_load_or_make(path, &key, err);
+    if (rc == 0)
+        rc = pki_control_roots(dir, &roots, err);
+    /* One that a crash left behind the end of a change is none. */
+    if (rc == 0 && roots.n > 1 && access(old, F_OK) == 0)
+        rc = key_load(old, ret_old, err);
+    if (rc == 0)
+        *ret = TAKE(key);
+    return rc;
+}
+
+void access_take(struct control *c, struct key *key, struct key *old)
+{
+    c->access_key = key_free(c->access_key);
+    c->access_old = key_free(c->access_old);
+    c->access_key = key;
+    c->access_old = old;
+}
+
+size_t access_jwks(const struct control *c, struct jwk ret[ACCESS_KEYS])
+{
+    const struct key *const keys[ACCESS_KEYS] = {c->access_key, c->access_old};
+    size_t n = 0;
+    for (size_t i = 0; i < ACCESS_KEYS; i++)
+        n += keys[i] && jwk_of_key(keys[i], &ret[n], NULL) == 0;
+    return n;
 }
 
 int access_judge(const struct control *c, struct str token, struct jwt_claims *ret, struct err *err)
 {
     int rc = jwt_verify(c->access_key, token, clock_real(), ret, err);
+    if (rc < 0 && c->access_old && jwt_verify(c->access_old, token, clock_real(), ret, NULL) == 0) {
+        *err = ERR_INIT;
+        return 0;
+    }
     if (rc < 0)
         err_hint(err, "the agent asks for another one by itself; if it does not, look at its clock and at: davit-agent doctor");
     return rc;

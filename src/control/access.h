@@ -10,12 +10,21 @@
 
 #include "control/credentials.h"
 #include "ident/jwt.h"
+#include "ident/jws.h"
+#include "ident/pki_roots.h"
 
-#define ACCESS_KEY_FILE "access-token.key"
+#define ACCESS_KEY_FILE PKI_ACCESS ".key"
+enum { ACCESS_KEYS = 2 };
 
 /* Blocks, at the start: reads the key, or makes it. */
 int access_start(struct control *c, struct err *err) MUST_USE;
 
+/* Blocks: the keys as they lie there now; *ret_old NULL unless the root is being changed. The caller's. */
+int access_load(const char *dir, struct key **ret, struct key **ret_old, struct err *err) MUST_USE;
+/* Loop: they take the place of those that were used so far. */
+void access_take(struct control *c, struct key *key, struct key *old);
+/* The public halves of those that are good, the one that signs first. How many. */
+size_t access_jwks(const struct control *c, struct jwk ret[ACCESS_KEYS]);
 /* Is @token one of ours and good now? 0 or -ERR_UNAUTHENTICATED. Whether its server is still let in with it is credentials.h's to say. */
 int access_judge(const struct control *c, struct str token, struct jwt_claims *ret, struct err *err) MUST_USE;
 /* A token for @server_id, whose key has @key_hash, from now on; appended to @out. */

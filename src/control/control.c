@@ -101,6 +101,14 @@ static int need_keys(const char *dir, struct err *err)
     return 0;
 }
 
+/* It is made anew in any case; that it was not as it should be is told. */
+static void warn_leaf(const struct control *c)
+{
+    struct err why = ERR_INIT;
+    if (pki_control_check_leaf(c->opt.state_dir, &why) < 0)
+        log_err(LOG_WARN, &why, "the certificate of the control plane is replaced", NULL);
+}
+
 /* Names that the certificate of the control plane carries, for clients that look at names. */
 int control_renew_leaf(struct control *c, struct err *err)
 {
@@ -115,6 +123,16 @@ int control_renew_leaf(struct control *c, struct err *err)
     if (endpoint_parse(c->opt.advertise, &advertised, NULL) == 0)
         names[n++] = advertised.host;
     return pki_control_leaf(c->opt.state_dir, names, n, err);
+}
+
+static int use_keys(struct control *c, struct err *err)
+{
+    int rc = access_start(c, err);
+    if (rc == 0) {
+        warn_leaf(c);
+        rc = control_renew_leaf(c, err);
+    }
+    return rc < 0 ? rc : roots_start(c, err);
 }
 
 /* What is read off the loop. */
@@ -400,6 +418,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     c->kept = kept_new(c);
     c->bus = bus_new(loop, c->started);
     c->world = worldview_new(c);
+    roots_init(c);
     event_init(&c->idle, loop);
     event_init(&c->credentials, loop);
     c->enroll = enroll_new(c);
@@ -420,11 +439,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
     if (rc == 0)
         rc = need_keys(options->state_dir, err);
     if (rc == 0)
-        rc = access_start(c, err);
-    if (rc == 0)
-        rc = control_renew_leaf(c, err);
-    if (rc >= 0)
-        rc = roots_start(c, err);
+        rc = use_keys(c, err);
     if (rc == 0)
         rc = open_store(c, err);
     if (rc == 0) {
@@ -439,8 +454,10 @@ int control_start(struct loop *loop, const struct control_options *options, stru
         c->fibers++;
     if (rc == 0)
         rc = idle_start(c, err);
-    if (rc == 0)
+    if (rc == 0) {
+        roots_resume(c);
         rc = rollouts_resume(c->rollouts, err);
+    }
     if (rc < 0) {
         (void)control_stop(c);
         return err_ensure(err, rc);
@@ -529,7 +546,7 @@ struct control *control_stop(struct control *c)
     c->fast = lane_free(c->fast);
     c->store = store_close(c->store);
     c->seal = seal_free(c->seal);
-    c->access_key = key_free(c->access_key);
+    roots_stop(c);
     event_release(&c->idle);
     event_release(&c->credentials);
     free(c->link_socket);

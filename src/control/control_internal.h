@@ -67,6 +67,7 @@ struct control {
     struct sandboxes *sandboxes; /* never NULL */
     struct audit *audit; /* NULL before the store is open */
     struct key *access_key; /* signs access tokens */
+    struct key *access_old; /* while the root is changed: what it signed is good still; else NULL */
     struct oauth *oauth;    /* issues those of 7443 */
     usec_t strange_handshakes; /* a bucket, see tunnel.h */
     struct seal *seal; /* keys of what is sealed in the store */
@@ -79,6 +80,10 @@ struct control {
     bool making_local; /* the row of the local server is being written */
     uint8_t pin[32];   /* of the first root: goes into tokens */
     struct cert_roots roots; /* see roots.h */
+    char *roots_pem;         /* the same as text */
+    usec_t roots_end;        /* real time: when the change ends by itself; 0: it does not */
+    struct timer roots_timer;
+    bool roots_ended;        /* at the start: its end had come */
     bool changing_root;      /* a call is at it */
     bool asking_roots;       /* a fiber asks servers to renew for it */
     char warnings[CONTROL_WARNINGS][512], *warning_ptrs[CONTROL_WARNINGS]; /* as said last, see roots.h */

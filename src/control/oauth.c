@@ -12,7 +12,8 @@
 #include "ident/proof.h"
 
 static const struct oauth_client clients[] = {
-    {.id = "davit-cli", .file = PKI_ASSERTION ".jwk", .uri = "davit://cli", .scope = SCOPE_ADMIN, .rules = {.life_max = ASSERTION_LIFE_MAX}},
+    {.id = "davit-cli", .file = PKI_ASSERTION ".jwk", .old_file = PKI_OLD_ASSERTION, .uri = "davit://cli", .scope = SCOPE_ADMIN,
+     .rules = {.life_max = ASSERTION_LIFE_MAX}},
 };
 
 const struct oauth_client *oauth_client_of(const char *id)
@@ -80,8 +81,14 @@ static int open_second(struct oauth *o, struct err *err)
 int oauth_start(struct oauth *o, struct err *err)
 {
     name_issuer(o, control_api_addr(o->c));
-    int rc = jwk_of_key(o->c->access_key, &o->key, err);
-    return rc < 0 ? rc : open_second(o, err);
+    oauth_take_keys(o);
+    return o->n_keys ? open_second(o, err) : err_set(err, ERR_PRECONDITION, "the key that signs tokens cannot be used");
+}
+
+void oauth_take_keys(struct oauth *o)
+{
+    o->n_keys = access_jwks(o->c, o->keys);
+    memset(o->seen, 0, sizeof(o->seen)); /* what was judged good may be of a key that is not any more */
 }
 
 /* --- Tokens --- */
@@ -106,7 +113,7 @@ int oauth_sign(struct oauth *o, const struct oauth_client *client, enum pass_sco
 int oauth_verify(const struct oauth *o, struct str token, struct oauth_claims *ret, struct err *err)
 {
     struct oauth_claims k;
-    int rc = access_verify(&o->key, token, o->issuer, clock_real(), &k, err);
+    int rc = access_verify_any(o->keys, o->n_keys, token, o->issuer, clock_real(), &k, err);
     if (rc == 0 && oauth_is_revoked(o, k.id))
         rc = err_set(err, ERR_UNAUTHENTICATED, "the access token is not valid: it was revoked");
     if (rc == 0)

@@ -31,6 +31,8 @@ struct oauth *oauth_free(struct oauth *o);
 int oauth_load(struct oauth *o, struct err *err) MUST_USE;
 /* Waits, when the API listens: what the issuer is called; opens the second port (--token-listen), where only these pages are. */
 int oauth_start(struct oauth *o, struct err *err) MUST_USE;
+/* Loop: the keys of access.h are others now. */
+void oauth_take_keys(struct oauth *o);
 /* "https://127.0.0.1:7443": issuer and audience. Borrowed. */
 const char *oauth_issuer(const struct oauth *o);
 

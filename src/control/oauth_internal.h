@@ -3,6 +3,7 @@
 #ifndef DAVIT_CONTROL_OAUTH_INTERNAL_H
 #define DAVIT_CONTROL_OAUTH_INTERNAL_H
 
+#include "control/access.h"
 #include "control/form.h"
 #include "control/oauth.h"
 #include "control/passes.h"
@@ -12,7 +13,7 @@ enum { TOKEN_ID_SIZE = 33, TOKEN_SEEN_MAX = 64, OAUTH_AUDIENCES = 3 };
 
 /* Who may ask for tokens. */
 struct oauth_client {
-    const char *id, *file; /* file: of its public key, in the state directory */
+    const char *id, *file, *old_file; /* of its public key, in the state directory; and of that of before, while the root is changed */
     const char *uri;       /* of the certificate that it comes with */
     enum pass_scope scope; /* the most that it gets */
     struct assertion_rules rules;
@@ -32,7 +33,8 @@ struct token_seen {
 
 struct oauth {
     struct control *c;
-    struct jwk key;
+    struct jwk keys[ACCESS_KEYS]; /* the one that signs first */
+    size_t n_keys;
     char issuer[OAUTH_URL_MAX + 1], endpoint[OAUTH_URL_MAX + 1], second[OAUTH_URL_MAX + 1]; /* second: endpoint of the second port */
     const char *audiences[OAUTH_AUDIENCES]; /* what an assertion may be made for: those above that there are */
     size_t n_audiences;

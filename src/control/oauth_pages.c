@@ -111,19 +111,21 @@ struct asking {
     const struct oauth_client *client;
     struct jws jws;
     struct oauth_claims claims;
-    struct jwk key;
+    struct jwk keys[ACCESS_KEYS]; /* of its assertions: the present one, and while the root is changed the one before */
+    size_t n_keys;
     uint8_t certificate[OAUTH_X5T_SIZE];
 };
 
 struct key_job {
-    char *path;
-    struct buf text;
+    char *path, *old;
+    struct buf text, old_text; /* old_text: empty where there is none */
     struct err err;
 };
 
 static int read_key(void *arg)
 {
     struct key_job *j = arg;
+    (void)fd_read_file(j->old, &j->old_text, NULL);
     return fd_read_file(j->path, &j->text, &j->err);
 }
 
@@ -131,12 +133,17 @@ static int read_key(void *arg)
 static int load_key(struct oauth *o, struct asking *a, struct failure *f)
 {
     AUTO_FREE char *path = str_printf("%s/%s", o->c->opt.state_dir, a->client->file);
-    struct key_job j = {.path = path, .text = BUF_INIT(JWK_MAX), .err = ERR_INIT};
+    AUTO_FREE char *old = str_printf("%s/%s", o->c->opt.state_dir, a->client->old_file);
+    struct key_job j = {.path = path, .old = old, .text = BUF_INIT(JWK_MAX), .old_text = BUF_INIT(JWK_MAX), .err = ERR_INIT};
     struct err err = ERR_INIT;
     int rc = lane_call(o->c->fast, read_key, &j, deadline_in(STORE_WAIT)), bad = rc;
     if (rc == 0)
-        bad = jwk_parse(buf_str(&j.text), &a->key, &err);
+        bad = jwk_parse(buf_str(&j.text), &a->keys[0], &err);
+    a->n_keys = 1;
+    if (rc == 0 && o->c->roots.n > 1 && j.old_text.len)
+        a->n_keys += jwk_parse(buf_str(&j.old_text), &a->keys[1], NULL) == 0;
     buf_release(&j.text);
+    buf_release(&j.old_text);
     if (rc == -(int)ERR_NOT_FOUND)
         return bad_client(f, "the key of this client was not handed over yet: run davit up");
     if (rc < 0)
@@ -173,23 +180,35 @@ static int find_client(struct oauth *o, struct rpc_page *p, const struct form *f
     return 0;
 }
 
+/* By the key that it names, or else by the present one. */
+static int judge(const struct oauth *o, const struct asking *a, struct err *err)
+{
+    struct assertion_rules rules = a->client->rules;
+    char kids[ACCESS_KEYS][JWK_THUMBPRINT_SIZE];
+    size_t i = a->n_keys;
+    while (i-- > 1) {
+        jwk_thumbprint(&a->keys[i], kids[i]);
+        if (strcmp(a->jws.kid, kids[i]) == 0)
+            break;
+    }
+    jwk_thumbprint(&a->keys[i], kids[i]);
+    rules.client = a->client->id;
+    rules.kid = kids[i];
+    rules.audiences = o->audiences;
+    rules.n_audiences = o->n_audiences;
+    return assertion_judge(&a->jws, &a->claims, &a->keys[i], &rules, clock_real(), err);
+}
+
 /* Waits: is this assertion good, and used for the first time? From here on it is used. */
 static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *form, struct asking *a, struct failure *f)
 {
     struct err err = ERR_INIT;
-    char kid[JWK_THUMBPRINT_SIZE];
     int rc = find_client(o, p, form, a, f);
     if (rc < 0 || !a->client)
         return -1;
     if (load_key(o, a, f) < 0)
         return -1;
-    struct assertion_rules rules = a->client->rules;
-    jwk_thumbprint(&a->key, kid);
-    rules.client = a->client->id;
-    rules.kid = kid;
-    rules.audiences = o->audiences;
-    rules.n_audiences = o->n_audiences;
-    if (assertion_judge(&a->jws, &a->claims, &a->key, &rules, clock_real(), &err) < 0)
+    if (judge(o, a, &err) < 0)
         return bad_client(f, err.msg);
     rc = oauth_use(o, a->client->id, a->claims.id, a->claims.expires, &err);
     if (rc == 1)
@@ -362,7 +381,8 @@ static void write_keys(const struct oauth *o, struct jsonw *w)
 {
     jsonw_object(w);
     jsonw_key(w, "keys"), jsonw_array(w);
-    jwk_write(&o->key, w);
+    for (size_t i = 0; i < o->n_keys; i++)
+        jwk_write(&o->keys[i], w);
     jsonw_array_end(w);
     jsonw_object_end(w);
 }

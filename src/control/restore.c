@@ -21,7 +21,8 @@
 const char *const backup_files[] = {"root.crt",         "server-ca.key",    "server-ca.csr",    "server-ca.crt",
                                     "agents-ca.key",    "agents-ca.csr",    "agents-ca.crt",    "sandboxes-ca.key",
                                     "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", "controlplane.crt",
-                                    "master.key",       "access-token.key", PKI_CROSS,          NULL};
+                                    "master.key",       "access-token.key", PKI_CROSS,          PKI_OLD_ACCESS,
+                                    PKI_OLD_ASSERTION,  PKI_END,            NULL};
 
 static bool is_ours(struct str name)
 {

@@ -8,9 +8,14 @@
 
 #include "base/mem.h"
 #include "control/credentials.h"
+#include "control/access.h"
+#include "control/audit.h"
 #include "control/links.h"
+#include "control/oauth.h"
+#include "control/sandboxes.h"
 
 #define SPREAD (100 * USEC_MSEC) /* at most, between two servers that are asked */
+#define END_RETRY USEC_MINUTE
 
 enum { PIN_HEX = 2 * SPKI_HASH_SIZE };
 
@@ -19,10 +24,13 @@ static void pin_hex(const uint8_t pin[SPKI_HASH_SIZE], char dst[PIN_HEX + 1])
     str_hex(pin, SPKI_HASH_SIZE, dst);
 }
 
-static void take(struct control *c, const struct cert_roots *roots)
+static void take(struct control *c, const struct cert_roots *roots, struct str pem)
 {
     struct server *s;
     c->roots = *roots;
+    free(c->roots_pem);
+    c->roots_pem = str_dup(pem);
+    c->roots_end = roots->n > 1 ? pki_control_end(c->opt.state_dir) : 0;
     memcpy(c->pin, roots->v[0].pin, sizeof(c->pin));
     list_each(s, &c->servers, struct server, node) {
         s->roots_asked = 0;
@@ -30,12 +38,36 @@ static void take(struct control *c, const struct cert_roots *roots)
     }
 }
 
+/* Of a change that was over when the control plane did not run, and of what a crash left behind the end of one. */
+static int finish_at_start(struct control *c, bool changing, struct err *err)
+{
+    struct key *key = NULL, *old = NULL;
+    int rc = pki_control_finish(c->opt.state_dir, err);
+    if (rc >= 0 && changing)
+        rc = control_renew_leaf(c, err);
+    if (rc >= 0)
+        rc = access_load(c->opt.state_dir, &key, &old, err);
+    if (rc < 0)
+        return rc;
+    access_take(c, key, old);
+    c->roots_ended = changing;
+    return 0;
+}
+
 int roots_start(struct control *c, struct err *err)
 {
+    AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     struct cert_roots roots;
+    usec_t end = pki_control_end(c->opt.state_dir);
     int rc = pki_control_roots(c->opt.state_dir, &roots, err);
+    if (rc == 0 && (roots.n == 1 || (end && clock_real() >= end)))
+        rc = finish_at_start(c, roots.n > 1, err);
     if (rc == 0)
-        take(c, &roots);
+        rc = pki_read(c->opt.state_dir, "root.crt", &pem, err);
+    if (rc == 0)
+        rc = cert_roots_read(buf_str(&pem), &roots, err);
+    if (rc == 0)
+        take(c, &roots, buf_str(&pem));
     return rc;
 }
 
@@ -138,6 +170,30 @@ void roots_hello(struct server *s, const Davit__Link__V1__Hello *hello)
     ask(s->control);
 }
 
+/* --- What sandboxes have --- */
+
+bool roots_sandbox_has_new(const struct sandbox *sb)
+{
+    const Davit__Common__V1__Sandbox *m = sb->state;
+    char hex[PIN_HEX + 1];
+    pin_hex(sb->control->roots.v[0].pin, hex);
+    bool made = m->n_root_pins > 0 && strcmp(m->root_pins[0], hex) == 0;
+    return made && (!m->session || strcmp(text(m->live_thumbprint), sb->thumbprint) == 0);
+}
+
+bool roots_sandbox_current(const struct sandbox *sb)
+{
+    const Davit__Common__V1__Sandbox *m = sb->state;
+    const struct cert_roots *roots = &sb->control->roots;
+    bool same = m->n_root_pins == roots->n && roots_sandbox_has_new(sb);
+    for (size_t i = 0; same && i < roots->n; i++) {
+        char hex[PIN_HEX + 1];
+        pin_hex(roots->v[i].pin, hex);
+        same = strcmp(m->root_pins[i], hex) == 0;
+    }
+    return same;
+}
+
 /* --- For people --- */
 
 size_t roots_warn(struct control *c, char ***ret)
@@ -148,7 +204,12 @@ size_t roots_warn(struct control *c, char ***ret)
     struct server *s;
     list_each(s, &c->servers, struct server, node)
         left += roots_left_out(s);
-    if (c->roots.n > 1 && left)
+    if (c->roots.n > 1 && c->roots_end)
+        (void)snprintf(c->warnings[n++], sizeof(c->warnings[0]),
+                       "the root is being changed; in %" PRIu64 " hours the old one opens nothing any more, and %u server%s not got the new one"
+                       " (davit auth rotate --status)",
+                       c->roots_end > now ? (c->roots_end - now + USEC_HOUR - 1) / USEC_HOUR : 0, left, left == 1 ? " has" : "s have");
+    else if (c->roots.n > 1 && left)
         (void)snprintf(c->warnings[n++], sizeof(c->warnings[0]),
                        "the root is being changed; %u server%s not got the new one yet: davit controlplane rotate-ca --status names %s", left,
                        left == 1 ? " has" : "s have", left == 1 ? "it" : "them");
@@ -171,6 +232,8 @@ struct step {
     const struct pki_begin *begin;
     struct buf *requests;
     struct cert_roots roots;
+    struct buf pem;
+    struct key *key, *old;
     int outcome;
     struct err err;
 };
@@ -188,7 +251,11 @@ static int settled(struct step *j, int rc)
         return rc;
     j->outcome = rc;
     rc = control_renew_leaf(j->c, &j->err);
-    return rc < 0 ? rc : pki_control_roots(j->c->opt.state_dir, &j->roots, &j->err);
+    if (rc >= 0)
+        rc = access_load(j->c->opt.state_dir, &j->key, &j->old, &j->err);
+    if (rc == 0)
+        rc = pki_read(j->c->opt.state_dir, "root.crt", &j->pem, &j->err);
+    return rc < 0 ? rc : cert_roots_read(buf_str(&j->pem), &j->roots, &j->err);
 }
 
 static int begin_on_lane(void *arg)
@@ -217,23 +284,40 @@ static int on_lane(struct step *j, int (*fn)(void *arg), struct err *err)
     return err_ensure(err, rc);
 }
 
-int roots_prepare(struct control *c, struct buf requests[PKI_AUTHORITIES], struct err *err)
-{
-    struct step j = {.c = c, .requests = requests, .err = ERR_INIT};
-    return on_lane(&j, prepare_on_lane, err);
-}
-
 /* The listeners, the tokens that are made from now on, and the servers. */
+static void arm(struct control *c);
+
 static int take_effect(struct step *j)
 {
-    take(j->c, &j->roots);
-    control_use_leaf(j->c);
+    struct control *c = j->c;
+    struct server *s;
+    take(c, &j->roots, buf_str(&j->pem));
+    access_take(c, TAKE(j->key), TAKE(j->old));
+    oauth_take_keys(c->oauth);
+    control_use_leaf(c);
+    list_each(s, &c->servers, struct server, node)
+        sandboxes_tell_roots(s);
+    arm(c);
     return j->outcome;
+}
+
+static void step_release(struct step *j)
+{
+    j->key = key_free(j->key);
+    j->old = key_free(j->old);
+    buf_release(&j->pem);
+}
+#define STEP(...) CLEANUP(step_release) struct step j = {.err = ERR_INIT, .pem = BUF_INIT(CERT_PEM_MAX), __VA_ARGS__}
+
+int roots_prepare(struct control *c, struct buf requests[PKI_AUTHORITIES], struct err *err)
+{
+    STEP(.c = c, .requests = requests);
+    return on_lane(&j, prepare_on_lane, err);
 }
 
 int roots_begin(struct control *c, const struct pki_begin *b, struct err *err)
 {
-    struct step j = {.c = c, .begin = b, .err = ERR_INIT};
+    STEP(.c = c, .begin = b);
     int rc = on_lane(&j, begin_on_lane, err);
     if (rc < 0)
         return rc;
@@ -276,7 +360,7 @@ static void cut_left_out(struct control *c)
 
 int roots_finish(struct control *c, struct str pin, bool force, struct err *err)
 {
-    struct step j = {.c = c, .err = ERR_INIT};
+    STEP(.c = c);
     char present[PIN_HEX + 1];
     pin_hex(c->roots.v[0].pin, present);
     if (!str_eq(pin, str_from(present)))
@@ -294,4 +378,73 @@ int roots_finish(struct control *c, struct str pin, bool force, struct err *err)
         log_event(LOG_NOTICE, "the root was changed: the old one opens nothing any more", NULL);
     ask(c);
     return rc;
+}
+
+/* --- The end that a change has by itself --- */
+
+/* Nobody called for it: the log says who did. */
+static void note_end(struct control *c)
+{
+    struct audit_record r = {.count = 1};
+    char pin[PIN_HEX + 1];
+    struct err none = ERR_INIT;
+    pin_hex(c->roots.v[0].pin, pin);
+    audit_who(&r, "davit://controlplane", "");
+    audit_what(&r, "roots.end", pin);
+    audit_how(&r, AUDIT_OK, &none);
+    audit_note(c, &r);
+}
+
+static void end_fiber(void *arg)
+{
+    struct control *c = arg;
+    char pin[PIN_HEX + 1];
+    struct err err = ERR_INIT;
+    pin_hex(c->roots.v[0].pin, pin);
+    int rc = roots_finish(c, str_from(pin), true, &err);
+    if (rc < 0) {
+        log_err(LOG_ERROR, &err, "the old root should open nothing any more, and does", NULL);
+        timer_set(&c->roots_timer, END_RETRY);
+    } else if (rc == 0) {
+        note_end(c);
+    }
+    control_fiber_end(c);
+}
+
+static void arm(struct control *c)
+{
+    usec_t now = clock_real(), wait = c->roots_end > now ? c->roots_end - now : 0;
+    if (!c->roots_end || c->stopping)
+        timer_stop(&c->roots_timer);
+    else
+        timer_set(&c->roots_timer, wait > USEC_HOUR ? USEC_HOUR : wait);
+}
+
+static void on_end(void *arg)
+{
+    struct control *c = arg;
+    if (c->roots_end && clock_real() < c->roots_end)
+        arm(c);
+    else if (c->roots_end && !c->stopping && control_fiber(c, "roots-end", end_fiber, c) != 0)
+        timer_set(&c->roots_timer, END_RETRY);
+}
+
+void roots_init(struct control *c)
+{
+    timer_init(&c->roots_timer, c->loop, on_end, c);
+}
+
+void roots_resume(struct control *c)
+{
+    if (c->roots_ended)
+        note_end(c);
+    arm(c);
+}
+
+void roots_stop(struct control *c)
+{
+    timer_stop(&c->roots_timer);
+    access_take(c, NULL, NULL);
+    free(c->roots_pem);
+    c->roots_pem = NULL;
 }

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "control/roots.h"
+#include "control/sandboxes.h"
 #include "davit/control/v1/roots.pb-c.h"
 
 static int gone_away(struct err *err)
@@ -17,12 +18,15 @@ struct view {
     Davit__Control__V1__Root roots[CERT_ROOTS_MAX], *root_ptrs[CERT_ROOTS_MAX];
     char pins[CERT_ROOTS_MAX][2 * SPKI_HASH_SIZE + 1];
     Davit__Control__V1__RootServer *servers, **server_ptrs;
+    Davit__Control__V1__RootSandbox *boxes, **box_ptrs;
 };
 
 static void view_release(struct view *v)
 {
     free(v->servers);
     free(v->server_ptrs);
+    free(v->boxes);
+    free(v->box_ptrs);
 }
 
 static void show_roots(const struct cert_roots *roots, struct view *v)
@@ -59,6 +63,28 @@ static size_t show_servers(const struct control *c, struct view *v)
     return n;
 }
 
+static size_t show_sandboxes(const struct control *c, struct view *v)
+{
+    const struct sandbox *sb;
+    size_t n = 0;
+    v->boxes = mem_zalloc(c->sandboxes->n + 1, sizeof(*v->boxes));
+    v->box_ptrs = mem_zalloc(c->sandboxes->n + 1, sizeof(Davit__Control__V1__RootSandbox *));
+    list_each(sb, &c->sandboxes->all, struct sandbox, node) {
+        const struct server *s = servers_by_id(c, sb->server_id);
+        if (!*sb->thumbprint || roots_sandbox_current(sb))
+            continue;
+        Davit__Control__V1__RootSandbox *m = v->box_ptrs[n] = &v->boxes[n];
+        davit__control__v1__root_sandbox__init(m);
+        m->project = lend(sb->project);
+        m->name = lend(sb->name);
+        m->server = lend(s ? s->name : "");
+        m->running = sb->state->state == DAVIT__COMMON__V1__SANDBOX_STATE__SANDBOX_STATE_RUNNING;
+        m->has_new = roots_sandbox_has_new(sb);
+        n++;
+    }
+    return n;
+}
+
 static int get_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
 {
     struct control *c = ctx;
@@ -70,6 +96,9 @@ static int get_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *req
     m.roots = v.root_ptrs;
     m.n_servers = show_servers(c, &v);
     m.servers = v.server_ptrs;
+    m.n_sandboxes = show_sandboxes(c, &v);
+    m.sandboxes = v.box_ptrs;
+    m.ends_at_us = c->roots_end;
     return rpc_send(call, &m.base) == 0 ? 0 : gone_away(err);
 }
 
@@ -107,7 +136,12 @@ static int begin_run(struct rpc_call *call, void *ctx, const ProtobufCMessage *r
 {
     Davit__Control__V1__BeginRootResponse m = DAVIT__CONTROL__V1__BEGIN_ROOT_RESPONSE__INIT;
     const Davit__Control__V1__BeginRootRequest *r = (const Davit__Control__V1__BeginRootRequest *)request;
-    struct pki_begin b = {.root = str_from(text(r->root_pem)), .cross = str_from(text(r->cross_pem))};
+    struct pki_begin b = {.root = str_from(text(r->root_pem)),
+                          .cross = str_from(text(r->cross_pem)),
+                          .assertion = str_from(text(r->assertion_jwk)),
+                          .end = r->overlap_us ? clock_add(clock_real(), r->overlap_us) : 0};
+    if (r->overlap_us > ROOTS_OVERLAP_MAX)
+        return err_set(err, ERR_INVALID, "overlap_us: at most 90 days");
     if (r->n_authorities_pem != PKI_AUTHORITIES)
         return err_set(err, ERR_INVALID, "authorities_pem: %zu certificates, there are %d intermediates", r->n_authorities_pem, PKI_AUTHORITIES);
     for (size_t i = 0; i < PKI_AUTHORITIES; i++)

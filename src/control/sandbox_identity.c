@@ -283,7 +283,7 @@ static int judge_assertion(struct server *s, const Davit__Link__V1__SandboxExcha
     static const char *const audiences[] = {AUDIENCE};
     struct assertion_rules rules = {.audiences = audiences, .n_audiences = 1, .life_max = ASSERTION_LIFE_SANDBOX, .bound = true};
     struct jws jws;
-    struct jwk key;
+    struct jwk keys[ACCESS_KEYS];
     if (strlen(text(q->assertion)) > ASSERTION_MAX || assertion_read(str_from(text(q->assertion)), &jws, k, &f->err) < 0)
         return no(f, ERR_UNAUTHENTICATED, "unauthenticated", f->err.code ? f->err.msg : "it is too long");
     if (strncmp(k->issuer, CLIENT, sizeof(CLIENT) - 1) != 0)
@@ -291,12 +291,13 @@ static int judge_assertion(struct server *s, const Davit__Link__V1__SandboxExcha
     *ret = of_server(s, k->issuer + sizeof(CLIENT) - 1, f);
     if (!*ret)
         return -(int)ERR_NOT_FOUND;
-    int rc = jwk_of_key(s->control->access_key, &key, &f->err);
-    if (rc < 0)
-        return broken(f, rc);
+    size_t n = access_jwks(s->control, keys), i = 0;
     rules.client = k->issuer;
-    if (assertion_judge(&jws, k, &key, &rules, clock_real(), &f->err) < 0)
+    while (i < n && assertion_judge(&jws, k, &keys[i], &rules, clock_real(), &f->err) < 0)
+        i++;
+    if (i == n)
         return unauthenticated(f);
+    f->err = ERR_INIT;
     return judge_bound(k, *ret, q->thumbprint, q->container_id, f);
 }
 
@@ -407,11 +408,9 @@ static int judge_labels(const struct sandbox *sb, const Davit__Link__V1__Sandbox
 static int judge_token(struct server *s, const Davit__Link__V1__SandboxRegister *q, struct sandbox *sb, struct refusal *f)
 {
     struct oauth_claims k;
-    struct jwk key;
-    int rc = jwk_of_key(s->control->access_key, &key, &f->err);
-    if (rc < 0)
-        return broken(f, rc);
-    if (access_verify(&key, str_from(text(q->access_token)), ISSUER, clock_real(), &k, &f->err) < 0)
+    struct jwk keys[ACCESS_KEYS];
+    size_t n = access_jwks(s->control, keys);
+    if (!n || access_verify_any(keys, n, str_from(text(q->access_token)), ISSUER, clock_real(), &k, &f->err) < 0)
         return unauthenticated(f);
     if (strcmp(k.scope, SCOPE) != 0 || strncmp(k.subject, CLIENT, sizeof(CLIENT) - 1) != 0 ||
         strcmp(k.subject + sizeof(CLIENT) - 1, sb->id) != 0)

@@ -331,11 +331,24 @@ bool sandboxes_message(struct server *s, const Davit__Link__V1__AgentMessage *m)
     }
 }
 
+void sandboxes_tell_roots(struct server *s)
+{
+    Davit__Link__V1__ControlMessage m = DAVIT__LINK__V1__CONTROL_MESSAGE__INIT;
+    Davit__Link__V1__SandboxRoots roots = DAVIT__LINK__V1__SANDBOX_ROOTS__INIT;
+    if (!links_take_sandboxes(s) || !s->control->roots_pem)
+        return;
+    roots.ca_pem = s->control->roots_pem;
+    m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_ROOTS;
+    m.sandbox_roots = &roots;
+    (void)links_send(s->link, &m); /* lost: with the next link */
+}
+
 void sandboxes_greet(struct server *s)
 {
     struct sandbox *sb;
     if (!s->control->sandboxes)
         return; /* a part of it under test */
+    sandboxes_tell_roots(s);
     list_each(sb, &s->control->sandboxes->all, struct sandbox, node) {
         bool there = *sb->container || *text(sb->state->container_id);
         /* Without a row it is told to register; that one is not trusted its agent knows, and no row would say that nothing is wrong. */

@@ -112,6 +112,8 @@ int sandbox_wait_next(struct sandbox_wait *w, usec_t deadline, Davit__Common__V1
 bool sandboxes_message(struct server *s, const Davit__Link__V1__AgentMessage *m);
 /* The link of @s has begun: it is told who is registered, and who has a container and is not. */
 void sandboxes_greet(struct server *s);
+/* What its sandboxes are to be checked by, if it has any. */
+void sandboxes_tell_roots(struct server *s);
 /* A step of @cmd. */
 void sandboxes_progress(struct control *c, const struct command *cmd, const Davit__Common__V1__StepProgress *p);
 /* Waits: @cmd is over. */

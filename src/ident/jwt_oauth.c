@@ -289,3 +289,17 @@ int access_verify(const struct jwk *key, struct str token, const char *issuer, u
     *ret = c;
     return 0;
 }
+
+int access_verify_any(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err)
+{
+    struct jws jws;
+    char kid[JWK_THUMBPRINT_SIZE];
+    size_t i = 0;
+    bool read = jws_read(token, &jws, NULL) == 0;
+    for (; read && i + 1 < n; i++) {
+        jwk_thumbprint(&keys[i], kid);
+        if (strcmp(jws.kid, kid) == 0)
+            break;
+    }
+    return access_verify(&keys[i], token, issuer, now, ret, err);
+}

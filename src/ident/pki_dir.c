@@ -17,7 +17,6 @@ const struct authority pki__authorities[PKI_AUTHORITIES] = {
     {"agents-ca", {"Davit agents CA", "server", CERT_CLIENT, CERT_CA_DAYS, NULL}},
     {"sandboxes-ca", {"Davit sandboxes CA", "sandbox", CERT_CLIENT | CERT_SERVER, CERT_CA_DAYS, "container"}},
 };
-enum { SERVER_CA, AGENTS_CA, SANDBOXES_CA };
 
 static const char CONTROL_URI[] = "davit://controlplane";
 static const char CLI_URI[] = "davit://cli";
@@ -149,23 +148,31 @@ static int user_cli(const char *dir, const struct key *root_key, const struct ce
     return rc < 0 ? rc : pki__save(dir, "cli", cert, NULL, err);
 }
 
+int pki__jwk(const struct key *key, struct buf *out, struct err *err)
+{
+    struct jwk jwk;
+    struct jsonw w;
+    int rc = jwk_of_key(key, &jwk, err);
+    if (rc < 0)
+        return rc;
+    jsonw_init(&w, out);
+    jwk_write(&jwk, &w);
+    BUG_ON(jsonw_end(&w) < 0 || buf_append_byte(out, '\n') < 0);
+    return 0;
+}
+
 /* Of the key, which is made at the user if there is none, the public half goes to the control plane, and only that. */
-static int hand_over_assertion_key(const char *dir_user, const char *dir_control, struct err *err)
+int pki__hand_over_assertion_key(const char *dir_user, const char *dir_control, struct err *err)
 {
     AUTO_FREE char *key_path = pki__file(dir_user, PKI_ASSERTION, ".key");
     AUTO_FREE char *path = pki__file(dir_control, PKI_ASSERTION, ".jwk");
     AUTO_BUF present = BUF_INIT(JWK_MAX), text = BUF_INIT(JWK_MAX);
     AUTO_KEY key = NULL;
-    struct jwk jwk;
-    struct jsonw w;
     int rc = key_load_or_make(key_path, &key, err);
     if (rc == 0)
-        rc = jwk_of_key(key, &jwk, err);
+        rc = pki__jwk(key, &text, err);
     if (rc < 0)
         return rc;
-    jsonw_init(&w, &text);
-    jwk_write(&jwk, &w);
-    BUG_ON(jsonw_end(&w) < 0 || buf_append_byte(&text, '\n') < 0);
     if (fd_read_file(path, &present, NULL) == 0 && str_eq(buf_str(&present), buf_str(&text)))
         return 0;
     return fd_write_file(path, text.data, text.len, 0644, err);
@@ -246,7 +253,7 @@ int pki_user_sign(const char *dir_user, const char *dir_control, struct err *err
     for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++)
         rc = sign_authority(key, root, buf_str(&pem), dir_control, &pki__authorities[i], err);
     if (rc == 0)
-        rc = hand_over_assertion_key(dir_user, dir_control, err);
+        rc = pki__hand_over_assertion_key(dir_user, dir_control, err);
     /* Last: with it the directory is complete. */
     return rc < 0 || present ? rc : pki__save(dir_control, "root", root, NULL, err);
 }
@@ -400,28 +407,12 @@ static int file_there(const char *dir, const char *name, const char *suffix, str
 
 int pki_control_state(const char *dir, struct err *err)
 {
-    AUTO_BUF roots = BUF_INIT(CERT_PEM_MAX);
-    int rc = file_there(dir, "controlplane", ".key", err);
-    if (rc != 0)
-        return rc == 1 ? 2 : rc;
-    rc = file_there(dir, "root", ".crt", err);
-    if (rc != 0)
-        return rc;
-    rc = pki_read(dir, "root.crt", &roots, err);
-    for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++) {
-        AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
-        AUTO_KEY key = NULL;
-        AUTO_CERT cert = NULL;
-        rc = file_there(dir, pki__authorities[i].name, ".crt", err);
-        if (rc == 1 && i == SANDBOXES_CA)
-            return 0; /* made by a version that had none: davit up adds it, and nothing has to wait for that */
-        if (rc == 0)
-            rc = authority_load(dir, &pki__authorities[i], &key, &cert, &pem, err);
-        if (rc == 0 && !cert_fits_key(cert, key))
-            rc = err_set(err, ERR_PRECONDITION, "%s.key and %s.crt in %s do not belong together", pki__authorities[i].name,
-                         pki__authorities[i].name, dir);
-        if (rc == 0)
-            rc = cert_verify_chain(buf_str(&pem), buf_str(&roots), 0, clock_real(), NULL, err);
-    }
-    return rc;
+    int prepared = file_there(dir, "controlplane", ".key", err);
+    int signed_ = prepared < 0 ? prepared : file_there(dir, "root", ".crt", err);
+    if (signed_ < 0)
+        return signed_;
+    /* The root is written last; where another intermediate has its certificate, the root is what is missing. */
+    if (signed_ == 1 && file_there(dir, "server-ca", ".crt", NULL) != 0)
+        return prepared == 1 ? 2 : 1;
+    return pki_control_check(dir, err);
 }

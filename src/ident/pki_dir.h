@@ -23,7 +23,9 @@
 #include "ident/cert.h"
 
 /* What the CLI signs assertions with (jwt_oauth.h): PKI_ASSERTION.key at the user, PKI_ASSERTION.jwk at the control plane. */
-#define PKI_ASSERTION "assertion"
+#define PKI_ASSERTION      "assertion"
+#define PKI_ASSERTION_KEY  "assertion.key"
+#define PKI_ASSERTION_FILE "assertion.jwk"
 
 /* Makes the directory @dir, the user's root and the CLI identity in it; renews cli.crt at two thirds of its life. */
 int pki_user_init(const char *dir, struct err *err) MUST_USE;
@@ -55,7 +57,19 @@ int pki_control_sign_agent(const char *dir, struct str csr_der, const char *serv
 int pki_control_sign_sandbox(const char *dir, struct str csr_der, const char *sandbox_id, const char *container_id, struct buf *chain_pem,
                              struct pki_issued *ret, struct err *err) MUST_USE;
 
-/* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: unreadable or inconsistent.
+/* What to do about what the checks name. */
+#define PKI_CURE "davit auth rotate makes all of it anew"
+/* Do the CA, certificates and keys of the control plane in @dir belong together, and are they good now? 0, or -ERR_PRECONDITION: each file
+ * that is not as it should be is named, with what is wrong. */
+int pki_control_check(const char *dir, struct err *err) MUST_USE;
+/* The same of its own certificate (controlplane.crt), which pki_control_leaf makes anew in any case. Absent is fine. */
+int pki_control_check_leaf(const char *dir, struct err *err) MUST_USE;
+/* The control plane does not run: makes intermediates, its own key and that of its tokens anew under the user's root, whatever @dir has of them,
+ * so that whoever believed the root still believes it. Tokens of before open nothing.
+ * -ERR_PRECONDITION: it is of another root, in all that is left. */
+int pki_user_repair(const char *dir_user, const char *dir, struct err *err) MUST_USE;
+
+/* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: as pki_control_check.
  * The authority of sandboxes may be missing: an earlier version made none. */
 int pki_control_state(const char *dir, struct err *err) MUST_USE;
 /* Appends the file @name of @dir ("root.crt", "controlplane.crt", ...) to @out. */

@@ -4,23 +4,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/secret.h"
+#include "ident/jws.h"
 #include "ident/key.h"
 #include "ident/pki_internal.h"
 
-static const char NEXT[] = "next";
 static const char READY[] = "ready";
 
 /* What moves, in this order: root.crt is what tells that a step was taken. */
-static const char *const user_moves[] = {"old-root.key", "old-root.crt", "cli.key", "cli.crt", "root.key", "root.crt", NULL};
+static const char *const user_moves[] = {"old-root.key", "old-root.crt", "cli.key", "cli.crt", PKI_ASSERTION_KEY, "root.key", "root.crt", NULL};
 static const char *const control_moves[] = {
     "server-ca.key",    "server-ca.csr",    "server-ca.crt",    "agents-ca.key", "agents-ca.csr", "agents-ca.crt",
-    "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", PKI_CROSS,    "root.crt",      NULL};
+    "sandboxes-ca.key", "sandboxes-ca.csr", "sandboxes-ca.crt", "controlplane.key", PKI_CROSS,
+    PKI_OLD_ACCESS,     PKI_ACCESS_FILE,    PKI_OLD_ASSERTION,  PKI_ASSERTION_FILE, PKI_END,    "root.crt",         NULL};
 
 const char *pki_authority_name(size_t i)
 {
@@ -34,19 +36,19 @@ static int move_all(int from, int to, const char *const *names, struct err *err)
 {
     for (size_t i = 0; names[i]; i++)
         if (renameat(from, names[i], to, names[i]) != 0 && errno != ENOENT)
-            return err_sys(err, errno, "%s/%s cannot be moved to its place", NEXT, names[i]);
+            return err_sys(err, errno, "%s/%s cannot be moved to its place", PKI_NEXT, names[i]);
     if (fsync(to) != 0 || fsync(from) != 0)
         return err_sys(err, errno, "the directory of the keys cannot be flushed");
     if (unlinkat(from, READY, 0) != 0 && errno != ENOENT)
-        return err_sys(err, errno, "%s/%s cannot be removed", NEXT, READY);
-    (void)unlinkat(to, NEXT, AT_REMOVEDIR);
+        return err_sys(err, errno, "%s/%s cannot be removed", PKI_NEXT, READY);
+    (void)unlinkat(to, PKI_NEXT, AT_REMOVEDIR);
     return fsync(to) != 0 ? err_sys(err, errno, "the directory of the keys cannot be flushed") : 1;
 }
 
 static int settle(const char *dir, const char *const *names, struct err *err)
 {
     AUTO_FD int to = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    AUTO_FD int from = to < 0 ? -1 : openat(to, NEXT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_FD int from = to < 0 ? -1 : openat(to, PKI_NEXT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0 || faccessat(from, READY, F_OK, 0) != 0)
         return 0;
     return move_all(from, to, names, err);
@@ -64,7 +66,7 @@ int pki_control_settle(const char *dir, struct err *err)
 
 static char *next_of(const char *dir)
 {
-    return pki__file(dir, NEXT, "");
+    return pki__file(dir, PKI_NEXT, "");
 }
 
 static int make_next(const char *next, struct err *err)
@@ -73,7 +75,7 @@ static int make_next(const char *next, struct err *err)
     return rc < 0 ? rc : fd_sync_parent(next, err);
 }
 
-static int make_ready(const char *next, struct err *err)
+int pki__make_ready(const char *next, struct err *err)
 {
     AUTO_FREE char *path = pki__file(next, READY, "");
     return fd_write_file(path, "", 0, 0600, err);
@@ -121,6 +123,14 @@ int pki_user_next(const char *dir, struct buf *root, struct buf *cross, struct e
     return rc < 0 ? rc : cert_to_pem(made, cross, err);
 }
 
+int pki_user_next_assertion(const char *dir, struct buf *jwk, struct err *err)
+{
+    AUTO_FREE char *path = str_printf("%s/" PKI_NEXT "/" PKI_ASSERTION ".key", dir);
+    AUTO_KEY key = NULL;
+    int rc = key_load_or_make(path, &key, err);
+    return rc < 0 ? rc : pki__jwk(key, jwk, err);
+}
+
 int pki_user_sign_next(const char *dir, size_t i, struct str csr_der, struct buf *out, struct err *err)
 {
     AUTO_FREE char *next = next_of(dir);
@@ -150,7 +160,7 @@ int pki_user_switch(const char *dir, const uint8_t pin[SPKI_HASH_SIZE], struct e
         return rc < 0 ? rc : 0;
     if (pki_pin(next, present, NULL) < 0 || memcmp(present, pin, sizeof(present)) != 0)
         return 1;
-    rc = make_ready(next, err);
+    rc = pki__make_ready(next, err);
     if (rc == 0)
         rc = pki_user_settle(dir, err);
     return rc < 0 ? rc : 0;
@@ -272,6 +282,44 @@ static int write_roots(const char *next, const struct pki_begin *b, const struct
     return rc < 0 ? rc : pki__save(next, "root", fresh, old, err);
 }
 
+/* A file that is there is in @next under another name as well, so that it stays when the new one takes its place. */
+static int keep_old(const char *dir, const char *next, const char *name, const char *old, struct err *err)
+{
+    AUTO_SECRET_BUF text = BUF_INIT(KEY_PEM_MAX);
+    BUG_ON(!buf_reserve(&text, KEY_PEM_MAX));
+    int rc = pki_read(dir, name, &text, err);
+    if (rc == -ERR_NOT_FOUND) {
+        if (err)
+            *err = ERR_INIT;
+        return 0;
+    }
+    return rc < 0 ? rc : put(next, old, buf_str(&text), str_ends(str_from(old), STR(".key")) ? 0600 : 0644, err);
+}
+
+/* What signs tokens and assertions changes with the root. */
+static int write_keys(const char *dir, const char *next, const struct pki_begin *b, struct err *err)
+{
+    AUTO_FREE char *path = pki__file(next, PKI_ACCESS, ".key");
+    AUTO_FREE char *end = pki__file(next, PKI_END, "");
+    AUTO_FREE char *text = str_printf("%" PRIu64, b->end);
+    AUTO_KEY key = NULL;
+    struct jwk jwk;
+    int rc = key_load_or_make(path, &key, err);
+    if (rc == 0)
+        rc = keep_old(dir, next, PKI_ACCESS ".key", PKI_OLD_ACCESS, err);
+    if (rc == 0 && b->assertion.n && jwk_parse(b->assertion, &jwk, NULL) < 0)
+        rc = err_set(err, ERR_INVALID, "assertion_jwk: it is no public key");
+    if (rc == 0 && b->assertion.n)
+        rc = keep_old(dir, next, PKI_ASSERTION ".jwk", PKI_OLD_ASSERTION, err);
+    if (rc == 0 && b->assertion.n)
+        rc = put(next, PKI_ASSERTION ".jwk", b->assertion, 0644, err);
+    if (rc == 0 && b->end)
+        rc = put(next, PKI_END, str_from(text), 0644, err);
+    else if (rc == 0 && unlink(end) < 0 && errno != ENOENT)
+        rc = err_sys(err, errno, "%s cannot be removed", end);
+    return rc;
+}
+
 int pki_control_begin(const char *dir, const struct pki_begin *b, struct err *err)
 {
     AUTO_FREE char *next = next_of(dir);
@@ -292,12 +340,21 @@ int pki_control_begin(const char *dir, const struct pki_begin *b, struct err *er
     for (size_t i = 0; rc == 0 && i < PKI_AUTHORITIES; i++)
         rc = check_authority(next, b, i, buf_str(&old_pem), err);
     if (rc == 0)
+        rc = write_keys(dir, next, b, err);
+    if (rc == 0)
         rc = write_roots(next, b, old, err);
     if (rc == 0)
-        rc = make_ready(next, err);
+        rc = pki__make_ready(next, err);
     if (rc == 0)
         rc = pki_control_settle(dir, err);
     return rc < 0 ? rc : 0;
+}
+
+usec_t pki_control_end(const char *dir)
+{
+    AUTO_BUF text = BUF_INIT(64);
+    uint64_t end = 0;
+    return pki_read(dir, PKI_END, &text, NULL) == 0 && str_to_u64(str_trim(buf_str(&text)), INT64_MAX, &end) == 0 ? end : 0;
 }
 
 int pki_control_finish(const char *dir, struct err *err)
@@ -307,6 +364,7 @@ int pki_control_finish(const char *dir, struct err *err)
     AUTO_BUF pem = BUF_INIT(CERT_PEM_MAX);
     AUTO_KEY key = NULL;
     AUTO_CERT root = NULL;
+    static const char *const rest[] = {PKI_CROSS, PKI_OLD_ACCESS, PKI_OLD_ASSERTION, PKI_END};
     struct cert_roots roots;
     bool had = false;
     int rc = pki_control_roots(dir, &roots, err);
@@ -322,11 +380,11 @@ int pki_control_finish(const char *dir, struct err *err)
         if (rc == 0)
             rc = pki__save(next, "root", root, NULL, err);
         if (rc == 0)
-            rc = make_ready(next, err);
+            rc = pki__make_ready(next, err);
         if (rc == 0)
             rc = pki_control_settle(dir, err);
     }
-    if (rc >= 0)
-        rc = drop(dir, PKI_CROSS, &had, err);
+    for (size_t i = 0; rc >= 0 && i < ARRAY_LEN(rest); i++)
+        rc = drop(dir, rest[i], &had, err);
     return rc < 0 ? rc : roots.n == 1;
 }

@@ -261,9 +261,18 @@ int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret
             return s->status.code ? report(s, err) : 1;
         event_reset(&s->readable);
         rc = event_wait(&s->readable, deadline);
+        if (rc == 0 && s->woken)
+            rc = -ERR_DEADLINE;
+        s->woken = false;
         if (rc < 0)
             return err_set(err, (enum err_code) - rc, "no message came in time");
     }
+}
+
+void rpc_stream_wake(struct rpc_stream *s)
+{
+    s->woken = true;
+    event_signal(&s->readable);
 }
 
 /* The one answer of a unary call, and its end. */

@@ -48,6 +48,7 @@ struct rpc_stream {
     struct timer timer;
     struct frames in;
     struct event readable, room;
+    bool woken; /* see rpc_stream_wake */
     struct rpc_meta header, trailer;
     bool got_head, over;
     bool refused; /* the peer did nothing of it */

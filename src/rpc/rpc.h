@@ -293,6 +293,8 @@ int rpc_stream_put(struct rpc_stream *s, const ProtobufCMessage *message, usec_t
 void rpc_stream_half_close(struct rpc_stream *s);
 /* Waits for the next message (*ret: rpc_message_free). 0; 1: the call ended with OK; negative: its failure. */
 int rpc_stream_get(struct rpc_stream *s, usec_t deadline, ProtobufCMessage **ret, struct err *err) MUST_USE;
+/* A fiber that waits there for a message waits no longer: -ERR_DEADLINE. */
+void rpc_stream_wake(struct rpc_stream *s);
 /* Did the peer itself say how the call ended, and not only the connection? */
 bool rpc_stream_told(const struct rpc_stream *s);
 struct rpc_stream *rpc_stream_close(struct rpc_stream *s);

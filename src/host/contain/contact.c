@@ -162,6 +162,41 @@ static int make_leaf(struct contact *c, struct err *err)
     return rc;
 }
 
+struct told {
+    struct contain *k;
+    char *pem;
+};
+
+static void told_main(void *arg)
+{
+    struct told *t = arg;
+    struct err err = ERR_INIT;
+
+    if (contact_set_roots(t->k, t->pem, &err) < 0)
+        log_err(LOG_WARN, &err, "the roots of the control plane could not be taken for sandboxes", NULL);
+    for (struct hmap_entry *e = hmap_first(t->k->boxes); e; e = hmap_next(e)) {
+        const struct box *b = hmap_value(e);
+        if (b->waits)
+            rpc_stream_wake(b->waits);
+    }
+    free(t->pem);
+    free(t);
+}
+
+void contact_told(struct contain *k, const Davit__Link__V1__SandboxRoots *m)
+{
+    struct told *t;
+
+    if (str_eq(str_from(m->ca_pem), buf_str(&k->contact->roots)))
+        return;
+    t = NEW(struct told);
+    *t = (struct told){k, str_dup(str_from(m->ca_pem))};
+    if (work_spawn(k->w, "sandbox-roots", told_main, t))
+        return;
+    free(t->pem);
+    free(t);
+}
+
 static int make_tls(struct contact *c, const char *uri, struct tls_ctx **ret, struct err *err)
 {
     if (c->roots.len == 0)

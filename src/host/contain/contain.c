@@ -124,6 +124,10 @@ static void message(void *arg, const Davit__Link__V1__ControlMessage *m)
         box_count(k, m->sandbox_count);
         return;
     }
+    if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_ROOTS) {
+        contact_told(k, m->sandbox_roots);
+        return;
+    }
     (void)failure_of(m, &id);
     /* A refusal reaches the asker as an error: it is heeded here. */
     if (m->body_case == DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT && (id == 0 || m->sandbox_verdict->failure)) {

@@ -78,6 +78,7 @@ struct box {
     usec_t renewed;     /* monotonic, 0: not by this process */
     char tried[ROOT_PINS_SIZE]; /* the roots of that time */
     struct worker *keeper;
+    struct rpc_stream *waits;   /* while the keeper does nothing but wait: what it waits for */
     struct event changed; /* pulsed */
 };
 
@@ -179,6 +180,8 @@ struct str contact_roots(const struct contact *c);
 const char *contact_pins(const struct contact *c);
 /* Waits: takes the roots that came with a certificate, and keeps them. */
 int contact_set_roots(struct contain *k, const char *pem, struct err *err) MUST_USE;
+/* The same of roots that the control plane told without being asked; all sandboxes are looked after. */
+void contact_told(struct contain *k, const Davit__Link__V1__SandboxRoots *m);
 /* To dial sandbox @id; to listen for all. The caller's reference. */
 int contact_dial_tls(struct contact *c, const char *id, struct tls_ctx **ret, struct err *err) MUST_USE;
 int contact_listen_tls(struct contact *c, struct tls_ctx **ret, struct err *err) MUST_USE;

@@ -342,7 +342,9 @@ static int keep(struct keeper *s, struct err *err)
 
     while (rc == 0 && !s->over && !fiber_cancelled()) {
         Davit__Session__V1__Response *r = NULL;
+        s->b->waits = s->stream;
         rc = keeper_get(s, tick, &r, err);
+        s->b->waits = NULL;
         (void)rpc_message_free(r);
         if (rc != -ERR_DEADLINE && (rc < 0 || clock_mono() < tick))
             continue;

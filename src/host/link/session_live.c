@@ -321,6 +321,7 @@ static int take(struct live *l, const Davit__Link__V1__ControlMessage *m)
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_EXCHANGED:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_VERDICT:
     case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_COUNT:
+    case DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_SANDBOX_ROOTS:
         if (work)
             work_sandbox_message(work, m);
         return 0;
