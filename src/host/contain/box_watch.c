@@ -192,6 +192,9 @@ static void listen_again(struct contain *k)
     for (size_t i = 0; rc == 0 && i < l.n; i++)
         if (*l.items[i].gateway && (strcmp(l.items[i].name, CONTAIN_NET) == 0 || strcmp(l.items[i].name, CONTAIN_OPEN) == 0))
             rc = relay_listen(k, l.items[i].gateway, &err);
+    for (size_t i = 0; rc == 0 && i < l.n; i++)
+        if (strcmp(l.items[i].name, CONTAIN_NET) == 0)
+            fence_raise(k, l.items[i].id, l.items[i].gateway);
     docker_networks_release(&l);
     k->listens = rc == 0;
     if (rc < 0)
@@ -275,6 +278,8 @@ static void watch_main(void *arg)
         }
         if (rc == 0 && !k->listens)
             listen_again(k);
+        else if (rc == 0)
+            fence_keep(k);
         contact_refresh(k);
         /* Its end is the time for the next list. */
         if (rc == 0)

@@ -273,6 +273,7 @@ struct contain *contain_free(struct contain *k)
     for (size_t i = 0; i < ARRAY_LEN(k->relay_at); i++)
         free(k->relay_at[i]);
     free(k->runtime_volume);
+    free(k->unfenced);
     free(k->folder);
     free(k->runtime_dir);
     free(k);

@@ -32,6 +32,8 @@ struct contain_config {
 int contain_new(const struct contain_config *config, struct contain **ret, struct err *err) MUST_USE;
 /* Waits, after work_stop: ends what serves sandboxes. 0 or -ERR_DEADLINE. Accepts NULL. */
 int contain_stop(struct contain *k, usec_t deadline) MUST_USE;
+/* Are sandboxes kept from what this machine serves on all of its addresses? If not, why, or "" before there was one. Borrowed. @k may be NULL. */
+const char *contain_fence(const struct contain *k, bool *ret_up);
 /* After a contain_stop that returned 0, before work_free. Accepts NULL; returns NULL. */
 struct contain *contain_free(struct contain *k);
 

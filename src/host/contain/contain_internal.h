@@ -111,6 +111,10 @@ struct contain {
     bool counting; /* a fiber counts; the next question waits for the next poll */
     uint64_t count_id;
     uint32_t count_known;
+    /* See fence.c: of the internal network, as it was found last; why it has none, or NULL. */
+    char fence_net[13], fence_gateway[64], *unfenced;
+    bool fenced;
+
     bool watched; /* the engine was asked for all once */
     bool listens; /* where sandboxes are that were there before */
 };
@@ -218,6 +222,12 @@ int relay_listen(struct contain *k, const char *gateway, struct err *err) MUST_U
 /* New credentials for who comes from now on. */
 void relay_retls(struct contain *k);
 int relay_stop(struct contain *k, usec_t deadline) MUST_USE;
+
+/* --- fence.c: what they reach of this machine ---- */
+/* Waits: nothing but the relay, through @gateway of the internal network @network_id. Where that cannot be had it is said once, and nothing fails. */
+void fence_raise(struct contain *k, const char *network_id, const char *gateway);
+/* Again, where something took it down. */
+void fence_keep(struct contain *k);
 
 /* --- sandbox_create.c ---- */
 /* Checks a spec: is it one that can be run? 0 or -ERR_INVALID. */

@@ -41,6 +41,8 @@ static int find_network(struct contain *k, const char *name, bool internal, char
         (void)str_copy(ret_gateway, 64, str_from(n->gateway));
         if (end && internal)
             (void)snprintf(ret_dns, 64, "%.*s.201", (int)(end - n->subnet), n->subnet);
+        if (rc == 0 && internal)
+            fence_raise(k, n->id, n->gateway);
     }
     docker_networks_release(&l);
     return rc < 0 ? rc : found;

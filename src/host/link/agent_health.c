@@ -2,6 +2,7 @@
 /* agent_health — see agent.h: what the agent says about itself, and the question of `davit-agent status`. */
 #include "base/json.h"
 #include "base/log.h"
+#include "host/contain/contain.h"
 #include "host/link/agent_internal.h"
 #include "net/http_client.h"
 
@@ -50,6 +51,14 @@ static void put_credentials(struct jsonw *w, const struct agent *a)
     put_text(w, "credential_error", st.error);
 }
 
+static void put_fence(struct jsonw *w, const struct agent *a)
+{
+    bool up;
+    const char *why = contain_fence(a->contain, &up);
+    put_text(w, "sandbox_fence", up ? "up" : *why ? "down" : NULL);
+    put_text(w, "sandbox_fence_error", why);
+}
+
 static int describe(const struct agent *a, struct buf *out)
 {
     const Davit__Common__V1__SystemInfo *system = sysinfo_get(a->sysinfo);
@@ -77,6 +86,7 @@ static int describe(const struct agent *a, struct buf *out)
     put_text(&w, "docker_version", system->docker_version);
     put_text(&w, "docker_error", engine);
     put_number(&w, "containers_running", a->work ? work_containers_running(a->work) : 0);
+    put_fence(&w, a);
     put_number(&w, "commands", st.commands);
     put_number(&w, "connections", st.connections);
     put_number(&w, "dropped", st.dropped);
