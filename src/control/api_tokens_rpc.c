@@ -21,9 +21,9 @@ static int need_person(const struct rpc_call *call, enum pass_scope scope, struc
     audit_who_call(maker, call);
     if (k && !k->pass)
         return err_set(err, ERR_UNAUTHENTICATED, "you are not logged in any more");
-    if (k && k->pass->kind != PASS_SESSION)
+    if (k && (k->pass->kind != PASS_SESSION || k->exchanged))
         return err_set(err, ERR_DENIED, "an API token makes no other: log in, or use davit token add");
-    if (k && k->pass->scope < scope)
+    if (k && k->scope < scope)
         return err_set(err, ERR_DENIED, "a token may not do more than who makes it");
     return 0;
 }

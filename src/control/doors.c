@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "control/exchange.h"
 #include "control/people.h"
 
 /* --- Names --- */
@@ -121,7 +122,7 @@ static const char *once(const struct rpc_call *call, const char *name, bool *ret
     return rpc_call_metadata(call, name);
 }
 
-static int judge_page(const struct control *c, const struct rpc_call *call, bool local, struct err *err)
+int doors_judge_page(const struct control *c, const struct rpc_call *call, bool local, struct err *err)
 {
     bool twice = false;
     const char *h2 = once(call, ":authority", &twice), *h1 = once(call, "host", &twice), *host = h2 ? h2 : h1;
@@ -146,12 +147,17 @@ static int not_in(struct err *err, const char *what, const char *hint)
 }
 
 /* *ret NULL: nothing was shown. A token that is none is not made up for by a cookie. */
-static int find_pass(struct control *c, struct rpc_call *call, bool local, struct pass **ret, struct err *err)
+static int find_pass(struct control *c, struct rpc_call *call, bool local, struct pass **ret, enum pass_scope *ret_scope, struct err *err)
 {
     *ret = NULL;
     if (rpc_call_metadata(call, "authorization")) {
         const char *bearer = authz_bearer(call);
+        struct err why = ERR_INIT;
         *ret = bearer ? passes_token(c->passes, str_from(bearer)) : NULL;
+        if (!*ret && bearer && strchr(bearer, '.')) {
+            *ret = exchange_pass(c, str_from(bearer), local, ret_scope, &why);
+            return *ret ? 0 : not_in(err, why.msg, "POST /oauth2/token gives another for a session or an API token");
+        }
         return *ret ? 0 : not_in(err, "this API token is not one that holds", "davit token add NAME makes one");
     }
     struct str cookie = doors_cookie(call, local);
@@ -165,15 +171,18 @@ int doors_judge(struct control *c, struct rpc_call *call, bool local, const stru
     enum pass_scope wanted = scope_of(method->scope);
     bool open = str_eq(str_from(method->scope), STR("public"));
     struct pass *pass = NULL;
+    enum pass_scope limit = SCOPE_NONE;
     /* What is told here is for who asked; there is room for both. */
     (void)rpc_call_set_header(call, "cache-control", STR("no-store"));
     (void)rpc_call_set_header(call, "x-content-type-options", STR("nosniff"));
-    int rc = judge_page(c, call, local, err);
+    int rc = doors_judge_page(c, call, local, err);
     if (rc == 0)
-        rc = find_pass(c, call, local, &pass, err);
+        rc = find_pass(c, call, local, &pass, &limit, err);
     if (rc < 0)
         return rc;
-    (void)passes_bind(c->passes, pass, call, local);
+    struct caller *k = passes_bind(c->passes, pass, call, local);
+    k->exchanged = limit != SCOPE_NONE;
+    k->scope = k->exchanged && limit < k->scope ? limit : k->scope;
     if (pass)
         rpc_call_vouch(call);
     if (open)
@@ -183,8 +192,8 @@ int doors_judge(struct control *c, struct rpc_call *call, bool local, const stru
     if (!pass)
         return not_in(err, "you are not logged in", people_have_owner(c->people) ? "log in, or send an API token: authorization: Bearer davit_..."
                                                                                 : "davit dashboard prints the link to begin with");
-    if (pass->scope < wanted)
-        return err_set(err, ERR_DENIED, "the API token \"%s\" has the scope %s, this needs %s", pass->name, scope_name(pass->scope),
-                       scope_name(wanted));
+    if (k->scope < wanted)
+        return err_set(err, ERR_DENIED, "%s \"%s\" has the scope %s, this needs %s", k->exchanged ? "the access token of" : "the API token",
+                       pass->name, scope_name(k->scope), scope_name(wanted));
     return 0;
 }

@@ -24,6 +24,8 @@ struct str doors_cookie(const struct rpc_call *call, bool local);
 /* The value of set-cookie that gives @secret to the browser; @secret NULL: that takes it away. */
 void doors_set_cookie(bool local, const char *secret, char dst[DOOR_COOKIE_SIZE]);
 
+/* Is @call asked for by a name of ours and, if by a page, by one of ours? 0; -ERR_DENIED. */
+int doors_judge_page(const struct control *c, const struct rpc_call *call, bool local, struct err *err) MUST_USE;
 /* Judges a call of people, binds its caller. 0; -ERR_DENIED, -ERR_UNAUTHENTICATED. */
 int doors_judge(struct control *c, struct rpc_call *call, bool local, const struct rpc_method *method, struct err *err) MUST_USE;
 

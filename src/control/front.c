@@ -24,10 +24,12 @@ void front_start(struct control *c)
     c->web = rpc_server_new(c->loop, authz_web, c);
     rpc_server_set_around(c->web, audit_around, c);
     rpc_server_set_pages(c->web, web_pages, c);
+    rpc_server_take_posts(c->web, "/oauth2/");
     tunnel_mount(c);
     c->local = rpc_server_new(c->loop, authz_local, c);
     rpc_server_set_around(c->local, audit_around, c);
     rpc_server_set_pages(c->local, web_pages_local, c);
+    rpc_server_take_posts(c->local, "/oauth2/");
 }
 
 /* --- 7441 --- */

@@ -52,6 +52,23 @@ int oauth_sign(struct oauth *o, const struct oauth_client *client, enum pass_sco
 /* Is it ours, good now and not revoked? As access_verify. */
 int oauth_verify(const struct oauth *o, struct str token, struct oauth_claims *ret, struct err *err) MUST_USE;
 
+/* ---- oauth_pages.c: for exchange.c, too ---- */
+/* What one request comes to when it fails: RFC 6749, 5.2. */
+struct oauth_failure {
+    int status;
+    const char *error;
+    char why[ERR_MSG_MAX];
+    const char *extra, *value; /* a field of the answer, or NULL */
+};
+/* -1. */
+int oauth_fail(struct oauth_failure *f, int status, const char *error, const char *why);
+/* Waits: the form that @p posts. 0; -1: @f says why not. */
+int oauth_read_form(struct rpc_page *p, struct form *form, struct oauth_failure *f) MUST_USE;
+/* @extra (may be NULL) is one more field. */
+void oauth_answer(struct rpc_page *p, int status, struct str body, const char *extra, const char *value);
+/* The answer, and the audit log. */
+void oauth_tell_failure(struct control *c, struct rpc_page *p, const char *action, const struct oauth_failure *f);
+
 /* ---- oauth_store.c ---- */
 /* Waits: @id of @client, good until @expires, is used now. 0; 1: it was before; 2: there is no room for more; negative: the store. */
 int oauth_use(struct oauth *o, const char *client, const char *id, usec_t expires, struct err *err) MUST_USE;

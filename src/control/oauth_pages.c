@@ -16,7 +16,7 @@ static const char ASSERTION_TYPE[] = "urn:ietf:params:oauth:client-assertion-typ
 
 /* --- Answers --- */
 
-static void answer(struct rpc_page *p, int status, struct str body, const char *extra, const char *value)
+void oauth_answer(struct rpc_page *p, int status, struct str body, const char *extra, const char *value)
 {
     const struct http_field fields[] = {{"content-type", "application/json"}, {"cache-control", "no-store"}, {"pragma", "no-cache"},
                                         {"x-content-type-options", "nosniff"}, {extra, value}};
@@ -24,15 +24,7 @@ static void answer(struct rpc_page *p, int status, struct str body, const char *
         (void)rpc_page_write(p, body);
 }
 
-/* What one request comes to when it fails: RFC 6749, 5.2. */
-struct failure {
-    int status;
-    const char *error;
-    char why[ERR_MSG_MAX];
-    const char *extra, *value; /* a field of the answer, or NULL */
-};
-
-static int fail(struct failure *f, int status, const char *error, const char *why)
+int oauth_fail(struct oauth_failure *f, int status, const char *error, const char *why)
 {
     f->status = status;
     f->error = error;
@@ -44,19 +36,19 @@ static int fail(struct failure *f, int status, const char *error, const char *wh
     return -1;
 }
 
-static int bad_client(struct failure *f, const char *why)
+static int bad_client(struct oauth_failure *f, const char *why)
 {
-    return fail(f, 401, "invalid_client", why);
+    return oauth_fail(f, 401, "invalid_client", why);
 }
 
-static int no_store(struct failure *f, const char *why)
+static int no_store(struct oauth_failure *f, const char *why)
 {
     f->extra = "retry-after";
     f->value = "30";
-    return fail(f, 503, "temporarily_unavailable", why);
+    return oauth_fail(f, 503, "temporarily_unavailable", why);
 }
 
-static void tell_failure(const struct oauth *o, struct rpc_page *p, const char *action, const struct failure *f)
+void oauth_tell_failure(struct control *c, struct rpc_page *p, const char *action, const struct oauth_failure *f)
 {
     struct audit_record who = {.count = 1};
     AUTO_BUF body = BUF_INIT(ANSWER_MAX);
@@ -70,24 +62,24 @@ static void tell_failure(const struct oauth *o, struct rpc_page *p, const char *
     BUG_ON(jsonw_end(&w) < 0);
     (void)err_set(&err, f->status == 401 ? ERR_UNAUTHENTICATED : f->status >= 429 ? ERR_UNAVAILABLE : ERR_INVALID, "%s: %s", f->error, f->why);
     audit_who_call(&who, rpc_page_call(p));
-    audit_refused(o->c, &who, action, "-", &err);
+    audit_refused(c, &who, action, "-", &err);
     log_aloud(LOG_NOTICE, "token refused", "what", action, "error", f->error, "why", f->why, NULL);
-    answer(p, f->status, buf_str(&body), f->extra, f->value);
+    oauth_answer(p, f->status, buf_str(&body), f->extra, f->value);
 }
 
 /* --- The request --- */
 
-static int read_body(struct rpc_page *p, struct buf *body, struct failure *f)
+static int read_body(struct rpc_page *p, struct buf *body, struct oauth_failure *f)
 {
     struct str part;
     int rc = 0;
     while ((rc = rpc_page_read(p, &part)) == 0)
         if (buf_append_str(body, part) < 0)
-            return fail(f, 413, "invalid_request", "the body is too long");
-    return rc < 0 ? fail(f, 400, "invalid_request", "the body did not come") : 0;
+            return oauth_fail(f, 413, "invalid_request", "the body is too long");
+    return rc < 0 ? oauth_fail(f, 400, "invalid_request", "the body did not come") : 0;
 }
 
-static int read_form(struct rpc_page *p, struct form *form, struct failure *f)
+int oauth_read_form(struct rpc_page *p, struct form *form, struct oauth_failure *f)
 {
     AUTO_SECRET_BUF body = BUF_INIT(OAUTH_BODY_MAX);
     struct err err = ERR_INIT;
@@ -95,13 +87,13 @@ static int read_form(struct rpc_page *p, struct form *form, struct failure *f)
     if (strcmp(rpc_page_method(p), "POST") != 0) {
         f->extra = "allow";
         f->value = "POST";
-        return fail(f, 405, "invalid_request", "only POST");
+        return oauth_fail(f, 405, "invalid_request", "only POST");
     }
     if (!form_type_ok(rpc_page_field(p, "content-type")))
-        return fail(f, 400, "invalid_request", "the body must be application/x-www-form-urlencoded");
+        return oauth_fail(f, 400, "invalid_request", "the body must be application/x-www-form-urlencoded");
     int rc = read_body(p, &body, f);
     if (rc == 0 && form_parse(buf_str(&body), form, &err) < 0)
-        rc = fail(f, 400, "invalid_request", err.msg);
+        rc = oauth_fail(f, 400, "invalid_request", err.msg);
     return rc;
 }
 
@@ -130,7 +122,7 @@ static int read_key(void *arg)
 }
 
 /* Waits: the key as it lies there now. */
-static int load_key(struct oauth *o, struct asking *a, struct failure *f)
+static int load_key(struct oauth *o, struct asking *a, struct oauth_failure *f)
 {
     AUTO_FREE char *path = str_printf("%s/%s", o->c->opt.state_dir, a->client->file);
     AUTO_FREE char *old = str_printf("%s/%s", o->c->opt.state_dir, a->client->old_file);
@@ -151,7 +143,7 @@ static int load_key(struct oauth *o, struct asking *a, struct failure *f)
     return bad < 0 ? no_store(f, "the key of this client is damaged: run davit up") : 0;
 }
 
-static int find_client(struct oauth *o, struct rpc_page *p, const struct form *form, struct asking *a, struct failure *f)
+static int find_client(struct oauth *o, struct rpc_page *p, const struct form *form, struct asking *a, struct oauth_failure *f)
 {
     const struct tls_peer *peer = conn_peer(rpc_call_conn(rpc_page_call(p)));
     const char *type = form_get(form, "client_assertion_type"), *assertion = form_get(form, "client_assertion");
@@ -159,7 +151,7 @@ static int find_client(struct oauth *o, struct rpc_page *p, const struct form *f
     struct err err = ERR_INIT;
     usec_t wait = 0;
     if (form_get(form, "client_secret") || (basic && str_eq_ci((struct str){basic, strlen(basic) < 6 ? 0 : 6}, STR("basic "))))
-        return fail(f, 400, "invalid_request", "clients authenticate by an assertion only");
+        return oauth_fail(f, 400, "invalid_request", "clients authenticate by an assertion only");
     if (!type || !assertion || strcmp(type, ASSERTION_TYPE) != 0)
         return bad_client(f, "a client_assertion of the type jwt-bearer is needed");
     if (assertion_read(str_from(assertion), &a->jws, &a->claims, &err) < 0)
@@ -175,7 +167,7 @@ static int find_client(struct oauth *o, struct rpc_page *p, const struct form *f
     if (bucket_take(&o->bucket, clock_mono(), OAUTH_EVERY, OAUTH_BURST, &wait) != 0) {
         f->extra = "retry-after";
         f->value = "1";
-        return fail(f, 429, "temporarily_unavailable", "too many requests of this client");
+        return oauth_fail(f, 429, "temporarily_unavailable", "too many requests of this client");
     }
     return 0;
 }
@@ -200,7 +192,7 @@ static int judge(const struct oauth *o, const struct asking *a, struct err *err)
 }
 
 /* Waits: is this assertion good, and used for the first time? From here on it is used. */
-static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *form, struct asking *a, struct failure *f)
+static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *form, struct asking *a, struct oauth_failure *f)
 {
     struct err err = ERR_INIT;
     int rc = find_client(o, p, form, a, f);
@@ -221,7 +213,7 @@ static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *
 /* --- /oauth2/token --- */
 
 /* The widest of the scopes that are asked for, if the client may have all of them. */
-static int choose_scope(const struct oauth_client *client, const char *asked, enum pass_scope *ret, struct failure *f)
+static int choose_scope(const struct oauth_client *client, const char *asked, enum pass_scope *ret, struct oauth_failure *f)
 {
     struct str rest = str_from(asked);
     *ret = asked ? SCOPE_NONE : client->scope;
@@ -232,13 +224,13 @@ static int choose_scope(const struct oauth_client *client, const char *asked, en
         if (one.n == 0)
             continue;
         if (scope == SCOPE_NONE || scope > client->scope)
-            return fail(f, 400, "invalid_scope", "this client may not have that scope");
+            return oauth_fail(f, 400, "invalid_scope", "this client may not have that scope");
         *ret = scope > *ret ? scope : *ret;
     }
-    return *ret == SCOPE_NONE ? fail(f, 400, "invalid_scope", "no scope is asked for") : 0;
+    return *ret == SCOPE_NONE ? oauth_fail(f, 400, "invalid_scope", "no scope is asked for") : 0;
 }
 
-static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *form, struct failure *f)
+static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *form, struct oauth_failure *f)
 {
     AUTO_SECRET_BUF token = BUF_INIT(JWS_MAX), body = BUF_INIT(ANSWER_MAX);
     const char *grant = form_get(form, "grant_type");
@@ -251,9 +243,9 @@ static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *f
     if (rc < 0)
         return rc;
     if (!grant)
-        return fail(f, 400, "invalid_request", "grant_type is missing");
+        return oauth_fail(f, 400, "invalid_request", "grant_type is missing");
     if (strcmp(grant, "client_credentials") != 0)
-        return fail(f, 400, "unsupported_grant_type", "only client_credentials");
+        return oauth_fail(f, 400, "unsupported_grant_type", "only client_credentials");
     rc = choose_scope(a.client, form_get(form, "scope"), &scope, f);
     if (rc < 0)
         return rc;
@@ -268,7 +260,7 @@ static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *f
     jsonw_object_end(&w);
     BUG_ON(jsonw_end(&w) < 0);
     log_aloud(LOG_INFO, "token issued", "client", a.client->id, "scope", scope_name(scope), NULL);
-    answer(p, 200, buf_str(&body), NULL, NULL);
+    oauth_answer(p, 200, buf_str(&body), NULL, NULL);
     return 0;
 }
 
@@ -290,7 +282,7 @@ static void write_active(struct jsonw *w, const struct oauth_claims *k)
     jsonw_object_end(w);
 }
 
-static int serve_introspect(struct oauth *o, struct rpc_page *p, const struct form *form, struct failure *f)
+static int serve_introspect(struct oauth *o, struct rpc_page *p, const struct form *form, struct oauth_failure *f)
 {
     AUTO_BUF body = BUF_INIT(ANSWER_MAX);
     const char *token = form_get(form, "token");
@@ -301,7 +293,7 @@ static int serve_introspect(struct oauth *o, struct rpc_page *p, const struct fo
     if (rc < 0)
         return rc;
     if (!token)
-        return fail(f, 400, "invalid_request", "token is missing");
+        return oauth_fail(f, 400, "invalid_request", "token is missing");
     bool active = oauth_verify(o, str_from(token), &k, NULL) == 0;
     jsonw_init(&w, &body);
     jsonw_object(&w);
@@ -310,12 +302,12 @@ static int serve_introspect(struct oauth *o, struct rpc_page *p, const struct fo
         write_active(&w, &k);
     jsonw_object_end(&w);
     BUG_ON(jsonw_end(&w) < 0);
-    answer(p, 200, buf_str(&body), NULL, NULL);
+    oauth_answer(p, 200, buf_str(&body), NULL, NULL);
     return 0;
 }
 
 /* A token that is none any more is no failure (RFC 7009, 2.2). */
-static int serve_revoke(struct oauth *o, struct rpc_page *p, const struct form *form, struct failure *f)
+static int serve_revoke(struct oauth *o, struct rpc_page *p, const struct form *form, struct oauth_failure *f)
 {
     const char *token = form_get(form, "token");
     struct asking a = {0};
@@ -325,16 +317,16 @@ static int serve_revoke(struct oauth *o, struct rpc_page *p, const struct form *
     if (rc < 0)
         return rc;
     if (!token)
-        return fail(f, 400, "invalid_request", "token is missing");
+        return oauth_fail(f, 400, "invalid_request", "token is missing");
     if (oauth_verify(o, str_from(token), &k, NULL) == 0) {
         if (strcmp(k.client, a.client->id) != 0)
-            return fail(f, 400, "unauthorized_client", "the token is another client's");
+            return oauth_fail(f, 400, "unauthorized_client", "the token is another client's");
         rc = oauth_revoke(o, k.id, k.expires, &err);
         if (rc != 0)
             return no_store(f, rc == 2 ? "too many tokens were revoked of late" : "the store cannot be reached: revoked until a restart only");
         log_aloud(LOG_NOTICE, "token revoked", "client", k.client, "token", k.id, NULL);
     }
-    answer(p, 200, STR("{}"), NULL, NULL);
+    oauth_answer(p, 200, STR("{}"), NULL, NULL);
     return 0;
 }
 
@@ -393,20 +385,20 @@ static void serve_document(const struct oauth *o, struct rpc_page *p, void (*wri
     const char *verb = rpc_page_method(p);
     struct jsonw w;
     if (strcmp(verb, "GET") != 0 && strcmp(verb, "HEAD") != 0) {
-        answer(p, 405, STR("{}"), "allow", "GET, HEAD");
+        oauth_answer(p, 405, STR("{}"), "allow", "GET, HEAD");
         return;
     }
     jsonw_init(&w, &body);
     write(o, &w);
     BUG_ON(jsonw_end(&w) < 0);
-    answer(p, 200, buf_str(&body), NULL, NULL);
+    oauth_answer(p, 200, buf_str(&body), NULL, NULL);
 }
 
 /* --- Which --- */
 
 static const struct {
     const char *path, *action;
-    int (*serve)(struct oauth *o, struct rpc_page *p, const struct form *form, struct failure *f);
+    int (*serve)(struct oauth *o, struct rpc_page *p, const struct form *form, struct oauth_failure *f);
     void (*write)(const struct oauth *o, struct jsonw *w);
 } pages[] = {
     {"/oauth2/token", "oauth/token", serve_token, NULL},
@@ -419,11 +411,11 @@ static const struct {
 static void serve(struct oauth *o, struct rpc_page *p, size_t i)
 {
     CLEANUP(form_release) struct form form = {0};
-    struct failure f = {0};
+    struct oauth_failure f = {0};
     if (pages[i].write)
         serve_document(o, p, pages[i].write);
-    else if (read_form(p, &form, &f) < 0 || pages[i].serve(o, p, &form, &f) < 0)
-        tell_failure(o, p, pages[i].action, &f);
+    else if (oauth_read_form(p, &form, &f) < 0 || pages[i].serve(o, p, &form, &f) < 0)
+        oauth_tell_failure(o->c, p, pages[i].action, &f);
 }
 
 void oauth_pages(struct rpc_page *page, void *ctx)
@@ -435,9 +427,9 @@ void oauth_pages(struct rpc_page *page, void *ctx)
         i++;
     c->fibers++;
     if (c->stopping)
-        answer(page, 503, STR("{\"error\":\"temporarily_unavailable\"}"), NULL, NULL);
+        oauth_answer(page, 503, STR("{\"error\":\"temporarily_unavailable\"}"), NULL, NULL);
     else if (i == ARRAY_LEN(pages))
-        answer(page, 404, STR("{\"error\":\"invalid_request\",\"error_description\":\"there is nothing here\"}"), NULL, NULL);
+        oauth_answer(page, 404, STR("{\"error\":\"invalid_request\",\"error_description\":\"there is nothing here\"}"), NULL, NULL);
     else
         serve(c->oauth, page, i);
     control_fiber_end(c);

@@ -222,6 +222,11 @@ struct pass *passes_token(struct passes *p, struct str text)
     return same ? if_good(pass) : NULL;
 }
 
+usec_t passes_good_until(const struct pass *pass)
+{
+    return end_of(pass);
+}
+
 struct pass *passes_find(const struct passes *p, enum pass_kind kind, const char *name)
 {
     struct str wanted = str_from(name);
@@ -263,6 +268,7 @@ struct caller *passes_bind(struct passes *p, struct pass *pass, struct rpc_call 
     k->call = call;
     k->local = local;
     k->pass = pass;
+    k->scope = pass ? pass->scope : SCOPE_NONE;
     if (pass) {
         (void)snprintf(k->actor, sizeof(k->actor), "%s:%s", pass->kind == PASS_SESSION ? "person" : "token", pass->name);
         (void)str_copy(k->serial, sizeof(k->serial), str_from(pass->id));

@@ -37,6 +37,7 @@ struct pass {
     char agent[PASS_AGENT_MAX + 1]; /* of a session: what its browser says it is; clean text */
     char from[ADDRESS_SIZE];        /* where it was used last */
     usec_t created, used, expires;  /* real time; used 0: never */
+    usec_t exchanges;               /* a bucket, see exchange.h */
     bool dirty;                     /* used and from are newer than the store */
 };
 
@@ -46,6 +47,8 @@ struct caller {
     struct rpc_call *call;
     struct pass *pass; /* NULL: nobody, or not any more */
     bool local;        /* by 7441 */
+    bool exchanged;    /* by a token that was made of @pass (exchange.h): not logged in themselves */
+    enum pass_scope scope; /* what this call may */
     char actor[136], serial[72]; /* for the audit log; "" nobody. They stay */
 };
 
@@ -89,6 +92,8 @@ struct pass *passes_token(struct passes *p, struct str text);
 /* By id, for people: of a session, or id or name of a token. */
 struct pass *passes_find(const struct passes *p, enum pass_kind kind, const char *name);
 
+/* When it ends by itself, as things are now. */
+usec_t passes_good_until(const struct pass *pass);
 /* Binds @call to @pass (may be NULL), which is used by it now. */
 struct caller *passes_bind(struct passes *p, struct pass *pass, struct rpc_call *call, bool local);
 /* NULL: the call came by another door (certificate, socket). */

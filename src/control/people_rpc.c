@@ -28,7 +28,7 @@ static int open_door(struct rpc_call *call, struct people_door *ret, struct err 
     if (conn)
         address_host(conn_peer_addr(conn), ret->host);
     audit_text(ret->agent, sizeof(ret->agent), str_from(rpc_call_metadata(call, "user-agent")));
-    if (k->pass && k->pass->kind == PASS_SESSION)
+    if (k->pass && k->pass->kind == PASS_SESSION && !k->exchanged)
         (void)str_copy(ret->before, sizeof(ret->before), str_from(k->pass->id));
     return 0;
 }
@@ -285,7 +285,7 @@ static int revoke_session_run(struct rpc_call *call, void *ctx, const ProtobufCM
     const Davit__Control__V1__RevokeSessionRequest *r = REQUEST(RevokeSessionRequest, request);
     Davit__Control__V1__RevokeSessionResponse m = DAVIT__CONTROL__V1__REVOKE_SESSION_RESPONSE__INIT;
     const struct caller *k = caller_of(call);
-    const char *own = k && k->pass && k->pass->kind == PASS_SESSION ? k->pass->id : "";
+    const char *own = k && k->pass && k->pass->kind == PASS_SESSION && !k->exchanged ? k->pass->id : "";
     char keep[PASS_ID_SIZE];
     if (!r->all_others && !*text(r->session_id))
         return err_set(err, ERR_INVALID, "session_id: name one, or set all_others");

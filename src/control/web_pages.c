@@ -6,6 +6,7 @@
 
 #include "control/control_internal.h"
 #include "control/doors.h"
+#include "control/exchange.h"
 #include "control/files.h"
 #include "control/front_pages.h"
 
@@ -158,6 +159,8 @@ static void answer(struct control *c, struct rpc_page *p, bool local)
         plain(p, 503, STR("the control plane is stopping\n"));
     else if (!doors_host_ok(c, local, host_of(p)))
         plain(p, 421, STR("this control plane is not called that; open it by its address, or by the name of davit up --hostname\n"));
+    else if (exchange_wanted(p))
+        exchange_page(p, c, local);
     else if (file_page_wanted(p))
         file_page(p, c, local);
     else if (!a)

@@ -243,7 +243,7 @@ int assertion_make(const struct key *key, const char *client, const char *audien
 
 /* --- Access tokens --- */
 
-int access_make(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err)
+static int make_access(const struct key *key, const struct oauth_claims *claims, bool bound, struct buf *out, struct err *err)
 {
     struct jwk jwk;
     char kid[JWK_THUMBPRINT_SIZE];
@@ -251,13 +251,23 @@ int access_make(const struct key *key, const struct oauth_claims *claims, struct
     int rc = jwk_of_key(key, &jwk, err);
     if (rc < 0)
         return rc;
-    if (!claims->bound || claims->issued >= claims->expires || write_claims(claims, &payload) < 0)
+    if (claims->bound != bound || claims->issued >= claims->expires || write_claims(claims, &payload) < 0)
         return err_set(err, ERR_INVALID, "these claims make no access token");
     jwk_thumbprint(&jwk, kid);
     return jws_make(key, ACCESS_TYPE, kid, buf_str(&payload), out, err);
 }
 
-static const char *access_fault(const struct jwk *key, struct str token, const char *issuer, usec_t now, struct oauth_claims *c)
+int access_make(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err)
+{
+    return make_access(key, claims, true, out, err);
+}
+
+int access_make_unbound(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err)
+{
+    return make_access(key, claims, false, out, err);
+}
+
+static const char *access_fault(const struct jwk *key, struct str token, const char *issuer, bool bound, usec_t now, struct oauth_claims *c)
 {
     struct jws jws;
     struct err why = ERR_INIT;
@@ -271,7 +281,7 @@ static const char *access_fault(const struct jwk *key, struct str token, const c
         return "its key is not known";
     if (!jws_holds(&jws, key))
         return "its signature does not hold";
-    if (read_claims(&jws, ACCESS_NEEDS, c) || !c->bound)
+    if (read_claims(&jws, bound ? ACCESS_NEEDS : ACCESS_NEEDS & ~BIT(CNF), c) || c->bound != bound)
         return "its claims are not those of our tokens";
     if (strcmp(c->issuer, issuer) != 0 || strcmp(c->audience, issuer) != 0)
         return "it is of another issuer or for another audience";
@@ -280,17 +290,19 @@ static const char *access_fault(const struct jwk *key, struct str token, const c
     return now >= c->expires ? "it has expired" : NULL;
 }
 
-int access_verify(const struct jwk *key, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err)
+static int verify_access(const struct jwk *key, struct str token, const char *issuer, bool bound, usec_t now, struct oauth_claims *ret,
+                         struct err *err)
 {
     struct oauth_claims c = {0};
-    const char *why = access_fault(key, token, issuer, now, &c);
+    const char *why = access_fault(key, token, issuer, bound, now, &c);
     if (why)
         return err_set(err, ERR_UNAUTHENTICATED, "the access token is not valid: %s", why);
     *ret = c;
     return 0;
 }
 
-int access_verify_any(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err)
+/* The one of @keys that @token names, or else the last. */
+static const struct jwk *key_of(const struct jwk *keys, size_t n, struct str token)
 {
     struct jws jws;
     char kid[JWK_THUMBPRINT_SIZE];
@@ -301,5 +313,21 @@ int access_verify_any(const struct jwk *keys, size_t n, struct str token, const 
         if (strcmp(jws.kid, kid) == 0)
             break;
     }
-    return access_verify(&keys[i], token, issuer, now, ret, err);
+    return &keys[i];
+}
+
+int access_verify(const struct jwk *key, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err)
+{
+    return verify_access(key, token, issuer, true, now, ret, err);
+}
+
+int access_verify_any(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err)
+{
+    return verify_access(key_of(keys, n, token), token, issuer, true, now, ret, err);
+}
+
+int access_verify_unbound(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret,
+                          struct err *err)
+{
+    return verify_access(key_of(keys, n, token), token, issuer, false, now, ret, err);
 }

@@ -69,7 +69,11 @@ int access_make(const struct key *key, const struct oauth_claims *claims, struct
 /* Is @token one that @key made, of this issuer and for it, and good at real time @now? 0 or -ERR_UNAUTHENTICATED with the reason; @ret is filled
  * on 0 only. Whose certificate it is bound to is for the caller to compare. */
 int access_verify(const struct jwk *key, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret, struct err *err) MUST_USE;
-/* The same with whichever of @keys made it. */
+/* Tokens that are bound to no certificate, for other issuers: none of one kind is one of the other. */
+int access_make_unbound(const struct key *key, const struct oauth_claims *claims, struct buf *out, struct err *err) MUST_USE;
+int access_verify_unbound(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret,
+                          struct err *err) MUST_USE;
+/* The same as access_verify with whichever of @keys made it. */
 int access_verify_any(const struct jwk *keys, size_t n, struct str token, const char *issuer, usec_t now, struct oauth_claims *ret,
                       struct err *err) MUST_USE;
 
