@@ -73,7 +73,8 @@ static int remember_directory(char **kept, const char *given, struct err *err)
     return 0;
 }
 
-static int settle(struct cli *cli, const struct up_options *o, struct err *err)
+/* @engine: what the environment says, or NULL. */
+static int settle(struct cli *cli, const struct up_options *o, const char *engine, struct err *err)
 {
     struct cli_settings *s = &cli->settings;
     int rc = settings_file_apply(cli, s, err);
@@ -92,7 +93,7 @@ static int settle(struct cli *cli, const struct up_options *o, struct err *err)
     remember(&s->ingress, o->ingress);
     remember(&s->ingress_image, o->ingress_image);
     /* Kept like an option: a unit gets no environment, and the next `up` may come from another shell. */
-    remember(&s->docker, o->docker ? o->docker : getenv("DOCKER_HOST"));
+    remember(&s->docker, o->docker ? o->docker : engine);
     /* Below --home everything is private to that directory, units of the system are not. */
     s->systemd = proc_has_systemd() && !o->background && !cli->common.home;
     return remember_directory(&s->releases, o->releases, err);
@@ -231,8 +232,10 @@ static int judge(struct cli *cli, const struct up_options *o, struct up_before *
     if (rc == 0)
         rc = cli_settings_load(&cli->paths, &cli->settings, err);
     nothing.background = b->known && !b->settings.systemd;
+    /* Only who says `up` may mean another engine: with any other shell's, the agent would lose sight of its sandboxes. */
+    const char *engine = o || !b->known ? getenv("DOCKER_HOST") : NULL;
     if (rc == 0)
-        rc = settle(cli, o ? o : &nothing, err);
+        rc = settle(cli, o ? o : &nothing, engine, err);
     return rc < 0 ? rc : check_settings(cli, err);
 }
 

@@ -11,6 +11,9 @@
 #define RETRY_BASE (200 * USEC_MSEC)
 #define RETRY_CAP  (10 * USEC_SEC)
 #define FILTER     LABEL_PURPOSE "=sandbox"
+#define ENGINE_FILE "engine"
+
+enum { ENGINE_ID_MAX = 256 };
 
 static bool is_ours(const struct contain *k, const struct docker_map *labels)
 {
@@ -142,19 +145,53 @@ static bool is_busy(const struct contain *k, const struct box *b)
     return false;
 }
 
-static void sweep(struct contain *k)
+static struct box *find_lost(struct contain *k)
 {
-    for (;;) {
-        struct box *lost = NULL;
-        for (struct hmap_entry *e = hmap_first(k->boxes); e && !lost; e = hmap_next(e)) {
-            struct box *b = hmap_value(e);
-            if (!b->listed && !is_busy(k, b))
-                lost = b;
-        }
-        if (!lost)
-            return;
-        forget(lost);
+    for (struct hmap_entry *e = hmap_first(k->boxes); e; e = hmap_next(e)) {
+        struct box *b = hmap_value(e);
+        if (!b->listed && !is_busy(k, b))
+            return b;
     }
+    return NULL;
+}
+
+/* Waits: is it the engine that what is kept is about? 1, 0, or negative. With nothing lost it is from now on. */
+static int same_engine(struct contain *k, struct err *err)
+{
+    AUTO_BUF kept = BUF_INIT(ENGINE_ID_MAX);
+    struct docker_info info = {0};
+    struct err unread = ERR_INIT;
+    bool same = false;
+    int rc = docker_info_get(k->w->docker, &info, deadline_in(ENGINE_CALL), err);
+
+    if (rc == 0) {
+        int found = contain_read(k, ENGINE_FILE, &kept, &unread);
+        same = found == 0 && strcmp(buf_cstr(&kept), info.id) == 0;
+        if (!same && (found == -ERR_NOT_FOUND || !find_lost(k))) {
+            rc = contain_write(k, ENGINE_FILE, info.id, strlen(info.id), err);
+            same = true;
+        }
+    }
+    docker_info_release(&info);
+    return rc < 0 ? rc : same;
+}
+
+/* Waits. What another engine does not list may be where it was: it stays until somebody removes it, and nobody is told that it is gone. */
+static int sweep(struct contain *k, struct err *err)
+{
+    struct box *lost = find_lost(k);
+    int rc = lost || !k->engine_known ? same_engine(k, err) : 1;
+
+    if (rc < 0)
+        return rc;
+    k->engine_known = rc > 0;
+    k->watched = k->watched && k->engine_known;
+    if (!k->engine_known && !k->engine_other)
+        log_event(LOG_WARN, "this is not the engine that sandboxes were made in: what is known of them is kept until they are removed", NULL);
+    k->engine_other = !k->engine_known;
+    while (k->engine_known && (lost = find_lost(k)) != NULL)
+        forget(lost);
+    return 0;
 }
 
 static int resync(struct contain *k, struct err *err)
@@ -175,9 +212,7 @@ static int resync(struct contain *k, struct err *err)
             rc = 0;
     }
     docker_summaries_release(&l);
-    if (rc == 0)
-        sweep(k);
-    return rc;
+    return rc < 0 ? rc : sweep(k, err);
 }
 
 /* Sandboxes that run already may have something to ask. */
@@ -272,7 +307,7 @@ static void watch_main(void *arg)
         struct err err = ERR_INIT;
         uint64_t now = clock_real() * 1000;
         int rc = resync(k, &err);
-        if (rc == 0 && !k->watched) {
+        if (rc == 0 && !k->watched && k->engine_known) {
             k->watched = true;
             boxes_tell(k);
         }
@@ -285,6 +320,8 @@ static void watch_main(void *arg)
         if (rc == 0)
             rc = docker_events(k->w->docker, FILTER, now, on_event, k, deadline_in(RESYNC), &err);
         failed = rc == 0 || rc == -ERR_DEADLINE ? 0 : failed + 1;
+        if (failed)
+            k->engine_known = false; /* another may come in its place */
         if (failed && !fiber_cancelled())
             (void)fiber_sleep(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP));
     }

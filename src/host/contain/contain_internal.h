@@ -116,6 +116,7 @@ struct contain {
     bool fenced;
 
     bool watched; /* the engine was asked for all once */
+    bool engine_known, engine_other; /* it is the one that what is kept is about; it is not, and that was said */
     bool listens; /* where sandboxes are that were there before */
 };
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -349,6 +350,29 @@ def test_stopped_for_longer_than_a_certificate_lasts(control, docker, busybox_im
         gone(control, box)
     finally:
         control.on_renewal, control.life = None, 90 * DAY
+
+
+def test_what_another_engine_does_not_list_is_kept(control, docker, busybox_image):
+    box, _ = control.create(busybox_image, command=["/bin/true"])
+    folder = pathlib.Path(control.folder)
+
+    def again(engine):
+        control.p.kill()
+        control.p.wait()
+        (folder / "engine").write_text(engine)
+        if docker.containers(f"davit.sandbox={box['id']}"):
+            docker.remove(name_of(box))
+        n = len(control.seen)
+        control.restart()
+        return n
+    own = (folder / "engine").read_text()
+    assert own == docker.json("GET", "/info")["ID"]
+    n = again("another")
+    time.sleep(1.5)
+    assert not any(m["sandboxes"].get("full") for m in control.seen[n:] if "sandboxes" in m) and (folder / f"{box['id']}.row").exists()
+    again(own)
+    wait_for(lambda: not (folder / f"{box['id']}.spec").exists())
+    assert control.act(box, REMOVE, volumes=True)["outcome"] == "already removed"
 
 
 @pytest.mark.req("SA-5", "CW-29", "CW-30")
