@@ -436,3 +436,12 @@ int tar_put(struct buf *out, const struct tar_entry *e)
     int rc = put_extension(out, e);
     return rc == 0 ? put_block(out, types[e->kind], e) : rc;
 }
+
+int tar_put_file(struct buf *out, const char *name, struct str content, uint32_t mode, int64_t mtime)
+{
+    const struct tar_entry e = {.kind = TAR_FILE, .name = name, .link = "", .size = content.n, .mode = mode, .mtime = mtime};
+    int rc = tar_put(out, &e);
+    if (rc == 0)
+        rc = buf_append_str(out, content);
+    return rc == 0 ? buf_append(out, tar_zeros, tar_pad(content.n)) : rc;
+}

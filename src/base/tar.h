@@ -70,6 +70,8 @@ int tar_reader_end(const struct tar_reader *r, struct err *err) MUST_USE;
 /* Appends the header of @e (with an extended one before it where ustar has no room). Then come e->size bytes and tar_pad(e->size) zeros.
  * -ERR_INVALID: a name that is empty or too long; -ERR_EXHAUSTED: no room in @out. */
 int tar_put(struct buf *out, const struct tar_entry *e) MUST_USE;
+/* The same for a plain file, with its content behind it. */
+int tar_put_file(struct buf *out, const char *name, struct str content, uint32_t mode, int64_t mtime) MUST_USE;
 /* Zeros that fill up the last block of @size bytes. */
 size_t tar_pad(uint64_t size);
 /* What every archive ends with: TAR_END zeros. */

@@ -232,9 +232,11 @@ static void open_ingress(struct driver *d, char *const *words)
 
 static void open_sandboxes(struct driver *d, char *const *words)
 {
-    const struct contain_config config = {.loop = d->loop, .work = d->work, .folder = words[0], .runtime_dir = words[1]};
+    AUTO_FREE char *key = str_printf("%s.key", words[0]);
+    const struct contain_config config = {.loop = d->loop, .work = d->work, .folder = words[0], .key = key, .runtime_dir = words[1]};
     struct err err = ERR_INIT;
 
+    (void)seal_make(key, NULL); /* may be there */
     if (contain_new(&config, &d->contain, &err) < 0) {
         fprintf(stderr, "work_driver: %s\n", err.msg);
         exit(1);

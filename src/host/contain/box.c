@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* box — the record of one sandbox: what is known of it, what is kept of it on disk, and what the control plane is told.
- * Files: <id>.spec SandboxSpec without variables, <id>.row SandboxVerdict, <id>.init (empty): its first start's steps are done. */
+ * Files, sealed: <id>.spec SandboxSpec without variables, <id>.row SandboxVerdict, <id>.init (empty): its first start's steps are done. */
 #include "host/contain/contain_internal.h"
 
 #include <dirent.h>
@@ -201,12 +201,16 @@ void box_state(struct box *b, Davit__Common__V1__SandboxState state, const char 
 
 static int keep(struct box *b, const char *kind, const ProtobufCMessage *m, struct err *err)
 {
-    AUTO_BUF bytes = BUF_INIT(SPEC_MAX);
+    AUTO_SECRET_BUF bytes = BUF_INIT(SPEC_MAX);
+    AUTO_BUF sealed = BUF_INIT(SPEC_MAX + SEAL_OVERHEAD);
     AUTO_FREE char *name = str_printf("%s.%s", b->id, kind);
-    int rc = rpc_pack(m, &bytes);
+    const struct seal *seal = b->k->seal;
 
-    return rc < 0 ? err_set(err, ERR_EXHAUSTED, "a sandbox that takes more than %d bytes to describe", SPEC_MAX)
-                  : contain_write(b->k, name, buf_cstr(&bytes), bytes.len, err);
+    if (rpc_pack(m, &bytes) < 0)
+        return err_set(err, ERR_EXHAUSTED, "a sandbox that takes more than %d bytes to describe", SPEC_MAX);
+    int rc = seal ? seal_close(seal, name, buf_str(&bytes), &sealed, err) : 0;
+    const struct buf *kept = seal ? &sealed : &bytes;
+    return rc < 0 ? rc : contain_write(b->k, name, buf_cstr(kept), kept->len, err);
 }
 
 int box_keep_spec(struct box *b, const sandbox_spec *spec, struct err *err)
@@ -293,11 +297,16 @@ int box_set_container(struct box *b, const char *id, struct err *err)
 static ProtobufCMessage *read_message(struct contain *k, const char *name, const ProtobufCMessageDescriptor *type)
 {
     AUTO_FREE char *path = str_printf("%s/%s", k->folder, name);
-    AUTO_BUF bytes = BUF_INIT(SPEC_MAX);
+    AUTO_BUF bytes = BUF_INIT(SPEC_MAX + SEAL_OVERHEAD);
+    AUTO_SECRET opened = NULL;
     ProtobufCMessage *m = NULL;
     struct err err = ERR_INIT;
+    int rc = fd_read_file(path, &bytes, &err);
 
-    if (fd_read_file(path, &bytes, &err) < 0 || rpc_unpack(type, buf_str(&bytes), &m, &err) < 0) {
+    /* What an agent of before wrote is no envelope. */
+    if (rc == 0 && k->seal && seal_is(buf_str(&bytes)))
+        rc = seal_open(k->seal, name, buf_str(&bytes), &opened, &err);
+    if (rc < 0 || rpc_unpack(type, opened ? secret_reveal(opened) : buf_str(&bytes), &m, &err) < 0) {
         log_err(LOG_WARN, &err, "what is kept of a sandbox cannot be read", "file", path, NULL);
         return NULL;
     }

@@ -229,6 +229,8 @@ int contain_new(const struct contain_config *config, struct contain **ret, struc
     int rc = fd_mkdir_p(k->folder, 0700, err);
     if (rc == 0)
         rc = contact_new(k, &k->contact, err);
+    if (rc == 0 && config->key)
+        rc = seal_load(config->key, &k->seal, err);
     if (rc < 0) {
         (void)contain_free(k);
         return rc;
@@ -272,6 +274,7 @@ struct contain *contain_free(struct contain *k)
     event_release(&k->relay_idle);
     for (size_t i = 0; i < ARRAY_LEN(k->relay_at); i++)
         free(k->relay_at[i]);
+    k->seal = seal_free(k->seal);
     free(k->runtime_volume);
     free(k->unfenced);
     free(k->folder);

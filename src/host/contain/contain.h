@@ -25,6 +25,7 @@ struct contain_config {
     struct loop *loop;
     struct work *work;       /* borrowed; lives longer */
     const char *folder;      /* made 0700; copied */
+    const char *key;         /* file of seal.h: what is kept of a spec is sealed by it. NULL: it is not */
     const char *runtime_dir; /* where davit-init and davit-session lie; copied. NULL: beside this program */
 };
 

@@ -9,6 +9,7 @@
 #include "host/contain/contain.h"
 #include "host/work/calls.h"
 #include "ident/cert.h"
+#include "ident/seal.h"
 #include "loop/lane.h"
 #include "rpc/rpc.h"
 
@@ -89,6 +90,7 @@ struct contain {
     struct work *w;
     struct work_extension extension;
     char *folder, *runtime_dir;
+    struct seal *seal; /* NULL: nothing is sealed */
     struct lane *disk;
     struct hmap *boxes; /* id -> struct box */
 

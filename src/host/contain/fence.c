@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fence — what a sandbox reaches of this machine. The gateway of davit-net is an address of it, and every port that is bound to all of its addresses
- * is there too: a chain of the kernel's filter lets what comes from that bridge reach the relay, and answer what was asked of it, and nothing else. It
- * is set by iptables, where this agent may; where it may not, that is said.
+/* fence — what a sandbox reaches of this machine. The gateway of davit-net is an address of it, and every port that is bound to all of its
+ * addresses is there too: a chain of the kernel's filter lets what comes from that bridge reach the relay, and answer what was asked of it, and
+ * nothing else. It is set by iptables, where this agent may; where it may not, that is said.
  * The chain is named by the network, DAVIT-<12 hex>, and stays: an agent that is away takes nothing of it down. One of a network that is no more
  * matches nothing. */
 #include "host/contain/contain_internal.h"

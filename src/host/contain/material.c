@@ -22,13 +22,7 @@ char *workspace_volume(const char *id)
 
 static int put(struct buf *tar, const char *name, struct str content)
 {
-    const int64_t now = (int64_t)(clock_real() / USEC_SEC);
-    const struct tar_entry e = {.kind = TAR_FILE, .name = name, .link = "", .size = content.n, .mode = 0400, .mtime = now};
-    int rc = content.n ? tar_put(tar, &e) : 0;
-
-    if (rc == 0)
-        rc = buf_append_str(tar, content);
-    return rc == 0 ? buf_append(tar, tar_zeros, tar_pad(content.n)) : rc;
+    return content.n ? tar_put_file(tar, name, content, 0400, (int64_t)(clock_real() / USEC_SEC)) : 0;
 }
 
 static int put_folder(struct buf *tar, const char *name)

@@ -30,16 +30,6 @@ int source_of_str(void *arg, void *dst, size_t size, size_t *ret_n)
     return 0;
 }
 
-static int put_file(struct buf *tar, const char *name, struct str content, uint32_t mode)
-{
-    const struct tar_entry e = {.kind = TAR_FILE, .name = name, .link = "", .size = content.n, .mode = mode};
-    int rc = tar_put(tar, &e);
-
-    if (rc == 0)
-        rc = buf_append_str(tar, content);
-    return rc == 0 ? buf_append(tar, tar_zeros, tar_pad(content.n)) : rc;
-}
-
 /* The archive of both, and its name. */
 static int pack(struct contain *k, struct buf *tar, char hex[DIGEST_HEX_SIZE], struct err *err)
 {
@@ -58,11 +48,11 @@ static int pack(struct contain *k, struct buf *tar, char hex[DIGEST_HEX_SIZE], s
             return rc;
         digest_add(digest, programs[i], strlen(programs[i]) + 1);
         digest_add(digest, bytes.data, bytes.len);
-        rc = put_file(tar, programs[i], buf_str(&bytes), 0555);
+        rc = tar_put_file(tar, programs[i], buf_str(&bytes), 0555, 0);
     }
     digest_hex(digest, hex);
     if (rc == 0)
-        rc = put_file(tar, COMPLETE, str_from(hex), 0444);
+        rc = tar_put_file(tar, COMPLETE, str_from(hex), 0444, 0);
     if (rc == 0)
         rc = buf_append(tar, tar_zeros, TAR_END);
     return rc < 0 ? err_set(err, ERR_EXHAUSTED, "the programs of sandboxes take more than %d bytes", PROGRAM_MAX) : 0;

@@ -110,8 +110,9 @@ static int begin_work(struct agent *a, struct err *err)
                                  .wait_room = session_wait_room,
                                  .arg = a->session};
     a->work = work_new(&config);
-    AUTO_FREE char *sandboxes = agent_config_path(&a->config, "sandboxes");
-    const struct contain_config contain = {.loop = a->loop, .work = a->work, .folder = sandboxes, .runtime_dir = a->options->runtime_dir};
+    AUTO_FREE char *sandboxes = agent_config_path(&a->config, "sandboxes"), *key = agent_config_path(&a->config, "journal.key");
+    const struct contain_config contain = {
+        .loop = a->loop, .work = a->work, .folder = sandboxes, .key = key, .runtime_dir = a->options->runtime_dir};
     rc = contain_new(&contain, &a->contain, err);
     if (rc < 0)
         return rc;

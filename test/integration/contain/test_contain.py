@@ -379,6 +379,8 @@ def test_what_another_engine_does_not_list_is_kept(control, docker, busybox_imag
 def test_sessions_come_back(control, engine, docker, busybox_image):
     box, r = control.create(busybox_image, command=SLEEP)
     assert "failure" not in r, r
+    kept = (control.folder / f"{box['id']}.spec").read_bytes()  # its words may be secrets
+    assert kept.startswith(b"\0DS\1") and b"sleep" not in kept
     half = [p for p in processes(docker, box) if "davit-session" in p[2]]
     n = len(control.states(box))
     os.kill(int(half[0][0]), signal.SIGKILL)
