@@ -74,6 +74,17 @@ void log_to_file(struct logfile *file)
     conf.file = file;
 }
 
+void log_use_options(const struct logfile_options *o)
+{
+    const struct logfile_conf file = {.path = o->path, .max_bytes = o->size, .max_age = o->age, .max_backups = (unsigned)o->backups};
+    struct err err = ERR_INIT;
+
+    if (!o->path || !*o->path)
+        return;
+    if (logfile_open(&file, &conf.file, &err) < 0)
+        log_err(LOG_WARN, &err, "the log stays on stderr", NULL);
+}
+
 uint64_t log_lost(void)
 {
     return atomic_load(&conf.lost);

@@ -15,6 +15,7 @@
 
 enum { LOG_ALOUD_MAX = 1000 };
 struct logfile;
+struct logfile_options;
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
@@ -23,6 +24,9 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_setup(const char *program, enum log_level threshold, enum log_format format);
 /* Lines go to @file from now on (borrowed; NULL: to stderr again). Before other threads log. */
 void log_to_file(struct logfile *file);
+/* Blocks: the same to the end of the process, with the file that the options of a program name. One that cannot be opened is no reason not to start:
+ * the log stays on stderr, and says so. Without a path: nothing. */
+void log_use_options(const struct logfile_options *o);
 /* Lines that no file took so far. The next one that it takes is followed by one that says how many are missing. */
 uint64_t log_lost(void);
 /* "error" .. "debug". 0 or -ERR_INVALID. */

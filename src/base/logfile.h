@@ -25,6 +25,23 @@ struct logfile_conf {
 
 struct logfile;
 
+/* As options of a program. */
+struct logfile_options {
+    const char *path;
+    uint64_t size;
+    usec_t age;
+    int64_t backups;
+};
+#define LOGFILE_OPTS(record, member)                                                                                                       \
+    {.name = "log-file", .type = OPT_STRING, .offset = offsetof(record, member.path), .arg = "PATH", .env = true,                          \
+     .help = "where log lines go (stderr, which then has crashes, errors and what is said aloud)"},                                     \
+        {.name = "log-max-size", .type = OPT_BYTES, .offset = offsetof(record, member.size), .min = 65536, .max = 1099511627776,           \
+         .arg = "SIZE", .def = "50m", .help = "at this size the file is put aside"},                                                    \
+        {.name = "log-max-age", .type = OPT_USEC, .offset = offsetof(record, member.age), .max = 315360000000000, .arg = "TIME",           \
+         .def = "7d", .help = "how long one that was put aside is kept; 0s: however old"},                                              \
+        {.name = "log-max-backups", .type = OPT_INT, .offset = offsetof(record, member.backups), .max = LOGFILE_BACKUPS_MAX, .arg = "N",   \
+         .def = "3", .help = "how many of those are kept"}
+
 /* Blocks. 0, or negative when it cannot be written to now. */
 int logfile_open(const struct logfile_conf *conf, struct logfile **ret, struct err *err) MUST_USE;
 /* Adds @line, which ends in a newline. 0, or -1: it is lost. */

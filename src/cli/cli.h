@@ -38,7 +38,7 @@ struct cli_paths {
     char *agent;   /* configuration of the local agent */
     char *run;     /* sockets and the lock of up and down */
     char *log;     /* of background processes: what they write to stderr */
-    char *log_file; /* of the control plane, see base/logfile.h */
+    char *log_file, *agent_log_file; /* of the control plane and of the agent, see base/logfile.h */
     char *bin;     /* where this program and its siblings stand */
 };
 
@@ -59,8 +59,8 @@ struct cli_settings {
     char *ingress;   /* where services are reached by hostname, "127.0.0.1:80", or "none" */
     char *ingress_image; /* or NULL: the agent's own choice */
     char *idle_exit; /* auto | never | always, or NULL: auto */
-    char *log_size, *log_age, *log_backups; /* of the file of the control plane's log, as davitd takes them; NULL: as there */
-    bool log_off;    /* it has none: to stderr */
+    char *log_size, *log_age, *log_backups; /* of these two files, as the programs take them; NULL: as there */
+    bool log_off;    /* there are none: to stderr */
     bool firewall_off; /* in settings.yaml */
     bool systemd;    /* runs as units */
     bool made_user;  /* the account was created by us */

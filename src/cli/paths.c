@@ -99,6 +99,7 @@ int cli_paths_init(struct cli_paths *p, const char *home, struct err *err)
     }
     /* Root starts davitd under an account, which puts files aside in there; the other logs are none of its business. */
     p->log_file = str_printf("%s%s/davit-controlplane.log", p->log, geteuid() == 0 ? "/controlplane" : "");
+    p->agent_log_file = str_printf("%s/davit-agent-host.log", p->log);
     return 0;
 }
 
@@ -146,6 +147,7 @@ void cli_paths_release(struct cli_paths *p)
     free(p->run);
     free(p->log);
     free(p->log_file);
+    free(p->agent_log_file);
     free(p->bin);
     *p = (struct cli_paths){0};
 }

@@ -301,6 +301,17 @@ static void add_pair(struct proc *p, const char *name, const char *value)
     add(p, value);
 }
 
+static void add_log(struct proc *p, const struct cli_settings *set, const char *path)
+{
+    /* The journal is one. */
+    if (set->log_off || set->systemd)
+        return;
+    add_pair(p, "--log-file", path);
+    add_pair(p, "--log-max-size", set->log_size);
+    add_pair(p, "--log-max-age", set->log_age);
+    add_pair(p, "--log-max-backups", set->log_backups);
+}
+
 bool proc_is_database(const char *store)
 {
     return str_starts(str_from(store), STR("postgres:")) || str_starts(str_from(store), STR("postgresql:"));
@@ -340,13 +351,7 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->davitd, "--idle-exit", set->idle_exit);
     if (cli->for_sandboxes && !set->systemd)
         add(&l->davitd, "--for-sandboxes");
-    /* The journal is one. */
-    if (!set->log_off && !set->systemd) {
-        add_pair(&l->davitd, "--log-file", at->log_file);
-        add_pair(&l->davitd, "--log-max-size", set->log_size);
-        add_pair(&l->davitd, "--log-max-age", set->log_age);
-        add_pair(&l->davitd, "--log-max-backups", set->log_backups);
-    }
+    add_log(&l->davitd, set, at->log_file);
     add(&l->agent, keep(l, str_printf("%s/davit-agent", at->bin)));
     add(&l->agent, "run");
     add_pair(&l->agent, "--config-dir", at->agent);
@@ -356,6 +361,7 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->agent, "--ingress-image", set->ingress_image);
     if (!set->systemd)
         add(&l->agent, "--with-control-plane");
+    add_log(&l->agent, set, at->agent_log_file);
 }
 
 void local_release(struct local *l)

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/logfile.h"
 #include "base/mem.h"
 #include "base/opt.h"
 #include "host/link/agent.h"
@@ -159,6 +160,7 @@ struct run_opts {
     struct opt_list pools;
     uint64_t disk_reserve;
     usec_t trial_wait;
+    struct logfile_options log;
     bool takeover, with_control_plane;
 };
 
@@ -186,6 +188,7 @@ static const struct opt run_table[] = {
     {.name = "takeover", .type = OPT_BOOL, .offset = offsetof(struct run_opts, takeover), .help = "for the agent itself: it is the new version"},
     {.name = "log-format", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_format), .choices = "text|json", .arg = "FORMAT",
      .def = "text", .help = "logfmt or JSON lines on standard error", .env = true},
+    LOGFILE_OPTS(struct run_opts, log),
     {0},
 };
 
@@ -256,6 +259,7 @@ static int run_run(const void *options, struct err *err)
     if (rc < 0)
         return rc;
     log_setup("davit-agent", level, str_eq(str_from(o->log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    log_use_options(&o->log);
     if (!o->takeover)
         go_back_if_failed();
     return agent_run(&agent, err);

@@ -19,10 +19,9 @@
 
 struct options {
     const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
-        *log_level, *log_format, *log_file, *idle_exit;
-    int64_t agent_uid, log_backups;
-    uint64_t log_size;
-    usec_t log_age;
+        *log_level, *log_format, *idle_exit;
+    int64_t agent_uid;
+    struct logfile_options log;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace, idle_poll, idle_grace;
     bool version, for_sandboxes;
 };
@@ -205,34 +204,7 @@ static const struct opt table[] = {
      .env = true,
      .arg = "FORMAT",
      .help = "shape of log lines"},
-    {.name = "log-file",
-     .type = OPT_STRING,
-     .offset = AT(log_file),
-     .arg = "PATH",
-     .env = true,
-     .help = "where log lines go (stderr, which then has crashes, errors and what the token issuer does)"},
-    {.name = "log-max-size",
-     .type = OPT_BYTES,
-     .offset = AT(log_size),
-     .min = 65536,
-     .max = 1099511627776,
-     .arg = "SIZE",
-     .def = "50m",
-     .help = "at this size the file is put aside"},
-    {.name = "log-max-age",
-     .type = OPT_USEC,
-     .offset = AT(log_age),
-     .max = 315360000000000,
-     .arg = "TIME",
-     .def = "7d",
-     .help = "how long one that was put aside is kept; 0s: however old"},
-    {.name = "log-max-backups",
-     .type = OPT_INT,
-     .offset = AT(log_backups),
-     .max = LOGFILE_BACKUPS_MAX,
-     .arg = "N",
-     .def = "3",
-     .help = "how many of those are kept"},
+    LOGFILE_OPTS(struct options, log),
     {.name = "version", .type = OPT_BOOL, .offset = AT(version), .help = "print the version and end"},
     {.name = NULL},
 };
@@ -308,20 +280,6 @@ static struct control_options control_options_of(const struct options *o)
                                     .idle_grace = o->idle_grace};
 }
 
-/* As the account that goes on with it. A log that cannot be opened is no reason not to start: it stays on stderr. */
-static void open_log(const struct options *o)
-{
-    const struct logfile_conf conf = {
-        .path = o->log_file, .max_bytes = o->log_size, .max_age = o->log_age, .max_backups = (unsigned)o->log_backups};
-    struct logfile *file = NULL;
-    struct err err = ERR_INIT;
-    if (!o->log_file || !*o->log_file)
-        return;
-    if (logfile_open(&conf, &file, &err) < 0)
-        log_err(LOG_WARN, &err, "the log stays on stderr", NULL);
-    log_to_file(file); /* to the end of the process */
-}
-
 static int run(const struct options *o, struct err *err)
 {
     struct run r = {.control = control_options_of(o)};
@@ -331,7 +289,7 @@ static int run(const struct options *o, struct err *err)
         rc = priv_drop(o->user, err);
     if (rc < 0)
         return rc;
-    open_log(o);
+    log_use_options(&o->log); /* as the account that goes on with it */
     r.loop = loop_new();
     event_init(&r.stop, r.loop);
     rc = loop_signal(r.loop, SIGTERM, on_signal, &r, err);

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control plane's own life: its log, how it ends when there is nothing to do and comes back when there is, what it waits for."""
+import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -24,6 +26,7 @@ def test_the_log_is_rotated_and_stderr_has_crashes_and_the_issuer(up):
     stderr = up.home / "log/davitd.log"
     assert 'msg="control plane started"' in up.log_file.read_text() and "control plane started" not in stderr.read_text()
     assert stat.S_IMODE(up.log_file.stat().st_mode) == 0o600
+    assert 'msg="agent started"' in (up.home / "log/davit-agent-host.log").read_text()
     up.run("token", "add", "--name", "x", check=False)
     assert 'msg="token issued" client=davit-cli' in stderr.read_text()
     with open(up.log_file, "a", encoding="utf-8") as f:
@@ -47,6 +50,10 @@ def gone(d):
     return not d.pid("davitd") and not d.pid("davit-agent")
 
 
+def wait_gone(d):
+    proc.wait_for(lambda: gone(d), 10, text="the end of both")
+
+
 @pytest.mark.req("CW-4")
 @pytest.mark.parametrize("verb", ["run", "start", "firewall", "agents"])
 def test_what_needs_it_brings_it_up(up, busybox_image, verb):
@@ -54,7 +61,7 @@ def test_what_needs_it_brings_it_up(up, busybox_image, verb):
     if verb == "start":
         up.run("run", "--name", "again", busybox_image, "/bin/busybox", "true")
     up.down()
-    assert gone(up)
+    wait_gone(up)  # the lock of one that ends is free a little before it is gone
     words = {"run": ["run", "--rm", busybox_image, "/bin/busybox", "echo", "hello"], "start": ["sandbox", "start", "again"],
              "firewall": ["firewall", "status"], "agents": ["controlplane", "agents"]}[verb]
     r = up.run(*words)
@@ -69,7 +76,10 @@ def test_what_needs_it_brings_it_up(up, busybox_image, verb):
 def test_other_verbs_tell_how_to_start_it(up):
     up.down()
     r = up.run("ps", check=False)
-    assert r.rc == 5 and "`davit up` starts it" in r.err and gone(up)
+    assert r.rc == 5 and "`davit up` starts it" in r.err
+    wait_gone(up)
+    time.sleep(0.2)
+    assert gone(up)
 
 
 @pytest.mark.req("CW-60")
@@ -102,15 +112,53 @@ def test_one_that_was_started_for_sandboxes_ends_when_there_is_none(up, busybox_
     time.sleep(1)  # many polls
     assert up.pid("davitd") == davitd
     up.run("sandbox", "rm", "--force", "--volumes", "busy")
-    proc.wait_for(lambda: gone(up), 10, text="the end of both")
+    wait_gone(up)
     assert "event=idle_exit" in up.log_file.read_text() and "the control plane ends, and this agent with it" in up.log("davit-agent")
     assert "is started" in up.run("run", "--rm", busybox_image, "/bin/busybox", "true", env=env).err
-    proc.wait_for(lambda: gone(up), 10, text="the end of both")
+    wait_gone(up)
     up.run("firewall", "status", env=env)
     up.up(env=env)  # by `davit up` it stays
     davitd = up.pid("davitd")
     time.sleep(1)
     assert up.pid("davitd") == davitd and "--for-sandboxes" not in up.words("davitd")
+
+
+@pytest.mark.req("CW-32")
+def test_what_is_no_sandbox_keeps_it(up, web_image):
+    """One thing after the other, the next before the last one goes."""
+    up.down()
+    up.run("firewall", "status", env=up.env | QUICK)
+    davitd = up.pid("davitd")
+
+    def stays(what):
+        time.sleep(0.9)  # two polls would end it in a third of that
+        assert up.pid("davitd") == davitd, what
+
+    with subprocess.Popen([up.bin / "davit", "events", "--follow"], env=up.env, stdout=subprocess.DEVNULL) as p:
+        stays("who follows events")
+        up.run("server", "add", "edge")
+        p.send_signal(signal.SIGINT)
+    stays("a remote server")
+    up.run("deploy", "--server", up.json("server", "ls")["servers"][0]["name"], "--name", "web", web_image)
+    up.run("server", "rm", "edge")
+    stays("a service")
+    secret = up.json("dashboard", "--reset")["setup"].split("#")[1]
+    c = http.client.HTTPConnection("127.0.0.1", up.local_web, timeout=10)
+
+    def call(method, **body):
+        cookie = {"cookie": call.cookie} if call.cookie else {}
+        c.request("POST", f"/davit.control.v1.SessionService/{method}", json.dumps(body), {"content-type": "application/json"} | cookie)
+        r = c.getresponse()
+        assert r.status == 200, r.read()
+        r.read()
+        return (r.getheader("set-cookie") or "").partition(";")[0]
+
+    call.cookie = ""
+    call.cookie = call("SetUpOwner", secret=secret, password="correct horse battery")
+    up.run("rm", "--volumes", "web")
+    stays("a session of the dashboard")
+    call("Logout")
+    wait_gone(up)
 
 
 @pytest.mark.all_tier

@@ -101,8 +101,8 @@ class Davit:
         proc.wait_for(lambda: self.run("status", check=False).rc == 0, timeout, text="davitd again")
 
     def log(self, program):
-        """What it wrote so far: to stderr, and davitd into its log."""
-        paths = [self.home / "log" / f"{program}.log"] + ([self.log_file] if program == "davitd" else [])
+        """What it wrote so far: to stderr, and into its log."""
+        paths = [self.home / "log" / f"{program}.log", self.log_file if program == "davitd" else self.home / "log/davit-agent-host.log"]
         return "".join(p.read_text(errors="replace") for p in paths if p.exists())
 
     @property
