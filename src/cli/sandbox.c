@@ -82,9 +82,11 @@ static void show_step(const struct cli *cli, const Davit__Common__V1__StepProgre
 {
     if (!p || !cli->progress || p->state == DAVIT__COMMON__V1__STEP_STATE__STEP_STATE_DONE)
         return;
+    /* A step without a word of its own is over at once. */
+    if (!*p->message)
+        return;
     AUTO_FREE char *message = out_clean(str_from(p->message));
-    AUTO_FREE char *step = out_clean(str_from(p->step));
-    out_note(cli, "davit: %s%s%s", step, *message ? ": " : "", message);
+    out_note(cli, "davit: %s", message);
 }
 
 int sandbox_follow(struct cli *cli, struct rpc_stream *stream, Davit__Control__V1__RunSandboxResponse **ret, struct err *err)

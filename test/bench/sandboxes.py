@@ -26,7 +26,7 @@ from lib import images  # noqa: E402
 
 DOCKER = "/usr/bin/docker"
 ROUNDS, EXECS, MANY = 11, 15, 5
-PROGRAM = ["/bin/busybox", "sh", "-c", "echo . >/work/pipe; exec /bin/busybox sleep 10000"]
+PROGRAM = ["/bin/busybox", "sh", "-c", "echo . >/shared/pipe; exec /bin/busybox sleep 10000"]
 
 
 def quietly(d, *words):
@@ -58,7 +58,7 @@ class Pipe:
 
 def starts(d, pipe, image, davit):
     """One that is there is started again."""
-    volume = f"{pipe.folder}:/work"
+    volume = f"{pipe.folder}:/shared"
     quietly(d, DOCKER, "create", "--name", "bench-plain", "-v", volume, image, *PROGRAM)
     quietly(d, DOCKER, "create", "--name", "bench-init", "--init", "-v", volume, image, *PROGRAM)
     pipe.runs(d, davit, "run", "-d", "--name", "bench", "--pull", "never", "--workspace", volume, image, *PROGRAM)
@@ -78,7 +78,7 @@ def starts(d, pipe, image, davit):
 
 def runs(d, pipe, image, davit):
     """A new one of an image that is there; removed again, which is not measured."""
-    volume = f"{pipe.folder}:/work"
+    volume = f"{pipe.folder}:/shared"
     ways = {"docker run -d": (DOCKER, "run", "-d", "--name", "bench-new", "-v", volume, image, *PROGRAM),
             "docker run -d --init": (DOCKER, "run", "-d", "--init", "--name", "bench-new", "-v", volume, image, *PROGRAM),
             "davit run -d": (davit, "run", "-d", "--name", "bench-new", "--pull", "never", "--workspace", volume, image, *PROGRAM)}
@@ -144,7 +144,7 @@ def main():
         engine = engine_lib.Engine(subprocess.run([ROOT / "tools/dockerd-start", own], capture_output=True, text=True, check=True).stdout.strip())
     home = pathlib.Path(tempfile.mkdtemp(prefix="dvb."))
     home.chmod(0o755)
-    shared = home / "work"
+    shared = home / "shared"
     shared.mkdir()
     pipe, image, d = Pipe(shared), images.busybox(engine), davit_lib.Davit(bin_dir, engine, home)
     davit = bin_dir / "davit"

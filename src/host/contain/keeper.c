@@ -15,6 +15,12 @@
 #define KEEPALIVE    (15 * USEC_SEC)
 #define TICK         (15 * USEC_SEC)
 #define RETRY_BASE   (40 * USEC_MSEC)
+/* A container that was just started: its supervisor is about to listen, and its program waits for us. */
+#define YOUNG        (2 * USEC_SEC)
+#define YOUNG_EVERY  (5 * USEC_MSEC)
+/* A session that ended is most often the end of its container, which the engine tells soon. Who dials meanwhile asks the network for an address that
+ * is gone: the next one that has it is not heard for a second, or gets a call that was meant for this one. */
+#define AFTER_SESSION (600 * USEC_MSEC)
 #define RETRY_CAP    (5 * USEC_SEC)
 #define CUT_BASE     (100 * USEC_MSEC)
 #define CUT_CAP      (10 * USEC_SEC)
@@ -405,6 +411,7 @@ static void keeper_main(void *arg)
     struct box *b = arg;
     usec_t life = b->engine_started;
     unsigned failed = 0;
+    usec_t young = deadline_in(YOUNG);
 
     while (has_life(b, life)) {
         struct err err = ERR_INIT;
@@ -419,11 +426,15 @@ static void keeper_main(void *arg)
             box_tell(b);
         if (s.over || !has_life(b, life))
             (void)box_look(b, NULL);
+        if (!had && !failed && rc == -ERR_UNAVAILABLE && clock_mono() < young && has_life(b, life)) {
+            (void)fiber_sleep(YOUNG_EVERY);
+            continue;
+        }
         failed = clock_mono() - began > RETRY_CAP ? 0 : failed + 1;
         if (rc < 0 && has_life(b, life))
             note_failure(&s, life, &err, failed);
         if (has_life(b, life))
-            (void)event_wait(&b->changed, deadline_in(backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP)));
+            (void)event_wait(&b->changed, deadline_in(had ? AFTER_SESSION : backoff_wait(failed < 8 ? failed : 8, RETRY_BASE, RETRY_CAP)));
         /* What changed may have been told by this very fiber: no more often than that. */
         if (has_life(b, life))
             (void)fiber_sleep(RETRY_BASE);
