@@ -123,9 +123,9 @@ def test_one_sandbox_does_not_fill_the_link(control, docker, inside, busybox_ima
 
 
 @pytest.mark.req("CW-19")
-def test_who_is_not_the_sandbox_at_its_address(control, docker, inside, busybox_image, tmp_path):
-    time.sleep(2.1)  # what the test before used up
-    other = Inside(control, docker, busybox_image, tmp_path / "other")
+def test_who_is_not_the_sandbox_at_its_address(control, docker, busybox_image, tmp_path):
+    inside, other = (Inside(control, docker, busybox_image, tmp_path / name) for name in ("own", "other"))
+    asked = control.asked.count("sandboxExchange")
     # The bootstrap of another, stolen as a whole: at the own address it is another's.
     statuses, said = inside.call("Exchange", b"\x0a\x04used", cert=other.folder / "cert.pem", key=other.folder / "key.pem")
     assert statuses == [7], said[-2000:]
@@ -136,7 +136,9 @@ def test_who_is_not_the_sandbox_at_its_address(control, docker, inside, busybox_
         pair = tmp_path / f"{name}.pem"
         pair.write_bytes(b"".join(control.ca.leaf(uri)))
         statuses, said = inside.call("Exchange", b"\x0a\x04used", cert=pair, key=pair)
-        assert statuses in ([7], [16]), (name, said[-2000:])
+        # Some are refused before their message was read, which this client takes for an error of the stream.
+        assert statuses in ([7], [16]) or (not statuses and "Stream error" in said), (name, said[-2000:])
+    assert control.asked.count("sandboxExchange") == asked
     # At the supervisor of the neighbour nobody gets past the handshake: a certificate of a sandbox is not the agent's.
     for cert, key in ((inside.folder / "cert.pem", inside.folder / "key.pem"), (tmp_path / "nobody.pem", tmp_path / "nobody.pem")):
         r = inside.run("curl", "-vk", "-m", "5", "--http2", "--cert", cert, "--key", key, f"https://{other.ip}:7700/")
@@ -144,6 +146,7 @@ def test_who_is_not_the_sandbox_at_its_address(control, docker, inside, busybox_
     time.sleep(0.3)
     assert control.states(other.box)[-1]["state"] == "SANDBOX_STATE_RUNNING" and control.states(other.box)[-1].get("session")
     assert "tls_refused" in docker.call("GET", f"/containers/{name_of(other.box)}/logs?stderr=1&stdout=1").decode(errors="replace")
+    inside.gone()
     other.gone()
 
 
