@@ -29,7 +29,7 @@ struct run_options {
     uint64_t cpus_milli, memory;
     int64_t pids;
     usec_t stop_timeout, clock_wait;
-    bool tty, interactive, detach, rm, snapshot, read_only;
+    bool tty, interactive, detach, rm, snapshot, read_only, force;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -65,6 +65,7 @@ static const struct opt run_opts[] = {
     {.name = "stop-timeout", .type = OPT_USEC, .offset = AT(stop_timeout), .min = 1000000, .max = 600000000, .arg = "TIME",
      .help = "how long it has to end before it is killed (10s)"},
     {.name = "pull", .type = OPT_ENUM, .offset = AT(pull), .choices = "missing|always|never", .arg = "WHEN", .help = "pull the image (missing)"},
+    {.name = "force", .type = OPT_BOOL, .offset = AT(force), .help = "although the disk of the server is short"},
     {.name = "network", .type = OPT_ENUM, .offset = AT(network), .choices = "none|open", .def = "none", .arg = "KIND",
      .help = "open: the program reaches the whole network, unfiltered"},
     CLOCK_GATE_OPT(AT(clock_wait)),
@@ -226,15 +227,16 @@ static int put_snapshot(struct making *m, const char *folder, struct err *err)
 }
 
 /* Waits until it runs. */
-static int make(struct cli *cli, Davit__Common__V1__SandboxSpec *spec, const char *server, usec_t clock_wait,
+static int make(struct cli *cli, Davit__Common__V1__SandboxSpec *spec, const char *server, const struct run_options *o,
                 Davit__Control__V1__RunSandboxResponse **ret, struct err *err)
 {
     Davit__Control__V1__RunSandboxRequest q = DAVIT__CONTROL__V1__RUN_SANDBOX_REQUEST__INIT;
     struct making m = {.cli = cli};
     q.spec = spec;
+    q.force = o->force;
     if (server)
         q.server = (char *)(uintptr_t)server;
-    int rc = clock_gate(cli, clock_wait, err);
+    int rc = clock_gate(cli, o->clock_wait, err);
     if (rc == 0)
         rc = rpc_stream_open(cli->channel, &davit_control_v1_sandbox_service, "RunSandbox", USEC_INFINITY, &m.stream, err);
     if (rc == 0)
@@ -299,7 +301,7 @@ struct going {
 static void go(void *arg)
 {
     struct going *g = arg;
-    g->rc = make(g->cli, g->spec, g->server, g->o->clock_wait, &g->made, g->err);
+    g->rc = make(g->cli, g->spec, g->server, g->o, &g->made, g->err);
     if (g->rc == 0 && !g->o->detach)
         g->rc = attach(g->cli, g->o, g->made->sandbox, g->err);
 }

@@ -114,6 +114,7 @@ static int fill_snapshot(struct run *r, struct err *err)
     struct link_call *fill = NULL;
     bool last = r->first->snapshot_ends;
     ask.sandbox_id = r->sb->id;
+    ask.force = r->first->force;
     open.body_case = DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_FILL;
     open.sandbox_fill = &ask;
     int rc = link_call_open(r->server, &open, &fill, err);

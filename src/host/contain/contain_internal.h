@@ -250,9 +250,10 @@ int sandbox_unmake(struct contain *k, const char *id, bool volumes, usec_t deadl
 /* --- sandbox_command.c, sandbox_action.c ---- */
 int sandbox_command(void *contain, struct command *c);
 int sandbox_action(struct contain *k, struct command *c) MUST_USE;
-/* The steps of a start: material if it is needed and its network, the start itself, the wait for its main program. @b as below. */
+/* The steps of a start: material if it is needed and its network, the start itself (*ret_reason as rights_stays), the wait for its main program. @b
+ * as below. */
 int sandbox_step_material(struct job *job, struct box *b, struct err *err) MUST_USE;
-int sandbox_step_start(struct job *job, struct box *b, struct err *err) MUST_USE;
+int sandbox_step_start(struct job *job, struct box *b, const char **ret_reason, struct err *err) MUST_USE;
 /* 0 also where it will not run: then *ret_reason (static) and *ret_why say why. */
 int sandbox_step_ready(struct job *job, struct box *b, const char **ret_reason, struct err *ret_why, struct err *err) MUST_USE;
 /* What is the same at the end of each: 0 or -ERR_CANCELLED. @reason, @why of sandbox_step_ready. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/link/policy.h"
+#include "host/work/admit.h"
 
 #define FILL_LIMIT (30 * USEC_MINUTE)
 
@@ -40,6 +41,8 @@ int sandbox_fill(void *arg, struct call *c, Davit__Link__V1__CallEnd *end, const
         return err_set(err, ERR_INVALID, "the id of a sandbox is a UUID");
     const struct policy_ask ask = {.sandbox = true};
     int rc = policy_check(k->w->policy, &ask, reason, err);
+    if (rc == 0)
+        rc = admit_check(k->w, call_open_message(c)->sandbox_fill->force, NULL, reason, err);
     if (rc < 0)
         return rc;
     AUTO_FREE char *volume = workspace_volume(id);

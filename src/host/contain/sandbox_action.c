@@ -36,8 +36,8 @@ static int step_material(struct job *job, void *ctx, struct err *err)
     struct act *a = ctx;
     int rc = 0;
 
-    /* Of a start that failed nothing more comes: it begins anew. */
-    if (a->b->engine == DOCKER_STATE_RUNNING && a->b->failed && (rc = step_stop(job, a, err)) < 0)
+    /* Of a start that failed nothing more comes: it begins anew. A program that runs, cut off, is not ended without having been named. */
+    if (a->b->engine == DOCKER_STATE_RUNNING && a->b->failed && !a->b->ready && (rc = step_stop(job, a, err)) < 0)
         return rc;
     if (a->b->engine == DOCKER_STATE_RUNNING)
         return 0;
@@ -47,7 +47,9 @@ static int step_material(struct job *job, void *ctx, struct err *err)
 
 static int step_start(struct job *job, void *ctx, struct err *err)
 {
-    return sandbox_step_start(job, ((struct act *)ctx)->b, err);
+    struct act *a = ctx;
+
+    return sandbox_step_start(job, a->b, &a->reason, err);
 }
 
 static int step_ready(struct job *job, void *ctx, struct err *err)

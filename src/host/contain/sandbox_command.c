@@ -5,7 +5,10 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "host/work/admit.h"
+#include "host/work/rights.h"
+#include "spec/spec.h"
 
 #define READY_LIMIT (8 * USEC_HOUR)
 #define AWAY_LIMIT  (60 * USEC_SEC) /* so long an unregistered one is waited for */
@@ -57,13 +60,29 @@ int sandbox_step_material(struct job *job, struct box *b, struct err *err)
     return rc == 0 ? relay_listen(b->k, gateway, err) : rc;
 }
 
-int sandbox_step_start(struct job *job, struct box *b, struct err *err)
+/* The engine follows the path of a bind anew at each start. */
+static int check_mounts(struct job *job, struct box *b, const char **ret_reason, struct err *err)
+{
+    struct docker_container c;
+    struct spec_sandbox room;
+    int rc = docker_container_inspect(b->k->w->docker, b->container, &c, job_deadline(job), err);
+
+    if (rc < 0)
+        return rc;
+    rc = rights_stays(b->k->w, spec_of_sandbox(b->spec, &room), &c, ret_reason, err);
+    docker_container_release(&c);
+    return rc;
+}
+
+int sandbox_step_start(struct job *job, struct box *b, const char **ret_reason, struct err *err)
 {
     const char *network = sandbox_network_name(b->spec);
     int rc = 0;
 
     if (b->engine == DOCKER_STATE_RUNNING && b->trust == TRUST(UNTRUSTED))
         return err_set(err, ERR_PRECONDITION, "it runs, cut off, since it is not trusted: stop it first");
+    if (b->engine != DOCKER_STATE_RUNNING && (rc = check_mounts(job, b, ret_reason, err)) < 0)
+        return rc;
     /* After a quarantine it is in none. */
     if (b->engine != DOCKER_STATE_RUNNING && b->engine_started)
         rc = docker_network_connect(b->k->w->docker, network, b->container, NULL, 0, NULL, job_deadline(job), err);
@@ -215,7 +234,7 @@ static int step_start(struct job *job, void *ctx, struct err *err)
     struct make *m = ctx;
     int rc = find(m, job, err);
 
-    return rc == 0 ? sandbox_step_start(job, m->b, err) : rc;
+    return rc == 0 ? sandbox_step_start(job, m->b, &m->reason, err) : rc;
 }
 
 static int step_ready(struct job *job, void *ctx, struct err *err)
@@ -255,6 +274,23 @@ int sandbox_conclude(struct command *c, struct job *job, const char *reason, con
     return 0;
 }
 
+/* Of what came to nothing before its container was made: its snapshot, which was filled before, and what is kept of it. A sandbox that @id names
+ * already loses nothing. */
+static void clear(struct contain *k, const char *id)
+{
+    struct box *b = box_find(k, id);
+    struct err err = ERR_INIT;
+
+    if (b && *b->container)
+        return;
+    AUTO_FREE char *volume = workspace_volume(id);
+    int rc = docker_volume_remove(k->w->docker, volume, false, deadline_in(ENGINE_CALL), &err);
+    if (rc < 0 && rc != -ERR_NOT_FOUND)
+        log_err(LOG_WARN, &err, "a snapshot stays that belongs to nothing", "volume", volume, NULL);
+    if (b && !*b->kept && box_forget(b, NULL) == 0)
+        box_drop(b);
+}
+
 static int create(struct contain *k, struct command *c)
 {
     struct make m = {.k = k, .c = c, .spec = c->msg->create_sandbox->spec, .why = ERR_INIT};
@@ -271,12 +307,16 @@ static int create(struct contain *k, struct command *c)
     if (b && box_keep_spec(b, m.spec, &err) < 0)
         b = NULL;
     if (!b) {
+        if (m.spec && str_is_label(str_from(m.spec->id)))
+            clear(k, m.spec->id);
         command_fail(c, &err, m.reason ? m.reason : reason_of(&err), NULL);
         return 0;
     }
     m.b = box_ref(b);
     (void)command_job(c, steps, ARRAY_LEN(steps), &m, &job);
     rc = sandbox_conclude(c, &job, job.state == JOB_DONE ? m.why_reason : m.reason, &m.why, b->state == STATE(STOPPED) ? "ended" : "running");
+    if (job.state == JOB_UNDONE)
+        clear(k, m.spec->id);
     if (rc == 0 && *b->container)
         c->result->container_id = str_dup(str_from(b->container));
     box_unref(m.b);

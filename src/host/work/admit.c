@@ -31,7 +31,7 @@ int admit_check(const struct work *w, bool force, struct job *job, const char **
 {
     struct docker_info info = {0};
     struct statvfs st;
-    int rc = docker_info_get(w->docker, &info, job_deadline(job), err);
+    int rc = docker_info_get(w->docker, &info, job ? job_deadline(job) : deadline_in(ENGINE_CALL), err);
 
     if (rc < 0)
         return rc;
@@ -44,7 +44,8 @@ int admit_check(const struct work *w, bool force, struct job *job, const char **
     if (room == ADMIT_ROOM)
         return 0;
     if (room == ADMIT_LOW || force) {
-        job_note(job, 0, "only %llu MiB of the disk are free", (unsigned long long)(free_bytes / MIB));
+        if (job)
+            job_note(job, 0, "only %llu MiB of the disk are free", (unsigned long long)(free_bytes / MIB));
         return 0;
     }
     const unsigned long long mib[] = {free_bytes / MIB, total / MIB, admit_reserve(total, w->disk_reserve) / MIB};

@@ -77,8 +77,35 @@ int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s,
             err->code = ERR_DENIED;
         return -ERR_DENIED;
     }
+    /* Judged before, but a link may have been changed since, in the time that a pull takes. */
+    const char *const mounts[] = {real};
+    const struct policy_ask ask = {.mounts = mounts, .n_mounts = 1};
+    if ((rc = policy_check(w->policy, &ask, ret_reason, err)) < 0)
+        return rc;
     if (ret)
         *ret = TAKE(real);
+    return 0;
+}
+
+int rights_stays(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const struct docker_container *of, const char **ret_reason,
+                 struct err *err)
+{
+    for (size_t i = 0; i < of->n_mounts; i++) {
+        const char *source = of->mounts[i].source;
+        AUTO_FREE char *real = NULL;
+        if (strcmp(of->mounts[i].type, "bind") != 0)
+            continue;
+        int rc = rights_source(w, s, source, &real, ret_reason, err);
+        if (rc < 0)
+            return rc;
+        if (strcmp(real, source) == 0)
+            continue;
+        *ret_reason = "mount_moved";
+        log_event(LOG_WARN, "refused", "reason", *ret_reason, "source", source, "leads_to", real, NULL);
+        (void)err_set(err, ERR_DENIED, "%.200s of the server was a folder when this was made, and leads to %.200s now", source, real);
+        err_hint(err, "put the folder back, or remove this and make it anew");
+        return -ERR_DENIED;
+    }
     return 0;
 }
 

@@ -25,14 +25,19 @@ size_t rights_words(const Davit__Common__V1__ServiceSpec *s, char ***ret);
 int rights_judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const struct policy_ask *more, const char **ret_reason,
                  struct err *err) MUST_USE;
 
-/* May the folders be mounted that @s binds, wherever they lead? 0; -ERR_DENIED or -ERR_NOT_FOUND with *ret_reason (static: mount_forbidden,
- * mount_missing). */
+/* May the folders be mounted that @s binds, wherever they lead? By what no service may mount, and by the owner's policy. 0; -ERR_DENIED or
+ * -ERR_NOT_FOUND with *ret_reason (static: mount_forbidden, mount_missing, those of policy_check). */
 int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char **ret_reason, struct err *err) MUST_USE;
 
-/* The same of one of them; *ret (the caller's): where it leads, which is what is to be mounted, so that a link that is changed from then on changes
- * nothing. */
+/* The same of one of them; *ret (the caller's, may be NULL): where it leads, which is what is to be mounted. A link at @path that is changed from then
+ * on changes nothing; a folder on that way which is replaced by a link does, at the next start of the container: see rights_stays. */
 int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
                   struct err *err) MUST_USE;
+
+/* Before a container that was made earlier starts: is each folder that it binds (@of, its mounts) still where it was, and may it still be mounted?
+ * 0, or as rights_source; *ret_reason mount_moved (static): there is a link on the way by now. */
+int rights_stays(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const struct docker_container *of, const char **ret_reason,
+                 struct err *err) MUST_USE;
 
 /* Adds binds and rights to @out, whose mounts have room for those of the binds behind @n_mounts. As rights_sources. */
 int rights_apply(const struct work *w, const Davit__Common__V1__ServiceSpec *s, struct rights *r, struct docker_mount *mounts,

@@ -51,7 +51,8 @@ def refused(control, reason, image, **spec):
     box, r = control.create(image, command=SLEEP, **spec)
     assert "failure" in r and r["failure"]["reason"] == reason, (spec, r)
     assert not list((control.folder).glob(box["id"] + "*"))
-    return r["failure"]["message"] + " " + r["failure"].get("hint", "")
+    hint = r["failure"].get("hint")
+    return r["failure"]["message"] + (f" hint: {hint}" if hint else "")
 
 
 def bound(source, path="/w"):
@@ -68,7 +69,7 @@ def test_folders_that_rule_the_server_are_not_bound(control, docker, agent, busy
     # As it is written: one spelling, none of what rules the server.
     for source in ("/", "/etc", "/etc/ssh", "/root", "/proc/1/root", "/sys", "/dev", "/run", "/var/run/docker.sock", "/var/lib/docker", "/usr", "", "srv",
                    "//etc", f"{tmp_path}/", f"{tmp_path}//links", f"{tmp_path}/../..", f"{links}/./etc", f"{tmp_path}:/x"):
-        assert "hint" not in refused(control, "invalid", busybox_image, **bound(source))
+        assert "hint:" not in refused(control, "invalid", busybox_image, **bound(source))
     # As it is: wherever a link leads, the agent's own folder and the engine's socket, and what holds or lies in them.
     for source in (links / "etc", links / "etc/ssh", links / "root", links / "root/etc", links / "twice", links / "socket", links / "agent",
                    links / "agent/sandboxes", agent, agent / "sandboxes", agent.parent, docker.sock, os.path.dirname(docker.sock)):
@@ -130,6 +131,50 @@ def test_the_owners_file_holds_for_sandboxes(control, docker, agent, owner, busy
     for box in (runs, made):
         assert control.act(box, "ACTION_STOP", stopTimeoutS=1)["outcome"] == "stopped"
         assert control.act(box, "ACTION_REMOVE", volumes=True)["outcome"] == "removed"
+
+
+@pytest.mark.req("CB-15")
+def test_a_start_looks_where_the_folder_is_by_now(control, docker, owner, busybox_image, tmp_path):
+    place, other = tmp_path / "srv" / "a", tmp_path / "other"
+    place.mkdir(parents=True)
+    other.mkdir()
+    box, r = control.create(busybox_image, command=SLEEP, **bound(place))
+    assert "failure" not in r, r
+
+    def start():
+        assert "stopped" in control.act(box, "ACTION_STOP", stopTimeoutS=1)["outcome"]
+        return control.act(box, "ACTION_START")
+
+    # Whoever may write beside it puts a link in its place, which the engine would follow.
+    place.rename(tmp_path / "srv" / "kept")
+    for to, reason in ((other, "mount_moved"), ("/etc", "mount_forbidden")):
+        place.symlink_to(to)
+        assert start()["failure"]["reason"] == reason and not docker.inspect(name_of(box))["State"]["Running"]
+        place.unlink()
+    (tmp_path / "srv" / "kept").rename(place)
+    owner(f"mounts:\n  - {other}\n")
+    assert start()["failure"]["reason"] == "policy_mount"
+    owner("exec: allow\n")
+    r = start()
+    assert r.get("outcome") == "started", r
+    control.act(box, "ACTION_STOP", stopTimeoutS=1)
+    control.act(box, "ACTION_REMOVE", volumes=True)
+
+
+def test_a_snapshot_goes_with_what_was_refused(control, docker, owner, busybox_image):
+    def fill(call, sandbox):
+        control.send(callOpen={"callId": call, "creditBytes": 1 << 20, "sandboxFill": {"sandboxId": sandbox}})
+        control.send(callData={"callId": call, "data": base64.b64encode(bytes(1024)).decode(), "last": True})
+        assert "failure" not in control.wait(lambda m: m.get("callEnd", {}).get("callId") == call)["callEnd"]
+        assert docker.volumes(f"davit.sandbox={sandbox}")
+
+    for call, spec, reason in (("21", {"image": "nowhere.example/none:1", "pull": "never"}, "image_not_found"),
+                               ("22", {"image": busybox_image, "openNetwork": True}, "policy_privileged")):
+        owner("privileged: forbid\n")
+        box = {"id": str(uuid.uuid4()), "name": "s" + call, "command": SLEEP, "workspace": {"snapshot": True, "path": "/w"}, **spec}
+        fill(call, box["id"])
+        assert control.command(createSandbox={"spec": box}, timeout=25)["failure"]["reason"] == reason
+        assert not docker.volumes(f"davit.sandbox={box['id']}") and not list(control.folder.glob(box["id"] + "*"))
 
 
 def test_limits_are_those_of_services(control, docker, busybox_image):
