@@ -15,8 +15,8 @@ uint64_t admit_reserve(uint64_t total, uint64_t reserve);
 enum admit_room { ADMIT_ROOM, ADMIT_LOW, ADMIT_SHORT };
 enum admit_room admit_judge(uint64_t free_bytes, uint64_t total, uint64_t reserve);
 
-/* Refuses with *ret_reason disk_short (static) below the reserve, unless the command says @force; below twice the reserve it says so to @job (may be NULL) and
- * goes on. */
+/* Refuses with *ret_reason disk_short (static) below the reserve, unless the command says @force; below twice the reserve it says so to @job, which
+ * may be NULL, and goes on. */
 int admit_check(const struct work *w, bool force, struct job *job, const char **ret_reason, struct err *err) MUST_USE;
 
 #endif

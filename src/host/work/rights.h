@@ -29,8 +29,8 @@ int rights_judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, 
  * -ERR_NOT_FOUND with *ret_reason (static: mount_forbidden, mount_missing, those of policy_check). */
 int rights_sources(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char **ret_reason, struct err *err) MUST_USE;
 
-/* The same of one of them; *ret (the caller's, may be NULL): where it leads, which is what is to be mounted. A link at @path that is changed from then
- * on changes nothing; a folder on that way which is replaced by a link does, at the next start of the container: see rights_stays. */
+/* The same of one of them; *ret (the caller's, may be NULL): where it leads, which is what is to be mounted. A link at @path that is changed from
+ * then on changes nothing; a folder on that way which is replaced by a link does, at the next start: see rights_stays. */
 int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
                   struct err *err) MUST_USE;
 

@@ -296,7 +296,7 @@ def test_known_ones_start_while_the_control_plane_is_away(control, docker, busyb
     gone(control, box, old)
 
 
-@pytest.mark.req("CW-93", "CW-106")
+@pytest.mark.req("CW-93")
 def test_a_renewal_that_is_cut_off(control, docker, busybox_image):
     """The control plane has written the new row, and the agent is gone before the sandbox has its new key: both certificates are its own then."""
     cut = threading.Event()
