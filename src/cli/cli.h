@@ -52,6 +52,7 @@ struct cli_settings {
     char *releases;  /* whole path of the directory of releases, or NULL */
     char *health;    /* "127.0.0.1:7080" */
     char *token;     /* a second place for /oauth2/token, or NULL */
+    char *gate;      /* where proxies ask who is logged in, or NULL */
     char *advertise; /* or NULL */
     char *hostname;  /* or NULL */
     char *user;      /* account of davitd */

@@ -169,6 +169,7 @@ static const struct setting settings[] = {
     {"releases", offsetof(struct cli_settings, releases), false, NULL},
     {"health", offsetof(struct cli_settings, health), false, "127.0.0.1:7080"},
     {"token", offsetof(struct cli_settings, token), false, NULL},
+    {"gate", offsetof(struct cli_settings, gate), false, NULL},
     {"advertise", offsetof(struct cli_settings, advertise), false, NULL},
     {"hostname", offsetof(struct cli_settings, hostname), false, NULL},
     {"user", offsetof(struct cli_settings, user), false, "davit"},

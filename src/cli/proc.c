@@ -344,6 +344,7 @@ void local_init(struct local *l, const struct cli *cli)
     add_pair(&l->davitd, "--link-socket", path);
     add_pair(&l->davitd, "--health-listen", set->health);
     add_pair(&l->davitd, "--token-listen", set->token);
+    add_pair(&l->davitd, "--gate-listen", set->gate);
     add_pair(&l->davitd, "--advertise", set->advertise);
     add_pair(&l->davitd, "--hostname", set->hostname);
     if (geteuid() == 0)

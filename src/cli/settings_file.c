@@ -10,7 +10,7 @@
 #include "loop/stream.h"
 #include "yaml/yaml_tree.h"
 
-enum { TOLD_MAX = 4096, PORT_MAX = 65535, NO_FIELD = -1 };
+enum { TOLD_MAX = 4096, PORT_MAX = 65535, AGENT_PORT = 7444, NO_FIELD = -1 };
 
 static const struct {
     const char *key;
@@ -22,7 +22,7 @@ static const struct {
     {"hydra_public_port", offsetof(struct cli_settings, token), NULL},
     {"agent_port", NO_FIELD, NULL},
     {"hydra_admin_port", NO_FIELD, NULL},
-    {"oathkeeper_port", NO_FIELD, NULL},
+    {"oathkeeper_port", offsetof(struct cli_settings, gate), NULL},
     {"oathkeeper_api_port", NO_FIELD, NULL},
     {"kratos_public_port", NO_FIELD, NULL},
     {"kratos_admin_port", NO_FIELD, NULL},
@@ -75,6 +75,12 @@ static int read_port(const char *name, const struct yaml_node *n, size_t which, 
     uint64_t port = 0;
     if (n->type != YAML_SCALAR || str_to_u64(str_from(n->text), PORT_MAX, &port) != 0 || port == 0)
         return bad(name, n, "is no port: write a number from 1 to 65535", err);
+    if (str_eq(str_from(ports[which].key), STR("agent_port"))) {
+        /* Of a network of their own, where nothing else listens, and what sandboxes reach of their server is this port alone. */
+        if (port != AGENT_PORT)
+            return bad(name, n, "cannot be moved: sandboxes find their agent at 7444 of their own network", err);
+        return 0;
+    }
     if (ports[which].field == NO_FIELD) {
         (void)buf_printf(told, "%s: control_plane.%s has no effect: nothing listens there\n", name, ports[which].key);
         return 0;
@@ -176,6 +182,8 @@ static void reset(struct cli_settings *s)
     }
     free(s->token);
     s->token = NULL;
+    free(s->gate);
+    s->gate = NULL;
 }
 
 int settings_file_parse(struct str text, const char *name, struct cli_settings *s, struct buf *told, struct err *err)

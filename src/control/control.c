@@ -15,6 +15,7 @@
 #include "control/deployments.h"
 #include "control/enroll.h"
 #include "control/front.h"
+#include "control/gate.h"
 #include "control/idle.h"
 #include "control/links.h"
 #include "control/oauth.h"
@@ -320,8 +321,8 @@ static int listen_all(struct control *c, struct err *err)
         rc = control_open_link(c, err);
     if (rc == 0)
         rc = control_listen_tls(c, c->api, c->opt.api_listen, TLS_VERIFY_REQUIRED, err);
-    if (rc == 0)
-        rc = oauth_start(c->oauth, err);
+    if (rc == 0 && (rc = oauth_start(c->oauth, err)) == 0)
+        rc = gate_open(c, err);
     /* Who asks whether we are up then asks where the dashboard is. */
     if (rc == 0)
         front_open_local(c);
@@ -395,7 +396,8 @@ int control_check_options(const struct control_options *o, struct err *err)
         {ENDPOINT_LISTEN, "api-listen", o->api_listen},       {ENDPOINT_LISTEN, "link-listen", o->link_listen},
         {ENDPOINT_LISTEN, "web-listen", o->web_listen},       {ENDPOINT_LISTEN, "health-listen", o->health_listen},
         {ENDPOINT_LOCAL, "local-web-listen", o->local_web_listen}, {ENDPOINT_REACH, "advertise", o->advertise},
-        {ENDPOINT_LOCAL, "token-listen", o->token_listen},    {ENDPOINT_NAME, "hostname", o->hostname},
+        {ENDPOINT_LOCAL, "token-listen", o->token_listen},    {ENDPOINT_LOCAL, "gate-listen", o->gate_listen},
+        {ENDPOINT_NAME, "hostname", o->hostname},
     };
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
@@ -480,7 +482,7 @@ static void wait_for_fibers(struct control *c)
 
 static void drain_all(struct control *c)
 {
-    struct rpc_server *const all[] = {c->api, c->token, c->link, c->web, c->local};
+    struct rpc_server *const all[] = {c->api, c->token, c->link, c->web, c->local, c->gate};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         if (all[i])
             rpc_server_drain(all[i]);
@@ -490,6 +492,17 @@ static void end_fiber(struct fiber **f)
 {
     fiber_cancel(*f);
     *f = fiber_unref(*f);
+}
+
+static void free_servers(struct control *c)
+{
+    c->api = rpc_server_free(c->api);
+    c->token = rpc_server_free(c->token);
+    c->gate = rpc_server_free(c->gate);
+    c->link = rpc_server_free(c->link);
+    c->web = rpc_server_free(c->web);
+    c->local = rpc_server_free(c->local);
+    c->health = http_server_free(c->health);
 }
 
 struct control *control_stop(struct control *c)
@@ -511,12 +524,7 @@ struct control *control_stop(struct control *c)
     worldview_stopping(c->world);
     event_pulse(&c->credentials);
     (void)fiber_yield();
-    c->api = rpc_server_free(c->api);
-    c->token = rpc_server_free(c->token);
-    c->link = rpc_server_free(c->link);
-    c->web = rpc_server_free(c->web);
-    c->local = rpc_server_free(c->local);
-    c->health = http_server_free(c->health);
+    free_servers(c);
     end_fiber(&c->renewal);
     end_fiber(&c->pruning);
     wait_for_fibers(c);

@@ -28,6 +28,7 @@ struct control_options {
     const char *web_listen;    /* "0.0.0.0:7440"; opened with the first remote server or where there is a hostname, see front.h */
     const char *local_web_listen; /* "127.0.0.1:7441", loopback only; NULL or "none": not */
     const char *token_listen;  /* "127.0.0.1:4444", loopback only: the token endpoint beside that of the API; NULL or "none": not */
+    const char *gate_listen;   /* "127.0.0.1:4456", loopback only: see gate.h; NULL or "none": not */
     const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */
     const char *health_listen; /* "127.0.0.1:7080" */
     const char *advertise;     /* HOST[:PORT] under which agents reach the link, or NULL */

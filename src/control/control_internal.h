@@ -53,7 +53,7 @@ struct control {
     struct control_options opt;
     struct store *store;
     struct lane *fast; /* signatures and key files */
-    struct rpc_server *api, *link, *web, *local, *token; /* web: 7440; local: 7441; token: of oauth.h alone */
+    struct rpc_server *api, *link, *web, *local, *token, *gate; /* web: 7440; local: 7441; token: of oauth.h alone; gate.h */
     struct http_server *health;
     usec_t probed; /* when probes.h looked last; 0: never */
     const char *probe_failed;

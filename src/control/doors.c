@@ -147,7 +147,7 @@ static int not_in(struct err *err, const char *what, const char *hint)
 }
 
 /* *ret NULL: nothing was shown. A token that is none is not made up for by a cookie. */
-static int find_pass(struct control *c, struct rpc_call *call, bool local, struct pass **ret, enum pass_scope *ret_scope, struct err *err)
+int doors_find_pass(struct control *c, struct rpc_call *call, bool local, struct pass **ret, enum pass_scope *ret_scope, struct err *err)
 {
     *ret = NULL;
     if (rpc_call_metadata(call, "authorization")) {
@@ -177,7 +177,7 @@ int doors_judge(struct control *c, struct rpc_call *call, bool local, const stru
     (void)rpc_call_set_header(call, "x-content-type-options", STR("nosniff"));
     int rc = doors_judge_page(c, call, local, err);
     if (rc == 0)
-        rc = find_pass(c, call, local, &pass, &limit, err);
+        rc = doors_find_pass(c, call, local, &pass, &limit, err);
     if (rc < 0)
         return rc;
     struct caller *k = passes_bind(c->passes, pass, call, local);

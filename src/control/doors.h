@@ -26,6 +26,9 @@ void doors_set_cookie(bool local, const char *secret, char dst[DOOR_COOKIE_SIZE]
 
 /* Is @call asked for by a name of ours and, if by a page, by one of ours? 0; -ERR_DENIED. */
 int doors_judge_page(const struct control *c, const struct rpc_call *call, bool local, struct err *err) MUST_USE;
+/* What @call shows: *ret NULL: nothing; *ret_scope stays unless it is a token that was exchanged (exchange.h), which may so much at most.
+ * -ERR_UNAUTHENTICATED: something that does not hold. Borrowed. */
+int doors_find_pass(struct control *c, struct rpc_call *call, bool local, struct pass **ret, enum pass_scope *ret_scope, struct err *err) MUST_USE;
 /* Judges a call of people, binds its caller. 0; -ERR_DENIED, -ERR_UNAUTHENTICATED. */
 int doors_judge(struct control *c, struct rpc_call *call, bool local, const struct rpc_method *method, struct err *err) MUST_USE;
 

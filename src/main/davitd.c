@@ -18,8 +18,8 @@
 #include "loop/fiber.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *link_socket, *health, *advertise, *hostname, *release_dir, *user,
-        *log_level, *log_format, *idle_exit;
+    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *gate, *link_socket, *health, *advertise, *hostname, *release_dir,
+        *user, *log_level, *log_format, *idle_exit;
     int64_t agent_uid;
     struct logfile_options log;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace, idle_poll, idle_grace;
@@ -76,6 +76,12 @@ static const struct opt table[] = {
      .arg = "ADDR:PORT",
      .env = true,
      .help = "a second place for /oauth2/token beside the API, loopback only: 127.0.0.1:4444 (nowhere)"},
+    {.name = "gate-listen",
+     .type = OPT_STRING,
+     .offset = AT(gate),
+     .arg = "ADDR:PORT",
+     .env = true,
+     .help = "where a proxy of this machine asks whether somebody is logged in, loopback only: 127.0.0.1:4456 (nowhere)"},
     {.name = "link-socket",
      .type = OPT_STRING,
      .offset = AT(link_socket),
@@ -264,6 +270,7 @@ static struct control_options control_options_of(const struct options *o)
                                     .web_listen = o->web,
                                     .local_web_listen = o->local_web,
                                     .token_listen = o->token,
+                                    .gate_listen = o->gate,
                                     .link_socket = o->link_socket,
                                     .health_listen = o->health,
                                     .advertise = o->advertise,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """On 7440 and 7441 a session or an API token is exchanged for a token that lives shortly (RFC 8693), and what that opens."""
+import http.client
 import json
 import time
 import urllib.parse
@@ -8,16 +9,18 @@ import jwt
 import pytest
 from test_people import Plane, api, cookie_of, value  # noqa: F401  (fixture)
 
+from lib import proc
 from lib.tokens import Tokens
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS, SESSION = "urn:ietf:params:oauth:token-type:access_token", "urn:davit:oauth:token-type:session"
 STATUS = "StatusService/GetStatus"
+GATE = proc.free_port()
 
 
 @pytest.fixture(scope="module")
 def plane(api):  # noqa: F811
-    p = Plane(api).start()
+    p = Plane(api, ["--gate-listen", f"127.0.0.1:{GATE}"]).start()
     p.cookie = p.set_up()
     yield p
     p.close()
@@ -115,3 +118,24 @@ def test_they_end_and_are_not_made_without_limit(plane):
     assert plane.call(STATUS, token=token[:-4] + "AAAA")[0] == 401
     answers = [exchange(plane, subject_token=ci, subject_token_type=ACCESS)[0] for _ in range(40)]
     assert answers.count(200) >= 25 and 429 in answers and set(answers) == {200, 429}
+
+
+@pytest.mark.req("CW-68")
+def test_a_proxy_asks_at_the_gate(plane):
+    def ask(path="/", verb="GET", **fields):
+        c = http.client.HTTPConnection("127.0.0.1", GATE, timeout=20)
+        c.request(verb, path, headers=fields)
+        r = c.getresponse()
+        r.read()
+        c.close()
+        return r.status, r.getheader("x-davit-user"), r.getheader("x-davit-scope")
+    proc.wait_for(lambda: proc.listens(GATE))
+    ci = api_token(plane, "gate", "write")
+    narrow = good(plane, subject_token=ci, subject_token_type=ACCESS, scope="read")["access_token"]
+    assert ask(Authorization=f"Bearer {ci}") == (200, "token:gate", "write") == ask("/any/where?x=1", "HEAD", Authorization=f"Bearer {ci}")
+    assert ask(Authorization=f"Bearer {narrow}") == (200, "token:gate", "read")
+    assert ask(Cookie=plane.cookie) == (200, "person:owner", "admin")
+    for fields in ({}, {"Authorization": f"Bearer {ci[:-1]}x"}, {"Authorization": "Basic eDp5"}, {"Cookie": "davit=" + "0" * 64}):
+        assert ask(**fields) == (401, None, None), fields
+    plane.good("ApiTokenService/RevokeApiToken", {"token": "gate"}, cookie=plane.cookie)
+    assert ask(Authorization=f"Bearer {ci}")[0] == ask(Authorization=f"Bearer {narrow}")[0] == 401

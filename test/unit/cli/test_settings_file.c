@@ -32,6 +32,7 @@ static void forget(struct read *r)
     free(r->s.api);
     free(r->s.health);
     free(r->s.token);
+    free(r->s.gate);
     free(r->s.idle_exit);
     free(r->s.log_size);
     free(r->s.log_age);
@@ -50,6 +51,8 @@ static void test_all_nine_keys(void **state)
     assert_string_equal(r.s.api, "127.0.0.1:17443");
     assert_string_equal(r.s.health, "127.0.0.1:17080");
     assert_string_equal(r.s.token, "127.0.0.1:4444");
+    assert_string_equal(r.s.gate, "127.0.0.1:4456");
+    assert_null(strstr(r.told, "agent_port"));
     assert_non_null(strstr(r.told, "control_plane.kratos_admin_port has no effect"));
     assert_null(strstr(r.told, "admin_port has no effect: nothing listens there\nsettings.yaml: control_plane.health"));
     forget(&r);
