@@ -7,14 +7,15 @@
 #include "cli/cli.h"
 #include "cli/controlplane.h"
 #include "cli/wake.h"
+#include "ident/pki_dir.h"
 #include "ident/pki_roots.h"
 
 enum { PEM_MAX = 64 * 1024 };
 static const usec_t CONNECT_TIMEOUT = 10 * USEC_SEC;
 
-static int read_pem(const struct cli *cli, const char *name, struct buf *out, struct err *err)
+static int read_pem(const char *dir, const char *name, struct buf *out, struct err *err)
 {
-    AUTO_FREE char *path = str_printf("%s/%s", cli->paths.config, name);
+    AUTO_FREE char *path = str_printf("%s/%s", dir, name);
     int rc = fd_read_file(path, out, err);
 
     if (rc == -ERR_NOT_FOUND) {
@@ -26,8 +27,8 @@ static int read_pem(const struct cli *cli, const char *name, struct buf *out, st
     return rc;
 }
 
-/* @cert: our own. */
-static int make_context(const struct cli *cli, struct buf *cert, struct tls_ctx **ret, struct err *err)
+/* @dir: where our keys are; @cert: our own. */
+static int make_context(const char *dir, struct buf *cert, struct tls_ctx **ret, struct err *err)
 {
     AUTO_BUF root = BUF_INIT(PEM_MAX);
     AUTO_SECRET_BUF key = BUF_INIT(PEM_MAX);
@@ -36,11 +37,8 @@ static int make_context(const struct cli *cli, struct buf *cert, struct tls_ctx 
     /* All at once: a buffer that grows would leave pieces of the key behind. */
     BUG_ON(!buf_reserve(&key, PEM_MAX));
 
-    /* A change of the root that was interrupted when its last step was ready. */
-    if ((rc = pki_user_settle(cli->paths.config, err)) < 0)
-        return rc;
-    if ((rc = read_pem(cli, "cli.crt", cert, err)) < 0 || (rc = read_pem(cli, "cli.key", &key, err)) < 0 ||
-        (rc = read_pem(cli, "root.crt", &root, err)) < 0)
+    if ((rc = read_pem(dir, "cli.crt", cert, err)) < 0 || (rc = read_pem(dir, "cli.key", &key, err)) < 0 ||
+        (rc = read_pem(dir, "root.crt", &root, err)) < 0)
         return rc;
     struct tls_config config = {
         .cert_pem = buf_str(cert), .key_pem = buf_str(&key), .ca_pem = buf_str(&root), .peer_uri = "davit://controlplane", .alpn = "h2",
@@ -48,18 +46,50 @@ static int make_context(const struct cli *cli, struct buf *cert, struct tls_ctx 
     return tls_ctx_new(&config, ret, err);
 }
 
+static int dial(struct cli *cli, const char *dir, struct buf *cert, struct err *err)
+{
+    struct tls_ctx *tls = NULL;
+    int rc = make_context(dir, cert, &tls, err);
+
+    if (rc < 0)
+        return rc;
+    rc = rpc_channel_open(cli->loop, cli->settings.api, tls, 30 * USEC_SEC, deadline_in(CONNECT_TIMEOUT), &cli->channel, err);
+    tls_ctx_unref(tls);
+    return rc;
+}
+
+/* A change of the root that was begun, and whose answer did not reach us, may be over by now: what waits for it is what opens then. */
+static int dial_as_next(struct cli *cli, struct err *err)
+{
+    AUTO_FREE char *next = pki_user_next_dir(cli->paths.config);
+    AUTO_BUF cert = BUF_INIT(PEM_MAX);
+    uint8_t pin[SPKI_HASH_SIZE];
+    int rc = pki_pin(next, pin, err);
+
+    if (rc == 0)
+        rc = dial(cli, next, &cert, err);
+    if (rc < 0)
+        return rc;
+    cli->channel = rpc_channel_close(cli->channel);
+    rc = pki_user_switch(cli->paths.config, pin, err);
+    return rc <= 0 ? rc : err_set(err, ERR_ABORTED, "the next root is another one meanwhile");
+}
+
 static int connect_once(struct cli *cli, struct err *err)
 {
     AUTO_BUF cert = BUF_INIT(PEM_MAX);
-    struct tls_ctx *tls = NULL;
     int rc;
 
     if (cli->channel)
         return 0;
-    if ((rc = make_context(cli, &cert, &tls, err)) < 0)
+    /* A change of the root that was cut off here, and that the control plane has begun. */
+    if ((rc = pki_user_follow(cli->paths.config, cli->paths.state, err)) < 0)
         return rc;
-    rc = rpc_channel_open(cli->loop, cli->settings.api, tls, 30 * USEC_SEC, deadline_in(CONNECT_TIMEOUT), &cli->channel, err);
-    tls_ctx_unref(tls);
+    rc = dial(cli, cli->paths.config, &cert, err);
+    if (rc == -ERR_UNAUTHENTICATED && dial_as_next(cli, NULL) == 0) {
+        buf_clear(&cert);
+        rc = dial(cli, cli->paths.config, &cert, err);
+    }
     if (rc == 0)
         bearer_use(cli, buf_str(&cert));
     if (rc == -ERR_UNAVAILABLE) {

@@ -169,6 +169,9 @@ static int hand_over(struct cli *cli, struct handover *h, struct err *err)
     req.authorities_pem = authorities;
     int rc = call(cli, "BeginRoot", &req.base, &answer, err);
     rpc_message_free(answer);
+    if (rc == -ERR_DEADLINE || rc == -ERR_UNAVAILABLE)
+        err_hint(err, "whether the change has begun is not known: the same command again goes on with it, as any other one does; keep %s until then",
+                 cli->paths.config);
     return rc;
 }
 

@@ -46,6 +46,11 @@ int pki_user_next_assertion(const char *dir, struct buf *jwk, struct err *err) M
 int pki_user_sign_next(const char *dir, size_t i, struct str csr_der, struct buf *out, struct err *err) MUST_USE;
 /* The control plane's first root is the one with @pin: makes it the user's. 0: it is now; 1: the next root is another one, or there is none. */
 int pki_user_switch(const char *dir, const uint8_t pin[SPKI_HASH_SIZE], struct err *err) MUST_USE;
+/* Goes on with a change that was cut off at the user in @dir: ends a switch, and switches where the control plane in @dir_control, if it can be read,
+ * has the next root for its first. 0: nothing was to do; 1: it did. */
+int pki_user_follow(const char *dir, const char *dir_control, struct err *err) MUST_USE;
+/* Where the next root and CLI identity of the user in @dir wait, fresh; a directory as @dir is, which may not be there. */
+char *pki_user_next_dir(const char *dir) MUST_USE;
 /* Destroys the old root's key and its certificate. 0; 1: there were none. */
 int pki_user_drop_old(const char *dir, struct err *err) MUST_USE;
 

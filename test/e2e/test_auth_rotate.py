@@ -60,6 +60,19 @@ def old_one(d, name):
     return d.env | {"DAVIT_HOME": str(old)}
 
 
+def lost_answer(d, before, name):
+    """The user's directory as the first step of a change leaves it: the new waits beside the old."""
+    config = d.top / name / "config"
+    shutil.copytree(d.home / "config", config)
+    (config / "next").mkdir(mode=0o700)
+    (config / "access-token.json").unlink(missing_ok=True)
+    for n in USER:
+        os.rename(config / n, config / "next" / n)
+        with open(config / n, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+            f.write(before[n])
+    return d.env | {"DAVIT_HOME": str(d.top / name)}
+
+
 def signers(d):
     """How many keys the control plane tells that tokens may be of."""
     config = d.home / "config"
@@ -106,6 +119,10 @@ def test_everything_is_new_and_a_sandbox_goes_on(up, docker, busybox_image):
         assert got.rc != 0 and "certificate" in got.err, got
     proc.wait_for(lambda: of(up, "one").get("rootPins") == [status(up)["roots"][0]["pin"]] and of(up, "one")["session"], 30, text="material without the old root")
     assert docker.inspect(one["containerId"])["State"]["StartedAt"] == started
+    # Who began it and never heard so is not locked out by its end.
+    lost = lost_answer(up, before, "lost")
+    assert up.run("status", env=lost).rc == 0 and (up.top / "lost/config/root.crt").read_bytes() == after["root.crt"]
+    assert not (up.top / "lost/config/next").exists()
     # One that was stopped all the time gets its material now.
     up.run("sandbox", "start", "two")
     assert of(up, "two")["trust"] == "SANDBOX_TRUST_REGISTERED" and of(up, "two")["rootPins"] == of(up, "one")["rootPins"]

@@ -270,6 +270,35 @@ static void test_repeated(void **state)
     assert_true(believes(f, buf_str(&f->old), NULL) && believes(f, m.b.root, NULL));
 }
 
+/* The answer to the beginning was lost: whatever the user does next goes on with it, and not before it has begun. */
+/* req: CW-12 */
+static void test_answer_lost(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(made_release) struct made m;
+    AUTO_FREE char *next = pki_user_next_dir(f->user);
+    AUTO_FREE char *nowhere = str_printf("%s/nowhere", f->top);
+    AUTO_BUF waits = BUF_INIT(CERT_PEM_MAX), cli = BUF_INIT(CERT_PEM_MAX);
+    uint8_t pin[SPKI_HASH_SIZE], wanted[SPKI_HASH_SIZE];
+    assert_int_equal(pki_user_follow(f->user, f->control, NULL), 0);
+    make(f, &m);
+    assert_int_equal(pki_user_follow(f->user, f->control, NULL), 0);
+    assert_int_equal(pki_pin(f->user, pin, NULL), 0);
+    assert_memory_equal(pin, f->old_pin, sizeof(pin));
+    assert_int_equal(pki_control_begin(f->control, &m.b, NULL), 0);
+    /* What waits is what opens when the change is over. */
+    assert_int_equal(pki_read(next, "cli.crt", &waits, NULL), 0);
+    assert_true(holds(&waits, f->control) && there(next, "cli.key"));
+    assert_int_equal(pki_user_follow(f->user, nowhere, NULL), 0);
+    assert_int_equal(pki_user_follow(f->user, f->control, NULL), 1);
+    assert_int_equal(cert_pem_pin(m.b.root, wanted, NULL), 0);
+    assert_int_equal(pki_pin(f->user, pin, NULL), 0);
+    assert_memory_equal(pin, wanted, sizeof(pin));
+    cli_chain(f, &cli);
+    assert_true(str_eq(buf_str(&cli), buf_str(&waits)));
+    assert_int_equal(pki_user_follow(f->user, f->control, NULL), 0);
+}
+
 /* --- A crash in the middle of a step --- */
 
 static const char *const moved[] = {"server-ca.key",    "server-ca.csr",    "server-ca.crt", "agents-ca.key",    "agents-ca.csr", "agents-ca.crt",
@@ -501,6 +530,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keys_are_new, setup, teardown),
         cmocka_unit_test_setup_teardown(test_repeated, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answer_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crash_between_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_next_is_no_link, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unfit, setup, teardown),
