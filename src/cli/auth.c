@@ -135,6 +135,12 @@ static int offline(struct cli *cli, const struct rotate_options *o, const struct
                       " (--now: here and at once, under the same root)");
         return -(int)ERR_PRECONDITION;
     }
+    /* Made anew with a wrong clock, all of it would be wrong when the clock is right again. */
+    if (found.reason && strcmp(found.reason, PKI_CLOCK) == 0 && !o->now) {
+        *err = found;
+        err_hint(err, PKI_CLOCK_CURE "; --now makes them anew all the same");
+        return -(int)found.code;
+    }
     int rc = pki_user_repair(cli->paths.config, cli->paths.state, err);
     if (rc == 0)
         rc = up_give(cli, err);

@@ -18,6 +18,7 @@ enum { FAULTS_MAX = ERR_MSG_MAX - 1 };
 struct faults {
     struct buf text;
     unsigned n;
+    bool clock; /* something is of a time to come */
 };
 
 static void fault(struct faults *f, const char *file, const char *suffix, const char *what)
@@ -49,10 +50,12 @@ static void check_key(struct faults *f, const char *dir, const char *name, struc
         fault(f, name, ".key", "cannot be used as a key of ours");
 }
 
-static const char *time_fault(const struct cert_info *info)
+static const char *time_fault(struct faults *f, usec_t not_before, usec_t not_after)
 {
     usec_t now = clock_real();
-    return now >= info->not_after ? "has expired" : now < info->not_before ? "is of a time to come: is the clock right?" : NULL;
+    bool early = now < not_before;
+    f->clock = f->clock || early;
+    return early ? "is of a time to come: is the clock right?" : now >= not_after ? "has expired" : NULL;
 }
 
 static void check_cert(struct faults *f, const char *dir, const char *name, const struct key *key, struct str roots)
@@ -68,7 +71,7 @@ static void check_cert(struct faults *f, const char *dir, const char *name, cons
         fault(f, name, ".crt", "is no certificate of ours");
         return;
     }
-    const char *when = time_fault(&info);
+    const char *when = time_fault(f, info.not_before, info.not_after);
     if (key && !cert_fits_key(cert, key)) {
         AUTO_FREE char *what = str_printf("is not the key of %s.crt", name);
         fault(f, name, ".key", what);
@@ -83,6 +86,7 @@ static void check_cert(struct faults *f, const char *dir, const char *name, cons
 static void check_roots(struct faults *f, const char *dir, struct buf *pem)
 {
     struct cert_roots roots;
+    const char *when;
     if (!is_there(dir, "root", ".crt")) {
         fault(f, "root", ".crt", "is missing");
         return;
@@ -90,8 +94,8 @@ static void check_roots(struct faults *f, const char *dir, struct buf *pem)
     if (pki_read(dir, "root.crt", pem, NULL) < 0 || cert_roots_read(buf_str(pem), &roots, NULL) < 0) {
         fault(f, "root", ".crt", "is no root");
         buf_clear(pem);
-    } else if (clock_real() >= roots.v[0].not_after) {
-        fault(f, "root", ".crt", "has expired");
+    } else if ((when = time_fault(f, roots.v[0].not_before, roots.v[0].not_after))) {
+        fault(f, "root", ".crt", when);
     }
 }
 
@@ -99,7 +103,9 @@ static int end(struct faults *f, const char *dir, struct err *err)
 {
     if (f->n) {
         (void)err_set(err, ERR_PRECONDITION, "in %s " STR_FMT, dir, STR_ARG(buf_str(&f->text)));
-        err_hint(err, PKI_CURE);
+        err_hint(err, "%s", f->clock ? PKI_CLOCK_CURE : PKI_CURE);
+        if (err && f->clock)
+            err->reason = PKI_CLOCK;
     }
     int rc = f->n ? -(int)ERR_PRECONDITION : 0;
     buf_release(&f->text);
@@ -143,6 +149,19 @@ int pki_control_check_leaf(const char *dir, struct err *err)
 }
 
 /* --- The cure --- */
+
+/* Whatever would be made now would begin before the user's root does. */
+static int check_clock(const char *dir_user, struct err *err)
+{
+    struct cert_roots roots;
+    if (pki_control_roots(dir_user, &roots, NULL) < 0 || clock_real() >= roots.v[0].not_before)
+        return 0;
+    (void)err_set(err, ERR_PRECONDITION, "the root in %s is of a time to come: nothing can be made under it now", dir_user);
+    err_hint(err, "%s", PKI_CLOCK_CURE);
+    if (err)
+        err->reason = PKI_CLOCK;
+    return -(int)ERR_PRECONDITION;
+}
 
 /* Is the control plane in @dir one of the user's root? Whatever of it is damaged, something of it will say so. */
 static bool is_ours(const char *dir, struct str root, const uint8_t pin[SPKI_HASH_SIZE])
@@ -220,7 +239,9 @@ int pki_user_repair(const char *dir_user, const char *dir, struct err *err)
     AUTO_KEY key = NULL;
     AUTO_CERT root = NULL;
     uint8_t pin[SPKI_HASH_SIZE];
-    int rc = pki_control_settle(dir, err);
+    int rc = check_clock(dir_user, err); /* first: pki_user_init would renew what it finds too young */
+    if (rc == 0)
+        rc = pki_control_settle(dir, err);
     if (rc >= 0)
         rc = pki_user_init(dir_user, err);
     /* The control plane may be ahead of a change of the root that was cut off here. */

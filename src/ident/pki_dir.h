@@ -59,6 +59,9 @@ int pki_control_sign_sandbox(const char *dir, struct str csr_der, const char *sa
 
 /* What to do about what the checks name. */
 #define PKI_CURE "davit auth rotate makes all of it anew"
+/* The same where something is of a time to come, which is then the reason in the struct err. What is made with a wrong clock helps nobody. */
+#define PKI_CLOCK      "clock_wrong"
+#define PKI_CLOCK_CURE "it is likely that the clock of this machine is wrong: set it right first"
 /* Do the CA, certificates and keys of the control plane in @dir belong together, and are they good now? 0, or -ERR_PRECONDITION: each file
  * that is not as it should be is named, with what is wrong. */
 int pki_control_check(const char *dir, struct err *err) MUST_USE;
@@ -66,7 +69,7 @@ int pki_control_check(const char *dir, struct err *err) MUST_USE;
 int pki_control_check_leaf(const char *dir, struct err *err) MUST_USE;
 /* The control plane does not run: makes intermediates, its own key and that of its tokens anew under the user's root, whatever @dir has of them,
  * so that whoever believed the root still believes it. Tokens of before open nothing.
- * -ERR_PRECONDITION: it is of another root, in all that is left. */
+ * -ERR_PRECONDITION: it is of another root, in all that is left; or the user's root is of a time to come (PKI_CLOCK). */
 int pki_user_repair(const char *dir_user, const char *dir, struct err *err) MUST_USE;
 
 /* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: as pki_control_check.

@@ -243,6 +243,46 @@ static void test_mixed_up_files(void **state)
     assert_true(pki_control_prepare(f->control, &err) < 0);
 }
 
+/* A clock that was reset is told apart from keys that do not belong together, and nothing is made anew by it. */
+/* req: CW-113 */
+static void test_wrong_clock(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    AUTO_FREE char *path = str_printf("%s/agents-ca.crt", f->control);
+    usec_t now = clock_real();
+    complete(f);
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    AUTO_FREE char *user = snapshot(f->user);
+    AUTO_FREE char *control = snapshot(f->control);
+    clock_fake(clock_mono(), now - 30 * USEC_DAY);
+    int (*const all[])(const char *dir, struct err *err) = {pki_control_state, pki_control_check_leaf};
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        err = ERR_INIT;
+        assert_int_equal(all[i](f->control, &err), -ERR_PRECONDITION);
+        assert_string_equal(err.reason, PKI_CLOCK);
+        assert_non_null(strstr(err.hint, "clock"));
+        assert_null(strstr(err.hint, "rotate"));
+    }
+    err = ERR_INIT;
+    assert_int_equal(pki_user_repair(f->user, f->control, &err), -ERR_PRECONDITION);
+    assert_string_equal(err.reason, PKI_CLOCK);
+    AUTO_FREE char *user2 = snapshot(f->user);
+    AUTO_FREE char *control2 = snapshot(f->control);
+    assert_string_equal(user, user2);
+    assert_string_equal(control, control2);
+    clock_fake(USEC_INFINITY, USEC_INFINITY);
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+    /* Any other fault is cured. */
+    assert_int_equal(unlink(path), 0);
+    err = ERR_INIT;
+    assert_int_equal(pki_control_state(f->control, &err), -ERR_PRECONDITION);
+    assert_null(err.reason);
+    assert_string_equal(err.hint, PKI_CURE);
+    assert_int_equal(pki_user_repair(f->user, f->control, NULL), 0);
+    assert_int_equal(pki_control_state(f->control, NULL), 0);
+}
+
 /* A directory of a version that knew two intermediates: it serves as it is, and the steps of `davit up` add the third and touch nothing else. */
 /* req: PR-14 */
 static void test_made_before_there_were_sandboxes(void **state)
@@ -379,7 +419,7 @@ int main(void)
         T(test_steps), T(test_user_keys_stay), T(test_intermediates_are_bound), T(test_repeating_changes_nothing), T(test_leaf_renewed),
         T(test_cli_and_intermediates_renewed),
         T(test_another_user_refused), T(test_lost_root_key), T(test_agent_certificate), T(test_mixed_up_files),
-        T(test_made_before_there_were_sandboxes),
+        T(test_made_before_there_were_sandboxes), T(test_wrong_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
