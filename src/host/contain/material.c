@@ -73,6 +73,9 @@ static int certify(struct box *b, const struct key *key, enum material_for what,
     ask.renewal = what != MATERIAL_FIRST;
     if (what == MATERIAL_SESSION)
         ask.live_thumbprint = b->live;
+    /* Only we know that the one before that was seen last is good no more, if our word did not arrive. */
+    else if (what == MATERIAL_STOPPED && !*b->previous)
+        ask.live_thumbprint = b->thumbprint;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_SANDBOX_CERTIFY;
     m.sandbox_certify = &ask;
     rc = contain_ask(b->k, &m, &ask.request_id, deadline, ret, err);

@@ -343,9 +343,12 @@ def test_stopped_for_longer_than_a_certificate_lasts(control, docker, busybox_im
         time.sleep(max(0, born + 4.2 - time.monotonic()))
         control.unlink()
         assert "certificate has expired" in control.act(box, START)["failure"]["message"]
+        # That the one before counts no more did not arrive: what it has stays good all the same, should this start be cut off.
+        control.rows[box["id"]]["previousThumbprint"] = "a" * 64
         control.link()
         assert "failure" not in control.act(box, START)
         control.state(box, state=RUNNING, session=True, trust=REGISTERED)
+        assert [m["sandboxCertify"] for m in control.seen if m.get("sandboxCertify", {}).get("sandboxId") == box["id"]][-1]["liveThumbprint"] == first
         wait_for(lambda: control.states(box)[-1].get("liveThumbprint") == control.rows[box["id"]]["thumbprint"] != first)
         gone(control, box)
     finally:
