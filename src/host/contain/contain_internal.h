@@ -31,6 +31,13 @@ enum { THUMBPRINT_SIZE = 65, ROOT_PINS_SIZE = CERT_ROOTS_MAX * THUMBPRINT_SIZE, 
 
 typedef Davit__Common__V1__SandboxSpec sandbox_spec; /* the generated name is longer than a line */
 
+/* Renewals over the session of a sandbox, as this process did them. Zeroed: none. */
+struct renewal {
+    usec_t not_before; /* monotonic */
+    unsigned failed;   /* in a row */
+    char tried[ROOT_PINS_SIZE]; /* the roots of the last one */
+};
+
 /* One sandbox, whoever holds a reference. */
 struct box {
     struct contain *k;
@@ -76,8 +83,7 @@ struct box {
     unsigned unregistered; /* registrations that failed in a row */
     unsigned relaying, relay_used; /* calls at the relay: that run; a bucket that empties */
     usec_t relay_at;
-    usec_t renewed;     /* monotonic, 0: not by this process */
-    char tried[ROOT_PINS_SIZE]; /* the roots of that time */
+    struct renewal renewal;
     struct worker *keeper;
     struct rpc_stream *waits;   /* while the keeper does nothing but wait: what it waits for */
     struct event changed; /* pulsed */
@@ -214,6 +220,12 @@ int material_make(struct box *b, enum material_for what, usec_t deadline, Davit_
 /* A certificate that ends so soon, or was made with other roots, is to be replaced. */
 #define RENEW_BEFORE (20 * USEC_DAY)
 bool material_is_due(const struct box *b, usec_t not_after);
+/* One may begin: none was done within the hour, or, after one that failed, for a time that grows from a minute; or the roots are others by now. */
+#define RENEW_EVERY USEC_HOUR
+#define RENEW_AGAIN USEC_MINUTE
+bool renewal_may(const struct renewal *r, const char *pins);
+void renewal_begins(struct renewal *r, const char *pins);
+void renewal_ended(struct renewal *r, bool done);
 char *material_volume(const char *id) MUST_USE;
 char *workspace_volume(const char *id) MUST_USE;
 /* For docker_archive_put: bytes of a str that is used up. */

@@ -27,7 +27,6 @@
 #define REGISTER_WAIT (60 * USEC_SEC)
 #define REGISTER_BASE (500 * USEC_MSEC)
 #define REGISTER_CAP  (60 * USEC_SEC)
-#define RENEW_EVERY  USEC_HOUR /* no more often, whatever lifetime the control plane gives */
 
 /* --- Quarantine ---- */
 
@@ -325,7 +324,7 @@ static bool wants_renewal(const struct keeper *s)
     bool due = material_is_due(b, s->not_after) || strcmp(b->thumbprint, s->live) != 0;
 
     return due && s->not_after && b->k->linked && *b->thumbprint && !b->failed &&
-           (!b->renewed || clock_mono() >= clock_add(b->renewed, RENEW_EVERY) || strcmp(b->tried, contact_pins(b->k->contact)) != 0);
+           renewal_may(&b->renewal, contact_pins(b->k->contact));
 }
 
 /* Another certificate takes its place, in the register and in the sandbox; the next session is by that. */
@@ -335,9 +334,9 @@ static int look_after(struct keeper *s, struct err *err)
 
     if (!wants_renewal(s))
         return 0;
-    b->renewed = clock_mono();
-    (void)str_copy(b->tried, sizeof(b->tried), str_from(contact_pins(b->k->contact)));
+    renewal_begins(&b->renewal, contact_pins(b->k->contact));
     int rc = renew(s, err);
+    renewal_ended(&b->renewal, rc == 0);
     return rc < 0 ? rc : err_set(err, ERR_ABORTED, "new material");
 }
 

@@ -122,6 +122,24 @@ static int enter(struct box *b, enum material_for what, const char *pem, usec_t 
     return box_keep_row(b, err);
 }
 
+bool renewal_may(const struct renewal *r, const char *pins)
+{
+    return clock_mono() >= r->not_before || strcmp(r->tried, pins) != 0;
+}
+
+void renewal_begins(struct renewal *r, const char *pins)
+{
+    if (strcmp(r->tried, pins) != 0)
+        r->failed = 0;
+    (void)str_copy(r->tried, sizeof(r->tried), str_from(pins));
+}
+
+void renewal_ended(struct renewal *r, bool done)
+{
+    r->not_before = deadline_in(done ? RENEW_EVERY : RENEW_AGAIN / 2 + backoff_wait(r->failed, RENEW_AGAIN, RENEW_EVERY));
+    r->failed = done ? 0 : r->failed + (r->failed < 8);
+}
+
 bool material_is_due(const struct box *b, usec_t not_after)
 {
     return clock_add(clock_real(), RENEW_BEFORE) >= not_after || strcmp(b->roots, contact_pins(b->k->contact)) != 0;
