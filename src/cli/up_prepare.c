@@ -110,9 +110,13 @@ static int prepare_keys(struct cli *cli, struct err *err)
 {
     int rc = pki_control_settle(cli->paths.state, err);
 
-    /* What was there and does not belong together is told, not made anew without a word. */
-    if (rc < 0 || ((rc = pki_control_state(cli->paths.state, err)) < 0))
+    if (rc < 0)
         return rc;
+    /* What was there and does not belong together is told, not made anew without a word; a first `davit up` that was cut off is gone on with. */
+    if ((rc = pki_control_state(cli->paths.state, err)) < 0 && !pki_user_unfinished(cli->paths.config, cli->paths.state))
+        return rc;
+    if (rc < 0)
+        *err = ERR_INIT;
     if (rc == 0)
         warn_leaf(cli);
     rc = pki_user_init(cli->paths.config, err);

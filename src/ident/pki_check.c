@@ -148,6 +148,28 @@ int pki_control_check_leaf(const char *dir, struct err *err)
     return end(&f, dir, err);
 }
 
+bool pki_user_unfinished(const char *dir_user, const char *dir_control)
+{
+    static const char *const served[] = {"root.crt", "controlplane.crt", PKI_CROSS, PKI_ACCESS_FILE};
+    struct faults f = {.text = BUF_INIT(FAULTS_MAX)};
+    AUTO_BUF root = BUF_INIT(CERT_PEM_MAX);
+    AUTO_KEY own = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(served); i++)
+        if (is_there(dir_control, served[i], ""))
+            return false;
+    check_roots(&f, dir_user, &root);
+    check_key(&f, dir_control, "controlplane", &own);
+    for (size_t i = 0; i < PKI_AUTHORITIES; i++) {
+        const char *name = pki__authorities[i].name;
+        AUTO_KEY key = NULL;
+        check_key(&f, dir_control, name, &key);
+        if (is_there(dir_control, name, ".crt"))
+            check_cert(&f, dir_control, name, key, buf_str(&root));
+    }
+    buf_release(&f.text);
+    return f.n == 0;
+}
+
 /* --- The cure --- */
 
 /* Whatever would be made now would begin before the user's root does. */

@@ -75,6 +75,9 @@ int pki_user_repair(const char *dir_user, const char *dir, struct err *err) MUST
 /* Has the control plane all that it needs to serve? 0; 1: prepared, waits for pki_user_sign; 2: empty; negative: as pki_control_check.
  * The authority of sandboxes may be missing: an earlier version made none. */
 int pki_control_state(const char *dir, struct err *err) MUST_USE;
+/* Was a first pki_user_sign of the user in @dir_user cut off in @dir_control? Then no root.crt is there and nothing of a control plane that served,
+ * and what is there belongs together and to the user's root: it may be repeated. */
+bool pki_user_unfinished(const char *dir_user, const char *dir_control);
 /* Appends the file @name of @dir ("root.crt", "controlplane.crt", ...) to @out. */
 int pki_read(const char *dir, const char *name, struct buf *out, struct err *err) MUST_USE;
 /* Pin of the root in @dir, of the first where there are two: what join tokens carry. */

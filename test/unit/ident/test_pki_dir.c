@@ -283,6 +283,42 @@ static void test_wrong_clock(void **state)
     assert_int_equal(pki_control_state(f->control, NULL), 0);
 }
 
+/* A first `davit up` is killed between any two files that the control plane is given: the next one goes on with it. */
+/* req: CW-113 */
+static void test_first_signing_cut_off(void **state)
+{
+    static const char *const given[] = {"assertion.jwk", "sandboxes-ca.crt", "agents-ca.crt", "server-ca.crt"}; /* the last comes first */
+    struct fixture *f = *state;
+    AUTO_FREE char *other = str_printf("%s/other", f->top);
+    AUTO_FREE char *root = str_printf("%s/root.crt", f->control);
+    assert_int_equal(pki_user_init(other, NULL), 0);
+    complete(f);
+    assert_false(pki_user_unfinished(f->user, f->control));
+    for (size_t n = 0; n < ARRAY_LEN(given); n++) {
+        assert_int_equal(unlink(root), 0);
+        for (size_t i = 0; i < n; i++) {
+            AUTO_FREE char *path = str_printf("%s/%s", f->control, given[i]);
+            assert_int_equal(unlink(path), 0);
+        }
+        assert_true(pki_control_state(f->control, NULL) < 0);
+        assert_true(pki_user_unfinished(f->user, f->control));
+        assert_false(pki_user_unfinished(other, f->control));
+        complete(f);
+        assert_int_equal(pki_control_state(f->control, NULL), 0);
+    }
+    /* One that served, or whose files are of two kinds, is told of. */
+    assert_int_equal(pki_control_leaf(f->control, NAMES, 2, NULL), 1);
+    assert_int_equal(unlink(root), 0);
+    assert_false(pki_user_unfinished(f->user, f->control));
+    AUTO_FREE char *leaf = str_printf("%s/controlplane.crt", f->control);
+    AUTO_FREE char *one = str_printf("%s/agents-ca.key", f->control);
+    AUTO_FREE char *two = str_printf("%s/server-ca.key", f->control);
+    assert_int_equal(unlink(leaf), 0);
+    assert_true(pki_user_unfinished(f->user, f->control));
+    assert_int_equal(rename(one, two), 0);
+    assert_false(pki_user_unfinished(f->user, f->control));
+}
+
 /* A directory of a version that knew two intermediates: it serves as it is, and the steps of `davit up` add the third and touch nothing else. */
 /* req: PR-14 */
 static void test_made_before_there_were_sandboxes(void **state)
@@ -419,7 +455,7 @@ int main(void)
         T(test_steps), T(test_user_keys_stay), T(test_intermediates_are_bound), T(test_repeating_changes_nothing), T(test_leaf_renewed),
         T(test_cli_and_intermediates_renewed),
         T(test_another_user_refused), T(test_lost_root_key), T(test_agent_certificate), T(test_mixed_up_files),
-        T(test_made_before_there_were_sandboxes), T(test_wrong_clock),
+        T(test_made_before_there_were_sandboxes), T(test_wrong_clock), T(test_first_signing_cut_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
