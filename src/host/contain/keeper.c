@@ -398,7 +398,8 @@ static void note_failure(struct keeper *s, usec_t life, const struct err *err, u
         bool over = b->not_after && clock_real() >= b->not_after;
         /* Its address may be another's by now. */
         if (box_look(b, NULL) == 0 && has_life(b, life) && strcmp(b->ip, s->ip) == 0)
-            keeper_quarantine(b, "cert_invalid", over ? "its certificate has expired: stop it and start it, and it gets another" : err->msg);
+            keeper_quarantine(b, over ? "cert_expired" : "cert_invalid",
+                              over ? "its certificate has expired: stop it and start it, and it gets another" : err->msg);
         return;
     }
     if (failed == 8 && !b->failed && !b->ready && b->state == STATE(STARTING) && !*b->reason)

@@ -192,7 +192,8 @@ const withheld = new Map([
     ["step_failed", "One of its steps failed, so its program was not started. What the step wrote stands in the log."],
     ["session_failed", "Its supervisor cannot be spoken with. Starting it again often helps; the log says more."],
     ["register_failed", "It could not register. Its server tries again by itself."],
-    ["cert_invalid", "It does not show the certificate that was made for it. Remove it and make it anew."],
+    ["cert_expired", "Its certificate has run out. Stop it and start it: it gets another."],
+    ["cert_invalid", "Its certificate is not believed. Stop it and start it; where that does not help, remove it and make it anew."],
     ["cert_thumbprint_mismatch", "It shows another certificate than the one that is registered. Remove it and make it anew."],
     ["container_mismatch", "Another container claims to be it. Remove it and make it anew."],
     ["label_mismatch", "Its labels or its own word do not say what it was made as. Remove it and make it anew."],
@@ -247,6 +248,7 @@ const CERTIFICATE_LATE_MS = 10 * 86_400_000;
 export function certificateState(s: Sandbox, nowMs: number): Word {
     const left = Number(s.certificateEndsUs / 1000n) - nowMs;
     if (s.reason === "cert_invalid" || s.reason === "cert_thumbprint_mismatch") return say("refused", "bad", sandboxReason(s.reason));
+    if (s.reason === "cert_expired") return say("expired", "bad", sandboxReason(s.reason));
     if (s.certificateEndsUs === 0n)
         return say("not seen", "neutral", "Its server's agent has not spoken with it since it was started, so when it ends is not known here.");
     if (left <= 0) return say("expired", "bad", "It has run out. Starting the sandbox again makes another one.");

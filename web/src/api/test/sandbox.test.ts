@@ -71,6 +71,10 @@ test("a certificate is valid, late, over, refused, or not seen", () => {
     const of = (days: number, reason = "") => certificateState(box({ certificateEndsUs: BigInt(at + days * 86_400_000) * 1000n, reason }), at).word;
     assert.deepEqual([of(30), of(9), of(0), of(30, "cert_invalid")], ["valid", "not renewed", "expired", "refused"]);
     assert.equal(certificateState(box({}), at).word, "not seen");
+    // Not known by its end, for the agent has not spoken with it: and what helps is no new sandbox.
+    const over = box({ state: SandboxState.FAILED, trust: SandboxTrust.UNTRUSTED, reason: "cert_expired" });
+    assert.equal(certificateState(over, at).word, "expired");
+    for (const said of [certificateState(over, at), sandboxState(over), sandboxTrust(over)]) assert.match(said.meaning, /Stop it and start it/);
 });
 
 test("a start is told by its own events, in order, each step once", () => {
