@@ -56,6 +56,21 @@ static int drop_capabilities(struct err *err)
     return 0;
 }
 
+int priv_become(uid_t uid, gid_t gid, struct err *err)
+{
+    for (unsigned long cap = 0; cap <= CAP_LAST_POSSIBLE; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL)
+            return err_sys(err, errno, "cannot empty the capability bounding set");
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return err_sys(err, errno, "cannot empty the ambient capabilities");
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return err_sys(err, errno, "cannot become uid %lu", (unsigned long)uid);
+    int rc = drop_capabilities(err);
+    if (rc == 0 && uid != 0 && setuid(0) == 0)
+        return err_set(err, ERR_INTERNAL, "the change to uid %lu can be undone", (unsigned long)uid);
+    return rc;
+}
+
 int priv_drop(const char *name, struct err *err)
 {
     uid_t uid;
@@ -69,14 +84,6 @@ int priv_drop(const char *name, struct err *err)
             return err_set(err, ERR_DENIED, "only root can become account \"%s\"", name);
         return drop_capabilities(err);
     }
-    for (unsigned long cap = 0; cap <= CAP_LAST_POSSIBLE; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL)
-            return err_sys(err, errno, "cannot empty the capability bounding set");
-    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-        return err_sys(err, errno, "cannot become account \"%s\"", name);
-    if ((rc = drop_capabilities(err)) < 0)
-        return rc;
-    if (uid != 0 && setuid(0) == 0)
-        return err_set(err, ERR_INTERNAL, "the change to account \"%s\" can be undone", name);
-    return 0;
+    rc = priv_become(uid, gid, err);
+    return rc < 0 ? err_wrap(err, "account \"%s\"", name) : 0;
 }

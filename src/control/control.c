@@ -2,6 +2,7 @@
 /* control — see control.h: puts the parts together in order and takes them apart in the opposite one. */
 #include "control/control.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -184,12 +185,26 @@ int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx *
     return tls_ctx_new(&config, ret, err);
 }
 
+char *control_bind(const struct control *c, const char *addr)
+{
+    const char *port = strrchr(addr, ':');
+    if (!*text(c->opt.inside) || !port || str_starts(str_from(addr), STR("unix:")))
+        return str_dup(str_from(addr));
+    return str_printf("%s%s", c->opt.inside, port);
+}
+
+const char *control_told(const struct control *c, const char *bound, const char *addr)
+{
+    return !bound ? "" : *text(c->opt.inside) && *text(addr) ? addr : bound;
+}
+
 int control_listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err)
 {
+    AUTO_FREE char *at = control_bind(c, addr);
     struct tls_ctx *tls = NULL;
     int rc = control_make_tls(c, verify, &tls, err);
     if (rc == 0)
-        rc = rpc_server_listen(server, addr, 0, tls, err);
+        rc = rpc_server_listen(server, at, 0, tls, err);
     (void)tls_ctx_unref(tls);
     return rc;
 }
@@ -205,7 +220,8 @@ int control_open_link(struct control *c, struct err *err)
         (void)tls_ctx_unref(tls);
         return rc;
     }
-    rc = rpc_server_listen(c->link, c->opt.link_listen, 0, tls, err);
+    AUTO_FREE char *at = control_bind(c, c->opt.link_listen);
+    rc = rpc_server_listen(c->link, at, 0, tls, err);
     (void)tls_ctx_unref(tls);
     if (rc < 0) {
         err_hint(err, "the link of remote servers needs this address: see --link-listen");
@@ -223,11 +239,12 @@ static int renew_on_lane(void *arg)
 
 void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify)
 {
+    AUTO_FREE char *at = control_bind(c, addr);
     struct tls_ctx *tls = NULL;
     struct err err = ERR_INIT;
     int rc = control_make_tls(c, verify, &tls, &err);
     if (rc == 0)
-        rc = rpc_server_set_tls(server, addr, tls);
+        rc = rpc_server_set_tls(server, at, tls);
     if (rc < 0)
         log_err(LOG_ERROR, &err, "the new certificate could not be taken into use", "address", addr, NULL);
     (void)tls_ctx_unref(tls);
@@ -316,6 +333,7 @@ static int listen_all(struct control *c, struct err *err)
     c->link_socket = path ? str_printf("unix:%s", path) : str_printf("unix:%s/link.sock", c->opt.state_dir);
     /* Who may use the socket is decided by the peer's credential, not by its mode; another agent's uid must reach it at all. */
     mode_t mode = c->opt.agent_uid >= 0 ? 0666 : 0600;
+    AUTO_FREE char *health = control_bind(c, c->opt.health_listen);
     int rc = rpc_server_listen(c->link, c->link_socket, mode, NULL, err);
     if (rc == 0 && any_remote(c))
         rc = control_open_link(c, err);
@@ -327,7 +345,7 @@ static int listen_all(struct control *c, struct err *err)
     if (rc == 0)
         front_open_local(c);
     if (rc == 0)
-        rc = http_server_listen(c->health, c->opt.health_listen, 0, NULL, err);
+        rc = http_server_listen(c->health, health, 0, NULL, err);
     if (rc == 0 && (any_remote(c) || *text(c->opt.hostname)))
         try_front(c);
     return rc;
@@ -399,7 +417,10 @@ int control_check_options(const struct control_options *o, struct err *err)
         {ENDPOINT_LOCAL, "token-listen", o->token_listen},    {ENDPOINT_LOCAL, "gate-listen", o->gate_listen},
         {ENDPOINT_NAME, "hostname", o->hostname},
     };
+    struct in_addr inside;
     int rc = 0;
+    if (o->inside && inet_pton(AF_INET, o->inside, &inside) != 1)
+        return err_set(err, ERR_INVALID, "--inside: \"%.100s\" is no IPv4 address", o->inside);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(all); i++)
         rc = endpoint_check(all[i].kind, all[i].option, all[i].value, err);
     return rc;
@@ -564,29 +585,24 @@ struct control *control_stop(struct control *c)
     return NULL;
 }
 
-static const char *or_empty(const char *s)
-{
-    return s ? s : "";
-}
-
 const char *control_api_addr(const struct control *c)
 {
-    return c->api ? or_empty(rpc_server_addr(c->api, 0)) : "";
+    return control_told(c, c->api ? rpc_server_addr(c->api, 0) : NULL, c->opt.api_listen);
 }
 
 const char *control_health_addr(const struct control *c)
 {
-    return c->health ? or_empty(http_server_addr(c->health, 0)) : "";
+    return control_told(c, c->health ? http_server_addr(c->health, 0) : NULL, c->opt.health_listen);
 }
 
 const char *control_link_addr(const struct control *c)
 {
-    return c->link_open ? or_empty(rpc_server_addr(c->link, 1)) : "";
+    return control_told(c, c->link_open ? rpc_server_addr(c->link, 1) : NULL, c->opt.link_listen);
 }
 
 const char *control_token_addr(const struct control *c)
 {
-    return c->token ? or_empty(rpc_server_addr(c->token, 0)) : "";
+    return control_told(c, c->token ? rpc_server_addr(c->token, 0) : NULL, c->opt.token_listen);
 }
 
 const char *control_web_addr(const struct control *c)

@@ -31,6 +31,8 @@ struct control_options {
     const char *gate_listen;   /* "127.0.0.1:4456", loopback only: see gate.h; NULL or "none": not */
     const char *link_socket;   /* path of the socket for the local agent; NULL: <state_dir>/link.sock */
     const char *health_listen; /* "127.0.0.1:7080" */
+    const char *inside;        /* address that is listened at in place of those named above, whose ports somebody else publishes there (a container);
+                                * told and believed is what is above. Numeric IPv4, or NULL */
     const char *advertise;     /* HOST[:PORT] under which agents reach the link, or NULL */
     const char *hostname;      /* public name for tunnel mode, or NULL */
     const char *release_dir;   /* releases to bring servers to, see releases.h; or NULL */
@@ -55,7 +57,7 @@ int control_start(struct loop *loop, const struct control_options *options, stru
 /* Waits: stops accepting, ends calls and links, writes what is to be written, closes. Accepts NULL. Returns NULL. */
 struct control *control_stop(struct control *c);
 
-/* Bound address of the API and of health, as text; of the link listener, "" while it is not open. Borrowed. */
+/* Bound address (with `inside`: the published one) of the API and of health, as text; of the link listener, "" while it is not open. Borrowed. */
 const char *control_api_addr(const struct control *c);
 const char *control_health_addr(const struct control *c);
 const char *control_link_addr(const struct control *c);

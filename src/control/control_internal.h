@@ -126,7 +126,11 @@ int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMe
 int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx **ret, struct err *err) MUST_USE;
 /* Waits: opens @addr for @server with it. */
 int control_listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err) MUST_USE;
-/* Waits: makes it anew for the listener of @server at @addr. */
+/* Where the process listens for what is to be reached at @addr ("ADDR:PORT"): there, or at the same port of opt.inside. The caller frees it. */
+char *control_bind(const struct control *c, const char *addr) MUST_USE;
+/* And the other way: what to tell of listener @bound (NULL: it is closed, ""), that was asked for as @addr. */
+const char *control_told(const struct control *c, const char *bound, const char *addr);
+/* Waits: makes it anew for the listener of @server that is reached at @addr. */
 void control_set_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify);
 /* On the lane: the certificate of the control plane is as it should be. 0: it was, 1: a new one was written. */
 int control_renew_leaf(struct control *c, struct err *err) MUST_USE;

@@ -40,7 +40,8 @@ void front_open_local(struct control *c)
     const char *addr = text(c->opt.local_web_listen);
     if (!*addr || strcmp(addr, "none") == 0)
         return;
-    int rc = rpc_server_listen(c->local, addr, 0, NULL, &why);
+    AUTO_FREE char *at = control_bind(c, addr);
+    int rc = rpc_server_listen(c->local, at, 0, NULL, &why);
     if (rc == 0)
         log_event(LOG_NOTICE, "dashboard opened", "address", front_local_addr(c), NULL);
     else
@@ -49,16 +50,14 @@ void front_open_local(struct control *c)
 
 const char *front_local_addr(const struct control *c)
 {
-    const char *addr = c->local ? rpc_server_addr(c->local, 0) : NULL;
-    return addr ? addr : "";
+    return control_told(c, c->local ? rpc_server_addr(c->local, 0) : NULL, c->opt.local_web_listen);
 }
 
 /* --- 7440 --- */
 
 const char *front_addr(const struct control *c)
 {
-    const char *addr = c->web ? rpc_server_addr(c->web, 0) : NULL;
-    return addr ? addr : "";
+    return control_told(c, c->web ? rpc_server_addr(c->web, 0) : NULL, c->opt.web_listen);
 }
 
 int front_open(struct control *c, struct err *err)
@@ -71,7 +70,8 @@ int front_open(struct control *c, struct err *err)
         rc = err_set(err, ERR_PRECONDITION, "this control plane has no --web-listen");
     /* Another call may have opened it while this one waited. */
     if (rc == 0 && !*front_addr(c)) {
-        rc = rpc_server_listen(c->web, c->opt.web_listen, 0, tls, err);
+        AUTO_FREE char *at = control_bind(c, c->opt.web_listen);
+        rc = rpc_server_listen(c->web, at, 0, tls, err);
         if (rc == 0)
             log_event(LOG_NOTICE, "front opened", "address", front_addr(c), NULL);
         else

@@ -77,6 +77,8 @@ int status_read(struct control *c, Davit__Control__V1__GetStatusResponse *m, str
         m->servers_offline += s->state == SERVER_OFFLINE;
         m->servers_pending += s->state == SERVER_PENDING;
         m->containers_running += inventory_running(&s->inventory);
+        if (s->local && s->system)
+            m->local_role = lend(s->system->role);
     }
     m->version = lend(DAVIT_VERSION);
     m->started_us = c->started;

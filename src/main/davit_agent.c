@@ -156,8 +156,10 @@ static int run_enroll(const void *options, struct err *err)
 /* --- run ---- */
 
 struct run_opts {
-    const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *runtime_dir, *log_level, *log_format;
+    const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *runtime_dir, *self, *policy, *log_level,
+        *log_format;
     struct opt_list pools;
+    int64_t owner;
     uint64_t disk_reserve;
     usec_t trial_wait;
     struct logfile_options log;
@@ -175,6 +177,12 @@ static const struct opt run_table[] = {
     INGRESS(struct run_opts),
     {.name = "runtime-dir", .type = OPT_STRING, .offset = offsetof(struct run_opts, runtime_dir), .arg = "DIR", .env = true,
      .help = "where davit-init and davit-session for sandboxes are (default: beside this program)"},
+    {.name = "self", .type = OPT_STRING, .offset = offsetof(struct run_opts, self), .arg = "CONTAINER",
+     .help = "the container that this program runs in: it then looks after sandboxes only, and joins their networks"},
+    {.name = "policy", .type = OPT_STRING, .offset = offsetof(struct run_opts, policy), .arg = "FILE",
+     .help = "what the owner of this machine forbids (default: policy.yaml in the configuration directory)"},
+    {.name = "owner", .type = OPT_INT, .offset = offsetof(struct run_opts, owner), .min = -1, .max = 4294967294, .arg = "UID", .def = "-1",
+     .help = "whose the policy may be, beside root and this program's own account (-1: nobody's)"},
     {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
      .arg = "LEVEL", .def = "info", .help = "the least important lines that are logged", .env = true},
     {.name = "trial-wait", .type = OPT_USEC, .offset = offsetof(struct run_opts, trial_wait), .arg = "TIME", .def = "3m", .env = true,
@@ -243,6 +251,8 @@ static int run_run(const void *options, struct err *err)
                                   .ingress_listen = o->ingress_listen,
                                   .runtime_dir = o->runtime_dir,
                                   .ingress_image = o->ingress_image,
+                                  .self = o->self,
+                                  .policy = o->policy,
                                   .trial_wait = o->trial_wait,
                                   .disk_reserve = o->disk_reserve,
                                   .pools = pools,
@@ -258,6 +268,8 @@ static int run_run(const void *options, struct err *err)
         rc = log_level_from_name(o->log_level, &level);
     if (rc < 0)
         return rc;
+    if (o->owner >= 0)
+        policy_believe_owner((uid_t)o->owner);
     log_setup("davit-agent", level, str_eq(str_from(o->log_format), STR("json")) ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
     log_use_options(&o->log);
     if (!o->takeover)

@@ -16,14 +16,15 @@
 #include "control/backup.h"
 #include "control/control.h"
 #include "loop/fiber.h"
+#include "main/monitor.h"
 
 struct options {
-    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *gate, *link_socket, *health, *advertise, *hostname, *release_dir,
-        *user, *log_level, *log_format, *idle_exit;
+    const char *state_dir, *store, *restore, *api, *link, *web, *local_web, *token, *gate, *link_socket, *health, *inside, *advertise, *hostname;
+    const char *release_dir, *user, *log_level, *log_format, *idle_exit;
     int64_t agent_uid;
     struct logfile_options log;
     usec_t heartbeat_interval, offline_after, certificate_life, recovery_grace, idle_poll, idle_grace;
-    bool version, for_sandboxes;
+    bool version, for_sandboxes, monitor;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -95,6 +96,11 @@ static const struct opt table[] = {
      .def = "127.0.0.1:7080",
      .env = true,
      .help = "/healthz and /metrics, plain HTTP"},
+    {.name = "inside",
+     .type = OPT_STRING,
+     .offset = AT(inside),
+     .arg = "ADDR",
+     .help = "listen at this address and the ports of the options above, which somebody else publishes (in a container)"},
     {.name = "advertise",
      .type = OPT_STRING,
      .offset = AT(advertise),
@@ -211,6 +217,7 @@ static const struct opt table[] = {
      .arg = "FORMAT",
      .help = "shape of log lines"},
     LOGFILE_OPTS(struct options, log),
+    {.name = "monitor", .type = OPT_BOOL, .offset = AT(monitor), .help = "as the first word: be PID 1 of a container, see monitor.h"},
     {.name = "version", .type = OPT_BOOL, .offset = AT(version), .help = "print the version and end"},
     {.name = NULL},
 };
@@ -273,6 +280,7 @@ static struct control_options control_options_of(const struct options *o)
                                     .gate_listen = o->gate,
                                     .link_socket = o->link_socket,
                                     .health_listen = o->health,
+                                    .inside = o->inside,
                                     .advertise = o->advertise,
                                     .hostname = o->hostname,
                                     .release_dir = o->release_dir,
@@ -333,7 +341,7 @@ static int restore(const struct options *o, struct err *err)
 
 static int check(const struct options *o, size_t operands, struct err *err)
 {
-    if (operands)
+    if (operands || o->monitor)
         return err_set(err, ERR_INVALID, "this program takes options only");
     if (!o->state_dir || !*o->state_dir) {
         (void)err_set(err, ERR_INVALID, "--state-dir is missing");
@@ -353,6 +361,8 @@ int main(int argc, char **argv)
     enum log_level level = LOG_INFO;
     const char *operands[1];
     size_t n_operands = 1;
+    if (argc > 1 && strcmp(argv[1], MONITOR_OPTION) == 0)
+        return monitor_main(argc - 2, argv + 2);
     int rc = opt_parse(table, argc, argv, &o, operands, &n_operands, &err);
     if (rc == 1) {
         opt_help(stdout, "davitd --state-dir DIR [OPTIONS]", "The control plane of Davit. davit up starts it.", table,

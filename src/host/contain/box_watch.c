@@ -220,13 +220,19 @@ static void listen_again(struct contain *k)
 {
     struct docker_networks l = {0};
     struct err err = ERR_INIT;
+    char at[64];
     int rc = hmap_count(k->boxes) == 0 || contact_roots(k->contact).n == 0
                  ? 1
                  : docker_network_list(k->w->docker, LABEL_PURPOSE "=sandbox", &l, deadline_in(ENGINE_CALL), &err);
 
-    for (size_t i = 0; rc == 0 && i < l.n; i++)
-        if (*l.items[i].gateway && (strcmp(l.items[i].name, CONTAIN_NET) == 0 || strcmp(l.items[i].name, CONTAIN_OPEN) == 0))
-            rc = relay_listen(k, l.items[i].gateway, &err);
+    for (size_t i = 0; rc == 0 && i < l.n; i++) {
+        const struct docker_network *n = &l.items[i];
+        if (!*n->gateway || (strcmp(n->name, CONTAIN_NET) != 0 && strcmp(n->name, CONTAIN_OPEN) != 0))
+            continue;
+        rc = place_in(k, n->name, n->subnet, n->gateway, at, deadline_in(ENGINE_CALL), &err);
+        if (rc == 0)
+            rc = relay_listen(k, at, &err);
+    }
     for (size_t i = 0; rc == 0 && i < l.n; i++)
         if (strcmp(l.items[i].name, CONTAIN_NET) == 0)
             fence_raise(k, l.items[i].id, l.items[i].gateway);
@@ -311,6 +317,8 @@ static void watch_main(void *arg)
             k->watched = true;
             boxes_tell(k);
         }
+        if (rc == 0)
+            place_join(k);
         if (rc == 0 && !k->listens)
             listen_again(k);
         else if (rc == 0)

@@ -219,6 +219,7 @@ int contain_new(const struct contain_config *config, struct contain **ret, struc
     *k = (struct contain){.loop = config->loop,
                           .w = config->work,
                           .folder = str_dup(str_from(config->folder)),
+                          .self = config->self ? str_dup(str_from(config->self)) : NULL,
                           .runtime_dir = config->runtime_dir ? str_dup(str_from(config->runtime_dir)) : own_folder(),
                           .boxes = hmap_new(CONTAIN_MAX),
                           .disk = lane_new(config->loop, "sandboxes", 1, DISK_QUEUE)};
@@ -279,6 +280,7 @@ struct contain *contain_free(struct contain *k)
     free(k->unfenced);
     free(k->folder);
     free(k->runtime_dir);
+    free(k->self);
     free(k);
     return NULL;
 }

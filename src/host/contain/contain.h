@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "loop/fiber.h"
 
-enum { CONTAIN_MAX = 1000, CONTAIN_ASKS = 1000, CONTAIN_SESSION_PORT = 7700, CONTAIN_RELAY_PORT = 7444 };
+enum { CONTAIN_MAX = 1000, CONTAIN_ASKS = 1000, CONTAIN_SESSION_PORT = 7700, CONTAIN_RELAY_PORT = 7444, CONTAIN_OWN_OCTET = 202 };
 #define CONTAIN_NET  "davit-net"
 #define CONTAIN_OPEN "davit-open"
 
@@ -27,6 +27,7 @@ struct contain_config {
     const char *folder;      /* made 0700; copied */
     const char *key;         /* file of seal.h: what is kept of a spec is sealed by it. NULL: it is not */
     const char *runtime_dir; /* where davit-init and davit-session lie; copied. NULL: beside this program */
+    const char *self;        /* the container that this agent runs in: it joins the networks of its sandboxes; copied. NULL: none */
 };
 
 /* Blocks: reads what is in the folder, and makes the key that this server shows to its sandboxes. Begins to watch the engine in a later turn. */

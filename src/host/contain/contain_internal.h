@@ -97,6 +97,8 @@ struct contain {
     struct work_extension extension;
     char *folder, *runtime_dir;
     struct seal *seal; /* NULL: nothing is sealed */
+    char *self;  /* or NULL */
+    bool joined; /* CONTAIN_NET, of self */
     struct lane *disk;
     struct hmap *boxes; /* id -> struct box */
 
@@ -232,7 +234,7 @@ char *workspace_volume(const char *id) MUST_USE;
 int source_of_str(void *arg, void *dst, size_t size, size_t *ret_n);
 
 /* --- relay.c ---- */
-/* Listens on @gateway (an address of this machine). Again and again: nothing. */
+/* Listens on @gateway (an address of this agent). Again and again: nothing. */
 int relay_listen(struct contain *k, const char *gateway, struct err *err) MUST_USE;
 /* New credentials for who comes from now on. */
 void relay_retls(struct contain *k);
@@ -244,14 +246,22 @@ void fence_raise(struct contain *k, const char *network_id, const char *gateway)
 /* Again, where something took it down. */
 void fence_keep(struct contain *k);
 
+/* --- place.c ---- */
+/* Waits: *ret_at is the address of this agent in the network, which it joins for that where it runs in a container. -ERR_PRECONDITION: the network
+ * has not 256 addresses. */
+int place_in(struct contain *k, const char *network, const char *subnet, const char *gateway, char ret_at[64], usec_t deadline,
+             struct err *err) MUST_USE;
+/* Waits: in a container, CONTAIN_NET is there and it is in it; else nothing. */
+void place_join(struct contain *k);
+
 /* --- sandbox_create.c ---- */
 /* Checks a spec: is it one that can be run? 0 or -ERR_INVALID. */
 int sandbox_check(const sandbox_spec *s, struct err *err) MUST_USE;
 /* Does the owner of this machine allow it? 0, or negative with *ret_reason, see rights_judge. @s passed sandbox_check. */
 int sandbox_judge(const struct contain *k, const sandbox_spec *s, const char **ret_reason, struct err *err) MUST_USE;
 const char *sandbox_network_name(const sandbox_spec *s);
-/* Waits: the network of @spec is there; *ret_gateway: its gateway, *ret_dns: who answers names in it, or "". */
-int sandbox_network(struct contain *k, const sandbox_spec *spec, char ret_gateway[64], char ret_dns[64], usec_t deadline, struct err *err) MUST_USE;
+/* Waits: the network of @spec is there; *ret_at: the address of this agent in it, *ret_dns: who answers names in it, or "". */
+int sandbox_network(struct contain *k, const sandbox_spec *spec, char ret_at[64], char ret_dns[64], usec_t deadline, struct err *err) MUST_USE;
 /* Waits: its container is there, with its volumes; one that was is fine. Runtime and network come before. *ret_reason (static) of sandbox_judge,
  * where its workspace leads elsewhere by now. */
 int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], const char **ret_reason, usec_t deadline,

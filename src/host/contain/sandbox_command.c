@@ -42,8 +42,8 @@ static int renew_stopped(struct job *job, struct box *b, struct err *err)
 
 int sandbox_step_material(struct job *job, struct box *b, struct err *err)
 {
-    char gateway[64], dns[64];
-    int rc = sandbox_network(b->k, b->spec, gateway, dns, job_deadline(job), err);
+    char at[64], dns[64];
+    int rc = sandbox_network(b->k, b->spec, at, dns, job_deadline(job), err);
 
     if (rc == 0 && *b->thumbprint && b->engine != DOCKER_STATE_RUNNING)
         rc = renew_stopped(job, b, err);
@@ -57,7 +57,7 @@ int sandbox_step_material(struct job *job, struct box *b, struct err *err)
         if (rc == 0)
             b->refused = NULL; /* that was another certificate */
     }
-    return rc == 0 ? relay_listen(b->k, gateway, err) : rc;
+    return rc == 0 ? relay_listen(b->k, at, err) : rc;
 }
 
 /* The engine follows the path of a bind anew at each start. */
@@ -180,9 +180,9 @@ static int step_runtime(struct job *job, void *ctx, struct err *err)
 static int step_network(struct job *job, void *ctx, struct err *err)
 {
     struct make *m = ctx;
-    char gateway[64], dns[64];
+    char at[64], dns[64];
 
-    return sandbox_network(m->k, m->spec, gateway, dns, job_deadline(job), err);
+    return sandbox_network(m->k, m->spec, at, dns, job_deadline(job), err);
 }
 
 static int step_create(struct job *job, void *ctx, struct err *err)

@@ -23,8 +23,8 @@ const char *sandbox_network_name(const sandbox_spec *s)
 
 /* --- The network ---- */
 
-/* 0 and what it has; 1: it is not there. */
-static int find_network(struct contain *k, const char *name, bool internal, char ret_gateway[64], char ret_dns[64], usec_t deadline, struct err *err)
+/* 0, where this agent is in it and what it has; 1: it is not there. */
+static int find_network(struct contain *k, const char *name, bool internal, char ret_at[64], char ret_dns[64], usec_t deadline, struct err *err)
 {
     struct docker_networks l = {0};
     int rc = docker_network_list(k->w->docker, NULL, &l, deadline, err), found = 1;
@@ -38,7 +38,8 @@ static int find_network(struct contain *k, const char *name, bool internal, char
         if (!purpose || strcmp(purpose, "sandbox") != 0 || n->internal != internal)
             rc = err_set(err, ERR_EXISTS, "a network named %s exists that Davit did not make for sandboxes", name);
         const char *end = strrchr(n->subnet, '.');
-        (void)str_copy(ret_gateway, 64, str_from(n->gateway));
+        if (rc == 0)
+            rc = place_in(k, name, n->subnet, n->gateway, ret_at, deadline, err);
         if (end && internal)
             (void)snprintf(ret_dns, 64, "%.*s.201", (int)(end - n->subnet), n->subnet);
         if (rc == 0 && internal)
@@ -48,19 +49,19 @@ static int find_network(struct contain *k, const char *name, bool internal, char
     return rc < 0 ? rc : found;
 }
 
-int sandbox_network(struct contain *k, const sandbox_spec *s, char ret_gateway[64], char ret_dns[64], usec_t deadline, struct err *err)
+int sandbox_network(struct contain *k, const sandbox_spec *s, char ret_at[64], char ret_dns[64], usec_t deadline, struct err *err)
 {
     const char *name = sandbox_network_name(s);
     const struct docker_pair labels[] = {{LABEL_MANAGED, "true"}, {LABEL_PURPOSE, "sandbox"}, {LABEL_SERVER, k->w->server_id}};
     const struct docker_network_spec spec = {.name = name, .internal = !s->open_network, .labels = labels, .n_labels = ARRAY_LEN(labels)};
 
-    ret_gateway[0] = ret_dns[0] = '\0';
-    int rc = find_network(k, name, spec.internal, ret_gateway, ret_dns, deadline, err);
+    ret_at[0] = ret_dns[0] = '\0';
+    int rc = find_network(k, name, spec.internal, ret_at, ret_dns, deadline, err);
     if (rc != 1)
         return rc;
     rc = networks_provide_256(k->w, &spec, deadline, err);
     if (rc == 0)
-        rc = find_network(k, name, spec.internal, ret_gateway, ret_dns, deadline, err);
+        rc = find_network(k, name, spec.internal, ret_at, ret_dns, deadline, err);
     return rc == 1 ? err_set(err, ERR_INTERNAL, "network %s went as soon as it was made", name) : rc;
 }
 
@@ -135,13 +136,13 @@ static void build_release(struct build *b)
     free(b->source);
 }
 
-static void build_env(struct build *b, struct contain *k, const sandbox_spec *s, const struct docker_image *image, const char *gateway,
+static void build_env(struct build *b, struct contain *k, const sandbox_spec *s, const struct docker_image *image, const char *at,
                       struct docker_container_spec *out)
 {
     b->env = mem_zalloc(s->n_env + ENV_OURS, sizeof(*b->env));
     for (size_t i = 0; i < s->n_env; i++)
         b->env[out->n_env++] = (struct docker_pair){s->env[i]->name, s->env[i]->value};
-    b->relay = str_printf("%s:%d", gateway, CONTAIN_RELAY_PORT);
+    b->relay = str_printf("%s:%d", at, CONTAIN_RELAY_PORT);
     (void)snprintf(b->grace, sizeof(b->grace), "%u", s->stop_grace_s ? s->stop_grace_s : GRACE_DEFAULT);
     const struct docker_pair ours[] = {
         {"DAVIT_USER", s->user},
@@ -249,7 +250,7 @@ static void harden(const sandbox_spec *s, struct docker_container_spec *out)
     out->n_log_options = ARRAY_LEN(log_options);
 }
 
-static int build(struct build *b, struct contain *k, const sandbox_spec *s, const struct docker_image *image, const char *gateway,
+static int build(struct build *b, struct contain *k, const sandbox_spec *s, const struct docker_image *image, const char *at,
                  const char *const *dns, struct docker_container_spec *out, struct err *err)
 {
     *out = (struct docker_container_spec){
@@ -272,7 +273,7 @@ static int build(struct build *b, struct contain *k, const sandbox_spec *s, cons
         .n_dns = **dns ? 1 : 0,
     };
     name_runtime(b);
-    build_env(b, k, s, image, gateway, out);
+    build_env(b, k, s, image, at, out);
     build_mounts(b, k, s, out);
     build_labels(b, k, s, out);
     harden(s, out);
@@ -310,7 +311,7 @@ static int find_source(struct build *b, const struct contain *k, const sandbox_s
 
 int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID_SIZE], const char **ret_reason, usec_t deadline, struct err *err)
 {
-    char gateway[64], dns[64];
+    char at[64], dns[64];
     const char *const servers[] = {dns};
     struct docker_image image = {0};
     struct build b = {.name = box_name(s), .material = material_volume(s->id), .workspace = workspace_volume(s->id)};
@@ -319,13 +320,13 @@ int sandbox_make(struct contain *k, const sandbox_spec *s, char ret_id[DOCKER_ID
     int rc = find_made(k, s, b.name, ret_id, deadline, err);
 
     if (rc == 1) {
-        rc = sandbox_network(k, s, gateway, dns, deadline, err);
+        rc = sandbox_network(k, s, at, dns, deadline, err);
         if (rc == 0)
             rc = docker_image_inspect(k->w->docker, s->image, &image, deadline, err);
         if (rc == 0)
             rc = find_source(&b, k, s, ret_reason, err);
         if (rc == 0)
-            rc = build(&b, k, s, &image, gateway, servers, out, err);
+            rc = build(&b, k, s, &image, at, servers, out, err);
         /* With their labels before the engine makes them without. */
         for (size_t i = 0; rc == 0 && i < out->n_mounts; i++)
             if (out->mounts[i].type == DOCKER_MOUNT_VOLUME && out->mounts[i].source != k->runtime_volume)

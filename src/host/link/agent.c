@@ -84,6 +84,11 @@ static struct ingress *new_ingress(const struct agent *a)
     return str_eq(str_from(config.listen), STR(AGENT_INGRESS_NONE)) ? NULL : ingress_new(&config);
 }
 
+static char *policy_path(const struct agent *a)
+{
+    return a->options->policy ? str_dup(str_from(a->options->policy)) : agent_config_path(&a->config, POLICY_FILE_NAME);
+}
+
 /* The journal is bound to the server before anything of it is resumed. */
 static int begin_work(struct agent *a, struct err *err)
 {
@@ -95,7 +100,7 @@ static int begin_work(struct agent *a, struct err *err)
     rc = desired_set_server(a->desired, a->config.server_id, err);
     if (rc < 0)
         return rc;
-    AUTO_FREE char *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
+    AUTO_FREE char *policy = policy_path(a);
     a->ingress = new_ingress(a);
     struct work_config config = {.loop = a->loop,
                                  .docker = a->docker,
@@ -103,6 +108,7 @@ static int begin_work(struct agent *a, struct err *err)
                                  .policy = policy,
                                  .ingress = a->ingress,
                                  .desired = a->desired,
+                                 .sandboxes_only = a->options->self != NULL,
                                  .disk_reserve = a->options->disk_reserve,
                                  .pools = a->options->pools,
                                  .n_pools = a->options->n_pools,
@@ -112,7 +118,8 @@ static int begin_work(struct agent *a, struct err *err)
     a->work = work_new(&config);
     AUTO_FREE char *sandboxes = agent_config_path(&a->config, "sandboxes"), *key = agent_config_path(&a->config, "journal.key");
     const struct contain_config contain = {
-        .loop = a->loop, .work = a->work, .folder = sandboxes, .key = key, .runtime_dir = a->options->runtime_dir};
+        .loop = a->loop, .work = a->work, .folder = sandboxes, .key = key, .runtime_dir = a->options->runtime_dir,
+        .self = a->options->self};
     rc = contain_new(&contain, &a->contain, err);
     if (rc < 0)
         return rc;
@@ -261,7 +268,7 @@ static int open_desired(struct agent *a, struct err *err)
 
 static int open_parts(struct agent *a, const struct agent_options *o, struct err *err)
 {
-    AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db"), *policy = agent_config_path(&a->config, POLICY_FILE_NAME);
+    AUTO_FREE char *journal = agent_config_path(&a->config, "journal.db"), *policy = policy_path(a);
     int rc = journal_open(a->loop, journal, &a->journal, err);
     if (rc == 0)
         rc = open_desired(a, err);
@@ -271,7 +278,7 @@ static int open_parts(struct agent *a, const struct agent_options *o, struct err
         return rc;
     struct sysinfo_config info = {
         .loop = a->loop, .docker = a->docker, .tailscale = o->tailscale, .public_ip_url = a->config.public_ip_url, .policy = policy,
-        .update_method = update_method()};
+        .update_method = update_method(), .in_container = o->self != NULL};
     a->sysinfo = sysinfo_new(&info);
     a->fenced = is_marked_fenced(a);
     struct session_config session = {

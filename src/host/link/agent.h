@@ -30,6 +30,8 @@ struct agent_options {
     const char *ingress_listen; /* "ADDR:PORT" or AGENT_INGRESS_NONE; NULL: as enrolled, else AGENT_INGRESS_LOCAL or AGENT_INGRESS_ENROLLED */
     const char *ingress_image;  /* NULL: as enrolled, else AGENT_INGRESS_IMAGE */
     const char *runtime_dir;    /* where davit-init and davit-session lie; NULL: beside this program */
+    const char *self;           /* the container that it runs in: then it is for sandboxes only (role sandbox); NULL: a process of the machine */
+    const char *policy;         /* what the owner forbids; NULL: policy.yaml in the agent's directory */
     usec_t trial_wait;         /* as updater_config */
     bool with_control_plane;   /* ends when the control plane on this machine says that it has nothing to do any more */
     bool takeover;             /* started by the agent that it is to follow, see takeover.h */

@@ -23,6 +23,7 @@
 #define DAVIT_HOST_LINK_POLICY_H
 
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -53,6 +54,9 @@ struct policy_ask {
     const char *const *mounts; /* paths of this machine */
     size_t n_mounts;
 };
+
+/* The policy may be @uid's, too: it is whom the machine belongs to where this program has an account that nobody works under (a container). At start. */
+void policy_believe_owner(uid_t uid);
 
 /* May it be done? 0, or -ERR_DENIED: @err says what and names file and line, *ret_reason (static) is policy_exec, policy_update,
  * policy_image_source, policy_privileged, policy_mount, policy_sandbox or policy_unreadable; a refusal stands in the log, too, since who commanded it

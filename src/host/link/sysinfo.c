@@ -23,9 +23,11 @@ struct sysinfo {
     struct docker *docker;
     char *tailscale, *public_ip_url, *policy;
     const char *update_method;
+    bool in_container;
     Davit__Common__V1__SystemInfo *now;
     /* What the slow ones said last, and when they are asked again. */
     char *docker_version, *docker_api, *docker_error;
+    Davit__Common__V1__SystemInfo *facts; /* of the machine, as the engine tells them */
     char *public_address;
     Davit__Common__V1__Tailscale *tailnet;
     usec_t engine_due, slow_due;
@@ -40,6 +42,9 @@ struct sysinfo *sysinfo_new(const struct sysinfo_config *config)
     s->public_ip_url = str_dup(str_from(config->public_ip_url));
     s->policy = config->policy ? str_dup(str_from(config->policy)) : NULL;
     s->update_method = config->update_method;
+    s->in_container = config->in_container;
+    s->facts = NEW(Davit__Common__V1__SystemInfo);
+    davit__common__v1__system_info__init(s->facts);
     s->now = NEW(Davit__Common__V1__SystemInfo);
     davit__common__v1__system_info__init(s->now);
     s->tailnet = NEW(Davit__Common__V1__Tailscale);
@@ -52,6 +57,7 @@ struct sysinfo *sysinfo_free(struct sysinfo *s)
     if (!s)
         return NULL;
     (void)rpc_message_free(s->now);
+    (void)rpc_message_free(s->facts);
     (void)rpc_message_free(s->tailnet);
     free(s->docker_version);
     free(s->docker_api);
@@ -177,6 +183,36 @@ static void replace(char **at, struct str value)
     *at = sysinfo_clean(value);
 }
 
+static void note_facts(struct sysinfo *s, const struct docker_info *info)
+{
+    Davit__Common__V1__SystemInfo *m = NEW(Davit__Common__V1__SystemInfo);
+    davit__common__v1__system_info__init(m);
+    set_text(&m->hostname, str_from(info->hostname));
+    set_text(&m->kernel, str_from(info->kernel));
+    set_text(&m->arch, str_from(sysinfo_arch(info->arch)));
+    set_text(&m->os, str_from(info->os));
+    set_text(&m->cgroup, str_from(info->cgroup_version == 2 ? "v2" : info->cgroup_version == 1 ? "v1" : ""));
+    m->memory_bytes = info->mem_bytes;
+    m->cpu_count = info->ncpu;
+    (void)rpc_message_free(s->facts);
+    s->facts = m;
+}
+
+/* Seen from inside a container: no address and no release of it is the machine's. */
+static void collect_container(const struct sysinfo *s, Davit__Common__V1__SystemInfo *m)
+{
+    const Davit__Common__V1__SystemInfo *f = s->facts;
+    set_text(&m->hostname, str_from(f->hostname));
+    set_text(&m->kernel, str_from(f->kernel));
+    set_text(&m->arch, str_from(f->arch));
+    set_text(&m->os, str_from(f->os));
+    set_text(&m->cgroup, str_from(f->cgroup));
+    m->memory_bytes = f->memory_bytes;
+    m->cpu_count = f->cpu_count;
+    set_text(&m->agent_version, STR(DAVIT_VERSION));
+    set_file(&m->boot_id, "/proc/sys/kernel/random/boot_id");
+}
+
 static int ask_engine(struct sysinfo *s)
 {
     struct docker_info info = {0};
@@ -189,6 +225,8 @@ static int ask_engine(struct sysinfo *s)
     replace(&s->docker_version, rc == 0 ? str_from(info.version) : STR(""));
     replace(&s->docker_api, rc == 0 ? str_from(info.api) : STR(""));
     replace(&s->docker_error, rc == 0 ? STR("") : str_from(err.msg));
+    if (rc == 0)
+        note_facts(s, &info);
     /* An engine that does not answer is asked each time, so that its return is seen. */
     s->engine_due = rc == 0 ? deadline_in(SYSINFO_SLOW) : 0;
     docker_info_release(&info);
@@ -271,8 +309,13 @@ int sysinfo_collect(struct sysinfo *s)
         return rc;
     Davit__Common__V1__SystemInfo *m = NEW(Davit__Common__V1__SystemInfo);
     davit__common__v1__system_info__init(m);
-    collect_host(m);
-    collect_addresses(m);
+    if (s->in_container) {
+        collect_container(s, m);
+    } else {
+        collect_host(m);
+        collect_addresses(m);
+    }
+    set_text(&m->role, str_from(s->in_container ? "sandbox" : "server"));
     collect_policy(s, m);
     set_text(&m->docker_version, str_from(s->docker_version));
     set_text(&m->docker_api, str_from(s->docker_api));

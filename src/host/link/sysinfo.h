@@ -33,6 +33,7 @@ struct sysinfo_config {
     const char *tailscale;     /* path of the program; NULL or "": looked for at the usual places */
     const char *public_ip_url; /* NULL or "": nobody is asked */
     const char *policy;        /* path of the owner's policy, see policy.h; NULL: none is looked for */
+    bool in_container;         /* what is to be told is the machine's, which the engine knows, not what is seen from inside */
     const char *update_method; /* how the agent can be updated; static. NULL: it does not say */
 };
 

@@ -23,20 +23,21 @@ static const struct kind {
     Davit__Link__V1__CallOpen__BodyCase body;
     const char *name; /* of the fiber */
     call_fn *fn;
+    bool always; /* also by an agent that is for sandboxes only */
 } kinds[] = {
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_EXEC, "call-exec", call_exec},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_LIST, "call-image-list", call_image_list},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_PULL, "call-image-pull", call_image_pull},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_CHECK, "call-image-check", call_image_check},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_REMOVE, "call-image-remove", call_image_remove},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_PLAN, "call-prune-plan", call_prune_plan},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_APPLY, "call-prune-apply", call_prune_apply},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_LIST, "call-volume-list", call_volume_list},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_REMOVE, "call-volume-remove", call_volume_remove},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_CONTAINER, "call-container", call_container},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_FILE, "call-file", call_file},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_ATTACH, "call-sandbox-attach", call_sandbox},
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_FILL, "call-sandbox-fill", call_sandbox},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_EXEC, "call-exec", call_exec, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_LIST, "call-image-list", call_image_list, true},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_PULL, "call-image-pull", call_image_pull, true},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_CHECK, "call-image-check", call_image_check, true},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_REMOVE, "call-image-remove", call_image_remove, true},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_PLAN, "call-prune-plan", call_prune_plan, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_PRUNE_APPLY, "call-prune-apply", call_prune_apply, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_LIST, "call-volume-list", call_volume_list, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_VOLUME_REMOVE, "call-volume-remove", call_volume_remove, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_CONTAINER, "call-container", call_container, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_FILE, "call-file", call_file, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_ATTACH, "call-sandbox-attach", call_sandbox, true},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_SANDBOX_FILL, "call-sandbox-fill", call_sandbox, true},
 };
 
 /* Credit is given back in parts of at least so much, so that keystrokes cost no message each. */
@@ -291,13 +292,28 @@ static const struct kind *kind_of(const Davit__Link__V1__CallOpen *open)
     return NULL;
 }
 
+int work_check_role(const struct work *w, struct err *err)
+{
+    if (!w->sandboxes_only)
+        return 0;
+    (void)err_set(err, ERR_PRECONDITION, "the agent of this server runs in a container and looks after sandboxes only (role sandbox)");
+    err_hint(err, "services need it as a process of the machine: davit down, then as root davit up --mode native");
+    return -ERR_PRECONDITION;
+}
+
 void work_call_open(struct work *w, const Davit__Link__V1__CallOpen *open)
 {
     const struct kind *kind = kind_of(open);
     ProtobufCMessage *copy = NULL;
+    Davit__Link__V1__CallEnd end = DAVIT__LINK__V1__CALL_END__INIT;
+    struct err err = ERR_INIT;
 
     if (!kind) {
         refuse(w, open->call_id, ERR_UNIMPLEMENTED, "this agent does not know this call", "update davit-agent on this server");
+        return;
+    }
+    if (!kind->always && work_check_role(w, &err) < 0) {
+        send_end(w, open->call_id, &end, &err, "role");
         return;
     }
     if (find(w, open->call_id)) {

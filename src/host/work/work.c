@@ -59,6 +59,7 @@ struct work *work_new(const struct work_config *config)
         .policy = config->policy ? str_dup(str_from(config->policy)) : NULL,
         .ingress = config->ingress,
         .desired = config->desired,
+        .sandboxes_only = config->sandboxes_only,
         .disk_reserve = config->disk_reserve,
         .send = config->send,
         .wait_room = config->wait_room,
@@ -359,6 +360,10 @@ static int dispatch(struct command *c)
     }
     if (is_sandbox(c->msg))
         return c->w->extension->command(c->w->extension->arg, c);
+    if (work_check_role(c->w, &err) < 0) {
+        command_fail(c, &err, "role", NULL);
+        return 0;
+    }
     if (check_label("project", c->project, &err) < 0 || check_label("service", c->service, &err) < 0) {
         command_fail(c, &err, "invalid", NULL);
         return 0;

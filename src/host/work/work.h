@@ -39,6 +39,7 @@ struct work_config {
     const char *policy;    /* path of what the owner forbids, see host/link/policy.h; copied. NULL: nothing is forbidden */
     struct ingress *ingress; /* the way in, see host/reach/ingress.h; borrowed, outlives the work. NULL: this agent has none */
     struct desired *desired; /* what shall run, see host/work/desired.h; borrowed likewise. NULL: nobody keeps it */
+    bool sandboxes_only;   /* nothing else is done: this agent runs in a container */
     uint64_t disk_reserve; /* bytes that stay free of the engine's disk, see admit.h; 0: the default */
     const struct pool *pools; /* for networks, see pools.h; copied. None: POOL_DEFAULT */
     size_t n_pools;

@@ -48,6 +48,7 @@ struct work {
     struct ingress *ingress; /* may be NULL */
     struct desired *desired; /* may be NULL */
     char *server_id, *policy;
+    bool sandboxes_only;
     usec_t usage_interval; /* while nobody watches */
     usec_t usage_watch;    /* until usage_until (monotonic) */
     usec_t usage_until;
@@ -93,6 +94,9 @@ struct worker {
 };
 /* Starts a fiber that work_stop ends. NULL when there are too many fibers. The handle is valid until @fn returns. */
 struct worker *work_spawn(struct work *w, const char *name, void (*fn)(void *arg), void *arg) MUST_USE;
+
+/* -ERR_PRECONDITION with a hint where this agent is for sandboxes only, else 0. */
+int work_check_role(const struct work *w, struct err *err) MUST_USE;
 
 /* Sends unless the module is stopping. */
 void work_send(struct work *w, const Davit__Link__V1__AgentMessage *msg);
