@@ -63,6 +63,8 @@ struct cli_settings {
     char *log_size, *log_age, *log_backups; /* of these two files, as the programs take them; NULL: as there */
     bool log_off;    /* there are none: to stderr */
     bool firewall_off; /* in settings.yaml */
+    char *mode;      /* "native", "container", or NULL: not chosen yet */
+    char *server;    /* id of this machine as a server, as of the last `up`, or NULL */
     bool systemd;    /* runs as units */
     bool made_user;  /* the account was created by us */
 };

@@ -25,7 +25,7 @@ int run_rotate_ca(struct cli *cli, const void *options, const char **operands, s
 
 struct up_options {
     struct cli_common common;
-    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker, *ingress, *ingress_image;
+    const char *store, *api, *link, *web, *local_web, *releases, *health, *advertise, *hostname, *user, *docker, *ingress, *ingress_image, *mode;
     bool background;
     bool agent;
     usec_t wait;

@@ -7,6 +7,7 @@
 
 #include "cli/controlplane.h"
 #include "cli/out.h"
+#include "cli/plane.h"
 #include "cli/proc.h"
 #include "cli/purge.h"
 #include "davit/control/v1/servers.davit.h"
@@ -27,6 +28,9 @@ const struct opt down_opts[] = {
 static int stop_both(struct cli *cli, bool forget, bool *ret_changed, struct err *err)
 {
     struct local local;
+
+    if (plane_mode(&cli->settings))
+        return plane_down(cli, ret_changed, err);
     int agent, davitd = 0, foreign = agent_is_foreign(cli, err);
 
     local_init(&local, cli);

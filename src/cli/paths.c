@@ -182,6 +182,8 @@ static const struct setting settings[] = {
     {"logBackups", offsetof(struct cli_settings, log_backups), false, NULL},
     {"logOff", offsetof(struct cli_settings, log_off), true, NULL},
     {"firewallOff", offsetof(struct cli_settings, firewall_off), true, NULL},
+    {"mode", offsetof(struct cli_settings, mode), false, NULL},
+    {"serverId", offsetof(struct cli_settings, server), false, NULL},
     {"systemd", offsetof(struct cli_settings, systemd), true, NULL},
     {"madeUser", offsetof(struct cli_settings, made_user), true, NULL},
 };

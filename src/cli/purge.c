@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "cli/controlplane.h"
 #include "cli/out.h"
+#include "cli/plane.h"
 #include "docker/docker.h"
 #include "loop/child.h"
 
@@ -36,6 +37,13 @@ static int agent_setting(const struct cli *cli, const char *name, char ret[ID_MA
             return 0;
     }
     return 1;
+}
+
+char *agent_server_id(const struct cli *cli)
+{
+    char id[ID_MAX];
+
+    return agent_setting(cli, "server_id", id, NULL) == 0 ? str_dup(str_from(id)) : NULL;
 }
 
 int agent_is_foreign(const struct cli *cli, struct err *err)
@@ -81,12 +89,12 @@ static int purge_volumes(struct docker *d, const char *label, struct err *err)
 
 static int purge_engine(struct cli *cli, struct err *err)
 {
-    char id[ID_MAX];
+    AUTO_FREE char *id = plane_server_id(cli);
     struct docker *d = NULL;
-    int rc = agent_setting(cli, "server_id", id, err);
+    int rc;
 
-    if (rc != 0)
-        return rc < 0 ? rc : 0;
+    if (!*id)
+        return 0;
     AUTO_FREE char *label = str_printf("davit.server=%s", id);
     if ((rc = docker_new(cli->loop, cli->settings.docker, &d, err)) < 0)
         return rc;
@@ -145,6 +153,9 @@ int purge_all(struct cli *cli, struct err *err)
     const char *const dirs[] = {cli->paths.run, cli->paths.log, cli->paths.state, cli->paths.config};
     int foreign = agent_is_foreign(cli, err);
     int rc = foreign == 0 ? purge_engine(cli, err) : foreign;
+
+    if (rc == 0 && plane_mode(&cli->settings))
+        rc = plane_purge(cli, err);
 
     if (rc < 0) {
         (void)err_wrap(err, "what Davit made in the Docker Engine could not be removed; keys and state are kept");

@@ -14,4 +14,7 @@ int agent_is_foreign(const struct cli *cli, struct err *err) MUST_USE;
  * would be left without anybody who knows them. */
 int purge_all(struct cli *cli, struct err *err) MUST_USE;
 
+/* Id under which the native agent of this machine knows itself; NULL: it does not. The caller frees. */
+char *agent_server_id(const struct cli *cli) MUST_USE;
+
 #endif

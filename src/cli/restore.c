@@ -16,6 +16,7 @@
 #include "base/priv.h"
 #include "cli/controlplane.h"
 #include "cli/out.h"
+#include "cli/plane.h"
 #include "cli/proc.h"
 #include "ident/cert.h"
 #include "loop/child.h"
@@ -129,6 +130,10 @@ static int take_settings(struct restore *r, struct str name, struct str content,
         return 0;
     if (cli_settings_parse(content, s, NULL) < 0)
         return err_set(err, ERR_DATA_LOSS, "what davit up was told cannot be read from the backup (" SETTINGS_FILE ")");
+    free(s->mode);
+    free(s->server);
+    s->mode = r->before.mode ? str_dup(str_from(r->before.mode)) : NULL;
+    s->server = r->before.server ? str_dup(str_from(r->before.server)) : NULL;
     s->made_user = r->before.made_user;
     s->systemd = r->before.systemd;
     r->adopted = true;
@@ -411,6 +416,19 @@ static void choose_names(struct restore *r)
     }
 }
 
+/* A process that runs is ended and started again by this program; a container has a verb for that. */
+static int check_container(struct cli *cli, struct err *err)
+{
+    struct plane_look look;
+    int rc = plane_mode(&cli->settings) ? plane_look(cli, &look, err) : 1;
+
+    if (rc != 0 || look.state == DOCKER_STATE_UNKNOWN)
+        return rc < 0 ? rc : 0;
+    (void)err_set(err, ERR_PRECONDITION, "the control plane is in a container here");
+    err_hint(err, "`davit down`, then again, then `davit up`");
+    return -ERR_PRECONDITION;
+}
+
 int run_restore(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct restore_options *o = options;
@@ -425,6 +443,8 @@ int run_restore(struct cli *cli, const void *options, const char **operands, siz
     int rc = r->file ? 0 : err_sys(err, errno, "cannot open %s", operands[0]);
     if (cli_settings_load(&cli->paths, &cli->settings, rc == 0 ? err : NULL) < 0 && rc == 0)
         rc = -(int)err->code;
+    if (rc == 0)
+        rc = check_container(cli, err);
     if (rc == 0)
         rc = restore(r, o, err);
     if (rc == 0)

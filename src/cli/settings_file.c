@@ -44,6 +44,7 @@ static const struct {
     unsigned min, max;
     const char *unit;
 } values[] = {
+    {"control_plane", "mode", CHOICE, offsetof(struct cli_settings, mode), 0, 0, "auto|container|native"},
     {"control_plane", "idle_exit", CHOICE, offsetof(struct cli_settings, idle_exit), 0, 0, "auto|never|always"},
     {"logging", "file_enabled", UNFLAG, offsetof(struct cli_settings, log_off), 0, 0, NULL},
     {"logging", "max_size_mb", NUMBER, offsetof(struct cli_settings, log_size), 1, 100000, "m"},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* settings_file — settings.yaml of the configuration directory: what the owner of this machine wants of the control plane, written by hand.
  *   control_plane: admin_port, health_port, agent_port, hydra_public_port, and the ports of parts that Davit has no process for
- *                  idle_exit (see control/idle.h)
+ *                  mode (auto, container, native), idle_exit (see control/idle.h)
  *   logging: file_enabled, max_size_mb, max_age_days, max_backups, compress (of the logs of control plane and agent)
  *   firewall: enable
  * Order: a default, what an earlier `up` was told, this file, an option of this `up`. All ports are on loopback.

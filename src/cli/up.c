@@ -11,6 +11,7 @@
 #include "cli/controlplane.h"
 #include "cli/dashboard.h"
 #include "cli/out.h"
+#include "cli/plane.h"
 #include "cli/proc.h"
 #include "cli/settings_file.h"
 #include "cli/up.h"
@@ -18,7 +19,7 @@
 #include "docker/docker.h"
 #include "net/endpoint.h"
 
-static const usec_t UP_WAIT = 60 * USEC_SEC, POLL_STEP = 100 * USEC_MSEC;
+static const usec_t NATIVE_WAIT = 30 * USEC_SEC, CONTAINER_WAIT = 60 * USEC_SEC, POLL_STEP = 100 * USEC_MSEC;
 
 #define OPT_AT(field) offsetof(struct up_options, field)
 const struct opt up_opts[] = {
@@ -46,10 +47,12 @@ const struct opt up_opts[] = {
      .help = "where services of this machine are reached by hostname (127.0.0.1:80); none: nowhere"},
     {.name = "ingress-image", .type = OPT_STRING, .offset = OPT_AT(ingress_image), .arg = "REF",
      .help = "HAProxy for that, 2.4 or later (docker.io/library/haproxy:2.8-alpine)"},
+    {.name = "mode", .type = OPT_ENUM, .offset = OPT_AT(mode), .choices = "auto|container|native", .arg = "MODE",
+     .help = "in a container of the Docker Engine (for sandboxes), or as processes of this machine (for all); auto: as it was, else what can be"},
     {.name = "background", .type = OPT_BOOL, .offset = OPT_AT(background), .help = "background processes even where systemd runs"},
     {.name = "agent", .type = OPT_BOOL, .offset = OPT_AT(agent), .def = "true", .help = "run the local agent; --no-agent: control plane only"},
-    {.name = "wait", .type = OPT_USEC, .offset = OPT_AT(wait), .min = 1000000, .max = 600000000, .arg = "TIME", .def = "30s",
-     .help = "how long to wait until all answers"},
+    {.name = "wait", .type = OPT_USEC, .offset = OPT_AT(wait), .min = 1000000, .max = 600000000, .arg = "TIME",
+     .help = "how long to wait until all answers (30s; in a container 60s)"},
     CLI_COMMON_OPTS,
     {.name = NULL},
 };
@@ -164,7 +167,9 @@ static void report(struct cli *cli, const char *server, bool changed, const stru
         printf("Davit is up already.\n");
     else
         printf("%sDavit is up.%s\n", out_color(cli, OUT_GREEN), out_color(cli, OUT_PLAIN));
-    if (server)
+    if (server && plane_mode(&cli->settings))
+        printf("It is in a container, for sandboxes. Try `davit run --help`. For services see `davit up --mode native`.\n");
+    else if (server)
         printf("This machine is server \"%s\". Try `davit deploy --help`, or `davit server add NAME` for another machine.\n", server);
     dashboard_print(d);
 }
@@ -242,18 +247,26 @@ static int judge(struct cli *cli, const struct up_options *o, struct up_before *
 /* The one way: the verbs and what starts it by itself come here. */
 static int bring_up(struct cli *cli, const struct up_options *o, struct up_result *ret, struct err *err)
 {
-    const struct up_want want = {.agent = !o || o->agent, .leave = !o, .wait = o ? o->wait : UP_WAIT};
+    struct up_want want = {.agent = !o || o->agent, .leave = !o, .wait = o ? o->wait : 0};
     CLEANUP(before_release) struct up_before b = {0};
     AUTO_FD int fd = -1;
     int rc, waited = 0;
 
     if ((rc = judge(cli, o, &b, err)) < 0 || (rc = check_home(cli, err)) < 0 || (rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 ||
-        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0 || (rc = waited = lock(cli, &fd, deadline_in(want.wait), err)) < 0)
+        (rc = fd_mkdir_p(cli->paths.run, 0755, err)) < 0 ||
+        (rc = waited = lock(cli, &fd, deadline_in(want.wait ? want.wait : CONTAINER_WAIT), err)) < 0)
         return rc;
     /* Whoever was at work may have changed what is remembered. */
-    if ((waited && (rc = judge(cli, o, &b, err)) < 0) || (rc = up_prepare(cli, &b, err)) < 0)
+    if ((waited && (rc = judge(cli, o, &b, err)) < 0) || (rc = up_settle_mode(cli, o ? o->mode : NULL, &b, err)) < 0 ||
+        (rc = up_prepare(cli, &b, err)) < 0)
         return rc;
-    return up_native(cli, &want, &b, ret, err);
+    bool container = plane_mode(&cli->settings);
+    if (container && !want.agent)
+        return err_set(err, ERR_INVALID, "--no-agent: a control plane in a container is there for its agent; see --mode native");
+    want.wait = want.wait ? want.wait : container ? CONTAINER_WAIT : NATIVE_WAIT;
+    rc = container ? plane_up(cli, &want, &b, ret, err) : up_native(cli, &want, &b, ret, err);
+    /* Which server it is, is known only now. */
+    return rc < 0 || cli_settings_equal(&cli->settings, &b.settings) ? rc : cli_settings_save(&cli->paths, &cli->settings, err);
 }
 
 int up_ensure(struct cli *cli, struct err *err)

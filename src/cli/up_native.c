@@ -94,6 +94,8 @@ int up_local_online(struct cli *cli, usec_t since_us, char **ret_name, struct er
         if (list->servers[i]->local && list->servers[i]->state == DAVIT__CONTROL__V1__SERVER_STATE__SERVER_STATE_ONLINE &&
             list->servers[i]->last_heartbeat_us >= since_us) {
             *ret_name = str_dup(str_from(list->servers[i]->name));
+            free(cli->settings.server);
+            cli->settings.server = str_dup(str_from(list->servers[i]->id));
             warn(cli, list->servers[i]);
         }
     rpc_message_free(message);

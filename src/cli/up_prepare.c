@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* up_prepare — what must be there before anything is started: directories, keys, the account of davitd. See up_internal.h. */
 #include "cli/up_internal.h"
+#include "cli/plane.h"
 #include "cli/up.h"
 
 #include <dirent.h>
@@ -93,8 +94,17 @@ static int give_log(struct cli *cli, uid_t uid, gid_t gid, struct err *err)
     if (rc == 0)
         rc = fd_mkdir_p(dir, 0700, err);
     if (rc == 0)
-        rc = check_reach(dir, cli->settings.user, err);
+        rc = plane_mode(&cli->settings) ? 0 : check_reach(dir, cli->settings.user, err);
     return rc < 0 ? rc : give(dir, uid, gid, err);
+}
+
+/* Of a user who is not root, for a container: it is mounted from there, and made by nobody else. */
+static int make_log(struct cli *cli, struct err *err)
+{
+    AUTO_FREE char *dir = str_dup(str_from(cli->paths.log_file));
+
+    *strrchr(dir, '/') = '\0';
+    return fd_mkdir_p(dir, 0700, err);
 }
 
 /* davitd makes another by itself. */
@@ -146,11 +156,15 @@ int up_prepare(struct cli *cli, const struct up_before *b, struct err *err)
     if ((rc = fd_mkdir_p(cli->paths.config, 0700, err)) < 0 || (rc = fd_mkdir_p(cli->paths.state, 0700, err)) < 0 ||
         (rc = fd_mkdir_p(cli->paths.agent, 0700, err)) < 0 || (rc = prepare_keys(cli, err)) < 0 || (rc = ensure_account(cli, err)) < 0)
         return rc;
-    /* Settings that replace others are saved when davitd works with them; the first ones at once, `down` needs them. */
-    if (!b->known && (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0)
+    /* Settings that replace others are saved when davitd works with them; the first ones at once, `down` needs them. A container is left standing
+     * when it does not come up, so that its log can be read: there is no way back to other settings then. */
+    if ((!b->known || plane_mode(&cli->settings)) && (rc = cli_settings_save(&cli->paths, &cli->settings, err)) < 0)
         return rc;
     if (geteuid() != 0)
-        return 0;
+        return plane_mode(&cli->settings) ? make_log(cli, err) : 0;
+    /* A container sees what it needs wherever it is. */
+    if (plane_mode(&cli->settings))
+        return up_give(cli, err);
     if ((rc = check_reach(cli->paths.state, cli->settings.user, err)) < 0 ||
         (rc = check_reach(cli->paths.run, cli->settings.user, err)) < 0 ||
         (cli->settings.releases && (rc = check_reach(cli->settings.releases, cli->settings.user, err)) < 0))

@@ -185,19 +185,6 @@ int control_make_tls(struct control *c, enum tls_verify verify, struct tls_ctx *
     return tls_ctx_new(&config, ret, err);
 }
 
-char *control_bind(const struct control *c, const char *addr)
-{
-    const char *port = strrchr(addr, ':');
-    if (!*text(c->opt.inside) || !port || str_starts(str_from(addr), STR("unix:")))
-        return str_dup(str_from(addr));
-    return str_printf("%s%s", c->opt.inside, port);
-}
-
-const char *control_told(const struct control *c, const char *bound, const char *addr)
-{
-    return !bound ? "" : *text(c->opt.inside) && *text(addr) ? addr : bound;
-}
-
 int control_listen_tls(struct control *c, struct rpc_server *server, const char *addr, enum tls_verify verify, struct err *err)
 {
     AUTO_FREE char *at = control_bind(c, addr);

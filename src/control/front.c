@@ -32,6 +32,21 @@ void front_start(struct control *c)
     rpc_server_take_posts(c->local, "/oauth2/");
 }
 
+/* --- Where it is listened, and what is told of it --- */
+
+char *control_bind(const struct control *c, const char *addr)
+{
+    const char *port = strrchr(addr, ':');
+    if (!*text(c->opt.inside) || !port || str_starts(str_from(addr), STR("unix:")))
+        return str_dup(str_from(addr));
+    return str_printf("%s%s", c->opt.inside, port);
+}
+
+const char *control_told(const struct control *c, const char *bound, const char *addr)
+{
+    return !bound ? "" : *text(c->opt.inside) && *text(addr) ? addr : bound;
+}
+
 /* --- 7441 --- */
 
 void front_open_local(struct control *c)

@@ -12,8 +12,9 @@ typedef bool probe_fn(struct control *c);
 /* Somebody can connect: a listener that is merely held would not do. What comes of it, TLS or not, is another matter. */
 static bool answers(struct control *c, const char *addr)
 {
+    AUTO_FREE char *at = addr ? control_bind(c, addr) : NULL;
     struct stream *s = NULL;
-    if (!addr || !*addr || stream_dial(c->loop, addr, deadline_in(PROBE_WAIT / 2), &s, NULL) != 0)
+    if (!at || !*at || stream_dial(c->loop, at, deadline_in(PROBE_WAIT / 2), &s, NULL) != 0)
         return false;
     (void)stream_close(s);
     return true;

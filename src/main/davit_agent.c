@@ -158,7 +158,7 @@ static int run_enroll(const void *options, struct err *err)
 struct run_opts {
     const char *config_dir, *link, *health_listen, *docker, *tailscale, *ingress_listen, *ingress_image, *runtime_dir, *self, *policy, *log_level,
         *log_format;
-    struct opt_list pools;
+    struct opt_list pools, places;
     int64_t owner;
     uint64_t disk_reserve;
     usec_t trial_wait;
@@ -181,6 +181,8 @@ static const struct opt run_table[] = {
      .help = "the container that this program runs in: it then looks after sandboxes only, and joins their networks"},
     {.name = "policy", .type = OPT_STRING, .offset = offsetof(struct run_opts, policy), .arg = "FILE",
      .help = "what the owner of this machine forbids (default: policy.yaml in the configuration directory)"},
+    {.name = "place", .type = OPT_LIST, .offset = offsetof(struct run_opts, places), .arg = "PATH",
+     .help = "of this machine, and never mounted anywhere: Davit's own, which this program cannot see from a container; may be repeated"},
     {.name = "owner", .type = OPT_INT, .offset = offsetof(struct run_opts, owner), .min = -1, .max = 4294967294, .arg = "UID", .def = "-1",
      .help = "whose the policy may be, beside root and this program's own account (-1: nobody's)"},
     {.name = "log-level", .type = OPT_ENUM, .offset = offsetof(struct run_opts, log_level), .choices = "error|warn|notice|info|debug",
@@ -252,6 +254,8 @@ static int run_run(const void *options, struct err *err)
                                   .runtime_dir = o->runtime_dir,
                                   .ingress_image = o->ingress_image,
                                   .self = o->self,
+                                  .places = o->places.v,
+                                  .n_places = o->places.n,
                                   .policy = o->policy,
                                   .trial_wait = o->trial_wait,
                                   .disk_reserve = o->disk_reserve,

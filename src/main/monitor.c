@@ -21,6 +21,7 @@
 
 #define BACKOFF_BASE  (250 * USEC_MSEC)
 #define BACKOFF_CAP   (30 * USEC_SEC)
+#define AGENT_AFTER   (150 * USEC_MSEC) /* davitd first: else the agent finds nobody, and waits */
 #define LIVED         (10 * USEC_SEC) /* who lived as long begins with the shortest wait again */
 #define AGENT_TO_END  (12 * USEC_SEC) /* together below the patience of who stops the container */
 #define DAVITD_TO_END (13 * USEC_SEC)
@@ -149,7 +150,7 @@ static void ended(struct monitor *m, struct program *p, int status)
     bool young = clock_mono() - p->started < LIVED, well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     put_status(status, how, sizeof(how));
     p->pid = 0;
-    if (m->stop || m->drained)
+    if (m->stop || m->drained || m->given_up)
         return;
     if (p == &m->davitd && well) {
         log_event(LOG_NOTICE, "the control plane has ended, so does this container", NULL);
@@ -223,6 +224,7 @@ static usec_t next_due(const struct monitor *m)
 
 static int keep(struct monitor *m)
 {
+    m->agent.due = clock_mono() + AGENT_AFTER;
     while (!m->stop && !m->drained && !m->given_up) {
         usec_t now = clock_mono();
         if (!m->davitd.pid && m->davitd.due <= now)

@@ -13,8 +13,8 @@ static int check_size(const char *network, const char *subnet, struct err *err)
 {
     if (str_ends(str_from(subnet), STR(".0/24")))
         return 0;
-    (void)err_set(err, ERR_PRECONDITION, "network %s is %.64s: sandboxes need one of 256 addresses (/24), in which .200 to .202 are kept free", network,
-                  *subnet ? subnet : "without a subnet");
+    (void)err_set(err, ERR_PRECONDITION, "network %s is %.64s: sandboxes need one of 256 addresses (/24), in which .200 to .202 are kept free",
+                  network, *subnet ? subnet : "without a subnet");
     err_hint(err, "docker network rm %s when nothing is in it; it is made anew, as it should be", network);
     return -ERR_PRECONDITION;
 }

@@ -109,6 +109,8 @@ static int begin_work(struct agent *a, struct err *err)
                                  .ingress = a->ingress,
                                  .desired = a->desired,
                                  .sandboxes_only = a->options->self != NULL,
+                                 .places = a->options->places,
+                                 .n_places = a->options->n_places,
                                  .disk_reserve = a->options->disk_reserve,
                                  .pools = a->options->pools,
                                  .n_pools = a->options->n_pools,

@@ -31,6 +31,8 @@ struct agent_options {
     const char *ingress_image;  /* NULL: as enrolled, else AGENT_INGRESS_IMAGE */
     const char *runtime_dir;    /* where davit-init and davit-session lie; NULL: beside this program */
     const char *self;           /* the container that it runs in: then it is for sandboxes only (role sandbox); NULL: a process of the machine */
+    const char *const *places;  /* as work_config */
+    size_t n_places;
     const char *policy;         /* what the owner forbids; NULL: policy.yaml in the agent's directory */
     usec_t trial_wait;         /* as updater_config */
     bool with_control_plane;   /* ends when the control plane on this machine says that it has nothing to do any more */

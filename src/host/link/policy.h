@@ -55,7 +55,8 @@ struct policy_ask {
     size_t n_mounts;
 };
 
-/* The policy may be @uid's, too: it is whom the machine belongs to where this program has an account that nobody works under (a container). At start. */
+/* The policy may be @uid's, too: it is whom the machine belongs to where this program has an account that nobody works under (a container). At
+ * start. */
 void policy_believe_owner(uid_t uid);
 
 /* May it be done? 0, or -ERR_DENIED: @err says what and names file and line, *ret_reason (static) is policy_exec, policy_update,

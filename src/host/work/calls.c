@@ -23,9 +23,9 @@ static const struct kind {
     Davit__Link__V1__CallOpen__BodyCase body;
     const char *name; /* of the fiber */
     call_fn *fn;
-    bool always; /* also by an agent that is for sandboxes only */
+    bool always; /* also by an agent that is for sandboxes only; what is no sandbox these refuse themselves */
 } kinds[] = {
-    {DAVIT__LINK__V1__CALL_OPEN__BODY_EXEC, "call-exec", call_exec, false},
+    {DAVIT__LINK__V1__CALL_OPEN__BODY_EXEC, "call-exec", call_exec, true},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_LIST, "call-image-list", call_image_list, true},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_PULL, "call-image-pull", call_image_pull, true},
     {DAVIT__LINK__V1__CALL_OPEN__BODY_IMAGE_CHECK, "call-image-check", call_image_check, true},

@@ -331,6 +331,9 @@ static int look_up(struct exec *x, const char *name, char **ret_user, const char
     int rc = docker_container_inspect(x->w->docker, name, &c, deadline_in(ENGINE_CALL), err);
     if (rc == 0 && files_is_ours(&c)) /* it has the engine's socket or keys, past every policy */
         rc = err_set(err, ERR_DENIED, "%s is a part of Davit: no commands are run in it", c.name);
+    const char *purpose = rc == 0 ? docker_map_get(&c.labels, LABEL_PURPOSE) : NULL;
+    if (rc == 0 && !(purpose && strcmp(purpose, "sandbox") == 0))
+        rc = work_check_role(x->w, err);
     if (rc == 0 && c.state != DOCKER_STATE_RUNNING) {
         rc = err_set(err, ERR_PRECONDITION, "container \"%.80s\" does not run", *c.name ? c.name : name);
         AUTO_FREE char *service = containers_service(x->w, &c);

@@ -42,6 +42,9 @@ static bool is_own(const struct work *w, const char *path)
     socket = str_starts(str_from(socket), STR("unix:")) ? socket + 5 : "";
     AUTO_FREE char *real_socket = realpath(socket, NULL);
 
+    for (size_t i = 0; i < w->n_places; i++)
+        if (touches(path, w->places[i]))
+            return true;
     return touches(path, folder) || touches(path, real) || touches(path, socket) || touches(path, real_socket);
 }
 
@@ -56,11 +59,39 @@ static int judge(const struct work *w, const Davit__Common__V1__ServiceSpec *s, 
     return -ERR_DENIED;
 }
 
+/* An agent in a container does not see this machine's folders: it goes by their names, which is not enough for an owner who lists folders, since
+ * a link in one of them may lead out of it. */
+static int unseen_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
+                         struct err *err)
+{
+    struct policy p;
+    int rc = judge(w, s, path, err), read = policy_read(w->policy, &p, NULL);
+    bool listed = read == 0 && p.mounts.rule == POLICY_LISTED;
+
+    policy_release(&p);
+    *ret_reason = "mount_forbidden";
+    if (rc == 0 && listed) {
+        *ret_reason = "policy_mount";
+        rc = err_set(err, ERR_DENIED,
+                     "the owner of this server lists the folders that may be mounted, and its agent, in a container, cannot see where %.80s leads",
+                     path);
+        err_hint(err, "a snapshot needs no folder; else davit up --mode native");
+    }
+    if (rc < 0)
+        log_event(LOG_WARN, "refused", "reason", *ret_reason, "source", path, NULL);
+    if (rc < 0 && err)
+        err->code = ERR_DENIED;
+    if (rc == 0 && ret)
+        *ret = str_dup(str_from(path));
+    return rc < 0 ? -ERR_DENIED : 0;
+}
+
 int rights_source(const struct work *w, const Davit__Common__V1__ServiceSpec *s, const char *path, char **ret, const char **ret_reason,
                   struct err *err)
 {
+    if (w->sandboxes_only)
+        return unseen_source(w, s, path, ret, ret_reason, err);
     AUTO_FREE char *real = realpath(path, NULL);
-
     if (!real) {
         *ret_reason = "mount_missing";
         (void)err_set(err, ERR_NOT_FOUND, "%.200s is not there on this server, or the agent may not see it", path);

@@ -213,7 +213,8 @@ static bool sample_container(struct sampler *sm, const struct target *t, Davit__
     if (!b)
         return false;
     bool had = b->has_cgroup;
-    if (find_cgroup(sm, b, t->pid) && read_cgroup(sm, b, &u)) {
+    /* From within a container the engine's numbers of processes mean others, or nobody. */
+    if (!sm->w->sandboxes_only && find_cgroup(sm, b, t->pid) && read_cgroup(sm, b, &u)) {
         read_net(sm, t->pid, false, &u);
     } else {
         /* The process may be another one by now. */

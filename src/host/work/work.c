@@ -66,6 +66,9 @@ struct work *work_new(const struct work_config *config)
         .arg = config->arg,
     };
     set_pools(w, config);
+    w->places = mem_zalloc(config->n_places + 1, sizeof(*w->places));
+    for (; w->n_places < config->n_places; w->n_places++)
+        w->places[w->n_places] = str_dup(str_from(config->places[w->n_places]));
     list_init(&w->workers);
     list_init(&w->commands);
     event_init(&w->idle, w->loop);
@@ -118,6 +121,9 @@ struct work *work_free(struct work *w)
     event_release(&w->networks_free);
     event_release(&w->routes_done);
     free(w->server_id);
+    for (size_t i = 0; i < w->n_places; i++)
+        free(w->places[i]);
+    free(w->places);
     free(w->policy);
     free(w->pools);
     free(w);

@@ -40,6 +40,8 @@ struct work_config {
     struct ingress *ingress; /* the way in, see host/reach/ingress.h; borrowed, outlives the work. NULL: this agent has none */
     struct desired *desired; /* what shall run, see host/work/desired.h; borrowed likewise. NULL: nobody keeps it */
     bool sandboxes_only;   /* nothing else is done: this agent runs in a container */
+    const char *const *places; /* of this machine, that are never mounted: where Davit keeps what is its own; copied */
+    size_t n_places;
     uint64_t disk_reserve; /* bytes that stay free of the engine's disk, see admit.h; 0: the default */
     const struct pool *pools; /* for networks, see pools.h; copied. None: POOL_DEFAULT */
     size_t n_pools;

@@ -49,6 +49,8 @@ struct work {
     struct desired *desired; /* may be NULL */
     char *server_id, *policy;
     bool sandboxes_only;
+    char **places;
+    size_t n_places;
     usec_t usage_interval; /* while nobody watches */
     usec_t usage_watch;    /* until usage_until (monotonic) */
     usec_t usage_until;
