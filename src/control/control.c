@@ -591,13 +591,3 @@ const char *control_token_addr(const struct control *c)
 {
     return control_told(c, c->token ? rpc_server_addr(c->token, 0) : NULL, c->opt.token_listen);
 }
-
-const char *control_web_addr(const struct control *c)
-{
-    return front_addr(c);
-}
-
-const char *control_local_addr(const struct control *c)
-{
-    return front_local_addr(c);
-}

@@ -168,3 +168,13 @@ int front_pin(struct control *c, struct buf *out, struct err *err)
     AUTO_FREE char *text = str_base64(job.hash, sizeof(job.hash));
     return buf_printf(out, "sha256//%s", text);
 }
+
+const char *control_web_addr(const struct control *c)
+{
+    return front_addr(c);
+}
+
+const char *control_local_addr(const struct control *c)
+{
+    return front_local_addr(c);
+}
