@@ -3,6 +3,7 @@
 #include "control/commands.h"
 
 #include "base/mem.h"
+#include "control/idle.h"
 #include "control/links.h"
 #include "control/registries.h"
 #include "control/sandboxes.h"
@@ -117,6 +118,7 @@ int commands_submit(struct server *s, const struct command_new *n, struct comman
         (void)rpc_message_free(copy);
         return err_set(err, ERR_EXHAUSTED, "the credentials are larger than %d bytes", COMMAND_AUTH_MAX);
     }
+    idle_touch(c);
     rng_uuid(id);
     int rc = sealed_put(c, SEALED_COMMAND, id, buf_str(&wire), &sealed, err);
     struct submit_job j = {.n = n, .server_id = s->id, .id = id, .payload = buf_str(&sealed)};

@@ -91,6 +91,7 @@ struct control {
     struct list servers; /* struct server.node */
     unsigned n_servers;
     unsigned fibers;      /* ours that are alive; control_stop waits for them */
+    unsigned calls;       /* handlers of control_run that work for their caller; who only listens is not counted */
     struct event idle;    /* pulsed when a fiber of ours ends */
     bool saving;          /* a fiber writes dirty servers */
     struct list watchers; /* struct watcher.node, see deployments.h */

@@ -115,6 +115,18 @@ void idle_counted(struct server *s, const Davit__Link__V1__SandboxCounted *m)
     event_pulse(&i->news);
 }
 
+/* Does @s take no part in the count? It has no sandboxes, then. */
+static bool is_passed_over(const struct server *s)
+{
+    return s->state == SERVER_PENDING || credentials_revoked(s) || (s->link && !links_take_sandboxes(s));
+}
+
+/* An older agent may have sandboxes, and never says how many. */
+static bool is_unknown(const struct server *s)
+{
+    return s->link && !is_passed_over(s) && !links_count_sandboxes(s);
+}
+
 /* Waits: asks all that may have sandboxes. One that is away may have some: not to know is a failure. */
 static enum idle_input count(struct idle *i)
 {
@@ -124,9 +136,12 @@ static enum idle_input count(struct idle *i)
     i->waiting = 0;
     i->running = 0;
     i->failed = false;
+    list_each(s, &c->servers, struct server, node)
+        if (is_unknown(s))
+            return IDLE_BUSY;
     list_each(s, &c->servers, struct server, node) {
         s->counting = 0;
-        if (s->state == SERVER_PENDING || credentials_revoked(s) || (s->link && !links_take_sandboxes(s)))
+        if (is_passed_over(s))
             continue;
         if (!s->link || ask(i, s) < 0)
             i->failed = true;
@@ -139,21 +154,32 @@ static enum idle_input count(struct idle *i)
     return i->failed || i->waiting ? IDLE_FAILED : IDLE_NOTHING;
 }
 
+/* Would an end cut something off? */
+static bool is_at_work(struct control *c)
+{
+    const struct sandbox *sb;
+    if (c->calls || commands_pending(c))
+        return true;
+    list_each(sb, &c->sandboxes->all, struct sandbox, node)
+        if (sb->creating)
+            return true;
+    return false;
+}
+
 /* Waits. */
 static enum idle_input poll_all(struct idle *i)
 {
     struct control *c = i->control;
-    const struct sandbox *sb;
     uint64_t touches = i->touches;
-    if (commands_pending(c))
+    if (is_at_work(c))
         return IDLE_BUSY;
-    list_each(sb, &c->sandboxes->all, struct sandbox, node)
-        if (sb->creating)
-            return IDLE_BUSY;
     enum idle_input in = c->opt.idle_exit == IDLE_EXIT_ALWAYS ? IDLE_NOTHING : look_around(c);
     if (in == IDLE_NOTHING)
         in = count(i);
-    return in == IDLE_NOTHING && touches != i->touches ? IDLE_TOUCHED : in;
+    if (in != IDLE_NOTHING)
+        return in;
+    /* Something may have begun while the agents were asked. */
+    return is_at_work(c) ? IDLE_BUSY : touches != i->touches ? IDLE_TOUCHED : IDLE_NOTHING;
 }
 
 /* --- The end --- */
@@ -224,7 +250,8 @@ void idle_leave(struct control *c)
     struct server *s;
     if (c->idle_watch)
         fiber_cancel(c->idle_watch->fiber);
-    if (!c->drained)
+    /* Where sandboxes may run, the agent goes on, and waits for the next one. */
+    if (!c->idle_watch || c->idle_watch->machine.state != IDLE_DRAINING)
         return;
     drained.reason = lend(c->drained);
     m.body_case = DAVIT__LINK__V1__CONTROL_MESSAGE__BODY_DRAINED;

@@ -395,6 +395,11 @@ bool links_take_sandboxes(const struct server *s)
     return s->link && s->link->takes_sandboxes;
 }
 
+bool links_count_sandboxes(const struct server *s)
+{
+    return s->link && s->link->counts_sandboxes;
+}
+
 bool links_has_sent(const struct server *s, uint64_t seq)
 {
     return s->link && s->link->next_seq > seq;

@@ -62,6 +62,8 @@ void links_pump(struct server *s);
 bool links_take_calls(const struct server *s);
 /* Is its agent connected, and does it run sandboxes? */
 bool links_take_sandboxes(const struct server *s);
+/* ... and does it answer how many run? */
+bool links_count_sandboxes(const struct server *s);
 /* Was command @seq sent on the live link of @s? */
 bool links_has_sent(const struct server *s, uint64_t seq);
 /* From command @seq on all is sent once more, as after a reconnect. */

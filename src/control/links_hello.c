@@ -178,6 +178,7 @@ static void go_live(struct link *l, const Davit__Link__V1__Hello *hello)
     l->epoch = hello->epoch;
     l->takes_calls = hello->takes_calls;
     l->takes_sandboxes = hello->takes_sandboxes;
+    l->counts_sandboxes = hello->counts_sandboxes;
     l->next_seq = commands_resume_at(s, hello->last_received_seq);
     l->state = LINK_LIVE;
     s->link = l;

@@ -32,7 +32,7 @@ struct link {
     bool revoked;    /* its certificate is not one that holds */
     bool superseded; /* ... because a later one is in use */
     bool takes_calls; /* its agent knows CallOpen, CancelCommand and ScaleService */
-    bool takes_sandboxes;
+    bool takes_sandboxes, counts_sandboxes;
     bool doubted;    /* another agent of this identity was turned away: a word from this one shows that both live */
     bool blocked; /* the peer is slow: commands wait for the drain */
 

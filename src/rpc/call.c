@@ -342,6 +342,11 @@ usec_t rpc_call_deadline(const struct rpc_call *c)
     return c->deadline;
 }
 
+const struct rpc_method *rpc_call_method(const struct rpc_call *c)
+{
+    return c->method;
+}
+
 const char *rpc_call_metadata(const struct rpc_call *c, const char *name)
 {
     return call_meta(c, name);

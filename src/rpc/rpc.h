@@ -206,6 +206,7 @@ void rpc_stream_finish(struct rpc_call *call, const struct err *failure);
 struct conn *rpc_call_conn(const struct rpc_call *call);
 /* Absolute monotonic deadline of the caller, USEC_INFINITY if none. */
 usec_t rpc_call_deadline(const struct rpc_call *call);
+const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 /* Request metadata by lower-case name, or NULL. Borrowed. */
 const char *rpc_call_metadata(const struct rpc_call *call, const char *name);
 /* The @i-th value of several, and the bytes of a -bin value: as rpc_meta_get and rpc_meta_bin. */

@@ -154,6 +154,7 @@ static int say_hello(struct live *l, struct err *err)
     h.root_pins = pins;
     h.takes_calls = true;
     h.takes_sandboxes = true;
+    h.counts_sandboxes = true;
     m.body_case = DAVIT__LINK__V1__AGENT_MESSAGE__BODY_HELLO;
     m.hello = &h;
     return tunnel_put(l->stream, l->seal, &m, deadline_in(SESSION_DIAL_WAIT), err);

@@ -178,6 +178,8 @@ void agent_hello_as(struct agent *a, const struct agent_self *self)
     h.clock_us = self->clock ? self->clock : clock_real();
     h.clock_unsure = self->clock_unsure;
     h.takes_calls = !self->old;
+    h.takes_sandboxes = self->sandboxes;
+    h.counts_sandboxes = self->counts;
     h.system = &sys;
     MESSAGE(HELLO, hello, &h);
 }

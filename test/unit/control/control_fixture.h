@@ -87,6 +87,7 @@ struct agent_self {
     usec_t clock;         /* 0: as it is */
     bool clock_unsure;
     bool old; /* knows no calls */
+    bool sandboxes, counts; /* runs them; says how many */
 };
 void agent_hello_as(struct agent *a, const struct agent_self *self);
 void agent_heartbeat(struct agent *a);
