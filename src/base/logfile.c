@@ -26,10 +26,11 @@ struct logfile {
     usec_t looked, swept; /* monotonic */
 };
 
-static int open_it(struct logfile *f)
+/* @more: flags of open beyond the usual. */
+static int open_file(const char *path, int more, uint64_t *ret_size)
 {
     struct stat st;
-    int fd = open(f->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | more, 0600);
 
     if (fd < 0)
         return -1;
@@ -39,10 +40,26 @@ static int open_it(struct logfile *f)
         return -1;
     }
     (void)fchmod(fd, 0600);
+    *ret_size = (uint64_t)st.st_size;
+    return fd;
+}
+
+static void use(struct logfile *f, int fd, uint64_t size)
+{
     if (f->fd >= 0)
         (void)close(f->fd);
     f->fd = fd;
-    f->size = (uint64_t)st.st_size;
+    f->size = size;
+}
+
+static int open_it(struct logfile *f)
+{
+    uint64_t size = 0;
+    int fd = open_file(f->path, 0, &size);
+
+    if (fd < 0)
+        return -1;
+    use(f, fd, size);
     return 0;
 }
 
@@ -68,21 +85,39 @@ static void sweep(const struct logfile *f)
     }
 }
 
-static void put_aside(struct logfile *f)
+/* The next file is there before one is moved: what was put aside is never written to, nor cut. 0; 1: not now, but another time; -1: it cannot be. */
+static int begin_next(struct logfile *f)
 {
-    bool moved = f->conf.max_backups > 0;
+    AUTO_FREE char *next = str_printf("%s.next", f->path);
+    AUTO_FREE char *first = aside(f, 1);
+    uint64_t size = 0;
 
-    for (unsigned i = f->conf.max_backups; moved && i > 1; i--) {
+    (void)unlink(next);
+    int fd = open_file(next, O_EXCL, &size);
+    if (fd < 0)
+        return errno == EMFILE || errno == ENFILE ? 1 : -1;
+    for (unsigned i = f->conf.max_backups; i > 1; i--) {
         AUTO_FREE char *from = aside(f, i - 1);
         AUTO_FREE char *to = aside(f, i);
         (void)rename(from, to);
     }
-    if (moved) {
-        AUTO_FREE char *first = aside(f, 1);
-        moved = rename(f->path, first) == 0 && open_it(f) == 0;
+    bool moved = rename(f->path, first) == 0;
+    if (moved && rename(next, f->path) == 0) {
+        use(f, fd, 0);
+        return 0;
     }
-    /* Nothing may be made here any more: the limit holds all the same. */
-    if (!moved && ftruncate(f->fd, 0) == 0)
+    (void)close(fd);
+    (void)unlink(next);
+    return moved && rename(first, f->path) < 0 ? 1 : -1;
+}
+
+/* @n: bytes that are to come. */
+static void put_aside(struct logfile *f, size_t n)
+{
+    int rc = f->conf.max_backups > 0 ? begin_next(f) : -1;
+
+    /* Nothing may be made here any more: the limit holds all the same; where there is hope, twice the limit. */
+    if ((rc < 0 || (rc > 0 && f->size + n > 2 * f->conf.max_bytes)) && ftruncate(f->fd, 0) == 0)
         f->size = 0;
     sweep(f);
 }
@@ -110,7 +145,7 @@ static int put(struct logfile *f, const char *line, size_t n)
     if (now >= f->looked + LOOK_EVERY)
         look(f, now);
     if (f->fd >= 0 && f->size > 0 && f->size + n > f->conf.max_bytes)
-        put_aside(f);
+        put_aside(f, n);
     if (f->fd < 0)
         return -1;
     do {

@@ -130,6 +130,42 @@ static void test_is_opened_anew_when_somebody_took_it(void **state)
     (void)logfile_close(f);
 }
 
+static void limit_descriptors(rlim_t n)
+{
+    static struct rlimit before;
+    struct rlimit r;
+    if (before.rlim_max == 0)
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    r = before;
+    r.rlim_cur = n < r.rlim_cur ? n : r.rlim_cur;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+static void test_what_was_put_aside_is_safe_where_no_file_can_be_opened(void **state)
+{
+    (void)state;
+    struct logfile *f = open_log(10, 2);
+    put(f, "one..\n");
+    put(f, "two..\n");
+    limit_descriptors(0);
+    put(f, "three\n");
+    put(f, "four.\n");
+    limit_descriptors(RLIM_INFINITY);
+    assert_string_equal(content(".1"), "one..\n");
+    assert_string_equal(content(""), "two..\nthree\nfour.\n");
+    limit_descriptors(0);
+    put(f, "five.\n"); /* beyond twice the limit */
+    limit_descriptors(RLIM_INFINITY);
+    assert_string_equal(content(".1"), "one..\n");
+    assert_string_equal(content(""), "five.\n");
+    put(f, "six..\n");
+    assert_string_equal(content(".2"), "one..\n");
+    assert_string_equal(content(".1"), "five.\n");
+    assert_string_equal(content(""), "six..\n");
+    assert_string_equal(content(".next"), "");
+    (void)logfile_close(f);
+}
+
 static void test_takes_no_link_and_no_pipe(void **state)
 {
     const struct logfile_conf conf = {.path = path, .max_bytes = 100};
@@ -216,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_is_put_aside_at_the_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keeps_none_that_is_too_old_and_not_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_is_opened_anew_when_somebody_took_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_put_aside_is_safe_where_no_file_can_be_opened, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_takes_no_link_and_no_pipe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_full_disk_costs_lines_which_are_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stderr_has_errors_and_what_is_said_aloud, set_up, tear_down),
