@@ -6,6 +6,7 @@
 #include "base/secret.h"
 #include "cli/cli.h"
 #include "cli/controlplane.h"
+#include "cli/out.h"
 #include "cli/wake.h"
 #include "ident/pki_dir.h"
 #include "ident/pki_roots.h"
@@ -122,15 +123,29 @@ static int call_once(struct cli *cli, const struct rpc_service *service, const c
     return rc;
 }
 
+/* Nobody is there, or somebody who is about to end. Who is there and cannot has a reason that starting it again does not mend. */
+static bool is_over(struct cli *cli)
+{
+    AUTO_BUF part = BUF_INIT(HEALTH_PART_MAX);
+    int health = health_look(cli, &part);
+
+    return health < 0 || (health > 0 && str_eq(buf_str(&part), STR("stopping")));
+}
+
 int cli_call(struct cli *cli, const struct rpc_service *service, const char *method, const ProtobufCMessage *request, usec_t timeout,
              ProtobufCMessage **ret, struct err *err)
 {
-    int rc = call_once(cli, service, method, request, timeout, ret, err);
+    struct err first = ERR_INIT;
+    int rc = call_once(cli, service, method, request, timeout, ret, &first);
 
-    /* It was there still, and about to end. */
-    if (rc != -ERR_UNAVAILABLE || !wake_helps(cli, rc) || health_look(cli, NULL) == 0)
+    if (rc != -ERR_UNAVAILABLE || !wake_helps(cli, rc) || !is_over(cli)) {
+        if (rc < 0 && err)
+            *err = first;
         return rc;
+    }
     cli->channel = rpc_channel_close(cli->channel);
     rc = wake(cli, err);
+    if (rc < 0)
+        out_note(cli, "davit: before that: %s", first.msg);
     return rc < 0 ? rc : call_once(cli, service, method, request, timeout, ret, err);
 }

@@ -51,7 +51,8 @@ extern const struct opt controlplane_status_opts[];
 int run_controlplane_status(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err) MUST_USE;
 
 /* controlplane_status.c. Asks /healthz of this machine's control plane: 0: healthy; 1: not, and @failed (may be NULL) is the part that does not
- * answer; -ERR_UNAVAILABLE: nobody answers. Waits, 2 s at most. */
+ * answer, "stopping" where it is about to end; -ERR_UNAVAILABLE: nobody answers. Waits, 2 s at most. */
+enum { HEALTH_PART_MAX = 64 };
 int health_look(struct cli *cli, struct buf *failed) MUST_USE;
 
 /* Names of the user's keys in a backup, in the configuration directory; ended by NULL. */

@@ -10,7 +10,7 @@
 #include "net/http_client.h"
 #include "net/resolve.h"
 
-enum { HEALTH_BODY_MAX = 4096, PART_MAX = 64, STATE_MAX = 128 };
+enum { HEALTH_BODY_MAX = 4096, STATE_MAX = 128 };
 static const usec_t LOOK_WAIT = 2 * USEC_SEC;
 
 const struct opt controlplane_status_opts[] = {
@@ -34,7 +34,7 @@ static void read_part(struct str body, struct buf *failed)
             if (json_read_str(&j, &value, NULL) < 0)
                 break;
             stopping |= str_eq(key, STR("status")) && str_eq(value, STR("not_ready"));
-            if (wanted && value.n <= PART_MAX)
+            if (wanted && value.n <= HEALTH_PART_MAX)
                 (void)buf_append_str(failed, value);
         }
     json_release(&j);
@@ -148,7 +148,7 @@ static int look_container(struct cli *cli, struct found *f, struct err *err)
 int run_controlplane_status(struct cli *cli, const void *options, const char **operands, size_t n, struct err *err)
 {
     const struct controlplane_status_options *o = options;
-    AUTO_BUF part = BUF_INIT(PART_MAX + 1);
+    AUTO_BUF part = BUF_INIT(HEALTH_PART_MAX + 1);
     struct found f = {.health = -ERR_UNAVAILABLE};
     unsigned all;
 
