@@ -35,7 +35,8 @@ enum kind {
     FLAG,   /* true | false; of a bool */
     UNFLAG, /* of a bool that says the opposite */
     NUMBER, /* a number within bounds, kept as text with `unit` behind */
-    CHOICE  /* one of `unit`, "a|b" */
+    CHOICE, /* one of `unit`, "a|b" */
+    ANY     /* whatever it is, it moves nothing */
 };
 static const struct {
     const char *section, *key;
@@ -51,6 +52,7 @@ static const struct {
     {"logging", "max_age_days", NUMBER, offsetof(struct cli_settings, log_age), 0, 3650, "d"},
     {"logging", "max_backups", NUMBER, offsetof(struct cli_settings, log_backups), 0, 100, ""},
     {"logging", "compress", FLAG, NO_FIELD, 0, 0, NULL},
+    {"logging", "otel", ANY, NO_FIELD, 0, 0, NULL},
     {"firewall", "enable", UNFLAG, offsetof(struct cli_settings, firewall_off), 0, 0, NULL},
 };
 
@@ -112,6 +114,10 @@ static int read_value(const char *name, const struct yaml_node *n, size_t which,
 {
     uint64_t number = 0;
     bool known = false;
+    if (values[which].kind == ANY) {
+        (void)buf_printf(told, "%s: %s.%s has no effect: the log is sent to nobody\n", name, values[which].section, values[which].key);
+        return 0;
+    }
     if (n->type != YAML_SCALAR)
         return bad(name, n, "has one value", err);
     if (values[which].kind == FLAG || values[which].kind == UNFLAG)

@@ -77,7 +77,7 @@ static void test_the_log_and_the_end_of_an_idle_one(void **state)
     struct read r;
     (void)state;
     parse("control_plane:\n  idle_exit: never\nlogging:\n  file_enabled: false\n  max_size_mb: 50\n  max_age_days: 7\n  max_backups: 3\n"
-          "  compress: true\n"
+          "  compress: true\n  otel:\n    enabled: true\n    timeout_seconds: 5\n"
           "firewall:\n  enable: false\n",
           &r);
     assert_int_equal(r.rc, 0);
@@ -87,6 +87,7 @@ static void test_the_log_and_the_end_of_an_idle_one(void **state)
     assert_string_equal(r.s.log_age, "7d");
     assert_string_equal(r.s.log_backups, "3");
     assert_non_null(strstr(r.told, "logging.compress has no effect"));
+    assert_non_null(strstr(r.told, "logging.otel has no effect"));
     forget(&r);
     parse("logging:\n  file_enabled: true\nfirewall:\n  enable: true\n", &r);
     assert_true(r.rc == 0 && !r.s.log_off && !r.s.firewall_off);
