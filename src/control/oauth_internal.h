@@ -39,6 +39,8 @@ struct oauth {
     const char *audiences[OAUTH_AUDIENCES]; /* what an assertion may be made for: those above that there are */
     size_t n_audiences;
     usec_t bucket;                          /* of davit-cli */
+    usec_t told;                            /* bucket of refusals that are logged */
+    unsigned untold;                        /* since the last one that was */
     struct revoked *revoked;
     size_t n_revoked;
     struct token_seen seen[TOKEN_SEEN_MAX]; /* by hash; a newer one takes the place */

@@ -11,7 +11,9 @@
 #include "control/bucket.h"
 #include "control/oauth_internal.h"
 
-enum { ANSWER_MAX = 8 * 1024 };
+/* Refusals that are logged: so many at once, then one each REFUSED_EVERY. The audit log has them all, in its own way. */
+enum { ANSWER_MAX = 8 * 1024, REFUSED_BURST = 20 };
+#define REFUSED_EVERY (10 * USEC_SEC)
 static const char ASSERTION_TYPE[] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /* --- Answers --- */
@@ -48,6 +50,20 @@ static int no_store(struct oauth_failure *f, const char *why)
     return oauth_fail(f, 503, "temporarily_unavailable", why);
 }
 
+/* Anybody on this machine can have as many as he likes. */
+static void log_refusal(struct oauth *o, const char *action, const struct oauth_failure *f)
+{
+    char untold[16];
+    usec_t wait;
+    if (bucket_take(&o->told, clock_mono(), REFUSED_EVERY, REFUSED_BURST, &wait) != 0) {
+        o->untold++;
+        return;
+    }
+    (void)snprintf(untold, sizeof(untold), "%u", o->untold);
+    o->untold = 0;
+    log_aloud(LOG_NOTICE, "token refused", "what", action, "error", f->error, "why", f->why, "untold_before", untold, NULL);
+}
+
 void oauth_tell_failure(struct control *c, struct rpc_page *p, const char *action, const struct oauth_failure *f)
 {
     struct audit_record who = {.count = 1};
@@ -63,7 +79,7 @@ void oauth_tell_failure(struct control *c, struct rpc_page *p, const char *actio
     (void)err_set(&err, f->status == 401 ? ERR_UNAUTHENTICATED : f->status >= 429 ? ERR_UNAVAILABLE : ERR_INVALID, "%s: %s", f->error, f->why);
     audit_who_call(&who, rpc_page_call(p));
     audit_refused(c, &who, action, "-", &err);
-    log_aloud(LOG_NOTICE, "token refused", "what", action, "error", f->error, "why", f->why, NULL);
+    log_refusal(c->oauth, action, f);
     oauth_answer(p, f->status, buf_str(&body), f->extra, f->value);
 }
 

@@ -103,6 +103,13 @@ def test_authlib_gets_introspects_and_revokes(tokens):
     assert session.introspect_token(tokens.issuer + "/oauth2/introspect", token="no token").json() == {"active": False}
 
 
+def test_refusals_do_not_fill_the_log(daemon, tokens):
+    for _ in range(40):
+        refused(tokens.ask("no assertion"))
+    lines = [line for line in (daemon.dir / "log").read_text().splitlines() if "token refused" in line]
+    assert 1 <= len(lines) <= 25
+
+
 @pytest.mark.req("CW-92", "SA-7")
 def test_an_assertion_is_one_exchange(tokens):
     a = tokens.assertion()
