@@ -391,16 +391,16 @@ def test_labels_project_and_container_must_agree(daemon, pb, box):
                                f"davit://sandbox/{box.id}"), 5, text="in the audit log")
 
 
-@pytest.mark.req("CW-117")
+@pytest.mark.req("CW-117", "CW-72")
 def test_an_assertion_of_a_time_to_come_is_refused_with_these_words(daemon, box):
-    claims = jwt.decode(box.certified(), options={"verify_signature": False})
-    key = (daemon.state / "access-token.key").read_bytes()
-    ahead = int(time.time()) + 60
-    m = box.exchange(jwt.encode(claims | {"iat": ahead, "exp": ahead + 600}, key, algorithm="ES256"))
-    assert refused(m, "unauthenticated") == "Token used before issued"
+    claims, key = jwt.decode(box.certified(), options={"verify_signature": False}), (daemon.state / "access-token.key").read_bytes()
+    ahead = {"iat": claims["iat"] + 60, "exp": claims["iat"] + 660}
+    assert refused(box.exchange(jwt.encode(claims | ahead, key, algorithm="ES256")), "unauthenticated") == "Token used before issued"
     refused(box.exchange(jwt.encode(claims | {"exp": claims["iat"]}, key, algorithm="ES256")), "unauthenticated")
     refused(box.exchange(jwt.encode(claims, ec_pem(), algorithm="ES256")), "unauthenticated")
     assert box.exchange(jwt.encode(claims | {"iat": int(time.time()) + 5}, key, algorithm="ES256")).access_token  # within the skew
+    minted = claims | {"iat": claims["iat"] - 660, "exp": claims["exp"] - 660, "jti": "earlier"}  # before the longest --clock-wait
+    assert box.register(box.exchange(jwt.encode(minted, key, algorithm="ES256")).access_token).container_id == box.container
 
 
 def ec_pem():
