@@ -77,19 +77,6 @@ void control_fiber_end(struct control *c)
     event_pulse(&c->idle);
 }
 
-int control_run(rpc_run *fn, struct rpc_call *call, void *ctx, const ProtobufCMessage *request, struct err *err)
-{
-    struct control *c = ctx;
-    const struct rpc_method *m = rpc_call_method(call);
-    bool works = m->client_streams || !m->server_streams;
-    c->fibers++;
-    c->calls += works;
-    int rc = c->stopping ? err_set(err, ERR_UNAVAILABLE, "the control plane is stopping") : fn(call, ctx, request, err);
-    c->calls -= works;
-    control_fiber_end(c);
-    return rc;
-}
-
 /* --- Keys ------------------------------------------------------------------------------------------------------------------------- */
 
 static int need_keys(const char *dir, struct err *err)
