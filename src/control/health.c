@@ -2,9 +2,9 @@
 /* health — /healthz and /metrics on loopback, plain HTTP. Metrics in the text format of Prometheus; no label comes from a user or an agent. */
 #include <inttypes.h>
 
-#include "control/bus.h"
-#include "control/commands.h"
-#include "control/links.h"
+#include "control/watch/bus.h"
+#include "control/link/commands.h"
+#include "control/link/links.h"
 #include "control/probes.h"
 
 enum { METRICS_MAX = 64 * 1024, HEALTHZ_MAX = 512 };

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "control/bus.h"
-#include "control/commands.h"
-#include "control/credentials.h"
-#include "control/passes.h"
-#include "control/sandboxes.h"
+#include "control/watch/bus.h"
+#include "control/link/commands.h"
+#include "control/servers/credentials.h"
+#include "control/people/passes.h"
+#include "control/sandboxes/sandboxes.h"
 
 /* An agent gives its engine less. */
 #define COUNT_WAIT (10 * USEC_SEC)

@@ -13,7 +13,7 @@
 #ifndef DAVIT_CONTROL_IDLE_H
 #define DAVIT_CONTROL_IDLE_H
 
-#include "control/links.h"
+#include "control/link/links.h"
 
 enum { IDLE_FAILED_MAX = 20 };
 #define IDLE_POLL  (30 * USEC_SEC)

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "control/deployments.h"
-#include "control/links.h"
+#include "control/work/deployments.h"
+#include "control/link/links.h"
 #include "control/lists.h"
 #include "control/sealed.h"
-#include "control/workloads.h"
+#include "control/work/workloads.h"
 
 #define STATS_WAIT (3 * USEC_SEC)
 #define STATS_POLL (50 * USEC_MSEC)

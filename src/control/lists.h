@@ -5,7 +5,7 @@
 #ifndef DAVIT_CONTROL_LISTS_H
 #define DAVIT_CONTROL_LISTS_H
 
-#include "control/servers.h"
+#include "control/servers/servers.h"
 #include "davit/control/v1/workloads.pb-c.h"
 
 enum { LISTS_DEPLOYMENTS = 50, LISTS_DEPLOYMENTS_MAX = 500, LISTS_SERVICES_MAX = 5000, LISTS_ROWS_MAX = 5000 };

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "control/oauth_internal.h"
+#include "control/people/oauth_internal.h"
 #include "loop/stream.h"
 
 typedef bool probe_fn(struct control *c);

@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
-#include "control/audit.h"
+#include "control/people/audit.h"
 #include "control/control_internal.h"
 #include "control/schema.h"
 #include "control/sealed.h"

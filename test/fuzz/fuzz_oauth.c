@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "control/form.h"
+#include "control/people/form.h"
 #include "ident/jwt_oauth.h"
 
 #define NOW (1700000000 * USEC_SEC)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "control/watch.h"
-#include "control/watch_kept.h"
+#include "control/watch/watch.h"
+#include "control/watch/watch_kept.h"
 
 struct peer {
     size_t queued, room;

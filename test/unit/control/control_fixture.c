@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "control/oauth_internal.h"
+#include "control/people/oauth_internal.h"
 #include "ident/cert.h"
 #include "ident/pki_dir.h"
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "control/control_internal.h"
-#include "control/servers.h"
+#include "control/servers/servers.h"
 #include "davit/control/v1/servers.davit.h"
 #include "davit/control/v1/status.davit.h"
 #include "davit/control/v1/workloads.davit.h"

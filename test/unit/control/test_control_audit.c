@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/audit_internal.h"
+#include "control/people/audit_internal.h"
 #include "control_fixture.h"
 #include "davit/control/v1/audit.davit.h"
 

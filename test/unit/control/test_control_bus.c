@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/bus.h"
+#include "control/watch/bus.h"
 #include "loop/loop.h"
 
 #define W(lit) ((char *)(uintptr_t)(lit))

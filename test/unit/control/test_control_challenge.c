@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "control/challenge.h"
+#include "control/servers/challenge.h"
 
 static const usec_t NOW = 1000 * USEC_SEC;
 static const uint8_t mine[32] = {1}, other[32] = {2};

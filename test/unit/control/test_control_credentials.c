@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "control/access.h"
-#include "control/challenge.h"
-#include "control/credentials.h"
+#include "control/servers/access.h"
+#include "control/servers/challenge.h"
+#include "control/servers/credentials.h"
 #include "control_fixture.h"
 #include "davit/control/v1/credentials.davit.h"
 #include "ident/pki_dir.h"

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "control/doors.h"
-#include "control/logins.h"
-#include "control/web_pages.h"
+#include "control/people/doors.h"
+#include "control/people/logins.h"
+#include "control/web/web_pages.h"
 
 /* --- Names and pages --- */
 

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "control/duplicates.h"
-#include "control/links.h"
+#include "control/servers/duplicates.h"
+#include "control/link/links.h"
 #include "control_fixture.h"
 #include "identity_fixture.h"
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "control/enroll.h"
+#include "control/servers/enroll.h"
 #include "ident/token.h"
 
 /* req: CL-42 CL-48 */

@@ -11,8 +11,8 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
-#include "control/registries.h"
-#include "control/variables.h"
+#include "control/work/registries.h"
+#include "control/work/variables.h"
 #include "control_fixture.h"
 #include "davit/control/v1/audit.davit.h"
 #include "davit/control/v1/audit.pb-c.h"

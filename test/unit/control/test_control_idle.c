@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "control/commands.h"
+#include "control/link/commands.h"
 #include "control/idle.h"
 #include "control_fixture.h"
 

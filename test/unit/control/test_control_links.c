@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "control/commands.h"
-#include "control/links.h"
+#include "control/link/commands.h"
+#include "control/link/links.h"
 #include "control_fixture.h"
 #include "ident/pki_dir.h"
 #include "identity_fixture.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "control/oauth_internal.h"
+#include "control/people/oauth_internal.h"
 #include "control_fixture.h"
 #include "davit/admin/v1/admin.davit.h"
 

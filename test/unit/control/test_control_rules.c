@@ -11,11 +11,11 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/address.h"
-#include "control/deployments.h"
-#include "control/front.h"
-#include "control/inventory.h"
-#include "control/servers.h"
+#include "control/servers/address.h"
+#include "control/work/deployments.h"
+#include "control/web/front.h"
+#include "control/servers/inventory.h"
+#include "control/servers/servers.h"
 
 #define W(lit) ((char *)(uintptr_t)(lit))
 

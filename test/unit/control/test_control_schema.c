@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/fd.h"
-#include "control/prune.h"
+#include "control/work/prune.h"
 #include "control/schema.h"
 #include "store/place.h"
 #include "store/tables.h"

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/cleaning.h"
+#include "control/work/cleaning.h"
 #include "control_fixture.h"
 #include "davit/control/v1/containers.davit.h"
 #include "davit/control/v1/doctor.davit.h"

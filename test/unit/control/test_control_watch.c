@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/sandboxes.h"
-#include "control/watch.h"
-#include "control/watch_kept.h"
+#include "control/sandboxes/sandboxes.h"
+#include "control/watch/watch.h"
+#include "control/watch/watch_kept.h"
 
 #define W(lit) ((char *)(uintptr_t)(lit))
 

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/worldview.h"
+#include "control/watch/worldview.h"
 
 #define W(lit) ((char *)(uintptr_t)(lit))
 

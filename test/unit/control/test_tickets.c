@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "control/tickets.h"
+#include "control/work/tickets.h"
 
 static void make(struct tickets *t, const char *pass, usec_t now, char name[TICKET_NAME_SIZE])
 {

@@ -122,7 +122,7 @@ export function tally(services: Iterable<Service>): Tally {
     return n;
 }
 
-/** What to do about one of a server's health reasons (src/control/servers.c makes them): a command for its machine or ours, or empty. */
+/** What to do about one of a server's health reasons (src/control/servers/servers.c makes them): a command for its machine or ours, or empty. */
 export function fixOf(reason: string, server: string): { text: string; command: string } {
     const fixes: [RegExp, string, string][] = [
         [
