@@ -116,14 +116,23 @@ static void warn_leaf(struct cli *cli)
         out_note(cli, "warning: %s; davitd makes another certificate, and %s", err.msg, err.hint);
 }
 
+/* A control plane that runs may change its root between two files that are looked at: when that step has ended they belong together. */
+static int look_at_keys(const char *dir, struct err *err)
+{
+    int rc = pki_control_settle(dir, err);
+
+    if (rc < 0 || (rc = pki_control_state(dir, err)) >= 0 || pki_control_settle(dir, NULL) < 0)
+        return rc;
+    *err = ERR_INIT;
+    return pki_control_state(dir, err);
+}
+
 static int prepare_keys(struct cli *cli, struct err *err)
 {
-    int rc = pki_control_settle(cli->paths.state, err);
+    int rc = look_at_keys(cli->paths.state, err);
 
-    if (rc < 0)
-        return rc;
     /* What was there and does not belong together is told, not made anew without a word; a first `davit up` that was cut off is gone on with. */
-    if ((rc = pki_control_state(cli->paths.state, err)) < 0 && !pki_user_unfinished(cli->paths.config, cli->paths.state))
+    if (rc < 0 && !pki_user_unfinished(cli->paths.config, cli->paths.state))
         return rc;
     if (rc < 0)
         *err = ERR_INIT;

@@ -224,7 +224,7 @@ struct fiber *fiber_self(void)
 
 bool fiber_cancelled(void)
 {
-    return current && (current->cancelled || current->interrupted);
+    return current && interrupted(current);
 }
 
 unsigned fiber_count(const struct loop *loop)

@@ -31,6 +31,10 @@ bool fiber_done(const struct fiber *f);
 struct fiber *fiber_self(void);
 /* Has the running fiber been cancelled, or interrupted? */
 bool fiber_cancelled(void);
+/* Between these two the running fiber's waits ignore its cancellation: for work that must be brought to an end. Each wait in between has a deadline.
+ * They nest. */
+void fiber_shield(void);
+void fiber_unshield(void);
 /* Number alive, for metrics and tests. */
 unsigned fiber_count(const struct loop *loop);
 

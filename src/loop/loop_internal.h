@@ -70,9 +70,7 @@ void timers_run(struct loop *loop);
 /* When the first timer is due, or USEC_INFINITY. */
 usec_t timers_next(const struct loop *loop);
 
-/* Between these two the running fiber's waits ignore its cancellation: for work that must be brought to an end. */
-void fiber_shield(void);
-void fiber_unshield(void);
+/* At the end of the loop: the stacks that are kept for later fibers. */
 void fibers_release_stacks(struct loop *loop);
 
 /* Stacks: mapped with a guard page below. stack_get returns NULL when the system has no memory for one. */

@@ -309,6 +309,18 @@ static void step_release(struct step *j)
 }
 #define STEP(...) CLEANUP(step_release) struct step j = {.err = ERR_INIT, .pem = BUF_INIT(CERT_PEM_MAX), __VA_ARGS__}
 
+/* From its first file to the last listener: whoever asked for it may be gone by then, and a control plane that serves what its files do not say any
+ * more would be reached by nobody. */
+static int change(struct step *j, int (*fn)(void *arg), struct err *err)
+{
+    fiber_shield();
+    int rc = on_lane(j, fn, err);
+    if (rc >= 0)
+        rc = take_effect(j);
+    fiber_unshield();
+    return rc;
+}
+
 int roots_prepare(struct control *c, struct buf requests[PKI_AUTHORITIES], struct err *err)
 {
     STEP(.c = c, .requests = requests);
@@ -318,10 +330,9 @@ int roots_prepare(struct control *c, struct buf requests[PKI_AUTHORITIES], struc
 int roots_begin(struct control *c, const struct pki_begin *b, struct err *err)
 {
     STEP(.c = c, .begin = b);
-    int rc = on_lane(&j, begin_on_lane, err);
+    int rc = change(&j, begin_on_lane, err);
     if (rc < 0)
         return rc;
-    rc = take_effect(&j);
     if (rc == 0)
         log_event(LOG_NOTICE, "the root is being changed: both are believed", NULL);
     ask(c);
@@ -369,10 +380,9 @@ int roots_finish(struct control *c, struct str pin, bool force, struct err *err)
         return 1;
     int rc = force ? 0 : name_left_out(c, err);
     if (rc == 0)
-        rc = on_lane(&j, finish_on_lane, err);
+        rc = change(&j, finish_on_lane, err);
     if (rc < 0)
         return rc;
-    rc = take_effect(&j);
     cut_left_out(c);
     if (rc == 0)
         log_event(LOG_NOTICE, "the root was changed: the old one opens nothing any more", NULL);

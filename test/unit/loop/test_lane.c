@@ -225,6 +225,29 @@ static void test_no_thread(void **state)
     loop_free(loop);
 }
 
+/* What must be brought to its end asks lanes as if nobody had cancelled it. */
+static void call_shielded(void *arg)
+{
+    struct ctx *c = arg;
+
+    fiber_cancel(c->f);
+    assert_int_equal(lane_call(c->lane, quick, c, deadline_in(5 * USEC_SEC)), -ERR_CANCELLED);
+    fiber_shield();
+    c->rc = lane_call(c->lane, quick, c, deadline_in(5 * USEC_SEC));
+    fiber_unshield();
+    assert_int_equal(lane_call(c->lane, quick, c, deadline_in(5 * USEC_SEC)), -ERR_CANCELLED);
+}
+
+static void test_shield(void **state)
+{
+    struct ctx *c = *state;
+
+    assert_int_equal(fiber_spawn(c->loop, "shielded", call_shielded, c, &c->f), 0);
+    loop_run(c->loop);
+    assert_int_equal(c->rc, 42);
+    assert_int_equal(c->ran, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_queued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline_and_cancel_while_running, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shield, setup, teardown),
         cmocka_unit_test_setup_teardown(test_free_drops_what_is_queued, setup, teardown),
         cmocka_unit_test(test_no_thread),
     };
