@@ -156,7 +156,8 @@ def test_emptied_machine(davit):
     said = davit.run("controlplane", "restore", file)
     for words in ("cli.json", "tokens that were used", "audit log ends"):
         assert words in said.out, said
-    assert settings(davit) == told and (davit.home / "state/restored").exists()
+    # Whether it is in a container is this machine's affair, and not said yet.
+    assert settings(davit) == {**told, "mode": None} and (davit.home / "state/restored").exists()
     # On disk is the entry, and the mark is still there: at most the entry is doubled.
     mark = (davit.home / "state/restored").read_bytes()
     quiet = {k: v for k, v in davit.env.items() if k != "DOCKER_HOST"}  # nothing is said again
