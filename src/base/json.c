@@ -385,7 +385,7 @@ int json_item(struct json *j, struct err *err)
 /* A scalar of @want; `null` is reported as 1. */
 static int scalar(struct json *j, enum json_type want, const char *why, struct err *err)
 {
-    enum json_type type;
+    enum json_type type = JSON_NULL;
     int rc = json_next(j, &type, err);
 
     if (rc < 0)

@@ -95,7 +95,7 @@ static int begin_next(struct logfile *f)
     (void)unlink(next);
     int fd = open_file(next, O_EXCL, &size);
     if (fd < 0)
-        return errno == EMFILE || errno == ENFILE ? 1 : -1;
+        return errno == EMFILE || errno == ENFILE || errno == ENOSPC || errno == EDQUOT || errno == EIO ? 1 : -1;
     for (unsigned i = f->conf.max_backups; i > 1; i--) {
         AUTO_FREE char *from = aside(f, i - 1);
         AUTO_FREE char *to = aside(f, i);

@@ -58,7 +58,7 @@ static int wait_for_all(struct cli *cli, usec_t wait, struct err *err)
         if (rc < 0 || n == 0 || clock_mono() >= deadline)
             return rc;
         if (n != last)
-            out_note(cli, "%zu server%s and sandboxes that are connected have not got the new yet", n, n == 1 ? "" : "s");
+            out_note(cli, "%zu of the servers and sandboxes that are connected %s not got the new yet", n, n == 1 ? "has" : "have");
         last = n;
         if ((rc = fiber_sleep(POLL)) < 0)
             return err_ensure(err, rc);

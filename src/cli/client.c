@@ -13,6 +13,7 @@
 
 enum { PEM_MAX = 64 * 1024 };
 static const usec_t CONNECT_TIMEOUT = 10 * USEC_SEC;
+static const usec_t CHANGE_WAIT = 5 * USEC_SEC, CHANGE_STEP = 100 * USEC_MSEC; /* of the root, see root_changes */
 
 static int read_pem(const char *dir, const char *name, struct buf *out, struct err *err)
 {
@@ -76,6 +77,14 @@ static int dial_as_next(struct cli *cli, struct err *err)
     return rc <= 0 ? rc : err_set(err, ERR_ABORTED, "the next root is another one meanwhile");
 }
 
+/* A change of the root is in the files a moment before the control plane serves what they say. */
+static bool root_changes(const struct cli *cli)
+{
+    struct cert_roots roots;
+
+    return pki_control_roots(cli->paths.state, &roots, NULL) == 0 && roots.n > 1;
+}
+
 static int connect_once(struct cli *cli, struct err *err)
 {
     AUTO_BUF cert = BUF_INIT(PEM_MAX);
@@ -86,7 +95,12 @@ static int connect_once(struct cli *cli, struct err *err)
     /* A change of the root that was cut off here, and that the control plane has begun. */
     if ((rc = pki_user_follow(cli->paths.config, cli->paths.state, err)) < 0)
         return rc;
-    rc = dial(cli, cli->paths.config, &cert, err);
+    usec_t patience = deadline_in(CHANGE_WAIT);
+    while ((rc = dial(cli, cli->paths.config, &cert, err)) == -ERR_UNAUTHENTICATED && root_changes(cli) && clock_mono() < patience &&
+           fiber_sleep(CHANGE_STEP) == 0) {
+        *err = ERR_INIT;
+        buf_clear(&cert);
+    }
     if (rc == -ERR_UNAUTHENTICATED && dial_as_next(cli, NULL) == 0) {
         buf_clear(&cert);
         rc = dial(cli, cli->paths.config, &cert, err);

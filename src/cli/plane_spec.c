@@ -298,6 +298,10 @@ int plane_spec_make(const struct cli *cli, const struct plane_image *image, cons
         rc = err_set(err, ERR_PRECONDITION, "--store: in a container the database is a file of the state directory");
         err_hint(err, "--mode native for another one, or --store \"\" to forget it");
     }
+    if (rc == 0 && cli->settings.gate) {
+        rc = err_set(err, ERR_PRECONDITION, "control_plane.oathkeeper_port: a control plane in a container has no gate for proxies");
+        err_hint(err, "--mode native, or take it out of settings.yaml");
+    }
     const char *engine = keep(s, str_dup(str_from(socket)));
     if (rc == 0)
         rc = words(s, cli, keep(s, str_dup(str_from(subnet))), engine, err);

@@ -213,8 +213,8 @@ int cert_sign_cross(const struct key *root_key, const struct cert *root, const s
                          .common_name = info.common_name, .not_after = info.not_after < end ? info.not_after : end, .extensions = extensions};
     AUTO_CERT made = NULL;
     rc = build(&t, &made, err);
-    if (rc < 0)
-        return rc;
+    if (rc < 0 || !made)
+        return err_ensure(err, rc < 0 ? rc : -ERR_INTERNAL);
     if (X509_NAME_cmp(X509_get_subject_name(made->x509), X509_get_issuer_name(made->x509)) != 0 ||
         X509_NAME_cmp(X509_get_subject_name(made->x509), X509_get_subject_name(fresh->x509)) != 0)
         return err_set(err, ERR_PRECONDITION, "the two roots have different names");

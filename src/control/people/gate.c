@@ -14,10 +14,10 @@ static void answer(struct rpc_page *p, int status, const char *user, const char 
     (void)rpc_page_begin(p, status, fields, ARRAY_LEN(fields) - (status == 200 ? 0 : 1), 0);
 }
 
-/* By whichever of the two doors they came in. */
+/* By whichever of the two doors they came in; that of 7440 first, whose cookie no other host or plain page can plant. */
 static struct pass *known(struct control *c, struct rpc_call *call, enum pass_scope *ret_scope, struct err *err)
 {
-    for (int local = 1; local >= 0; local--) {
+    for (int local = 0; local <= 1; local++) {
         struct pass *pass = NULL;
         enum pass_scope limit = SCOPE_NONE;
         *err = ERR_INIT;

@@ -317,6 +317,8 @@ static int change(struct step *j, int (*fn)(void *arg), struct err *err)
     int rc = on_lane(j, fn, err);
     if (rc >= 0)
         rc = take_effect(j);
+    else if (j->err.code) /* who asked may be gone, and the files may be ahead of what is served until the next start */
+        log_err(LOG_ERROR, &j->err, "the root could not be changed", NULL);
     fiber_unshield();
     return rc;
 }

@@ -43,12 +43,13 @@ static int run(struct contain *k, const char *const *argv, const char *input, st
     return rc;
 }
 
-static int raise_it(struct contain *k, struct err *err)
+/* The chain is filled anew each time, so that one that somebody emptied is not taken for a fence. @net and @gateway are of the caller. */
+static int raise_it(struct contain *k, const char *net, const char *gateway, struct err *err)
 {
     static const char *const tables[] = {"/usr/sbin/iptables", "/sbin/iptables"};
     static const char *const restores[] = {"/usr/sbin/iptables-restore", "/sbin/iptables-restore"};
     const char *iptables = find(tables, ARRAY_LEN(tables)), *restore = find(restores, ARRAY_LEN(restores));
-    AUTO_FREE char *chain = str_printf("DAVIT-%s", k->fence_net), *bridge = str_printf("br-%s", k->fence_net);
+    AUTO_FREE char *chain = str_printf("DAVIT-%s", net), *bridge = str_printf("br-%s", net);
     const char *const look[] = {iptables, "-w", LOCK_WAIT, "-C", "INPUT", "-i", bridge, "-j", chain, NULL};
     const char *const add[] = {iptables, "-w", LOCK_WAIT, "-I", "INPUT", "1", "-i", bridge, "-j", chain, NULL};
     const char *const fill[] = {restore, "-w", LOCK_WAIT, "--noflush", NULL};
@@ -58,17 +59,18 @@ static int raise_it(struct contain *k, struct err *err)
     if (!iptables || !restore)
         return err_set(err, ERR_PRECONDITION, "iptables is not installed");
     int rc = run(k, look, NULL, err);
-    if (rc <= 0)
+    if (rc < 0)
         return rc;
+    bool jumps = rc == 0;
     *err = ERR_INIT;
     /* A chain that is named in it is emptied first; all of it counts, or nothing. */
     AUTO_FREE char *rules = str_printf("*filter\n:%s - [0:0]\n"
                                        "-A %s -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n"
                                        "-A %s -p tcp -d %s --dport %d -j ACCEPT\n"
                                        "-A %s -j REJECT\nCOMMIT\n",
-                                       chain, chain, chain, k->fence_gateway, CONTAIN_RELAY_PORT, chain);
+                                       chain, chain, chain, gateway, CONTAIN_RELAY_PORT, chain);
     rc = run(k, fill, rules, err);
-    if (rc == 0)
+    if (rc == 0 && !jumps)
         rc = run(k, add, NULL, err);
     return rc == 0 ? 0 : -(int)err->code;
 }
@@ -76,12 +78,16 @@ static int raise_it(struct contain *k, struct err *err)
 void fence_raise(struct contain *k, const char *network_id, const char *gateway)
 {
     struct err err = ERR_INIT;
+    char net[sizeof(k->fence_net)] = "", at[sizeof(k->fence_gateway)] = "";
 
     if (strlen(network_id) < sizeof(k->fence_net) - 1 || !*gateway)
         return;
-    (void)snprintf(k->fence_net, sizeof(k->fence_net), "%.12s", network_id);
-    (void)str_copy(k->fence_gateway, sizeof(k->fence_gateway), str_from(gateway));
-    int rc = raise_it(k, &err);
+    /* They may be our own, which another look may change while this one waits. */
+    (void)snprintf(net, sizeof(net), "%.12s", network_id);
+    (void)str_copy(at, sizeof(at), str_from(gateway));
+    memcpy(k->fence_net, net, sizeof(net));
+    memcpy(k->fence_gateway, at, sizeof(at));
+    int rc = raise_it(k, net, at, &err);
     if (fiber_cancelled())
         return;
     bool told = k->unfenced && strcmp(k->unfenced, err.msg) == 0, was = k->fenced;

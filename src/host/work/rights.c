@@ -129,11 +129,12 @@ int rights_stays(const struct work *w, const Davit__Common__V1__ServiceSpec *s, 
         int rc = rights_source(w, s, source, &real, ret_reason, err);
         if (rc < 0)
             return rc;
-        if (strcmp(real, source) == 0)
+        if (real && strcmp(real, source) == 0)
             continue;
         *ret_reason = "mount_moved";
         log_event(LOG_WARN, "refused", "reason", *ret_reason, "source", source, "leads_to", real, NULL);
-        (void)err_set(err, ERR_DENIED, "%.200s of the server was a folder when this was made, and leads to %.200s now", source, real);
+        (void)err_set(err, ERR_DENIED, "%.200s of the server was a folder when this was made, and leads to %.200s now", source,
+                      real ? real : "nowhere");
         err_hint(err, "put the folder back, or remove this and make it anew");
         return -ERR_DENIED;
     }
