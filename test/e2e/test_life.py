@@ -230,7 +230,8 @@ class Clock:
         self.program = proc.Background([runtime.BUILD / "test/unit/control/davitd-clock", *words], up.top / "davitd-clock.log",
                                        env=up.env | {"DAVIT_TEST_CLOCK": str(self.file)})
         proc.wait_for(lambda: up.run("sandbox", "ls", check=False).rc == 0, 20, text="davitd again")
-        proc.wait_for(lambda: up.json("server", "ls")["servers"][0]["state"].endswith("ONLINE"), 20, text="its agent")
+        # "Online" would be what the one before wrote; this asks the agent.
+        proc.wait_for(lambda: up.run("image", "ls", check=False).rc == 0, 20, text="its agent")
 
     def set(self, seconds):
         self.file.write_bytes(seconds.to_bytes(8, "little", signed=True))
