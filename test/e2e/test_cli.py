@@ -2,11 +2,15 @@
 """The davit program by itself: no control plane is up."""
 import json
 import os
+import pathlib
+import re
 import socket
 
 import pytest
 
 from lib import proc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -89,6 +93,19 @@ def test_man_page_names_every_verb(alone):
         assert f'.SS "davit {verb}' in man, verb
     r = proc.run(["man", "-l", "--warnings", "-"], stdin=man, check=False) if os.path.exists("/usr/bin/man") else None
     assert r is None or (r.rc == 0 and "warning" not in r.err), str(r)
+
+
+@pytest.mark.req("CW-5")
+def test_the_verbs_of_the_control_plane_are_there_and_no_task_needs_them(alone):
+    said = alone("controlplane", "--help").out
+    verbs = {line.split()[0] for line in said.splitlines() if line.startswith("  ") and line.split()}
+    assert {"up", "down", "status", "agents"} <= verbs, said
+    # What pages tell to type. Its upkeep (backup, the root) is in operating.md, and is none of these.
+    pages = [ROOT / "README.md", *(ROOT / "doc" / f"{name}.md" for name in ("sandboxes", "deploy", "servers", "dashboard", "operating", "tunnel"))]
+    blocks = [b for page in pages for b in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.S)]
+    assert len(blocks) > len(pages)
+    needed = re.findall(r"davit controlplane (?:up|down|status|agents)\b.*", "\n".join(blocks))
+    assert not needed, needed
 
 
 def test_home_with_things_of_somebody_else_is_left_alone(alone, tmp_home):

@@ -21,7 +21,6 @@ EXPECTED = {
     "davit sandbox logs box": ([], 0),
     "davit sandbox stop box": (["box: stopped"], 0),
     "davit sandbox start box": (["box: running"], 0),
-    "davit controlplane agents": (["THUMBPRINT", "box"], 0),
     "davit events": (["registered", "running", "stop"], 0),
     "rm --force": (["box: removed"], 0),
     "-it": (["made-inside"], 4),
