@@ -275,7 +275,8 @@ def test_out_of_memory_is_told(engines):
 
 
 def test_life_under_the_sanitizers():
-    with Sandbox(box.PROBE, "storm", 1, 50, init=box.INIT_GLIBC, env={"DAVIT_USER": "root", "DAVIT_STOP_GRACE": "1"}) as s:
+    # Long enough to be there when the half that was killed is started again, on a busy machine too.
+    with Sandbox(box.PROBE, "storm", 20, 50, init=box.INIT_GLIBC, env={"DAVIT_USER": "root", "DAVIT_STOP_GRACE": "1"}) as s:
         h, _ = s.hello()
         h.send(box.frame(box.INITIALIZED))
         h.send(box.ready("x"))
