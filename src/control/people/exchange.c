@@ -109,24 +109,6 @@ static struct pass *subject(struct control *c, struct rpc_page *p, bool local, c
     return pass;
 }
 
-/* The widest that is asked for, if all of them are within what is shown. */
-static int choose(const struct pass *pass, const char *asked, enum pass_scope *ret, struct oauth_failure *f)
-{
-    struct str rest = str_from(asked);
-    *ret = asked ? SCOPE_NONE : pass->scope;
-    while (rest.n) {
-        struct str one = str_cut(&rest, ' ');
-        AUTO_FREE char *name = str_dup(one);
-        enum pass_scope scope = scope_of(name);
-        if (one.n == 0)
-            continue;
-        if (scope == SCOPE_NONE || scope > pass->scope)
-            return oauth_fail(f, 400, "invalid_scope", "no wider scope is given than that of what is shown");
-        *ret = scope > *ret ? scope : *ret;
-    }
-    return *ret == SCOPE_NONE ? oauth_fail(f, 400, "invalid_scope", "no scope is asked for") : 0;
-}
-
 static void note(struct control *c, const struct pass *pass, enum pass_scope scope)
 {
     struct audit_record r = {.count = 1};
@@ -168,7 +150,8 @@ static int serve(struct control *c, struct rpc_page *p, bool local, const struct
     if (!grant || strcmp(grant, GRANT) != 0)
         return oauth_fail(f, 400, grant ? "unsupported_grant_type" : "invalid_request", "only token exchange (RFC 8693)");
     struct pass *pass = subject(c, p, local, form, f);
-    if (!pass || choose(pass, form_get(form, "scope"), &scope, f) < 0)
+    static const char too_wide[] = "no wider scope is given than that of what is shown";
+    if (!pass || oauth_choose_scope(pass->scope, form_get(form, "scope"), too_wide, &scope, f) < 0)
         return -1;
     if (bucket_take(&pass->exchanges, clock_mono(), EXCHANGE_EVERY, EXCHANGE_BURST, &wait) != 0) {
         f->extra = "retry-after";

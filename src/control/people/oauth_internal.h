@@ -66,6 +66,9 @@ struct oauth_failure {
 int oauth_fail(struct oauth_failure *f, int status, const char *error, const char *why);
 /* Waits: the form that @p posts. 0; -1: @f says why not. */
 int oauth_read_form(struct rpc_page *p, struct form *form, struct oauth_failure *f) MUST_USE;
+/* The widest of the scopes that @asked names (RFC 6749, 3.3), if none is wider than @most; all of @most where @asked is NULL. 0; -1: @f says why not,
+ * @too_wide (borrowed for the call) where one is not to be had. */
+int oauth_choose_scope(enum pass_scope most, const char *asked, const char *too_wide, enum pass_scope *ret, struct oauth_failure *f) MUST_USE;
 /* @extra (may be NULL) is one more field. */
 void oauth_answer(struct rpc_page *p, int status, struct str body, const char *extra, const char *value);
 /* The answer, and the audit log. */

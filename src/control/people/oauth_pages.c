@@ -228,19 +228,18 @@ static int authenticate(struct oauth *o, struct rpc_page *p, const struct form *
 
 /* --- /oauth2/token --- */
 
-/* The widest of the scopes that are asked for, if the client may have all of them. */
-static int choose_scope(const struct oauth_client *client, const char *asked, enum pass_scope *ret, struct oauth_failure *f)
+int oauth_choose_scope(enum pass_scope most, const char *asked, const char *too_wide, enum pass_scope *ret, struct oauth_failure *f)
 {
     struct str rest = str_from(asked);
-    *ret = asked ? SCOPE_NONE : client->scope;
+    *ret = asked ? SCOPE_NONE : most;
     while (rest.n) {
         struct str one = str_cut(&rest, ' ');
         AUTO_FREE char *name = str_dup(one);
         enum pass_scope scope = scope_of(name);
         if (one.n == 0)
             continue;
-        if (scope == SCOPE_NONE || scope > client->scope)
-            return oauth_fail(f, 400, "invalid_scope", "this client may not have that scope");
+        if (scope == SCOPE_NONE || scope > most)
+            return oauth_fail(f, 400, "invalid_scope", too_wide);
         *ret = scope > *ret ? scope : *ret;
     }
     return *ret == SCOPE_NONE ? oauth_fail(f, 400, "invalid_scope", "no scope is asked for") : 0;
@@ -262,7 +261,7 @@ static int serve_token(struct oauth *o, struct rpc_page *p, const struct form *f
         return oauth_fail(f, 400, "invalid_request", "grant_type is missing");
     if (strcmp(grant, "client_credentials") != 0)
         return oauth_fail(f, 400, "unsupported_grant_type", "only client_credentials");
-    rc = choose_scope(a.client, form_get(form, "scope"), &scope, f);
+    rc = oauth_choose_scope(a.client->scope, form_get(form, "scope"), "this client may not have that scope", &scope, f);
     if (rc < 0)
         return rc;
     if (oauth_sign(o, a.client, scope, a.certificate, &token, &err) < 0)
